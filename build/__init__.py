@@ -1,0 +1,1 @@
+"""The build stage: turns weights and photos into a bundle of TFLite variants."""

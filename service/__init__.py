@@ -1,0 +1,1 @@
+"""The inference service: serves a bundle over HTTP, with no TensorFlow."""

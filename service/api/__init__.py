@@ -1,0 +1,1 @@
+"""The HTTP routes, and nothing but HTTP."""

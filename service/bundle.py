@@ -1,0 +1,222 @@
+"""The bundle: a folder that the build stage writes and the service serves.
+
+`load_bundle` reads and checks one, `write_bundle` writes one whole or not at all;
+`service.manifest` has the schema of its manifest.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from service.errors import BundleError
+from service.manifest import CLASS_IDS, LABELS, MANIFEST, SEEN_IMAGES, Manifest, Variant
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and checked.
+
+    `labels` and `class_ids` are in index order; `class_ids` is None where the bundle has none.
+    `seen_images` holds the first 16 hex digits of the SHA-256 of every image file that the
+    network was trained or calibrated on.
+    """
+
+    path: Path
+    manifest: Manifest
+    labels: tuple[str, ...]
+    class_ids: tuple[str, ...] | None
+    seen_images: frozenset[str]
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            BundleError: there is none; the message names those there are.
+        """
+        try:
+            return self.manifest.variants[name]
+        except KeyError:
+            names = ", ".join(sorted(self.manifest.variants))
+            raise BundleError(f"the bundle {self.path} has no variant {name!r}; it has: {names}") from None
+
+    def variant_path(self, name: str) -> Path:
+        """Where the variant's `.tflite` lies."""
+        return self.path / self.variant(name).file
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest and its text files, each checked against its SHA-256.
+
+    A variant's file is checked where it is loaded (`verify_variant`), the rest by `verify`.
+
+    Raises:
+        BundleError: the folder or a file is missing, damaged or disagrees with the manifest.
+    """
+    manifest = _read_manifest(path)
+    labels = _read_lines(path, manifest, LABELS)
+    class_ids = _read_lines(path, manifest, CLASS_IDS) if CLASS_IDS in manifest.files else None
+    for file, lines in ((LABELS, labels), (CLASS_IDS, class_ids)):
+        if lines is not None and len(lines) != manifest.classes:
+            raise BundleError(
+                f"{path / file} has {len(lines)} lines, but the model has {manifest.classes} classes;"
+                " build it again"
+            )
+    if class_ids is not None:
+        repeated = len(class_ids) - len(set(class_ids))
+        if repeated:
+            raise BundleError(f"{path / CLASS_IDS} names {repeated} class ids twice; build the bundle again")
+    seen = _read_lines(path, manifest, SEEN_IMAGES) if SEEN_IMAGES in manifest.files else ()
+    return Bundle(path, manifest, labels, class_ids, frozenset(seen))
+
+
+def read_file(bundle: Bundle, name: str) -> bytes:
+    """The bytes of one of the manifest's `files`, checked against its SHA-256.
+
+    Raises:
+        BundleError: it is missing or damaged.
+    """
+    return _read_checked(bundle.path, bundle.manifest, name)
+
+
+def verify_variant(bundle: Bundle, name: str) -> None:
+    """Check a variant's file against its size and SHA-256.
+
+    Raises:
+        BundleError: it is missing or damaged.
+    """
+    variant = bundle.variant(name)
+    path = bundle.path / variant.file
+    try:
+        size = path.stat().st_size
+        digest = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
+    if size != variant.bytes:
+        raise BundleError(
+            f"{path} has {size} bytes, the manifest says {variant.bytes}; copy the bundle again"
+        )
+    if digest != variant.sha256:
+        raise BundleError(
+            f"{path} is not the file that the manifest names (SHA-256 differs); copy the bundle again"
+        )
+
+
+def verify(bundle: Bundle) -> None:
+    """Check every file of the folder; a file that the manifest does not name is an error.
+
+    Raises:
+        BundleError: a file is missing, damaged or not in the manifest.
+    """
+    for name in bundle.manifest.variants:
+        verify_variant(bundle, name)
+    for name in bundle.manifest.files:
+        read_file(bundle, name)
+    known = {MANIFEST, *bundle.manifest.files, *(v.file for v in bundle.manifest.variants.values())}
+    strangers = sorted(p.name for p in bundle.path.iterdir() if p.name not in known)
+    if strangers:
+        raise BundleError(
+            f"{bundle.path} holds files that its manifest does not name: {', '.join(strangers)}"
+        )
+
+
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
+    """Write a bundle to `path`, whole or not at all, in place of the bundle there if there is one.
+
+    `files` gives the content of every file that the manifest names, as bytes or as a file to copy.
+
+    Raises:
+        BundleError: the content disagrees with the manifest, it can't be written, or `path` is
+            a folder with something other than a bundle in it.
+    """
+    path = path.absolute()
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise BundleError(f"{path} is a folder with other things in it; name a new folder")
+    staging: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        staging.chmod(0o755)
+        for name, content in files.items():
+            if isinstance(content, Path):
+                shutil.copyfile(content, staging / name)
+            else:
+                (staging / name).write_bytes(content)
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n")
+        verify(load_bundle(staging))
+        _replace(staging, path)
+    except OSError as error:
+        raise BundleError(f"{path} can't be written: {error.strerror or error}") from None
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return load_bundle(path)
+
+
+def bundle_files(bundle: Bundle) -> dict[str, Path | bytes]:
+    """Every file that the manifest names, as `write_bundle` takes them."""
+    names = [*bundle.manifest.files, *(v.file for v in bundle.manifest.variants.values())]
+    return {name: bundle.path / name for name in names}
+
+
+def sha256_of(content: Path | bytes) -> str:
+    """The SHA-256 of a file or of bytes, in hex."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror}; EDGEWISE_BUNDLE must name a bundle's folder") from None
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise BundleError(f"{file} is not a valid manifest: {where}: {first['msg']}") from None
+
+
+def _read_checked(path: Path, manifest: Manifest, name: str) -> bytes:
+    file = path / name
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror}; copy the bundle again") from None
+    if sha256_of(content) != manifest.files[name]:
+        raise BundleError(
+            f"{file} is not the file that the manifest names (SHA-256 differs); copy the bundle again"
+        )
+    return content
+
+
+def _read_lines(path: Path, manifest: Manifest, name: str) -> tuple[str, ...]:
+    try:
+        return tuple(_read_checked(path, manifest, name).decode("utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise BundleError(f"{path / name} is not UTF-8 text; build the bundle again") from None
+
+
+def _replace(staging: Path, path: Path) -> None:
+    if not path.exists():
+        staging.rename(path)
+        return
+    # Two renames, since no portable call swaps two folders: the old bundle is whole until the
+    # first, the new one from the second on.
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.rename(old / path.name)
+    try:
+        staging.rename(path)
+    except OSError:
+        (old / path.name).rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

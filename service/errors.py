@@ -1,0 +1,138 @@
+"""Every error that edgewise raises on purpose.
+
+EdgewiseError
+├── StartError              the service can't start; one line that says what to do
+│   ├── SettingsError       a setting is unknown or has a bad value       (settings)
+│   ├── BundleError         the bundle is missing, damaged or incomplete  (bundle)
+│   ├── DelegateError       a delegate can't be loaded                    (inference.delegates)
+│   └── SelfTestError       the golden vectors do not hold on this device (inference.classifier)
+└── RequestError            one request can't be answered; becomes a problem document
+    ├── EmptyBody           400  the body has no bytes                    (api)
+    ├── BadMultipart        400  the form can't be parsed or has no image (api)
+    ├── BadParameter        422  a query parameter has a bad value        (api)
+    ├── BodyTooLarge        413  more bytes than the limit                (api)
+    ├── ImageTooLarge       413  more pixels than the limit               (inference.image)
+    ├── UnsupportedImage    415  not an image format that is read         (inference.image)
+    ├── CorruptImage        422  truncated or damaged image data          (inference.image)
+    ├── UnknownVariant      404  the bundle has no such loaded variant    (inference.variants)
+    ├── QueueFull           429  every place in the queue is taken        (inference.pool)
+    └── Draining            503  the service is stopping                  (inference.pool)
+"""
+
+from typing import ClassVar
+
+
+class EdgewiseError(Exception):
+    """Base of every error raised on purpose; `str(error)` is one line for a person."""
+
+
+class StartError(EdgewiseError):
+    """The program can't go on; it ends with this one line."""
+
+
+class SettingsError(StartError):
+    """A setting is unknown or has a bad value."""
+
+
+class BundleError(StartError):
+    """A bundle is missing, damaged, incomplete or can't be written."""
+
+
+class DelegateError(StartError):
+    """A delegate can't be loaded."""
+
+
+class SelfTestError(StartError):
+    """A variant does not compute its golden vectors on this device."""
+
+
+class RequestError(EdgewiseError):
+    """One request can't be answered.
+
+    `status` is the HTTP status, `code` the last part of the problem's stable `type`,
+    `title` its fixed one-line summary.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+
+class EmptyBody(RequestError):
+    """The body has no bytes."""
+
+    status = 400
+    code = "empty-body"
+    title = "The request has no image"
+
+
+class BadMultipart(RequestError):
+    """The multipart form can't be parsed, or has no part named `image`."""
+
+    status = 400
+    code = "bad-multipart"
+    title = "The multipart form can't be used"
+
+
+class BadParameter(RequestError):
+    """A query parameter has a bad value."""
+
+    status = 422
+    code = "bad-parameter"
+    title = "A parameter has a bad value"
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than the limit."""
+
+    status = 413
+    code = "body-too-large"
+    title = "The body is too large"
+
+
+class ImageTooLarge(RequestError):
+    """The image has more pixels, or would take more memory to decode, than the limit."""
+
+    status = 413
+    code = "image-too-large"
+    title = "The image has too many pixels"
+
+
+class UnsupportedImage(RequestError):
+    """The bytes are not in an image format that is read."""
+
+    status = 415
+    code = "unsupported-image"
+    title = "The image format is not supported"
+
+
+class CorruptImage(RequestError):
+    """The image is truncated or damaged."""
+
+    status = 422
+    code = "corrupt-image"
+    title = "The image is damaged"
+
+
+class UnknownVariant(RequestError):
+    """The request names a variant that is not loaded."""
+
+    status = 404
+    code = "unknown-variant"
+    title = "There is no such variant"
+
+
+class QueueFull(RequestError):
+    """Every place in the queue is taken."""
+
+    status = 429
+    code = "queue-full"
+    title = "The queue is full"
+
+
+class Draining(RequestError):
+    """The service is stopping and takes nothing new."""
+
+    status = 503
+    code = "draining"
+    title = "The service is stopping"

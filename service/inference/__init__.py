@@ -1,0 +1,1 @@
+"""The core: bytes in, class probabilities out; knows nothing of HTTP."""

@@ -1,0 +1,260 @@
+"""The schema of a bundle's `manifest.json`: what a bundle holds and all that is known of it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+MANIFEST = "manifest.json"
+LABELS = "labels.txt"
+CLASS_IDS = "class_ids.txt"
+GOLDEN = "golden.npz"
+SEEN_IMAGES = "seen_images.txt"
+MODEL_CARD = "README.md"
+
+# Flat names only: nothing in a manifest can point outside its folder.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Precision(StrEnum):
+    """What a variant's weights and activations are held in."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+    INT4 = "int4"
+    INT16X8 = "int16x8"
+    MIXED = "mixed"
+
+
+class Resize(StrEnum):
+    """How an image's sides are brought to the model's."""
+
+    SHORTER_SIDE = "shorter-side"
+    SQUASH = "squash"
+
+
+class Filter(StrEnum):
+    """The resize filter, by Pillow's names."""
+
+    NEAREST = "nearest"
+    BOX = "box"
+    BILINEAR = "bilinear"
+    HAMMING = "hamming"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+
+
+class Preprocessing(_Frozen):
+    """How pixels of any size become uint8[height, width, 3]."""
+
+    height: PositiveInt
+    width: PositiveInt
+    resize: Resize
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    filter: Filter
+    jpeg_dct_scaling: bool = True
+
+    @model_validator(mode="after")
+    def _squash_takes_no_crop(self) -> Self:
+        if self.resize is Resize.SQUASH and self.crop_fraction != 1:
+            raise ValueError("crop_fraction must be 1 where resize is squash")
+        return self
+
+
+class Tensor(_Frozen):
+    """One tensor of a variant: shape with the batch of 1, and its affine quantization.
+
+    A quantized value q stands for `scale * (q - zero_point)`.
+    """
+
+    dtype: Literal["uint8", "int8", "float32"]
+    shape: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=4)]
+    scale: Annotated[float, Field(gt=0)] | None = None
+    zero_point: int | None = None
+
+
+class InputTensor(Tensor):
+    """The input: uint8 takes the pixel, int8 the pixel - 128, float32 (pixel - mean) / std."""
+
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+
+
+class OutputTensor(Tensor):
+    """The output, one value a class."""
+
+    kind: Literal["logits", "probabilities"]
+
+
+class Proportion(_Frozen):
+    """A share of the images, with its 95 % Wilson interval."""
+
+    count: NonNegativeInt
+    ratio: Ratio
+    lower: Ratio
+    upper: Ratio
+
+
+class Comparison(_Frozen):
+    """One variant against another on the same images.
+
+    `agreement`: same top-1. `kl_nats`: mean of KL(against ‖ this). `lost`: images that the
+    other has right and this one wrong; `won`: the reverse.
+    """
+
+    against: str
+    agreement: Proportion
+    kl_nats: NonNegativeFloat
+    lost: NonNegativeInt
+    won: NonNegativeInt
+
+
+class ImageSet(_Frozen):
+    """A set of images: `sha256` is over the sorted SHA-256 digests of the files, in hex lines."""
+
+    name: str
+    images: PositiveInt
+    sha256: Sha256
+
+
+class Evaluation(_Frozen):
+    """Accuracy of one variant on one set of labelled images.
+
+    `crop`: the bundle's own, or `none` for the whole image. `seen_images`: how many of the
+    images were trained or calibrated on; where it is not 0 the numbers are not test accuracy.
+    `reference` marks the evaluation that stands for the variant.
+    """
+
+    dataset: ImageSet
+    crop: Literal["bundle", "none"]
+    seen_images: NonNegativeInt
+    top1: Proportion
+    top5: Proportion
+    comparison: Comparison | None = None
+    reference: bool = False
+
+
+class Latency(_Frozen):
+    """What an inference took on one machine, decode not included, with one thread."""
+
+    machine: str
+    runtime: str
+    delegate: str
+    runs: PositiveInt
+    p50_seconds: NonNegativeFloat
+    p99_seconds: NonNegativeFloat
+
+
+class GoldenTolerance(_Frozen):
+    """How far a device may be from the golden vectors.
+
+    `largest`: the largest difference of any output value, in steps of an integer output or
+    in the units of a float one. `share`: the share of values that may differ at all.
+    """
+
+    largest: NonNegativeFloat
+    share: Ratio
+
+
+class Provenance(_Frozen):
+    """How a variant was made."""
+
+    command: str
+    recipe: dict[str, str | int | float | bool]
+    tools: dict[str, str]
+    calibration: ImageSet | None = None
+
+
+class Training(_Frozen):
+    """How the network that all variants come from was trained."""
+
+    command: str
+    started_from: str
+    started_from_sha256: Sha256
+    tools: dict[str, str]
+    images: tuple[ImageSet, ...]
+    seed: int
+    steps: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0)]
+    seconds: NonNegativeFloat
+    losses: dict[str, float]
+
+
+class Variant(_Frozen):
+    """One `.tflite` file and all that is known of it."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: PositiveInt
+    precision: Precision
+    input: InputTensor
+    output: OutputTensor
+    golden: GoldenTolerance
+    provenance: Provenance
+    evaluations: tuple[Evaluation, ...] = ()
+    latency: Latency | None = None
+
+
+class Baseline(_Frozen):
+    """Something that was measured for comparison and is not in the bundle."""
+
+    description: str
+    bytes: PositiveInt
+    evaluations: tuple[Evaluation, ...]
+
+
+class Manifest(_Frozen):
+    """The whole of `manifest.json`.
+
+    `files` has the SHA-256 of every other file of the folder that is not a variant's.
+    """
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    architecture: str
+    licence: str
+    default_variant: VariantName
+    classes: PositiveInt
+    preprocessing: Preprocessing
+    variants: Annotated[dict[VariantName, Variant], Field(min_length=1)]
+    baselines: dict[VariantName, Baseline] = {}
+    training: Training | None = None
+    files: dict[FileName, Sha256]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.default_variant not in self.variants:
+            raise ValueError(f"default_variant {self.default_variant!r} is not among the variants")
+        for required in (LABELS, GOLDEN):
+            if required not in self.files:
+                raise ValueError(f"files lacks {required}")
+        owners = [MANIFEST, *self.files, *(v.file for v in self.variants.values())]
+        repeated = {name for name in owners if owners.count(name) > 1}
+        if repeated:
+            raise ValueError(f"files named more than once: {', '.join(sorted(repeated))}")
+        size = (1, self.preprocessing.height, self.preprocessing.width, 3)
+        for name, variant in self.variants.items():
+            if variant.input.shape != size:
+                raise ValueError(f"{name}: input shape {variant.input.shape}, expected {size}")
+            if variant.output.shape != (1, self.classes):
+                raise ValueError(f"{name}: output shape {variant.output.shape}, expected (1, {self.classes})")
+        return self
