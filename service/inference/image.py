@@ -1,0 +1,220 @@
+"""The ingest contract: image bytes → uint8[height, width, 3], the same way on every route.
+
+- JPEG, PNG, WebP, BMP, GIF and AVIF, told by content; of an animation the first frame.
+- The size in the header is checked before anything is decoded, and so is what decoding would take.
+- EXIF orientation is applied. Grey, palette, CMYK and 16-bit become RGB; transparent lies on white.
+- A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that leaves both sides at
+  least twice the model's, where the bundle says so.
+- Truncated or damaged data is refused, never filled up.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import AvifImagePlugin, Image, features
+
+from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
+from service.inference import jpeg, png
+from service.inference.exif import orientation
+from service.inference.formats import sniff, webp_size
+from service.manifest import Filter, Preprocessing, Resize
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
+
+# Longer sides are refused: resizing one takes memory in proportion to it, whatever the other is.
+MAX_SIDE = 65_535
+
+# Own limits replace Pillow's, which is one for the process and warns below twice its value.
+Image.MAX_IMAGE_PIXELS = None
+# One photo a thread: more threads for one AVIF would take the other workers' cores.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+_DENOMINATORS = (8, 4, 2)
+# What the peak of decoding takes for each pixel, conversion to RGB and turning upright included.
+_BYTES_PER_PIXEL = {"PNG": 13, "WEBP": 21, "BMP": 13, "GIF": 13, "AVIF": 21}
+_JPEG_BYTES_PER_PIXEL = 11
+_COEFFICIENT_BYTES = 2
+
+_FILTERS = {
+    Filter.NEAREST: Image.Resampling.NEAREST,
+    Filter.BOX: Image.Resampling.BOX,
+    Filter.BILINEAR: Image.Resampling.BILINEAR,
+    Filter.HAMMING: Image.Resampling.HAMMING,
+    Filter.BICUBIC: Image.Resampling.BICUBIC,
+    Filter.LANCZOS: Image.Resampling.LANCZOS,
+}
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Crop(StrEnum):
+    """What of an image the model sees: the bundle's crop, or the whole, squashed to the model's size."""
+
+    BUNDLE = "bundle"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What one image may have at most: pixels in its header, bytes of memory to decode it."""
+
+    max_pixels: int = 50_000_000
+    max_decode_bytes: int = 512 * 2**20
+
+
+def load_pixels(
+    data: bytes,
+    preprocessing: Preprocessing,
+    crop: Crop = Crop.BUNDLE,
+    limits: DecodeLimits = DecodeLimits(),
+) -> NDArray[np.uint8]:
+    """Image bytes → the model's pixels, uint8[height, width, 3] in RGB.
+
+    Raises:
+        UnsupportedImage: the bytes are in no format that is read.
+        CorruptImage: they are truncated or damaged.
+        ImageTooLarge: the image is beyond `limits`.
+    """
+    return fit(decode(data, preprocessing, limits), preprocessing, crop)
+
+
+def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+    """Image bytes → an upright image of mode RGB, scaled down where JPEG allows it.
+
+    Raises:
+        UnsupportedImage: the bytes are in no format that is read.
+        CorruptImage: they are truncated or damaged.
+        ImageTooLarge: the image is beyond `limits`.
+    """
+    format_ = sniff(data)
+    if format_ is None or format_ not in FORMATS:
+        raise UnsupportedImage(f"the bytes are no image of a format that is read: {', '.join(FORMATS)}")
+    try:
+        if format_ == "JPEG":
+            return _decode_jpeg(data, preprocessing, limits)
+        return _decode_by_pillow(data, format_, limits)
+    except MemoryError:
+        raise ImageTooLarge("there is not enough memory to decode the image") from None
+
+
+def fit(image: Image.Image, preprocessing: Preprocessing, crop: Crop = Crop.BUNDLE) -> NDArray[np.uint8]:
+    """An RGB image of any size → the model's pixels, uint8[height, width, 3].
+
+    With `shorter-side` the model sees the largest centred rectangle of its own shape, made
+    smaller by `crop_fraction`; that rectangle, at fractions of a pixel where need be, is resized
+    at once. With `squash`, or `Crop.NONE`, it sees the whole image.
+    """
+    size = (preprocessing.width, preprocessing.height)
+    box = None
+    if preprocessing.resize is Resize.SHORTER_SIDE and crop is Crop.BUNDLE:
+        scale = preprocessing.crop_fraction * min(image.width / size[0], image.height / size[1])
+        left, top = (image.width - scale * size[0]) / 2, (image.height - scale * size[1]) / 2
+        box = (left, top, image.width - left, image.height - top)
+    return np.asarray(image.resize(size, _FILTERS[preprocessing.filter], box))
+
+
+def _decode_jpeg(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) -> Image.Image:
+    header = jpeg.read_header(data)
+    turned = orientation(header.exif)
+    denominator = _denominator(header, turned, preprocessing)
+    bytes_per_pixel = _JPEG_BYTES_PER_PIXEL / denominator**2
+    if header.progressive:
+        bytes_per_pixel += _COEFFICIENT_BYTES * header.samples / (header.width * header.height)
+    _check_size((header.width, header.height), bytes_per_pixel, limits)
+    return _upright(jpeg.decode(data, header, denominator), turned)
+
+
+def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing) -> int:
+    if not preprocessing.jpeg_dct_scaling:
+        return 1
+    width, height = 2 * preprocessing.width, 2 * preprocessing.height
+    if turned >= 5:  # These lie on their side: width and height change places.
+        width, height = height, width
+    for denominator in _DENOMINATORS:
+        if -(-header.width // denominator) >= width and -(-header.height // denominator) >= height:
+            return denominator
+    return 1
+
+
+def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.Image:
+    bytes_per_pixel = _BYTES_PER_PIXEL[format_]
+    damaged = CorruptImage(f"the {format_} data is truncated or damaged")
+    if format_ == "WEBP":
+        # Before `open`, which already allocates canvases of that size.
+        size = webp_size(data)
+        if size is None:
+            raise damaged
+        _check_size(size, bytes_per_pixel, limits)
+    try:
+        with Image.open(BytesIO(data), formats=[format_]) as image:
+            _check_size(image.size, bytes_per_pixel, limits)
+            image.load()
+    except (RequestError, MemoryError):
+        raise
+    except Exception:
+        # Hostile bytes make Pillow's plugins raise nearly anything, from OSError to KeyError.
+        raise damaged from None
+    if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
+        raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
+    return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
+
+
+def _check_size(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} × {height} pixels; the limit is {limits.max_pixels} pixels"
+        )
+    if max(size) > MAX_SIDE:
+        raise ImageTooLarge(f"the image has {width} × {height} pixels; a side has at most {MAX_SIDE}")
+    if width * height * bytes_per_pixel > limits.max_decode_bytes:
+        raise ImageTooLarge(
+            f"decoding {width} × {height} pixels of this kind takes"
+            f" {width * height * bytes_per_pixel / 2**20:.0f} MiB of memory;"
+            f" the limit is {limits.max_decode_bytes / 2**20:.0f} MiB"
+        )
+
+
+def _may_lack_rows(image: Image.Image) -> bool:
+    """Whether one of the last two rows is zero, as rows are that were never written.
+
+    Two, since an interlaced PNG's last data is for its last odd row.
+    """
+    last = image.crop((0, max(image.height - 2, 0), image.width, image.height))
+    return not np.asarray(last).reshape(last.height, -1).any(axis=1).all()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
+    return image.convert("RGB") if image.mode != "RGB" else image
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    # The high byte, as Pillow takes it of 16-bit RGB; its own conversion clips at 255.
+    grey = (values >> 8).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _upright(image: Image.Image, turned: int) -> Image.Image:
+    return image.transpose(_UPRIGHT[turned]) if turned in _UPRIGHT else image

@@ -1,0 +1,193 @@
+"""JPEG bytes → pixels, by libjpeg-turbo, refusing damaged data.
+
+Pillow fills what is missing of a damaged scan with grey and says nothing. libjpeg-turbo's strict
+mode stops at the first warning instead, but it also warns of harmless things: those are mended in
+the header, so that the second try is as strict as the first.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.errors import CorruptImage, RequestError, UnsupportedImage
+
+_EOI, _SOS, _APP0, _APP1, _APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE_FRAMES = {0xC2, 0xCA}
+_READABLE_FRAMES = {0xC0, 0xC1, 0xC9, *_PROGRESSIVE_FRAMES}
+_MAX_SEGMENTS = 10_000
+
+_MENDABLE = re.compile(r"extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision")
+# Before the end marker nothing is left to decode: every scan went through without a warning.
+_PADDED_END = re.compile(r"extraneous bytes before marker 0xd9")
+_UNREADABLE = re.compile(r"Sorry|Unsupported|subsampling level")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a JPEG says of itself; `samples` counts those of all components, as subsampled."""
+
+    width: int
+    height: int
+    components: int
+    samples: int
+    progressive: bool
+    exif: bytes
+
+
+@dataclass(frozen=True)
+class _Segment:
+    marker: int
+    start: int
+    end: int
+
+
+def read_header(data: bytes) -> Header:
+    """Read everything before the first scan.
+
+    Raises:
+        CorruptImage: there is no whole header, or it contradicts itself.
+        UnsupportedImage: a kind of JPEG that is not read, such as lossless or 12 bits.
+    """
+    exif, frame, scan = b"", None, False
+    for segment in _segments(data):
+        if segment.marker == _APP1 and data.startswith(b"Exif\x00\x00", segment.start + 4):
+            exif = exif or data[segment.start + 4 : segment.end]
+        elif segment.marker in _FRAMES:
+            frame = frame or segment
+        scan = segment.marker == _SOS
+    if frame is None or not scan:
+        raise CorruptImage("the JPEG ends before its picture begins")
+    header = _read_frame(data, frame, exif)
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError as error:
+        raise _refusal(error) from None
+    if (width, height) != (header.width, header.height):
+        raise CorruptImage("the JPEG's header contradicts itself")
+    return header
+
+
+def decode(data: bytes, header: Header, denominator: int) -> Image.Image:
+    """Decode at 1/`denominator` (1, 2, 4 or 8) of the size, each side rounded up; mode RGB.
+
+    Raises:
+        CorruptImage: the data is truncated or damaged.
+        UnsupportedImage: a kind of JPEG that is not read.
+    """
+    try:
+        if header.components != 4:
+            return Image.fromarray(_decode(data, header, denominator, "RGB"))
+        # Inks are stored inverted, as Adobe's programs do; Pillow assumes so for every file too.
+        inks = np.invert(_decode(data, header, denominator, "CMYK"))
+        size = inks.shape[1], inks.shape[0]
+        return Image.frombuffer("CMYK", size, inks, "raw", "CMYK", 0, 1).convert("RGB")
+    except ValueError as error:
+        raise _refusal(error) from None
+
+
+def _decode(data: bytes, header: Header, denominator: int, colorspace: str) -> NDArray[np.uint8]:
+    try:
+        return _decode_once(data, header, denominator, colorspace, strict=True)
+    except ValueError as error:
+        if not _MENDABLE.search(str(error)):
+            raise
+    mended = _mended(data, header)
+    try:
+        return _decode_once(mended, header, denominator, colorspace, strict=True)
+    except ValueError as error:
+        if not _PADDED_END.search(str(error)):
+            raise
+    return _decode_once(mended, header, denominator, colorspace, strict=False)
+
+
+def _decode_once(
+    data: bytes, header: Header, denominator: int, colorspace: str, *, strict: bool
+) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        data,
+        colorspace,
+        min_height=-(-header.height // denominator),
+        min_width=-(-header.width // denominator),
+        min_factor=denominator,
+        strict=strict,
+    )
+    return pixels
+
+
+def _refusal(error: ValueError) -> RequestError:
+    message = str(error)
+    if "remature end" in message:
+        return CorruptImage("the JPEG is truncated: it ends within its picture")
+    if _UNREADABLE.search(message):
+        return UnsupportedImage("the JPEG is of a kind that is not read")
+    return CorruptImage("the JPEG's data is damaged")
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    """The segments up to the first scan's, skipping junk between them as libjpeg does."""
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        start = data.find(b"\xff", position)
+        if start < 0:
+            return
+        while data.startswith(b"\xff\xff", start):
+            start += 1
+        marker = data[start + 1] if start + 1 < len(data) else _EOI
+        position = start + 2
+        if marker == _EOI:
+            return
+        if marker == 0 or marker in _WITHOUT_LENGTH:
+            continue
+        length = int.from_bytes(data[position : position + 2], "big")
+        if length < 2 or position + length > len(data):
+            return
+        position += length
+        yield _Segment(marker, start, position)
+        if marker == _SOS:
+            return
+    raise CorruptImage(f"the JPEG's header has more than {_MAX_SEGMENTS} segments")
+
+
+def _read_frame(data: bytes, segment: _Segment, exif: bytes) -> Header:
+    if segment.marker not in _READABLE_FRAMES:
+        raise UnsupportedImage("the JPEG is lossless or hierarchical, which is not read")
+    try:
+        bits, height, width, components = struct.unpack_from(">BHHB", data[: segment.end], segment.start + 4)
+        factors = [data[segment.start + 11 + 3 * index] for index in range(components)]
+    except (struct.error, IndexError):
+        raise CorruptImage("the JPEG's header is damaged") from None
+    if bits != 8 or components not in (1, 3, 4) or height == 0:
+        raise UnsupportedImage(
+            f"the JPEG has {components} components of {bits} bits and {height} rows;"
+            " read are 1, 3 or 4 components of 8 bits"
+        )
+    across, down = [factor >> 4 for factor in factors], [factor & 15 for factor in factors]
+    if width == 0 or 0 in across or 0 in down:
+        raise CorruptImage("the JPEG's header is damaged")
+    samples = sum(
+        -(-width * h // max(across)) * -(-height * v // max(down)) for h, v in zip(across, down, strict=True)
+    )
+    return Header(width, height, components, samples, segment.marker in _PROGRESSIVE_FRAMES, exif)
+
+
+def _mended(data: bytes, header: Header) -> bytes:
+    """The same picture without junk before its first scan and without odd version numbers."""
+    parts, end = [data[:2]], 2
+    for segment in _segments(data):
+        part = bytearray(data[segment.start : segment.end])
+        if segment.marker == _APP0 and part.startswith(b"JFIF\x00", 4):
+            part[9:10] = b"\x01"
+        elif segment.marker == _APP14 and part.startswith(b"Adobe", 4) and len(part) >= 16 and part[15] > 2:
+            # libjpeg takes an unknown transform for YCbCr or YCCK.
+            part[15] = 2 if header.components == 4 else 1
+        parts.append(bytes(part))
+        end = segment.end
+    return b"".join([*parts, data[end:]])
