@@ -73,11 +73,14 @@ class DecodeLimits:
     max_decode_bytes: int = 512 * 2**20
 
 
+DEFAULT_LIMITS = DecodeLimits()
+
+
 def load_pixels(
     data: bytes,
     preprocessing: Preprocessing,
     crop: Crop = Crop.BUNDLE,
-    limits: DecodeLimits = DecodeLimits(),
+    limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> NDArray[np.uint8]:
     """Image bytes → the model's pixels, uint8[height, width, 3] in RGB.
 
@@ -89,7 +92,7 @@ def load_pixels(
     return fit(decode(data, preprocessing, limits), preprocessing, crop)
 
 
-def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
     """Image bytes → an upright image of mode RGB, scaled down where JPEG allows it.
 
     Raises:
