@@ -1,0 +1,163 @@
+"""One loaded variant: image bytes → class probabilities."""
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle import Bundle, verify_variant
+from service.errors import BundleError
+from service.inference.delegates import Delegate
+from service.inference.golden import check_golden_vectors, read_golden_vectors
+from service.inference.image import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
+from service.inference.interpreter import Interpreter
+from service.manifest import InputTensor, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a variant says of one image.
+
+    `probabilities`: float32[classes], of sum 1. `decode_seconds`: bytes to pixels;
+    `inference_seconds`: pixels to probabilities.
+    """
+
+    variant: str
+    probabilities: NDArray[np.float32]
+    decode_seconds: float
+    inference_seconds: float
+
+    def top(self, k: int) -> list[tuple[int, float]]:
+        """The `k` likeliest classes as (index, probability), likeliest first.
+
+        Of equally likely ones the lower index goes first.
+        """
+        return [(int(index), float(self.probabilities[index])) for index in ranking(self.probabilities)[:k]]
+
+
+class Classifier:
+    """A variant of a bundle, verified, loaded and self-tested. Belongs to one thread at a time."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: str,
+        delegate: Delegate = Delegate.XNNPACK,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """Verify the variant's file, load it, and run its golden vectors.
+
+        Raises:
+            BundleError: there is no such variant, or its file is missing, damaged, can't be
+                loaded or disagrees with the manifest.
+            SelfTestError: this device computes something else than the golden vectors.
+        """
+        verify_variant(bundle, variant)
+        self.bundle = bundle
+        self.variant = variant
+        self.delegate = delegate
+        self._limits = limits
+        self._declared = bundle.variant(variant)
+        path = bundle.variant_path(variant)
+        self._interpreter = Interpreter(path, delegate)
+        _check_tensor(f"{path}: input", self._interpreter.input, self._declared.input)
+        _check_tensor(f"{path}: output", self._interpreter.output, self._declared.output)
+        self._self_test()
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's name and version."""
+        return self._interpreter.runtime
+
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE) -> Prediction:
+        """Classify the bytes of one image.
+
+        Raises:
+            UnsupportedImage, CorruptImage, ImageTooLarge: as `service.inference.image` says.
+        """
+        start = perf_counter()
+        pixels = load_pixels(data, self.bundle.manifest.preprocessing, crop, self._limits)
+        decoded = perf_counter()
+        probabilities = self.probabilities(pixels)
+        return Prediction(self.variant, probabilities, decoded - start, perf_counter() - decoded)
+
+    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The dequantized output for uint8[height, width, 3]: float32[classes].
+
+        Logits or probabilities, as the manifest says.
+        """
+        return _dequantize(self._raw(pixels), self._declared.output)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probabilities for uint8[height, width, 3]: float32[classes], of sum 1."""
+        scores = self.scores(pixels)
+        return softmax(scores) if self._declared.output.kind == "logits" else _normalize(scores)
+
+    def _raw(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        raw: NDArray[Any] = self._interpreter.invoke(encode(pixels, self._declared.input))[0]
+        return raw
+
+    def _self_test(self) -> None:
+        golden = read_golden_vectors(self.bundle, self.variant)
+        actual = np.stack([self._raw(pixels) for pixels in golden.pixels])
+        path = self.bundle.variant_path(self.variant)
+        check_golden_vectors(f"{path} ({self.delegate})", golden.expected, actual, self._declared.golden)
+
+
+def encode(pixels: NDArray[np.uint8], tensor: InputTensor) -> NDArray[Any]:
+    """Pixels uint8[height, width, 3] → the input [1, height, width, 3] in the tensor's dtype."""
+    batch = pixels[np.newaxis]
+    if tensor.dtype == "uint8":
+        return batch
+    if tensor.dtype == "int8":
+        return (batch ^ 0x80).view(np.int8)  # Flipping the top bit is subtracting 128.
+    return (batch.astype(np.float32) - np.float32(tensor.mean)) / np.float32(tensor.std)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits [..., classes] → probabilities float32[..., classes], computed in float64."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities.astype(np.float32)
+
+
+def ranking(probabilities: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Class indices by falling probability along the last axis; of equal ones the lower first."""
+    return np.argsort(-probabilities, axis=-1, kind="stable")
+
+
+def _dequantize(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
+    if tensor.scale is None or tensor.zero_point is None:
+        return values.astype(np.float32, copy=False)
+    return np.float32(tensor.scale) * (values.astype(np.float32) - np.float32(tensor.zero_point))
+
+
+def _normalize(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    total = probabilities.sum(dtype=np.float64)
+    if total > 0:
+        shares: NDArray[np.float64] = probabilities / total
+        return shares.astype(np.float32)
+    # An 8-bit softmax over many classes can round every one of them to zero.
+    return np.full_like(probabilities, 1 / probabilities.size)
+
+
+def _check_tensor(name: str, actual: Tensor, declared: Tensor) -> None:
+    same = (
+        actual.dtype == declared.dtype
+        and actual.shape == declared.shape
+        and actual.zero_point == declared.zero_point
+        and math.isclose(actual.scale or 0, declared.scale or 0, rel_tol=1e-6)
+    )
+    if not same:
+        raise BundleError(
+            f"{name} is {_describe(actual)}, the manifest says {_describe(declared)}; build it again"
+        )
+    if actual.dtype != "float32" and actual.scale is None:
+        raise BundleError(f"{name} is {actual.dtype} without a scale, which says nothing; convert it again")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tensor.dtype}{list(tensor.shape)} of scale {tensor.scale} and zero point {tensor.zero_point}"
