@@ -5,18 +5,23 @@ EdgewiseError
 │   ├── SettingsError       a setting is unknown or has a bad value       (settings)
 │   ├── BundleError         the bundle is missing, damaged or incomplete  (bundle)
 │   ├── DelegateError       a delegate can't be loaded                    (inference.delegates)
-│   └── SelfTestError       the golden vectors do not hold on this device (inference.classifier)
+│   ├── SelfTestError       the golden vectors do not hold on this device (inference.golden)
+│   └── DatasetError        a folder of labelled images can't be used     (inference.labelled)
 └── RequestError            one request can't be answered; becomes a problem document
     ├── EmptyBody           400  the body has no bytes                    (api)
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
-    ├── BadParameter        422  a query parameter has a bad value        (api)
+    ├── UnknownRoute        404  no such path                             (api)
+    ├── MethodNotAllowed    405  the path is not for this method          (api)
+    ├── SlowBody            408  the body did not arrive in time          (api)
     ├── BodyTooLarge        413  more bytes than the limit                (api)
+    ├── BadParameter        422  a query parameter has a bad value        (api)
+    ├── InternalError       500  anything that was not foreseen           (api)
+    ├── Draining            503  the service is stopping                  (api)
     ├── ImageTooLarge       413  more pixels than the limit               (inference.image)
     ├── UnsupportedImage    415  not an image format that is read         (inference.image)
     ├── CorruptImage        422  truncated or damaged image data          (inference.image)
     ├── UnknownVariant      404  the bundle has no such loaded variant    (inference.variants)
-    ├── QueueFull           429  every place in the queue is taken        (inference.pool)
-    └── Draining            503  the service is stopping                  (inference.pool)
+    └── QueueFull           429  every place in the queue is taken        (inference.pool)
 """
 
 from typing import ClassVar
@@ -46,16 +51,25 @@ class SelfTestError(StartError):
     """A variant does not compute its golden vectors on this device."""
 
 
+class DatasetError(StartError):
+    """A folder of labelled images can't be used for what was asked."""
+
+
 class RequestError(EdgewiseError):
     """One request can't be answered.
 
     `status` is the HTTP status, `code` the last part of the problem's stable `type`,
-    `title` its fixed one-line summary.
+    `title` its fixed one-line summary. `retry_after_seconds` says when the same request may
+    succeed, where that is known.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+
+    def __init__(self, detail: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class EmptyBody(RequestError):
@@ -74,12 +88,28 @@ class BadMultipart(RequestError):
     title = "The multipart form can't be used"
 
 
-class BadParameter(RequestError):
-    """A query parameter has a bad value."""
+class UnknownRoute(RequestError):
+    """There is nothing at this path."""
 
-    status = 422
-    code = "bad-parameter"
-    title = "A parameter has a bad value"
+    status = 404
+    code = "unknown-route"
+    title = "There is no such route"
+
+
+class MethodNotAllowed(RequestError):
+    """The path is there, but not for this method."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "The route does not take this method"
+
+
+class SlowBody(RequestError):
+    """The body did not arrive whole in time."""
+
+    status = 408
+    code = "slow-body"
+    title = "The body took too long to arrive"
 
 
 class BodyTooLarge(RequestError):
@@ -88,6 +118,30 @@ class BodyTooLarge(RequestError):
     status = 413
     code = "body-too-large"
     title = "The body is too large"
+
+
+class BadParameter(RequestError):
+    """A query parameter is unknown or has a bad value."""
+
+    status = 422
+    code = "bad-parameter"
+    title = "A parameter has a bad value"
+
+
+class InternalError(RequestError):
+    """Something happened that was not foreseen; the log has it, the answer does not."""
+
+    status = 500
+    code = "internal-error"
+    title = "The service failed"
+
+
+class Draining(RequestError):
+    """The service is stopping and takes nothing new."""
+
+    status = 503
+    code = "draining"
+    title = "The service is stopping"
 
 
 class ImageTooLarge(RequestError):
@@ -128,11 +182,3 @@ class QueueFull(RequestError):
     status = 429
     code = "queue-full"
     title = "The queue is full"
-
-
-class Draining(RequestError):
-    """The service is stopping and takes nothing new."""
-
-    status = 503
-    code = "draining"
-    title = "The service is stopping"
