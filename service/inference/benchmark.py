@@ -1,0 +1,118 @@
+"""Latency, load time and memory of a bundle's variants, side by side on this machine."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle import Bundle
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.inference.evaluation import BASELINE
+from service.inference.footprint import Footprint, measure_footprint
+from service.inference.golden import read_golden_vectors
+
+# A variant's turn: long enough to have its weights in the caches, short enough that a slow
+# moment of the machine hits all variants alike.
+_TURN = 10
+
+# Wraps the rounds as they are gone through, to show how far it is.
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class VariantBenchmark:
+    """One variant on this machine, with one thread.
+
+    Seconds are of one inference, from pixels to probabilities; decoding an image is not in them.
+    `speedup` is `against`'s median over this one's.
+    """
+
+    variant: str
+    bytes: int
+    runtime: str
+    delegate: str
+    runs: int
+    p50_seconds: float
+    p99_seconds: float
+    mean_seconds: float
+    against: str
+    speedup: float
+    load_seconds: float
+    resident_bytes: int | None
+
+
+def silent(rounds: Sequence[int]) -> Iterable[int]:
+    """The `Progress` that shows nothing."""
+    return rounds
+
+
+def benchmark(
+    bundle: Bundle,
+    variants: Sequence[str],
+    *,
+    runs: int = 200,
+    delegate: Delegate = Delegate.XNNPACK,
+    progress: Progress = silent,
+) -> list[VariantBenchmark]:
+    """Measure variants on the bundle's golden pixels, at least `runs` inferences each.
+
+    They are compared with `fp32` where that is among them, else with the first. `runs` is rounded
+    up to whole turns of ten.
+
+    Raises:
+        BundleError, SelfTestError: a variant can't be loaded.
+    """
+    footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
+    classifiers = [Classifier(bundle, name, delegate) for name in variants]
+    seconds = _measure(classifiers, range(-(-runs // _TURN)), progress)
+    against = BASELINE if BASELINE in variants else variants[0]
+    median = float(np.median(seconds[against]))
+    return [
+        _result(classifier, seconds[classifier.variant], footprints[classifier.variant], against, median)
+        for classifier in classifiers
+    ]
+
+
+def _measure(
+    classifiers: Sequence[Classifier], rounds: Sequence[int], progress: Progress
+) -> dict[str, list[float]]:
+    pixels = {c.variant: read_golden_vectors(c.bundle, c.variant).pixels for c in classifiers}
+    seconds: dict[str, list[float]] = {c.variant: [] for c in classifiers}
+    for _ in progress(rounds):
+        for classifier in classifiers:
+            seconds[classifier.variant] += _turn(classifier, pixels[classifier.variant])
+    return seconds
+
+
+def _turn(classifier: Classifier, pixels: NDArray[np.uint8]) -> list[float]:
+    seconds = []
+    # The first is not counted: it finds the caches full of another variant's weights.
+    for image in islice(cycle(pixels), 1 + _TURN):
+        start = perf_counter()
+        classifier.probabilities(image)
+        seconds.append(perf_counter() - start)
+    return seconds[1:]
+
+
+def _result(
+    classifier: Classifier, seconds: list[float], footprint: Footprint, against: str, median: float
+) -> VariantBenchmark:
+    p50, p99 = (float(value) for value in np.percentile(seconds, (50, 99)))
+    return VariantBenchmark(
+        variant=classifier.variant,
+        bytes=classifier.bundle.variant(classifier.variant).bytes,
+        runtime=classifier.runtime,
+        delegate=classifier.delegate.value,
+        runs=len(seconds),
+        p50_seconds=p50,
+        p99_seconds=p99,
+        mean_seconds=float(np.mean(seconds)),
+        against=against,
+        speedup=median / p50,
+        load_seconds=footprint.load_seconds,
+        resident_bytes=footprint.resident_bytes,
+    )
