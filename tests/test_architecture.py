@@ -1,0 +1,193 @@
+"""The arrows between the rooms point one way: docs/architecture.md."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.imports import Imports, chain_to, is_within, read_imports
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("service", "build", "loadtest")
+TENSORFLOW = frozenset({"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"})
+HTTP = frozenset({"fastapi", "http", "python_multipart", "starlette", "uvicorn"})
+FOUNDATION = frozenset({"service.bundle", "service.errors", "service.manifest", "service.process"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What no chain of imports may lead to from a room's modules; `but` is allowed all the same."""
+
+    room: str
+    never: frozenset[str]
+    but: frozenset[str] = frozenset()
+
+
+RULES = (
+    Rule("service", TENSORFLOW | {"build", "loadtest"}),
+    Rule("service.api", frozenset({"service.app", "service.server", "service.__main__"})),
+    Rule("service.inference", HTTP | {"service"}, FOUNDATION | {"service.inference"}),
+    Rule("service.monitoring", HTTP | {"service"}, FOUNDATION | {"service.monitoring"}),
+    Rule("service.bundle", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
+    Rule("service.manifest", frozenset({"service"}), frozenset({"service.errors"})),
+    Rule("service.errors", frozenset({"service"})),
+    Rule("service.process", frozenset({"service"})),
+    Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | {"service.inference"}),
+    Rule("loadtest", TENSORFLOW | {"service", "build"}),
+)
+RULE_OF = {rule.room: rule for rule in RULES}
+
+
+def modules_of(imports: Imports, room: str) -> list[str]:
+    return sorted(module for module in imports if is_within(module, frozenset({room})))
+
+
+def broken(imports: Imports, rule: Rule) -> list[str]:
+    chains = (chain_to(imports, module, rule.never, rule.but) for module in modules_of(imports, rule.room))
+    return [" → ".join(chain) for chain in chains if chain]
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def imports() -> Imports:
+    return read_imports(ROOT, *PACKAGES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.room)
+def test_no_arrow_points_back(imports: Imports, rule: Rule) -> None:
+    assert broken(imports, rule) == []
+
+
+def test_every_package_of_the_project_has_a_rule() -> None:
+    packages = {path.parent.name for path in ROOT.glob("[a-z]*/__init__.py")}
+    assert packages <= set(PACKAGES)
+    assert packages <= set(RULE_OF)
+
+
+@pytest.mark.parametrize("room", ["service.api", "service.inference", "service.monitoring", "build"])
+def test_the_rules_speak_of_rooms_that_exist(imports: Imports, room: str) -> None:
+    assert len(modules_of(imports, room)) > 1
+
+
+def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
+    # What the modules import in their turn shows only when they run.
+    modules = modules_of(imports, "service")
+    program = f"import sys; [__import__(m) for m in {modules}]; print(*sys.modules)"
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert set(modules) <= loaded
+    assert {name for name in loaded if is_within(name, TENSORFLOW | {"build"})} == set()
+
+
+@pytest.mark.parametrize(
+    ("room", "files", "chain"),
+    [
+        pytest.param(
+            "service",
+            {"service/app.py": "import tensorflow as tf"},
+            "service.app → tensorflow",
+            id="tensorflow",
+        ),
+        pytest.param(
+            "service",
+            {"service/app.py": "def late():\n    from keras.layers import Dense"},
+            "service.app → keras.layers.Dense",
+            id="inside-a-function",
+        ),
+        pytest.param(
+            "service",
+            {"service/app.py": "from build.model import network", "build/model.py": ""},
+            "service.app → build.model",
+            id="build",
+        ),
+        pytest.param(
+            "service.inference",
+            {"service/inference/pool.py": "from service import settings", "service/settings.py": ""},
+            "service.inference.pool → service.settings",
+            id="settings",
+        ),
+        pytest.param(
+            "service.inference",
+            {
+                "service/inference/pool.py": "from ..api.problems import Problem",
+                "service/api/problems.py": "",
+            },
+            "service.inference.pool → service.api.problems",
+            id="relative",
+        ),
+        pytest.param(
+            "service.inference",
+            {
+                "service/inference/__init__.py": "from . import image",
+                "service/inference/image.py": "import http.client",
+            },
+            "service.inference → service.inference.image → http.client",
+            id="relative-in-a-package",
+        ),
+        pytest.param(
+            "service.inference",
+            {
+                "service/inference/image.py": "from service.errors import CorruptImage",
+                "service/errors.py": "from fastapi import HTTPException",
+            },
+            "service.inference.image → service.errors → fastapi.HTTPException",
+            id="by-way-of-another",
+        ),
+        pytest.param(
+            "service.inference",
+            {
+                "service/__init__.py": "import service.settings",
+                "service/settings.py": "",
+                "service/inference/image.py": "",
+            },
+            "service.inference.image → service.settings",
+            id="by-way-of-the-package",
+        ),
+        pytest.param(
+            "service.monitoring",
+            {"service/monitoring/metrics.py": "import service.api.app", "service/api/app.py": ""},
+            "service.monitoring.metrics → service.api.app",
+            id="monitoring",
+        ),
+        pytest.param(
+            "build",
+            {"build/evaluation.py": "from service.settings import Settings", "service/settings.py": ""},
+            "build.evaluation → service.settings",
+            id="build-takes-too-much",
+        ),
+        pytest.param(
+            "loadtest",
+            {"loadtest/users.py": "import service.errors", "service/errors.py": ""},
+            "loadtest.users → service.errors",
+            id="loadtest",
+        ),
+    ],
+)
+def test_a_broken_arrow_is_seen(tmp_path: Path, room: str, files: dict[str, str], chain: str) -> None:
+    write(tmp_path, files)
+    assert chain in broken(read_imports(tmp_path, *PACKAGES), RULE_OF[room])
+
+
+def test_allowed_arrows_are_not_complained_of(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "service/errors.py": "class E(Exception): ...",
+            "service/bundle.py": "from service.errors import E",
+            "service/inference/image.py": "from service.bundle import load_bundle",
+            "service/api/classify.py": "import fastapi\nfrom service.inference.image import decode",
+            "build/model.py": "import tensorflow\nfrom service.inference import image",
+            "build/export.py": "from service import bundle",
+        },
+    )
+    imports = read_imports(tmp_path, *PACKAGES)
+    assert [chain for rule in RULES for chain in broken(imports, rule)] == []
