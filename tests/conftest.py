@@ -1,0 +1,54 @@
+import fcntl
+from pathlib import Path
+
+import pytest
+import skimage
+import sklearn.datasets
+
+from service.bundle import Bundle
+from tests.colours import make_models, write_colours
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The data for measuring that lies beside the checkout, where it does."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"needs the data of {path}, which is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """Photos that come inside packages: two PNGs, two JPEGs."""
+    of_skimage = Path(skimage.__file__).parent / "data"
+    of_sklearn = Path(sklearn.datasets.__file__).parent / "images"
+    return {
+        "cat": of_skimage / "chelsea.png",
+        "coffee": of_skimage / "coffee.png",
+        "flower": of_sklearn / "flower.jpg",
+        "temple": of_sklearn / "china.jpg",
+    }
+
+
+@pytest.fixture(scope="session")
+def colour_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder with the .tflite files of the colour classifier, made once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "colour-models"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")
+            unfinished.mkdir(exist_ok=True)
+            make_models(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colours(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The colour classifier's bundle; tests that change it copy it first."""
+    return write_colours(tmp_path_factory.mktemp("bundles") / "colours", colour_models)
