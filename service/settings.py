@@ -1,0 +1,91 @@
+"""The settings: one frozen object, read once, from environment variables named `EDGEWISE_*`."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from service.errors import SettingsError
+from service.inference.delegates import Delegate
+from service.inference.image import DEFAULT_LIMITS
+
+PREFIX = "EDGEWISE_"
+DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
+DEFAULT_QUEUE_SIZE = 16
+DEFAULT_MAX_BODY_BYTES = 20 * 1024 * 1024
+DEFAULT_READ_TIMEOUT_SECONDS = 30.0
+DEFAULT_DRAIN_SECONDS = 20.0
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+def _usable_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has no affinity
+        return os.cpu_count() or 1
+
+
+class Settings(BaseModel):
+    """What the service is told from outside; `docs/settings.md` says what each is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    bundle: Path = DEFAULT_BUNDLE
+    variant: Annotated[str, Field(min_length=1)] | None = None
+    delegate: Delegate = Delegate.XNNPACK
+    workers: PositiveInt = Field(default_factory=_usable_cores)
+    queue_size: PositiveInt = DEFAULT_QUEUE_SIZE
+    max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
+    max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    read_timeout_seconds: PositiveFloat = DEFAULT_READ_TIMEOUT_SECONDS
+    drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
+    log_format: LogFormat = LogFormat.JSON
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings that `environ` gives; names without the prefix `EDGEWISE_` are not looked at.
+
+    Raises:
+        SettingsError: a name is unknown (the message has the nearest one) or a value is bad.
+    """
+    names = {PREFIX + field.upper(): field for field in Settings.model_fields}
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    for name in given:
+        if name not in names:
+            nearest = difflib.get_close_matches(name.upper(), names, n=1, cutoff=0)[0]
+            raise SettingsError(
+                f"there is no setting {name}; the nearest is {nearest} (see docs/settings.md)"
+            )
+    try:
+        return Settings.model_validate({names[name]: value for name, value in given.items()})
+    except ValidationError as error:
+        wrong = "; ".join(map(_describe, error.errors()))
+        raise SettingsError(f"{wrong} (see docs/settings.md)") from None
+
+
+def _describe(problem: ErrorDetails) -> str:
+    name = PREFIX + str(problem["loc"][0]).upper()
+    # pydantic's messages begin with what they speak of: "Input should be …".
+    expected = problem["msg"].removeprefix("Input ").removeprefix("String ")
+    return f"{name} is {problem['input']!r}, but it {expected}"
