@@ -1,0 +1,69 @@
+"""Which variants of a bundle are loaded, and the choice among them."""
+
+from dataclasses import dataclass
+
+from service.bundle import Bundle
+from service.errors import UnknownVariant
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.inference.image import DEFAULT_LIMITS, DecodeLimits
+from service.inference.pool import Pool
+
+
+@dataclass(frozen=True)
+class LoadedVariant:
+    """A variant that answers: its worker threads, and what it runs on."""
+
+    name: str
+    pool: Pool
+    delegate: Delegate
+    runtime: str
+
+
+class Variants:
+    """The variants that are loaded: the active one."""
+
+    def __init__(self, bundle: Bundle, active: LoadedVariant) -> None:
+        self._bundle = bundle
+        self.active = active
+
+    def loaded(self, name: str) -> LoadedVariant | None:
+        """The variant of that name, None where it is not loaded."""
+        return self.active if name == self.active.name else None
+
+    def choose(self, name: str | None) -> LoadedVariant:
+        """The variant that a request names, or the active one where it names none.
+
+        Raises:
+            UnknownVariant: it is not in the bundle, or not loaded; the message names those that are.
+        """
+        if name is None:
+            return self.active
+        variant = self.loaded(name)
+        if variant is None:
+            known = "is not loaded" if name in self._bundle.manifest.variants else "is not in the bundle"
+            raise UnknownVariant(f"variant {name!r} {known}; loaded: {self.active.name}")
+        return variant
+
+    def close(self) -> None:
+        """Finish what is queued and let go of all threads."""
+        self.active.pool.close()
+
+
+def load_variant(
+    bundle: Bundle,
+    name: str,
+    *,
+    workers: int,
+    queue_size: int,
+    delegate: Delegate = Delegate.XNNPACK,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> LoadedVariant:
+    """Load a variant once a worker, self-tested, and start the workers.
+
+    Raises:
+        BundleError: the bundle has no such variant, or its file is damaged.
+        SelfTestError: it does not compute its golden vectors on this device.
+    """
+    classifiers = [Classifier(bundle, name, delegate, limits) for _ in range(workers)]
+    return LoadedVariant(name, Pool(classifiers, queue_size), delegate, classifiers[0].runtime)
