@@ -1,1 +1,1 @@
-"""What the service says of itself to Prometheus."""
+"""What the service says of itself: metrics for Prometheus and lines for the log."""
