@@ -1,0 +1,194 @@
+"""POST /v1/classify: one image in, its classes out."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.api.body import read_image
+from service.api.context import Context, Shared
+from service.api.problems import documented
+from service.errors import (
+    BadMultipart,
+    BadParameter,
+    BodyTooLarge,
+    CorruptImage,
+    Draining,
+    EmptyBody,
+    ImageTooLarge,
+    InternalError,
+    QueueFull,
+    SlowBody,
+    UnknownVariant,
+    UnsupportedImage,
+)
+from service.inference.image import Crop
+
+DEFAULT_TOP_K = 5
+
+router = APIRouter()
+
+
+class Parameters(BaseModel):
+    """What a request may say beside its image."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    top_k: int | None = Field(
+        None, ge=1, description=f"How many classes to name: {DEFAULT_TOP_K}, or all where there are fewer"
+    )
+    variant: str | None = Field(
+        None, max_length=64, description="A loaded variant; the active one if not said"
+    )
+    crop: Crop = Field(
+        Crop.BUNDLE, description="`bundle`: what the bundle sees of an image; `none`: the whole, squashed"
+    )
+    min_probability: float = Field(
+        0.0, ge=0, le=1, description="The answer is `uncertain` where the top class is less probable"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _are_known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        unknown = [name for name in given if name not in cls.model_fields]
+        if unknown:
+            raise ValueError(
+                f"there is no parameter {unknown[0][:64]!r}; there are {', '.join(cls.model_fields)}"
+            )
+        return given
+
+
+class ClassProbability(BaseModel):
+    """One class of the answer."""
+
+    index: int
+    class_id: str | None = Field(description="Such as a WordNet id; null where the bundle has none")
+    label: str
+    probability: float
+
+
+class Timing(BaseModel):
+    """Milliseconds that each stage took."""
+
+    read: float
+    queue: float
+    decode: float
+    inference: float
+
+
+class Classification(BaseModel):
+    """The answer: the most probable classes, the first one first."""
+
+    id: str = Field(description="Unguessable name of this answer; the log has it too")
+    bundle: str
+    variant: str
+    crop: Crop
+    uncertain: bool = Field(description="Whether the top class is less probable than `min_probability`")
+    predictions: list[ClassProbability]
+    timing_ms: Timing
+
+
+_IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_REQUEST_BODY = {
+    "required": True,
+    "description": "The image file, as the body or as the one part of a form; its content tells its type.",
+    "content": {
+        "image/*": _IMAGE,
+        "application/octet-stream": _IMAGE,
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {"image": {"type": "string", "format": "binary"}},
+            }
+        },
+    },
+}
+
+
+@router.post(
+    "/v1/classify",
+    summary="Classify an image",
+    openapi_extra={"requestBody": _REQUEST_BODY},
+    responses=documented(
+        EmptyBody,
+        BadMultipart,
+        UnknownVariant,
+        SlowBody,
+        BodyTooLarge,
+        ImageTooLarge,
+        UnsupportedImage,
+        BadParameter,
+        CorruptImage,
+        QueueFull,
+        InternalError,
+        Draining,
+    ),
+)
+async def classify(
+    request: Request, response: Response, parameters: Annotated[Parameters, Query()], shared: Shared
+) -> Classification:
+    """The image's most probable classes, what each stage took, and which variant answered."""
+    arrived = time.perf_counter()
+    _refuse_repeated(request)
+    with shared.drain.owing():
+        top_k = _top_k(parameters, shared.bundle.manifest.classes)
+        variant = shared.variants.choose(parameters.variant)
+        request.state.variant = variant.name
+        data = await read_image(
+            request,
+            max_bytes=shared.settings.max_body_bytes,
+            timeout_seconds=shared.settings.read_timeout_seconds,
+        )
+        read_seconds = time.perf_counter() - arrived
+        answer = await asyncio.wrap_future(variant.pool.submit(data, parameters.crop))
+    prediction = answer.prediction
+    stages = {
+        "read": read_seconds,
+        "queue": answer.queue_seconds,
+        "decode": prediction.decode_seconds,
+        "inference": prediction.inference_seconds,
+    }
+    predictions = _predictions(shared, prediction.top(top_k))
+    timing = {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}
+    response.headers["Server-Timing"] = ", ".join(f"{stage};dur={took}" for stage, took in timing.items())
+    shared.metrics.observe_stages(variant.name, **stages, total=time.perf_counter() - arrived)
+    return Classification(
+        id=request.state.id,
+        bundle=shared.bundle.manifest.name,
+        variant=variant.name,
+        crop=parameters.crop,
+        uncertain=predictions[0].probability < parameters.min_probability,
+        predictions=predictions,
+        timing_ms=Timing(**timing),
+    )
+
+
+def _refuse_repeated(request: Request) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise BadParameter(f"given more than once: {', '.join(repeated)}")
+
+
+def _top_k(parameters: Parameters, classes: int) -> int:
+    if parameters.top_k is None:
+        return min(DEFAULT_TOP_K, classes)
+    if parameters.top_k > classes:
+        raise BadParameter(f"top_k is {parameters.top_k}, but the model has {classes} classes")
+    return parameters.top_k
+
+
+def _predictions(shared: Context, top: list[tuple[int, float]]) -> list[ClassProbability]:
+    bundle = shared.bundle
+    return [
+        ClassProbability(
+            index=index,
+            class_id=bundle.class_ids[index] if bundle.class_ids else None,
+            label=bundle.labels[index],
+            probability=probability,
+        )
+        for index, probability in top
+    ]

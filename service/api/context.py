@@ -1,0 +1,31 @@
+"""What the routes share."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.api.drain import Drain
+from service.bundle import Bundle
+from service.inference.variants import Variants
+from service.monitoring.metrics import Metrics
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """The resources that the lifespan owns, and what was there before it."""
+
+    settings: Settings
+    metrics: Metrics
+    drain: Drain
+    bundle: Bundle
+    variants: Variants
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+Shared = Annotated[Context, Depends(_context)]

@@ -1,0 +1,45 @@
+"""Probes and metrics: for those that watch the service, past the queue."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
+
+from service.api.context import Shared
+from service.api.problems import documented
+from service.errors import Draining, InternalError
+
+router = APIRouter()
+
+
+class Health(BaseModel):
+    """The answer of a probe that is content."""
+
+    status: str
+
+
+@router.get("/livez", summary="Is it alive", responses=documented(InternalError))
+async def live() -> Health:
+    """Whether the process answers; where it does not, restart it."""
+    return Health(status="live")
+
+
+@router.get("/readyz", summary="Does it take requests", responses=documented(InternalError, Draining))
+async def ready(shared: Shared) -> Health:
+    """Whether to send requests here: the model is warm, and the service is not stopping.
+
+    The port opens when the model is warm: before, there is no answer at all.
+    """
+    shared.drain.check()
+    return Health(status="ready")
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **documented(InternalError)},
+)
+async def metrics(request: Request, shared: Shared) -> Response:
+    """All metrics, in the text format or in OpenMetrics, as the request asks."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(shared.metrics.registry), headers={"Content-Type": content_type})

@@ -1,0 +1,88 @@
+"""The image out of a multipart form, parsed as its bytes arrive and never on disk."""
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.errors import BadMultipart
+
+FIELD = b"image"
+
+
+class FormImage:
+    """Takes the bytes of a `multipart/form-data` body whose one part is named `image`."""
+
+    def __init__(self, content_type: str) -> None:
+        """Raises BadMultipart where `content_type` has no usable boundary."""
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise BadMultipart("the Content-Type names no boundary")
+        self._image: list[bytes] = []
+        self._parts = 0
+        self._header_name: list[bytes] = []
+        self._header_value: list[bytes] = []
+        self._disposition = b""
+        self._complete = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_part_begin,
+                    "on_header_begin": self._on_header_begin,
+                    "on_header_field": lambda data, start, end: self._header_name.append(data[start:end]),
+                    "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": lambda data, start, end: self._image.append(data[start:end]),
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError as error:
+            raise BadMultipart(f"the boundary can't be used: {error}") from None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the body's next bytes.
+
+        Raises:
+            BadMultipart: they can't be parsed, or begin a part other than the one `image`.
+        """
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise BadMultipart(f"the form can't be parsed: {error}") from None
+
+    def finish(self) -> bytes:
+        """The image, when the whole body was fed.
+
+        Raises:
+            BadMultipart: the form has no part, or ends before its closing boundary.
+        """
+        if not self._complete:
+            raise BadMultipart("the form ends before its closing boundary")
+        if not self._parts:
+            raise BadMultipart("the form has no part; it must have one, named image")
+        return b"".join(self._image)
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        self._disposition = b""
+
+    def _on_header_begin(self) -> None:
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _on_header_end(self) -> None:
+        if b"".join(self._header_name).lower() == b"content-disposition":
+            self._disposition = b"".join(self._header_value)
+
+    def _on_headers_finished(self) -> None:
+        name = parse_options_header(self._disposition.decode("latin-1"))[1].get(b"name", b"")
+        if name != FIELD:
+            text = ascii(name[:64].decode("utf-8", "replace"))
+            raise BadMultipart(
+                f"the form has a part named {text}; it takes one named image, parameters in the query"
+            )
+        if self._parts > 1:
+            raise BadMultipart("the form has more than one part named image; send one image a request")
+
+    def _on_end(self) -> None:
+        self._complete = True

@@ -1,0 +1,133 @@
+"""Every error as a problem document (RFC 9457); all of them are made here."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import BadParameter, InternalError, MethodNotAllowed, RequestError, UnknownRoute
+from service.monitoring.logs import SERVICE_LOGGER, fields
+
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = "Problem"
+
+_log = logging.getLogger(SERVICE_LOGGER)
+
+
+class Problem(BaseModel):
+    """A problem document."""
+
+    type: str = Field(
+        description="Stable: tells the kinds of problem apart", examples=["/problems/corrupt-image"]
+    )
+    title: str = Field(description="The same for every problem of this type")
+    status: int
+    detail: str = Field(description="What was wrong with this request, and what was expected")
+    instance: str = Field(description="This one occurrence; the log has the same id", examples=["urn:uuid:…"])
+
+
+def problem_type(error: type[RequestError]) -> str:
+    """The URI reference by which clients tell this error."""
+    return f"/problems/{error.code}"
+
+
+def problem_response(
+    request: Request, error: RequestError, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer that says what `error` says."""
+    request.state.error = error
+    problem = Problem(
+        type=problem_type(type(error)),
+        title=error.title,
+        status=error.status,
+        detail=str(error),
+        instance=f"urn:uuid:{request.state.id}",
+    )
+    response = Response(problem.model_dump_json(), error.status, headers, MEDIA_TYPE)
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
+
+
+def documented(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these errors, for OpenAPI."""
+    by_status: dict[int | str, list[str]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(f"{error.title} (`{problem_type(error)}`)")
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{SCHEMA}"}}}
+    return {
+        status: {"description": "; or: ".join(texts), "content": content}
+        for status, texts in sorted(by_status.items())
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error that a route raises, or that there is no route, with a problem document."""
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    app.add_exception_handler(HTTPException, _on_routing_error)
+
+
+class UnexpectedErrors:
+    """Innermost middleware: what nobody foresaw is logged with its traceback and answered by a bare 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, as ASGI has it."""
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            request = Request(scope)
+            _log.exception("a request failed", extra=fields(id=request.state.id))
+            if started:
+                raise
+            error = InternalError("the service failed in a way that it did not foresee; its log says how")
+            await problem_response(request, error)(scope, receive, send)
+
+
+async def _on_request_error(request: Request, error: Exception) -> Response:
+    return problem_response(request, cast(RequestError, error))
+
+
+async def _on_routing_error(request: Request, error: Exception) -> Response:
+    error = cast(HTTPException, error)
+    path = json.dumps(request.url.path)
+    if error.status_code == UnknownRoute.status:
+        return problem_response(request, UnknownRoute(f"there is nothing at {path}; /docs lists the routes"))
+    if error.status_code == MethodNotAllowed.status:
+        allow = (error.headers or {}).get("Allow", "")
+        detail = f"{path} does not take {request.method}; it takes {allow}"
+        return problem_response(request, MethodNotAllowed(detail), {"Allow": allow})
+    raise error
+
+
+async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
+    problems = cast(RequestValidationError, error).errors()
+    return problem_response(request, BadParameter("; ".join(map(_describe, problems))))
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    name = problem["loc"][-1]
+    expected = problem["msg"].removeprefix("Input ").removeprefix("String ")
+    return f"{name} is {problem['input']!r}, but it {expected}"

@@ -1,0 +1,64 @@
+"""Answering before the whole body was read, so that the client sees the answer and not a reset."""
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# What is read and thrown away behind an answer, so that a client that sends all before it reads gets there.
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 5.0
+
+
+class UnreadBody:
+    """Middleware: where an answer comes before the end of the body, sends it whole at once, then
+    discards a bounded amount of the body, then closes the connection.
+
+    A connection that is closed with bytes unread is reset, and a reset can overtake the answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, as ASGI has it."""
+        if scope["type"] != "http" or not _has_body(scope):
+            await self._app(scope, receive, send)
+            return
+        unread = True
+        # Until its first byte is asked for, a client that expects "100 Continue" sends none.
+        held_back = _header(scope, b"expect").lower() == b"100-continue"
+
+        async def watch() -> Message:
+            nonlocal unread, held_back
+            held_back = False
+            message = await receive()
+            unread = message.get("more_body", False)
+            return message
+
+        async def discard() -> None:
+            nonlocal unread
+            discarded = 0
+            while unread and discarded < DISCARD_BYTES:
+                message = await watch()
+                discarded += len(message.get("body", b""))
+
+        async def answer(message: Message) -> None:
+            if unread and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+            elif unread and not held_back and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(discard(), DISCARD_SECONDS)
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await self._app(scope, watch, answer)
+
+
+def _has_body(scope: Scope) -> bool:
+    return _header(scope, b"content-length") not in (b"", b"0") or bool(_header(scope, b"transfer-encoding"))
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
