@@ -1,0 +1,27 @@
+"""What the system knows of this process; None where the system (macOS) does not tell."""
+
+import os
+import time
+from pathlib import Path
+
+_SELF = Path("/proc/self")
+
+
+def seconds_since_start() -> float | None:
+    """Seconds since the process was started, the interpreter's own start included."""
+    try:
+        stat = (_SELF / "stat").read_text()
+    except OSError:
+        return None
+    # The second field, the program's name in parentheses, may hold blanks; the start is the 22nd.
+    started = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def resident_bytes() -> int | None:
+    """Bytes of memory that the process holds."""
+    try:
+        pages = (_SELF / "statm").read_text().split()[1]
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

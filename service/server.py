@@ -1,0 +1,138 @@
+"""The process that serves: the port, the signals, and the end in good order."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.context import Context
+from service.api.drain import Drain
+from service.app import create_app
+from service.errors import StartError
+from service.monitoring.logs import SERVICE_LOGGER, JsonFormatter, TextFormatter, configure_logging, fields
+from service.process import resident_bytes, seconds_since_start
+from service.settings import LogFormat, Settings
+
+BACKLOG = 2048
+# What answers that are already written get, at the least, to reach their clients.
+MIN_CLOSE_SECONDS = 1
+
+_log = logging.getLogger(SERVICE_LOGGER)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish every accepted request within `drain_seconds`.
+
+    Raises:
+        StartError: the bundle can't be served, or the port can't be opened.
+    """
+    configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
+    with _bind(settings) as listener:
+        asyncio.run(_serve(settings, listener))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which close the port at once and end the process by the signal."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    app = create_app(settings)
+    # uvicorn would log a traceback where the lifespan can't start; here its errors come through.
+    async with app.router.lifespan_context(app):
+        with _explained(settings):
+            listener.listen(BACKLOG)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+            ),
+            on_listening=lambda: _log_ready(app, listener),
+        )
+        stopping = asyncio.create_task(_stop(stop, server, app.state.drain, settings.drain_seconds))
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            stopping.cancel()
+
+
+async def _stop(stop: asyncio.Event, server: uvicorn.Server, drain: Drain, drain_seconds: float) -> None:
+    await stop.wait()
+    _log.info("stopping: finishing what was accepted", extra=fields(requests=drain.owed))
+    left = await drain.finish(drain_seconds)
+    if drain.owed:
+        _log.warning("not all was answered within EDGEWISE_DRAIN_SECONDS", extra=fields(requests=drain.owed))
+    server.config.timeout_graceful_shutdown = max(MIN_CLOSE_SECONDS, math.ceil(left))
+    server.should_exit = True
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """The socket, bound before anything is loaded: a port that is taken is found out at once."""
+    with _explained(settings):
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    return listener
+
+
+@contextlib.contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StartError(
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror};"
+            " set EDGEWISE_HOST and EDGEWISE_PORT to an address that is free"
+        ) from None
+
+
+def _log_ready(app: FastAPI, listener: socket.socket) -> None:
+    context: Context = app.state.context
+    seconds = seconds_since_start()
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    _log.info(
+        "ready: POST an image to %s/v1/classify",
+        url,
+        extra=fields(
+            url=url,
+            bundle=context.bundle.manifest.name,
+            variant=context.variants.active.name,
+            workers=context.variants.active.pool.workers,
+            seconds_since_start=seconds and round(seconds, 3),
+            resident_bytes=resident_bytes(),
+        ),
+    )
