@@ -1,0 +1,115 @@
+"""`python -m service [serve | check | evaluate | benchmark]`.
+
+Exit status: 0 when all is well, 2 when the command line, the settings, the bundle or the data
+can't be used (one line on standard error says why), 130 when interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import StartError
+from service.inference.image import Crop
+from service.settings import PREFIX, load_settings
+
+UNUSABLE = 2
+INTERRUPTED = 130
+DEFAULT_RUNS = 200
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except StartError as error:
+        sys.stderr.write(f"edgewise: {error}\n")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    given = {PREFIX + "BUNDLE": options.bundle} if getattr(options, "bundle", None) else {}
+    settings = load_settings({**os.environ, **given})
+    # Imported where they are used: an evaluation needs no web framework, the server no progress bar.
+    match options.command:
+        case "check":
+            from service.commands.check import check
+
+            check(settings)
+        case "evaluate":
+            from service.commands.evaluate import evaluate
+
+            evaluate(
+                settings,
+                options.folder,
+                variants=options.variants,
+                crop=options.crop,
+                allow_seen=options.allow_seen,
+                json_file=options.json,
+            )
+        case "benchmark":
+            from service.commands.benchmark import benchmark
+
+            benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
+        case _:
+            from service.server import serve
+
+            serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Image classification on edge nodes. Its settings are environment variables named"
+        f" {PREFIX}*: see docs/settings.md.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="serve a bundle over HTTP (the default)")
+    commands.add_parser(
+        "check", help="verify the settings and the whole bundle, and print what would be served"
+    )
+
+    measured = argparse.ArgumentParser(add_help=False)
+    measured.add_argument("--bundle", metavar="FOLDER", help="instead of EDGEWISE_BUNDLE")
+    measured.add_argument("--variants", type=_names, metavar="A,B", help="these, instead of all")
+    measured.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
+
+    evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
+    evaluate.add_argument("folder", type=Path, help="one folder a class, named by class id, label or index")
+    evaluate.add_argument(
+        "--crop", type=Crop, choices=list(Crop), default=Crop.BUNDLE, help="none: whole images, squashed"
+    )
+    evaluate.add_argument(
+        "--allow-seen", action="store_true", help="also images that the network was trained or calibrated on"
+    )
+
+    benchmark = commands.add_parser(
+        "benchmark", parents=[measured], help="measure latency, load time and memory"
+    )
+    benchmark.add_argument(
+        "--runs",
+        type=_positive,
+        default=DEFAULT_RUNS,
+        help=f"inferences of each variant (default {DEFAULT_RUNS})",
+    )
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands that do not serve: `check`, `evaluate` and `benchmark`."""

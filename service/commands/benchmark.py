@@ -1,0 +1,60 @@
+"""`python -m service benchmark`: latency, load time and memory of a bundle's variants, side by side."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from service.bundle import load_bundle
+from service.commands.output import show, write_json
+from service.commands.table import table
+from service.inference.benchmark import VariantBenchmark
+from service.inference.benchmark import benchmark as benchmark_variants
+from service.settings import Settings
+
+
+def benchmark(
+    settings: Settings, *, variants: Sequence[str] | None, runs: int, json_file: Path | None
+) -> None:
+    """Measure `variants`, or all, with one thread; print and write the result.
+
+    Raises:
+        StartError: the bundle can't be used.
+    """
+    bundle = load_bundle(settings.bundle)
+    results = benchmark_variants(
+        bundle,
+        variants or list(bundle.manifest.variants),
+        runs=runs,
+        delegate=settings.delegate,
+        progress=_progress,
+    )
+    write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
+    show(_report(results))
+
+
+def _progress(rounds: Sequence[int]) -> Iterable[int]:
+    shown: Iterable[int] = tqdm(rounds, unit="round", dynamic_ncols=True)
+    return shown
+
+
+def _report(results: Sequence[VariantBenchmark]) -> str:
+    first = results[0]
+    head = f"{first.runtime}, delegate {first.delegate}, one thread, {first.runs} inferences each"
+    header = ["variant", "MB", "p50 ms", "p99 ms", "mean ms", f"× {first.against}", "load s", "resident MB"]
+    return f"{head}; decoding is not in them\n\n" + table(header, [_row(result) for result in results])
+
+
+def _row(result: VariantBenchmark) -> list[str]:
+    resident = result.resident_bytes
+    return [
+        result.variant,
+        f"{result.bytes / 1e6:.1f}",
+        f"{result.p50_seconds * 1e3:.2f}",
+        f"{result.p99_seconds * 1e3:.2f}",
+        f"{result.mean_seconds * 1e3:.2f}",
+        f"{result.speedup:.2f}",
+        f"{result.load_seconds:.2f}",
+        "" if resident is None else f"{resident / 1e6:.0f}",
+    ]
