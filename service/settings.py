@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,6 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
-from pydantic_core import ErrorDetails
 
 from service.errors import SettingsError
 from service.inference.delegates import Delegate
@@ -73,9 +72,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
     for name in given:
         if name not in names:
-            nearest = difflib.get_close_matches(name.upper(), names, n=1, cutoff=0)[0]
             raise SettingsError(
-                f"there is no setting {name}; the nearest is {nearest} (see docs/settings.md)"
+                f"there is no setting {name}; the nearest is {_nearest(name)} (see docs/settings.md)"
             )
     try:
         return Settings.model_validate({names[name]: value for name, value in given.items()})
@@ -84,7 +82,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         raise SettingsError(f"{wrong} (see docs/settings.md)") from None
 
 
-def _describe(problem: ErrorDetails) -> str:
+def _nearest(name: str) -> str:
+    # Without the prefix: all have it in common, and it would weigh more than the rest.
+    fields = list(Settings.model_fields)
+    return PREFIX + difflib.get_close_matches(name.removeprefix(PREFIX).lower(), fields, 1, 0)[0].upper()
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
     name = PREFIX + str(problem["loc"][0]).upper()
     # pydantic's messages begin with what they speak of: "Input should be …".
     expected = problem["msg"].removeprefix("Input ").removeprefix("String ")

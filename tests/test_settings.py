@@ -1,0 +1,115 @@
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.errors import SettingsError
+from service.inference.delegates import Delegate
+from service.settings import PREFIX, LogFormat, Settings, load_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_without_environment_all_is_default() -> None:
+    assert load_settings({}) == Settings()
+    assert Settings().bundle == ROOT / "models" / "imagenet-1k"
+    assert Settings().workers >= 1
+
+
+def test_every_setting_can_be_set() -> None:
+    environ = {
+        "EDGEWISE_BUNDLE": "some/folder",
+        "EDGEWISE_VARIANT": "fp32",
+        "EDGEWISE_DELEGATE": "none",
+        "EDGEWISE_WORKERS": "3",
+        "EDGEWISE_QUEUE_SIZE": "5",
+        "EDGEWISE_MAX_BODY_BYTES": "1000",
+        "EDGEWISE_MAX_PIXELS": "2000",
+        "EDGEWISE_HOST": "::1",
+        "EDGEWISE_PORT": "80",
+        "EDGEWISE_READ_TIMEOUT_SECONDS": "1.5",
+        "EDGEWISE_DRAIN_SECONDS": "0",
+        "EDGEWISE_LOG_FORMAT": "text",
+    }
+    settings = load_settings(environ)
+    assert settings == Settings(
+        bundle=Path("some/folder"),
+        variant="fp32",
+        delegate=Delegate.NONE,
+        workers=3,
+        queue_size=5,
+        max_body_bytes=1000,
+        max_pixels=2000,
+        host="::1",
+        port=80,
+        read_timeout_seconds=1.5,
+        drain_seconds=0,
+        log_format=LogFormat.TEXT,
+    )
+    assert {PREFIX + field.upper() for field in Settings.model_fields} == set(environ)
+
+
+def test_other_names_are_not_looked_at() -> None:
+    assert load_settings({"PORT": "9", "edgewise_port": "9", "XEDGEWISE_PORT": "9"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("EDGEWISE_VARIENT", "EDGEWISE_VARIANT"),
+        ("EDGEWISE_port", "EDGEWISE_PORT"),
+        ("EDGEWISE_MAX_BODY_SIZE", "EDGEWISE_MAX_BODY_BYTES"),
+        ("EDGEWISE_READ_TIMEOUT", "EDGEWISE_READ_TIMEOUT_SECONDS"),
+    ],
+)
+def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name: "1"})
+    assert str(caught.value) == f"there is no setting {name}; the nearest is {nearest} (see docs/settings.md)"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("EDGEWISE_PORT", "tcp://10.0.0.1:80", "a valid integer"),
+        ("EDGEWISE_PORT", "65536", "less than or equal to 65535"),
+        ("EDGEWISE_WORKERS", "0", "greater than 0"),
+        ("EDGEWISE_DELEGATE", "gpu", "'xnnpack' or 'none'"),
+        ("EDGEWISE_LOG_FORMAT", "xml", "'json' or 'text'"),
+        ("EDGEWISE_READ_TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("EDGEWISE_READ_TIMEOUT_SECONDS", "inf", "a finite number"),
+        ("EDGEWISE_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
+        ("EDGEWISE_VARIANT", "", "at least 1 character"),
+    ],
+)
+def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name: value})
+    message = str(caught.value)
+    assert f"{name} is {value!r}, but it should" in message
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_all_bad_values_are_told_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"EDGEWISE_WORKERS is 'x'.*EDGEWISE_PORT is 'y'"):
+        load_settings({"EDGEWISE_PORT": "y", "EDGEWISE_WORKERS": "x"})
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1
+
+
+def test_the_table_has_every_setting_and_its_default() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    table = dict(re.findall(r"^\| `(EDGEWISE_\w+)` \| (.*?) \|", text, re.MULTILINE))
+    assert list(table) == [PREFIX + field.upper() for field in Settings.model_fields]
+    told = {name: default.strip("`") for name, default in table.items() if default.startswith("`")}
+    # These two are words in the table: they depend on the machine and on the bundle.
+    assert set(table) - set(told) == {"EDGEWISE_VARIANT", "EDGEWISE_WORKERS"}
+    bundle = told.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
+    assert Settings().bundle == ROOT / bundle
+    defaults = load_settings(told).model_dump(exclude={"workers"})
+    assert defaults == Settings().model_dump(exclude={"workers"})
