@@ -18,6 +18,14 @@ from service.manifest import CLASS_IDS, LABELS, MANIFEST, SEEN_IMAGES, Manifest,
 
 
 @dataclass(frozen=True)
+class Classes:
+    """What a model's outputs are called, in index order; `class_ids` is None where there are none."""
+
+    labels: tuple[str, ...]
+    class_ids: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A bundle that was read and checked.
 
@@ -31,6 +39,11 @@ class Bundle:
     labels: tuple[str, ...]
     class_ids: tuple[str, ...] | None
     seen_images: frozenset[str]
+
+    @property
+    def classes(self) -> Classes:
+        """What the outputs are called."""
+        return Classes(self.labels, self.class_ids)
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from service.bundle import load_bundle
 from service.commands.output import show, write_json
 from service.commands.table import table
+from service.inference.evaluation import Candidate
 from service.inference.evaluation import evaluate as evaluate_variants
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, labelled_images
@@ -32,9 +33,8 @@ def evaluate(
     """
     bundle = load_bundle(settings.bundle)
     evaluations = evaluate_variants(
-        bundle,
-        variants or list(bundle.manifest.variants),
-        labelled_images(folder, bundle),
+        {name: Candidate(bundle, name) for name in variants or bundle.manifest.variants},
+        labelled_images(folder, bundle.classes),
         crop,
         folder.resolve().name,
         allow_seen=allow_seen,

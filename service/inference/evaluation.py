@@ -1,7 +1,8 @@
 """Accuracy of variants on labelled images, through the very classifier that serves."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set
-from service.manifest import Comparison, Evaluation, ImageSet, Proportion
+from service.manifest import Comparison, Evaluation, Proportion
 
 BASELINE = "fp32"
 
@@ -22,6 +23,14 @@ Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]
 _Z_95 = 1.959963984540054
 # A quantized softmax can say 0, which would make a divergence infinite.
 _LEAST_PROBABILITY = 1e-12
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant to evaluate, and the bundle that it is of."""
+
+    bundle: Bundle
+    variant: str
 
 
 def silent(images: Sequence[LabelledImage], _what: str) -> Iterable[LabelledImage]:
@@ -85,8 +94,7 @@ def compare(
 
 
 def evaluate(
-    bundle: Bundle,
-    variants: Sequence[str],
+    candidates: Mapping[str, Candidate],
     images: Sequence[LabelledImage],
     crop: Crop,
     dataset_name: str,
@@ -95,58 +103,48 @@ def evaluate(
     delegate: Delegate = Delegate.XNNPACK,
     progress: Progress = silent,
 ) -> dict[str, Evaluation]:
-    """Evaluate variants on the same images, each but `fp32` against `fp32` where that is among them.
+    """Evaluate candidates on the same images, each but `fp32` against `fp32` if that is among them.
 
-    `allow_seen` takes images that the network was trained or calibrated on too, and counts them.
+    `allow_seen` takes images too that a candidate was trained or calibrated on, and counts them.
 
     Raises:
-        DatasetError: there are no images, one can't be decoded, or the network has seen some.
-        BundleError, SelfTestError: a variant can't be loaded.
+        DatasetError: there are no images, one can't be decoded, or a candidate has seen some.
+        BundleError, SelfTestError: a candidate can't be loaded.
     """
-    seen = _count_seen(bundle, images, allow_seen=allow_seen)
+    seen = _count_seen(candidates, images, allow_seen=allow_seen)
     dataset = image_set(dataset_name, (image.sha256 for image in images))
     labels = np.array([image.index for image in images], np.intp)
-    answers = {name: answer(Classifier(bundle, name, delegate), images, crop, progress) for name in variants}
-    baseline = answers.get(BASELINE)
+    answers = {
+        name: answer(Classifier(candidate.bundle, candidate.variant, delegate), images, crop, progress)
+        for name, candidate in candidates.items()
+    }
     return {
-        name: _evaluation(
-            dataset,
-            crop,
-            seen,
-            probabilities,
-            labels,
-            compare(BASELINE, baseline, probabilities, labels)
-            if baseline is not None and name != BASELINE
+        name: Evaluation(
+            dataset=dataset,
+            crop=crop.value,
+            seen_images=seen,
+            top1=_hits(probabilities, labels, 1),
+            top5=_hits(probabilities, labels, 5),
+            comparison=compare(BASELINE, answers[BASELINE], probabilities, labels)
+            if BASELINE in answers and name != BASELINE
             else None,
         )
         for name, probabilities in answers.items()
     }
 
 
-def _evaluation(
-    dataset: ImageSet,
-    crop: Crop,
-    seen: int,
-    probabilities: NDArray[np.float32],
-    labels: NDArray[np.intp],
-    comparison: Comparison | None,
-) -> Evaluation:
-    ranks = ranking(probabilities)
-    top1, top5 = (int((ranks[:, :k] == labels[:, np.newaxis]).sum()) for k in (1, 5))
-    return Evaluation(
-        dataset=dataset,
-        crop=crop.value,
-        seen_images=seen,
-        top1=proportion(top1, len(labels)),
-        top5=proportion(top5, len(labels)),
-        comparison=comparison,
-    )
+def _hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -> Proportion:
+    hits = ranking(probabilities)[:, :k] == labels[:, np.newaxis]
+    return proportion(int(hits.sum()), len(labels))
 
 
-def _count_seen(bundle: Bundle, images: Sequence[LabelledImage], *, allow_seen: bool) -> int:
+def _count_seen(
+    candidates: Mapping[str, Candidate], images: Sequence[LabelledImage], *, allow_seen: bool
+) -> int:
     if not images:
         raise DatasetError("there are no images to evaluate on")
-    seen = [image.path for image in images if image.sha256[:16] in bundle.seen_images]
+    known = frozenset().union(*(candidate.bundle.seen_images for candidate in candidates.values()))
+    seen = [image.path for image in images if image.sha256[:16] in known]
     if seen and not allow_seen:
         raise DatasetError(
             f"{len(seen)} of the {len(images)} images are among those that the network was trained or"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle import Bundle, sha256_of
+from service.bundle import Classes, sha256_of
 from service.errors import DatasetError
 from service.manifest import ImageSet
 
@@ -23,19 +23,19 @@ class LabelledImage:
     sha256: str
 
 
-def labelled_images(folder: Path, bundle: Bundle) -> list[LabelledImage]:
+def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
     """Every image of a folder with one folder a class, by path.
 
     A class's folder is named by its class id (`n02123045`), by a number and its class id
     (`0281_n02123045`), by its label where no other class has the same, or by its index where
-    the bundle has no class ids. Every file in it is an image; names that begin with a dot are
+    there are no class ids. Every file in it is an image; names that begin with a dot are
     passed over.
 
     Raises:
         DatasetError: a folder can't be read, is named otherwise, is empty, holds folders, or is
             the second of its class.
     """
-    names = _names(bundle)
+    names = _names(classes)
     images: list[LabelledImage] = []
     owners: dict[int, Path] = {}
     for class_folder in _entries(folder):
@@ -43,7 +43,9 @@ def labelled_images(folder: Path, bundle: Bundle) -> list[LabelledImage]:
             continue
         index = names.index(class_folder.name)
         if index is None:
-            raise DatasetError(f"{class_folder} is named after no class of the bundle {bundle.path}")
+            raise DatasetError(
+                f"{class_folder} is named after no class of the model: expected {names.expected}"
+            )
         if index in owners:
             raise DatasetError(f"{class_folder} and {owners[index]} are of the same class; put them together")
         owners[index] = class_folder
@@ -62,11 +64,15 @@ def image_set(name: str, digests: Iterable[str]) -> ImageSet:
 
 @dataclass(frozen=True)
 class _Names:
-    """What a class's folder may be called; `class_ids` is empty where the bundle has none."""
+    """What a class's folder may be called; `class_ids` is empty where there are none."""
 
     class_ids: dict[str, int]
     labels: dict[str, int]
     classes: int
+
+    @property
+    def expected(self) -> str:
+        return "a class id, 0_<class id> or a label" if self.class_ids else "a label or an index"
 
     def index(self, name: str) -> int | None:
         number, _, rest = name.partition("_")
@@ -81,12 +87,12 @@ class _Names:
         return None
 
 
-def _names(bundle: Bundle) -> _Names:
-    counts = Counter(bundle.labels)
+def _names(classes: Classes) -> _Names:
+    counts = Counter(classes.labels)
     return _Names(
-        class_ids={class_id: index for index, class_id in enumerate(bundle.class_ids or ())},
-        labels={label: index for index, label in enumerate(bundle.labels) if counts[label] == 1},
-        classes=len(bundle.labels),
+        class_ids={class_id: index for index, class_id in enumerate(classes.class_ids or ())},
+        labels={label: index for index, label in enumerate(classes.labels) if counts[label] == 1},
+        classes=len(classes.labels),
     )
 
 
