@@ -33,10 +33,12 @@ Image.MAX_IMAGE_PIXELS = None
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _DENOMINATORS = (8, 4, 2)
-# What the peak of decoding takes for each pixel, conversion to RGB and turning upright included.
-_BYTES_PER_PIXEL = {"PNG": 13, "WEBP": 21, "BMP": 13, "GIF": 13, "AVIF": 21}
-_JPEG_BYTES_PER_PIXEL = 11
-_COEFFICIENT_BYTES = 2
+# The peak of decoding, converting to RGB and turning upright, as measured, for the costliest
+# mode of each format: palette, grey and alpha take a second or a third copy.
+_BYTES_PER_PIXEL = {"PNG": 12, "WEBP": 17, "BMP": 12, "GIF": 12, "AVIF": 17}
+_BYTES_PER_RGB_PIXEL = 8
+# A progressive JPEG is held whole as coefficients, at full size whatever the scale.
+_BYTES_PER_COEFFICIENT = 2
 
 _FILTERS = {
     Filter.NEAREST: Image.Resampling.NEAREST,
@@ -70,7 +72,7 @@ class DecodeLimits:
     """What one image may have at most: pixels in its header, bytes of memory to decode it."""
 
     max_pixels: int = 50_000_000
-    max_decode_bytes: int = 512 * 2**20
+    max_decode_bytes: int = 256 * 2**20
 
 
 DEFAULT_LIMITS = DecodeLimits()
@@ -131,9 +133,9 @@ def _decode_jpeg(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits
     header = jpeg.read_header(data)
     turned = orientation(header.exif)
     denominator = _denominator(header, turned, preprocessing)
-    bytes_per_pixel = _JPEG_BYTES_PER_PIXEL / denominator**2
+    bytes_per_pixel = _BYTES_PER_RGB_PIXEL / denominator**2
     if header.progressive:
-        bytes_per_pixel += _COEFFICIENT_BYTES * header.samples / (header.width * header.height)
+        bytes_per_pixel += _BYTES_PER_COEFFICIENT * header.samples / (header.width * header.height)
     _check_size((header.width, header.height), bytes_per_pixel, limits)
     return _upright(jpeg.decode(data, header, denominator), turned)
 
@@ -151,26 +153,37 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
 
 
 def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.Image:
-    bytes_per_pixel = _BYTES_PER_PIXEL[format_]
     damaged = CorruptImage(f"the {format_} data is truncated or damaged")
     if format_ == "WEBP":
         # Before `open`, which already allocates canvases of that size.
         size = webp_size(data)
         if size is None:
             raise damaged
-        _check_size(size, bytes_per_pixel, limits)
+        _check_size(size, _BYTES_PER_PIXEL[format_], limits)
     try:
         with Image.open(BytesIO(data), formats=[format_]) as image:
-            _check_size(image.size, bytes_per_pixel, limits)
+            _check_size(image.size, _peak_bytes_per_pixel(image, format_), limits)
             image.load()
+            if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
+                raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
+            return _upright(_to_rgb(image), orientation(_exif(image)))
     except (RequestError, MemoryError):
         raise
     except Exception:
-        # Hostile bytes make Pillow's plugins raise nearly anything, from OSError to KeyError.
+        # Hostile bytes make Pillow raise nearly anything, from OSError to KeyError; metadata that
+        # it takes without a look makes its conversions raise too.
         raise damaged from None
-    if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
-        raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
-    return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
+
+
+def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> int:
+    plain = image.mode == "RGB" and not image.has_transparency_data
+    return _BYTES_PER_RGB_PIXEL if plain and format_ in ("PNG", "BMP") else _BYTES_PER_PIXEL[format_]
+
+
+def _exif(image: Image.Image) -> bytes:
+    exif = image.info.get("exif")
+    # A text of a PNG may be named so too.
+    return exif if isinstance(exif, bytes) else b""
 
 
 def _check_size(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> None:
@@ -202,9 +215,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bits(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image)
+        transparent = image if image.mode == "RGBA" else image.convert("RGBA")
+        white.paste(transparent, mask=transparent)
         return white
     return image.convert("RGB") if image.mode != "RGB" else image
 
