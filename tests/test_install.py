@@ -1,0 +1,131 @@
+"""`requirements/install` sets an environment up, and does it again exactly when it must."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+INSTALL = Path(__file__).parent.parent / "requirements" / "install"
+NEWEST = "14"
+# What the script runs beside Python.
+TOOLS = ("cat", "cmp", "mv", "rm", "sh")
+
+
+@pytest.fixture
+def requirements(tmp_path: Path) -> Path:
+    path = tmp_path / "requirements.txt"
+    path.write_text("# none\n")
+    return path
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder that is all of the PATH, with no Python in it yet."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in TOOLS:
+        (folder / name).symlink_to(shutil.which(name) or pytest.skip(f"{name} is absent"))
+    return folder
+
+
+def add_program(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def install(
+    folder: Path,
+    requirements: Path,
+    *,
+    newest: str = NEWEST,
+    python: str = sys.executable,
+    path: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    environ = {"HOME": str(requirements.parent), "PATH": str(path or os.environ["PATH"]), "PYTHON": python}
+    return subprocess.run(  # noqa: S603
+        [INSTALL, folder, requirements, newest, "seconds"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def set_up(result: subprocess.CompletedProcess[str]) -> bool:
+    """Whether the run made the environment; that it ended well is checked."""
+    assert result.returncode == 0, result.stderr
+    return result.stdout != ""
+
+
+def test_it_is_set_up_once(tmp_path: Path, requirements: Path) -> None:
+    folder = tmp_path / "made"
+    assert set_up(install(folder, requirements))
+    assert not set_up(install(folder, requirements))
+    assert not set_up(install(folder, requirements, python=""))
+    moved = folder.rename(tmp_path / "moved")
+    assert not set_up(install(moved, requirements))
+
+
+def test_it_is_set_up_again_when_something_changed(tmp_path: Path, requirements: Path) -> None:
+    folder = tmp_path / "made"
+    assert set_up(install(folder, requirements))
+
+    requirements.write_text("# none still\n")
+    stray = folder / "stray"
+    stray.touch()
+    assert set_up(install(folder, requirements))
+    assert not stray.exists()
+
+    # As an interrupted run leaves it: a Python, but not the last file.
+    (folder / "installed").unlink()
+    assert set_up(install(folder, requirements))
+
+    # Its Python went away, or is another now.
+    for name in ("python", "python3"):
+        (folder / "bin" / name).unlink()
+    assert set_up(install(folder, requirements))
+    stamp = folder / "installed"
+    stamp.write_text(stamp.read_text().replace("cpython-3", "cpython-2", 1))
+    assert set_up(install(folder, requirements))
+
+
+def test_what_can_not_be_installed_is_not_taken_as_done(tmp_path: Path, requirements: Path) -> None:
+    requirements.write_text("./absent.whl --hash=sha256:" + "0" * 64 + "\n")
+    folder = tmp_path / "made"
+    result = install(folder, requirements)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"edgewise: {folder} is not set up")
+    assert not (folder / "installed").exists()
+
+
+def test_a_python_that_does_not_run_is_passed_over(
+    tmp_path: Path, requirements: Path, programs: Path
+) -> None:
+    add_program(programs, "python3", "exit 127")
+    add_program(programs, "python3.12", f'exec {sys.executable} "$@"')
+    assert set_up(install(tmp_path / "made", requirements, python="", path=programs))
+
+
+def test_a_missing_python_is_said_in_one_line(tmp_path: Path, requirements: Path, programs: Path) -> None:
+    result = install(tmp_path / "made", requirements, python="", path=programs)
+    assert result.returncode == 1
+    assert result.stderr.startswith("edgewise: no Python 3.11 to 3.14 found; tried: python3 ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_python_that_is_too_new_is_said_in_one_line(tmp_path: Path, requirements: Path) -> None:
+    result = install(tmp_path / "made", requirements, newest="10")
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"edgewise: no Python 3.11 to 3.10 found; tried: {sys.executable} ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_venv_is_said_in_one_line(tmp_path: Path, requirements: Path, programs: Path) -> None:
+    add_program(programs, "python3", f'case "$*" in *ensurepip*) exit 1; esac; exec {sys.executable} "$@"')
+    result = install(tmp_path / "made", requirements, python="", path=programs)
+    assert result.returncode == 1
+    assert result.stderr.startswith("edgewise: python3 lacks venv and ensurepip; install them")
+    assert result.stderr.count("\n") == 1
