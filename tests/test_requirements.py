@@ -1,0 +1,91 @@
+"""The pins of the environments: whole, consistent with one another and with what the code imports."""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.imports import read_imports
+
+ROOT = Path(__file__).parent.parent
+REQUIREMENTS = ROOT / "requirements"
+# Not imported: ai-edge-litert asks for it, and requirements/serve.in only bounds its version.
+ONLY_BOUNDED = {"backports-strenum"}
+
+pinned = pytest.mark.parametrize("name", ["serve", "build", "dev"])
+
+
+def pins(name: str) -> dict[str, list[str]]:
+    """Each pin of a compiled file, markers included, with its hashes."""
+    text = (REQUIREMENTS / f"{name}.txt").read_text()
+    blocks = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "").splitlines()
+    return {
+        block.split("--hash=")[0].strip(): re.findall(r"--hash=sha256:([0-9a-f]{64})\b", block)
+        for block in blocks
+    }
+
+
+def project(pin: str) -> str:
+    return normalized(re.split(r"[=<>; \[]", pin)[0])
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def asked(name: str) -> set[str]:
+    """The projects that an .in file names itself."""
+    lines = (REQUIREMENTS / f"{name}.in").read_text().splitlines()
+    return {project(line) for line in lines if not line.startswith(("#", "-r "))}
+
+
+@pinned
+def test_every_requirement_is_one_version_with_hashes(name: str) -> None:
+    assert len(pins(name)) > 20
+    assert [pin for pin in pins(name) if not re.fullmatch(r"[a-z0-9.-]+==[^ ;*]+( ; .+)?", pin)] == []
+    assert [pin for pin, hashes in pins(name).items() if not hashes] == []
+
+
+@pinned
+def test_the_pins_hold_what_was_asked_for(name: str) -> None:
+    assert asked(name) <= {project(pin) for pin in pins(name)}
+
+
+@pytest.mark.parametrize(("smaller", "larger"), [("serve", "build"), ("build", "dev")])
+def test_what_is_tested_is_what_is_served(smaller: str, larger: str) -> None:
+    assert pins(smaller).items() <= pins(larger).items()
+
+
+def test_the_service_installs_no_tensorflow() -> None:
+    names = {project(pin) for pin in pins("serve")}
+    assert {name for name in names if name.startswith("tensorflow") or name in ("keras", "tf-keras")} == set()
+
+
+def distributions(package: str) -> set[str]:
+    """The projects whose modules a package of ours imports."""
+    imported = {name.split(".")[0] for names in read_imports(ROOT, package).values() for name in names}
+    known = packages_distributions()
+    return {
+        normalized(distribution)
+        for module in imported - sys.stdlib_module_names - {"service", "build"}
+        for distribution in known[module]
+    }
+
+
+def test_the_service_asks_for_all_that_it_imports_and_for_nothing_else() -> None:
+    assert distributions("service") == asked("serve") - ONLY_BOUNDED
+
+
+def test_the_build_stage_asks_for_all_that_it_imports() -> None:
+    assert distributions("build") <= asked("serve") | asked("build")
+
+
+def test_the_versions_of_python_agree() -> None:
+    lowest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert lowest == ">=3.11"
+    assert "--python-version 3.11" in (ROOT / "Makefile").read_text()
+    assert "\noldest=11\n" in (REQUIREMENTS / "install").read_text()
+    assert "Python 3.11 or newer" in (ROOT / "README.md").read_text()
