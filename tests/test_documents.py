@@ -1,0 +1,52 @@
+"""The documents speak of files, settings and commands that exist."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_settings_that_are_spoken_of_exist(document: Path) -> None:
+    known = {f"EDGEWISE_{field.upper()}" for field in Settings.model_fields}
+    assert set(re.findall(r"\bEDGEWISE_[A-Z0-9_]+\b", document.read_text())) <= known
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_that_are_spoken_of_exist(document: Path) -> None:
+    verbs = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = re.findall(r"^(?:[A-Z_]+=\S+ )*make ([a-z]+)|`make ([a-z]+)", document.read_text(), re.MULTILINE)
+    assert {first or second for first, second in used} <= verbs
+
+
+@pytest.mark.parametrize("package", ["service", "build"])
+def test_programs_have_the_verbs_that_are_spoken_of(package: str) -> None:
+    text = "".join(document.read_text() for document in DOCUMENTS)
+    verbs = set(re.findall(rf'(?:-m {package}|make {package} ARGS=") *([a-z]+)', text))
+    assert verbs
+    command = [sys.executable, "-m", package, "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    assert verbs <= set(re.findall(r"^ +([a-z]+)\b", result.stdout, re.MULTILINE))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is absent")
+def test_help_lists_every_verb() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
+    result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    listed = {line.split()[1] for line in result.stdout.splitlines()}
+    assert listed == {verb for verb in phony if not verb.startswith(".")}
