@@ -160,30 +160,25 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
         if size is None:
             raise damaged
         _check_size(size, _BYTES_PER_PIXEL[format_], limits)
+    if format_ == "PNG":
+        data = png.bare(data)
     try:
         with Image.open(BytesIO(data), formats=[format_]) as image:
             _check_size(image.size, _peak_bytes_per_pixel(image, format_), limits)
             image.load()
             if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
                 raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
-            return _upright(_to_rgb(image), orientation(_exif(image)))
+            return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
     except (RequestError, MemoryError):
         raise
     except Exception:
-        # Hostile bytes make Pillow raise nearly anything, from OSError to KeyError; metadata that
-        # it takes without a look makes its conversions raise too.
+        # Hostile bytes make Pillow raise nearly anything, from OSError to KeyError.
         raise damaged from None
 
 
 def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> int:
     plain = image.mode == "RGB" and not image.has_transparency_data
     return _BYTES_PER_RGB_PIXEL if plain and format_ in ("PNG", "BMP") else _BYTES_PER_PIXEL[format_]
-
-
-def _exif(image: Image.Image) -> bytes:
-    exif = image.info.get("exif")
-    # A text of a PNG may be named so too.
-    return exif if isinstance(exif, bytes) else b""
 
 
 def _check_size(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> None:

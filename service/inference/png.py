@@ -1,33 +1,66 @@
-"""Whether a PNG holds all the rows that its header promises.
-
-Pillow leaves rows black that a well-formed but short data stream does not reach, and says nothing.
-"""
+"""What Pillow leaves to its caller about hostile PNGs."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 
+from service.errors import CorruptImage
+
+_SIGNATURE_SIZE = 8
+_MAX_CHUNKS = 100_000
+_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_ORIENTATION = b"eXIf"
+
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_CHUNK = 1 << 18
 # First column, first row, and the steps between them, of each of Adam7's passes.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_INFLATED_BLOCK = 1 << 18
+
+
+def bare(data: bytes) -> bytes:
+    """The PNG without the chunks that its pixels do not depend on, its EXIF block excepted.
+
+    Texts and colour profiles can inflate to far more than their size, or be named like what
+    Pillow keeps in the same dictionary.
+
+    Raises:
+        CorruptImage: it has more chunks than any encoder writes.
+    """
+    parts = [memoryview(data)[:_SIGNATURE_SIZE]]
+    parts += [chunk for kind, chunk in _chunks(data) if kind in _PICTURE or kind == _ORIENTATION]
+    return b"".join(parts)
 
 
 def is_whole(data: bytes) -> bool:
     """Whether the picture's data inflates to as many bytes as the header promises.
 
-    `data` is a PNG that a decoder took without an error. Costs one inflation, in little memory.
+    Pillow leaves the rows black that a well-formed but short data stream does not reach, and
+    says nothing. `data` is a PNG that it took. Costs one inflation, in little memory.
     """
     missing = _inflated_size(data)
     inflater = zlib.decompressobj()
-    for block in _picture_data(data):
+    for kind, chunk in _chunks(data):
+        block = bytes(chunk[8:-4]) if kind == b"IDAT" else b""
         while block and missing > 0:
             try:
-                missing -= len(inflater.decompress(block, _CHUNK))
+                missing -= len(inflater.decompress(block, _INFLATED_BLOCK))
             except zlib.error:
                 return False
             block = inflater.unconsumed_tail
-    return missing - len(inflater.flush()) <= 0
+    return missing <= 0
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Every chunk's kind and its bytes, length and checksum included; the last may be cut off."""
+    view = memoryview(data)
+    position = _SIGNATURE_SIZE
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, position)
+        yield kind, view[position : position + 12 + length]
+        position += 12 + length
+    raise CorruptImage(f"the PNG has more than {_MAX_CHUNKS} chunks")
 
 
 def _inflated_size(data: bytes) -> int:
@@ -39,12 +72,3 @@ def _inflated_size(data: bytes) -> int:
         if columns > 0 and rows > 0:
             size += rows * (1 + (columns * bits * _CHANNELS[colour] + 7) // 8)
     return size
-
-
-def _picture_data(data: bytes) -> Iterator[bytes]:
-    position = 8
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IDAT":
-            yield data[position + 8 : position + 8 + length]
-        position += 12 + length

@@ -1,0 +1,165 @@
+"""The JPEG decoder: Pillow's pixels, and strictness that Pillow does not have."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.errors import CorruptImage, UnsupportedImage
+from service.inference import jpeg
+from tests.inference.encoded import encode
+
+SIZES = [(640, 427), (641, 431), (16, 16), (17, 9), (1, 1), (1, 50)]
+EOI = b"\xff\xd9"
+
+
+def by_pillow(data: bytes, denominator: int) -> Image.Image:
+    image = Image.open(BytesIO(data))
+    image.draft(None, (image.width // denominator, image.height // denominator))
+    return image.convert("RGB")
+
+
+def decode(data: bytes, denominator: int = 1) -> np.ndarray:
+    return np.asarray(jpeg.decode(data, jpeg.read_header(data), denominator))
+
+
+@pytest.fixture(scope="module")
+def temple(photos: dict[str, Path]) -> Image.Image:
+    return Image.open(photos["temple"]).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def photo(photos: dict[str, Path]) -> bytes:
+    return photos["temple"].read_bytes()
+
+
+def segment_start(data: bytes, marker: int) -> int:
+    return data.index(bytes((0xFF, marker)))
+
+
+@pytest.mark.parametrize("denominator", [1, 2, 4, 8])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("size", SIZES[:2])
+def test_has_pillows_pixels_exactly(
+    temple: Image.Image, size: tuple[int, int], subsampling: str, progressive: bool, denominator: int
+) -> None:
+    data = encode(temple.resize(size), "JPEG", subsampling=subsampling, progressive=progressive)
+    expected = np.asarray(by_pillow(data, denominator))
+    assert expected.shape == (-(-size[1] // denominator), -(-size[0] // denominator), 3)
+    np.testing.assert_array_equal(decode(data, denominator), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("denominator", [1, 2, 4, 8])
+def test_has_pillows_pixels_in_grey_and_cmyk(temple: Image.Image, mode: str, denominator: int) -> None:
+    data = encode(temple.convert(mode), "JPEG")
+    np.testing.assert_array_equal(decode(data, denominator), np.asarray(by_pillow(data, denominator)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_reads_the_header(temple: Image.Image, size: tuple[int, int]) -> None:
+    data = encode(
+        temple.resize(size), "JPEG", subsampling="4:2:0", progressive=True, exif=b"Exif\x00\x00rest"
+    )
+    chroma = -(-size[0] // 2) * -(-size[1] // 2)
+    assert jpeg.read_header(data) == jpeg.Header(
+        *size,
+        components=3,
+        samples=size[0] * size[1] + 2 * chroma,
+        progressive=True,
+        exif=b"Exif\x00\x00rest",
+    )
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("tenth", range(1, 10))
+@pytest.mark.parametrize("ending", [b"", EOI, b"\x00" * 500 + EOI], ids=["cut", "ended", "padded"])
+def test_never_gives_a_grey_half(
+    temple: Image.Image, mode: str, progressive: bool, tenth: int, ending: bytes
+) -> None:
+    data = encode(temple.convert(mode), "JPEG", progressive=progressive)
+    cut = data[: len(data) * tenth // 10] + ending
+    with pytest.raises(CorruptImage):
+        decode(cut)
+
+
+def test_pillow_alone_would_give_a_grey_half(photo: bytes) -> None:
+    """Why this decoder is used: when this fails, Pillow has learnt it."""
+    cut = np.asarray(Image.open(BytesIO(photo[: len(photo) // 2] + EOI)))
+    assert (cut[-1] == cut[-1, 0]).all()
+
+
+def test_takes_bytes_after_the_end(photo: bytes) -> None:
+    np.testing.assert_array_equal(decode(photo + b"a motion photo's film"), decode(photo))
+
+
+def test_takes_junk_between_segments(photo: bytes) -> None:
+    at = segment_start(photo, 0xDB)
+    np.testing.assert_array_equal(decode(photo[:at] + b"\x00junk\xff\x00" + photo[at:]), decode(photo))
+
+
+def test_takes_padding_before_the_end(photo: bytes) -> None:
+    np.testing.assert_array_equal(decode(photo.removesuffix(EOI) + b"\x00" * 8 + EOI), decode(photo))
+
+
+def test_takes_an_unknown_revision_of_jfif(photo: bytes) -> None:
+    at = photo.index(b"JFIF\x00") + 5
+    np.testing.assert_array_equal(decode(photo[:at] + b"\x09" + photo[at + 1 :]), decode(photo))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_takes_an_unknown_adobe_transform(temple: Image.Image, mode: str) -> None:
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+    data = encode(temple.convert(mode), "JPEG")
+    if mode == "CMYK":
+        at = data.index(b"Adobe") + 11
+        known, unknown = (data[:at] + transform + data[at + 1 :] for transform in (b"\x02", b"\x63"))
+    else:
+        known, unknown = (data[:2] + adobe + transform + data[2:] for transform in (b"\x01", b"\x63"))
+    np.testing.assert_array_equal(decode(unknown), decode(known))
+
+
+def test_what_is_mended_hides_no_damage_after_it(photo: bytes) -> None:
+    at = segment_start(photo, 0xDB)
+    harmless = photo[:at] + b"junk" + photo[at:]
+    with pytest.raises(CorruptImage, match="truncated"):
+        decode(harmless[: len(harmless) // 2] + EOI)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "error"),
+    [
+        (1, 0xC3, UnsupportedImage),  # lossless
+        (4, 12, UnsupportedImage),  # bits
+        (9, 2, UnsupportedImage),  # components
+        (5, 0xFF, CorruptImage),  # a height that the scan does not have
+    ],
+)
+def test_refuses_other_kinds(photo: bytes, offset: int, value: int, error: type[Exception]) -> None:
+    changed = bytearray(photo)
+    changed[segment_start(photo, 0xC0) + offset] = value
+    with pytest.raises(error):
+        decode(bytes(changed))
+
+
+def test_refuses_a_height_that_follows_the_scan(photo: bytes) -> None:
+    at = segment_start(photo, 0xC0) + 5
+    with pytest.raises(UnsupportedImage):
+        jpeg.read_header(photo[:at] + b"\x00\x00" + photo[at + 2 :])
+
+
+def test_refuses_a_header_of_endless_segments() -> None:
+    with pytest.raises(CorruptImage, match="segments"):
+        jpeg.read_header(b"\xff\xd8" + b"\xff\xfe\x00\x02" * 20_000)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x00", b"\xff\xd8" + b"\xff" * 99]
+)
+def test_refuses_what_has_no_picture(data: bytes) -> None:
+    with pytest.raises(CorruptImage):
+        jpeg.read_header(data)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.errors import CorruptImage
+from service.inference.image import decode
+from service.inference.png import bare, is_whole
+from tests.inference.encoded import CROPPED, encode, exif, png, png_chunk
+
+# Colour type → the bits that it may have.
+BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+@pytest.mark.parametrize(
+    ("colour", "bits"), [(colour, bits) for colour, depths in BITS.items() for bits in depths]
+)
+@given(width=st.integers(1, 40), height=st.integers(1, 40))
+def test_knows_a_plain_pngs_length_to_the_byte(colour: int, bits: int, width: int, height: int) -> None:
+    length = height * (1 + -(-width * bits * CHANNELS[colour] // 8))
+    assert is_whole(png(width, height, bytes(length), bits=bits, colour=colour))
+    assert not is_whole(png(width, height, bytes(length - 1), bits=bits, colour=colour))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rows"), [(1, 1, 1), (2, 1, 2), (1, 2, 2), (5, 5, 11), (8, 8, 15), (3, 20, 35)]
+)
+def test_knows_an_interlaced_pngs_length_to_the_byte(width: int, height: int, rows: int) -> None:
+    """`rows`: of all seven passes, counted by hand."""
+    length = 3 * width * height + rows
+    assert is_whole(png(width, height, bytes(length), interlaced=True))
+    assert not is_whole(png(width, height, bytes(length - 1), interlaced=True))
+
+
+@pytest.mark.parametrize(("interlaced", "side", "rows"), [(True, 4, 7), (True, 5, 11), (False, 5, 5)])
+def test_not_a_byte_may_be_missing(interlaced: bool, side: int, rows: int) -> None:
+    content = b"\x01" * (3 * side**2 + rows)
+    assert decode(png(side, side, content, interlaced=interlaced), CROPPED).size == (side, side)
+    for length in range(len(content)):
+        with pytest.raises(CorruptImage):
+            decode(png(side, side, content[:length], interlaced=interlaced), CROPPED)
+
+
+def test_data_may_be_longer() -> None:
+    assert is_whole(png(4, 4, bytes(4 * 13 + 7)))
+
+
+def test_a_short_data_stream_is_refused_and_not_filled_with_black() -> None:
+    rows = np.random.default_rng(0).integers(1, 256, (50, 301), np.uint8)
+    rows[:, 0] = 0
+    assert decode(png(100, 50, rows.tobytes()), CROPPED).size == (100, 50)
+    for missing in (1, 2, 25, 49):
+        with pytest.raises(CorruptImage, match="lacks rows"):
+            decode(png(100, 50, rows[:-missing].tobytes()), CROPPED)
+
+
+def test_a_picture_that_ends_in_black_is_taken() -> None:
+    black = Image.new("RGB", (50, 40))
+    assert decode(encode(black, "PNG"), CROPPED).getbbox() is None
+
+
+def test_only_what_the_picture_needs_is_kept() -> None:
+    rows = bytes(4 * 13)
+    useful = png_chunk(b"eXIf", exif(6))
+    plain = png(4, 4, rows, before=useful)
+    junk = (
+        png_chunk(b"tEXt", b"transparency\x00x") + png_chunk(b"acTL", bytes(8)) + b"\x00\x00\x00\x01juNKxcrc!"
+    )
+    assert bare(png(4, 4, rows, before=junk + useful)) == plain
+    assert bare(plain) == plain
+    assert bare(plain[:-15]) == plain[:-15]
+
+
+def test_refuses_endless_chunks() -> None:
+    with pytest.raises(CorruptImage, match="chunks"):
+        bare(png(4, 4, bytes(4 * 13), before=png_chunk(b"tEXt", b"") * 100_000))
