@@ -1,0 +1,49 @@
+"""The README's curl commands, as pasted, against a server started as it says."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+CURLS = re.findall(r"^curl .*$|(?<=`)curl [^`]*", (ROOT / "README.md").read_text(), re.MULTILINE)
+# WordNet's tabby, tiger cat and Egyptian cat.
+CATS = {"n02123045", "n02123159", "n02124075"}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWISE_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env={**environ, "EDGEWISE_PORT": "0"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield next(record["url"] for record in map(json.loads, server.stdout) if "url" in record)
+        finally:
+            server.terminate()
+            server.stdout.read()
+    assert server.returncode == 0
+
+
+def test_the_readme_has_curls() -> None:
+    assert len(CURLS) == 2
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is absent")
+@pytest.mark.parametrize("command", CURLS)
+def test_a_curl_works_as_pasted(url: str, command: str) -> None:
+    words = shlex.split(command.replace("http://127.0.0.1:8000", url))
+    result = subprocess.run([*words, "-sS"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    assert json.loads(result.stdout)["predictions"][0]["class_id"] in CATS
