@@ -63,10 +63,8 @@ def test_labels_and_class_ids_are_a_thousand_lines_each() -> None:
     assert dict(zip(class_ids, labels, strict=True))["n02123045"] == "tabby, tabby cat"
 
 
-def test_labels_agree_with_the_folders_of_real_photos() -> None:
-    folder = ROOT.parent / "shared" / "images" / "imagenet-calibration"
-    if not folder.is_dir():
-        pytest.skip("../shared/images/imagenet-calibration is absent")
+def test_labels_agree_with_the_folders_of_real_photos(shared: Path) -> None:
+    folder = shared / "images" / "imagenet-calibration"
     class_ids = (ROOT / "build/imagenet/class_ids.txt").read_text().splitlines()
     expected = [f"{index:04d}_{class_id}" for index, class_id in enumerate(class_ids)]
     assert sorted(path.name for path in folder.iterdir()) == expected
