@@ -12,6 +12,7 @@ COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --g
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# exec: no shell between make and the service, so that signals reach it.
 serve: .venv-serve ## serve models/imagenet-1k on http://127.0.0.1:8000 (EDGEWISE_* settings change that)
 	@exec $(SERVE) -m service $(ARGS)
 
