@@ -30,8 +30,8 @@ def benchmark(
         delegate=settings.delegate,
         progress=_progress,
     )
-    write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
     show(_report(results))
+    write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
 
 
 def _progress(rounds: Sequence[int]) -> Iterable[int]:

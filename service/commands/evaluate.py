@@ -41,6 +41,7 @@ def evaluate(
         delegate=settings.delegate,
         progress=_progress,
     )
+    show(_report(evaluations))
     write_json(
         json_file,
         {
@@ -49,7 +50,6 @@ def evaluate(
             "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
         },
     )
-    show(_report(evaluations))
 
 
 def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
