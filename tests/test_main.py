@@ -1,0 +1,189 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from service.__main__ import main
+from service.bundle import Bundle, sha256_of
+from service.manifest import Evaluation
+from service.settings import PREFIX, Settings
+from tests.colours import RGB, write_colours
+
+PHOTOS_A_CLASS = 3
+
+
+@pytest.fixture(autouse=True)
+def bundle_setting(colours: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(colours.path))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photos of each colour, three a class; one of the red ones is really blue."""
+    folder = tmp_path / "photos"
+    for colour in RGB:
+        (folder / colour).mkdir(parents=True)
+        for number in range(PHOTOS_A_CLASS):
+            shown = "blue" if (colour, number) == ("red", 0) else colour
+            image = Image.new("RGB", (40 + number, 30), RGB[shown])
+            image.save(folder / colour / f"{number}.png")
+    return folder
+
+
+def one_line(stderr: str) -> str:
+    (line,) = [line for line in stderr.splitlines() if line.startswith("edgewise: ")]
+    return line.removeprefix("edgewise: ")
+
+
+def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert re.findall(rf"^{PREFIX}(\w+)", out, re.MULTILINE) == [
+        name.upper() for name in Settings.model_fields
+    ]
+    assert re.search(r"^ptq +int8 +0\.0 +served$", out, re.MULTILINE)
+    assert re.search(r"^fp32 +float32 +0\.0$", out, re.MULTILINE)
+    assert "Would serve colours, variant ptq, on http://127.0.0.1:8000" in out
+
+
+def test_check_finds_a_variant_that_is_not_even_served(
+    colour_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    bundle = write_colours(tmp_path / "bundle", colour_models)
+    (bundle.path / "int8.tflite").write_bytes(b"something else")
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle.path))
+    assert main(["check"]) == 2
+    assert "int8.tflite has 14 bytes, the manifest says" in one_line(capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("EDGEWISE_VARIANT", "nope", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
+        ("EDGEWISE_PROT", "80", "the nearest is EDGEWISE_PORT"),
+        ("EDGEWISE_DELEGATE", "gpu", "should be 'xnnpack' or 'none'"),
+    ],
+)
+def test_check_tells_what_is_wrong_in_one_line(
+    name: str,
+    value: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["check"]) == 2
+    captured = capfd.readouterr()
+    assert told in one_line(captured.err)
+    assert captured.out == ""
+
+
+def test_evaluate_prints_a_table_and_writes_the_same_as_json(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "result.json"
+    assert (
+        main(["evaluate", str(folder), "--variants", "fp32,ptq", "--crop", "none", "--json", str(file)]) == 0
+    )
+    captured = capfd.readouterr()
+    assert captured.out.startswith("photos: 15 images, crop=none, images' SHA-256 ")
+    assert "NOT TEST ACCURACY" not in captured.out
+    assert re.search(r"^fp32 +93\.33 \(70\.2–98\.8\) +100\.00 \(79\.6–100\.0\)$", captured.out, re.MULTILINE)
+    assert re.search(r"^ptq +93\.33 .* 100\.00 \(79\.6–100\.0\) +0\.\d{4} +0 +0$", captured.out, re.MULTILINE)
+    assert "15/15" in captured.err
+    result = json.loads(file.read_text())
+    assert (result["bundle"], result["delegate"]) == ("colours", "xnnpack")
+    evaluations = {name: Evaluation.model_validate(e) for name, e in result["evaluations"].items()}
+    assert list(evaluations) == ["fp32", "ptq"]
+    assert {(e.top1.count, e.top5.count, e.crop, e.dataset.images) for e in evaluations.values()} == {
+        (14, 15, "none", 15)
+    }
+
+
+def test_evaluate_takes_another_bundle_and_all_its_variants(
+    folder: Path, colours: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_BUNDLE", "/nonexistent")
+    assert main(["evaluate", str(folder), "--bundle", str(colours.path)]) == 0
+    names = re.findall(r"^(\w+) +93\.33", capfd.readouterr().out, re.MULTILINE)
+    assert names == list(colours.manifest.variants)
+
+
+def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them(
+    folder: Path, colour_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen = [sha256_of(folder / colour / "1.png")[:16] for colour in ("red", "blue")]
+    bundle = write_colours(tmp_path / "bundle", colour_models, seen_images=tuple(seen))
+    command = ["evaluate", str(folder), "--bundle", str(bundle.path)]
+    assert main(command) == 2
+    assert "2 of the 15 images" in one_line(capfd.readouterr().err)
+    assert main([*command, "--allow-seen"]) == 0
+    marked = "NOT TEST ACCURACY: the network was trained or calibrated on 2 of these images"
+    assert marked in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "purple").mkdir(), "purple is named after no class"),
+        (lambda folder: (folder / "red" / "0.png").write_bytes(b"x"), "no image of a format"),
+    ],
+)
+def test_evaluate_tells_what_is_wrong_with_the_folder(
+    folder: Path, spoil: Callable[[Path], None], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spoil(folder)
+    assert main(["evaluate", str(folder)]) == 2
+    assert told in one_line(capfd.readouterr().err)
+
+
+def test_benchmark_prints_a_table_and_writes_the_same_as_json(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "result.json"
+    assert main(["benchmark", "--variants", "ptq,fp32", "--runs", "20", "--json", str(file)]) == 0
+    out = capfd.readouterr().out
+    assert re.match(r"ai-edge-litert \S+, delegate xnnpack, one thread, 20 inferences each", out)
+    rows = dict(re.findall(r"^(ptq|fp32) +(.*)$", out, re.MULTILINE))
+    result = json.loads(file.read_text())
+    assert [variant["variant"] for variant in result["variants"]] == ["ptq", "fp32"] == list(rows)
+    for variant in result["variants"]:
+        told = [float(cell) for cell in rows[variant["variant"]].split()]
+        assert told == [
+            round(variant["bytes"] / 1e6, 1),
+            round(variant["p50_seconds"] * 1e3, 2),
+            round(variant["p99_seconds"] * 1e3, 2),
+            round(variant["mean_seconds"] * 1e3, 2),
+            round(variant["speedup"], 2),
+            round(variant["load_seconds"], 2),
+            round(variant["resident_bytes"] / 1e6, 0),
+        ]
+        assert variant["against"] == "fp32"
+        assert variant["runs"] == 20
+
+
+def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "no such folder" / "result.json"
+    assert main(["benchmark", "--variants", "ptq", "--runs", "10", "--json", str(file)]) == 2
+    captured = capfd.readouterr()
+    assert "can't be written: No such file or directory" in one_line(captured.err)
+    assert re.search(r"^ptq ", captured.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["evaluate"], ["benchmark", "--runs", "0"], ["evaluate", "x", "--crop", "half"], ["--nope"]],
+)
+def test_a_wrong_command_line_ends_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
