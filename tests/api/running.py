@@ -1,0 +1,60 @@
+"""The real application behind the real server, in a thread, on a port of this machine."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from PIL import Image
+
+from service.app import create_app
+from service.settings import Settings
+from tests.colours import RGB
+
+
+@contextmanager
+def running(
+    settings: Settings, prepare: Callable[[FastAPI], None] = lambda _: None
+) -> Iterator[httpx.Client]:
+    """A client of the application, which `prepare` may change before it starts."""
+    app = create_app(settings)
+    prepare(app)
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, http="h11"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=address, timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; fail after 30 seconds."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def photo(colour: str, format_: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
+    """An image of one of the colours that the small bundle tells apart."""
+    file = BytesIO()
+    Image.new("RGB", size, RGB[colour]).save(file, format_)
+    return file.getvalue()
+
+
+def samples(client: httpx.Client) -> dict[str, float]:
+    """Every sample of /metrics, by its name and labels as they stand there."""
+    lines = client.get("/metrics").text.splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}

@@ -1,0 +1,147 @@
+"""Bodies that are too large, too slow, cut off, or not waited for."""
+
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from service.api import unread
+from service.settings import Settings
+from tests.api.running import photo, running, samples, wait_for
+
+CLASSIFY = "/v1/classify"
+
+
+@contextmanager
+def connected(client: httpx.Client) -> Iterator[socket.socket]:
+    url = client.base_url
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        yield connection
+
+
+def head(*lines: str, route: str = CLASSIFY) -> bytes:
+    return "\r\n".join([f"POST {route} HTTP/1.1", "Host: test", *lines, "", ""]).encode()
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def chunks(count: int) -> Iterator[bytes]:
+    for _ in range(count):
+        yield bytes(50_000)
+
+
+@pytest.mark.parametrize("megabytes", [1, 50])
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+def test_a_client_that_sends_all_before_it_reads_sees_the_413(
+    client: httpx.Client, megabytes: int, announced: bool
+) -> None:
+    url = client.base_url
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    body = bytes(megabytes * 1_000_000) if announced else chunks(megabytes * 20)
+    connection.request("POST", CLASSIFY, body, encode_chunked=not announced, headers=_chunked(announced))
+    response = connection.getresponse()
+    assert response.status == 413
+    assert response.headers["connection"] == "close"
+    assert b"/problems/body-too-large" in response.read()
+    connection.close()
+
+
+def _chunked(announced: bool) -> dict[str, str]:
+    return {} if announced else {"Transfer-Encoding": "chunked"}
+
+
+@pytest.mark.parametrize(("route", "status"), [("/nope", 404), ("/livez", 405), (f"{CLASSIFY}?top_k=0", 422)])
+def test_other_early_answers_are_seen_too(client: httpx.Client, route: str, status: int) -> None:
+    url = client.base_url
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    connection.request("POST", route, bytes(20_000_000))
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_the_answer_does_not_wait_for_the_rest_of_the_body(client: httpx.Client) -> None:
+    with connected(client) as connection:
+        connection.sendall(head("Content-Length: 50000000"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_what_is_discarded_is_bounded(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unread, "DISCARD_BYTES", 1_000_000)
+    with connected(client) as connection:
+        connection.sendall(head("Content-Length: 50000000"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(OSError, match=r"[Rr]eset|[Bb]roken pipe"):
+            connection.sendall(bytes(50_000_000))
+
+
+def test_a_sender_that_stalls_is_not_waited_for(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "DISCARD_SECONDS", 0.2)
+    with connected(client) as connection:
+        connection.sendall(head("Content-Length: 50000000") + b"some")
+        assert received(connection).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_is_held_back_is_not_asked_for(client: httpx.Client) -> None:
+    with connected(client) as connection:
+        connection.sendall(head("Content-Length: 50000000", "Expect: 100-continue"))
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_body_that_is_held_back_is_asked_for_when_it_is_wanted(client: httpx.Client) -> None:
+    image = photo("red")
+    with connected(client) as connection:
+        connection.sendall(head(f"Content-Length: {len(image)}", "Expect: 100-continue", "Connection: close"))
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(image)
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_connection_serves_one_request_after_another(client: httpx.Client) -> None:
+    url = client.base_url
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    connection.connect()
+    first = connection.sock
+    for body, status in [(photo("red"), 200), (b"no image", 415), (b"", 400), (photo("blue"), 200)]:
+        connection.request("POST", CLASSIFY, body)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status
+        assert connection.sock is first
+    connection.close()
+
+
+def test_a_slow_body_is_cut_off(client: httpx.Client) -> None:
+    with connected(client) as connection:
+        connection.sendall(head("Content-Length: 1000") + bytes(7))
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"within 1 seconds; 7 bytes of it did" in answer
+        assert b"connection: close" in answer
+
+
+def test_a_client_that_goes_away_is_counted(settings: Settings) -> None:
+    with running(settings) as client:
+        with connected(client) as connection:
+            connection.sendall(head("Content-Length: 1000") + bytes(7))
+        gone = 'edgewise_requests_total{route="/v1/classify",status="499",variant="fp32"}'
+        wait_for(lambda: samples(client).get(gone) == 1)
+        assert samples(client)['edgewise_rejected_total{reason="client_gone"}'] == 1
+
+
+def test_nothing_is_written_to_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a root that is read-only: whatever spools a form of this size to a file fails here.
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    image = photo("green", "BMP", (1000, 1000))
+    with running(settings.model_copy(update={"max_body_bytes": 4_000_000})) as client:
+        response = client.post(CLASSIFY, files={"image": image})
+    assert response.json()["predictions"][0]["label"] == "green"

@@ -1,0 +1,183 @@
+import re
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.bundle import Bundle
+from service.inference.classifier import Classifier
+from service.inference.image import Crop
+from service.settings import Settings
+from tests.api.running import photo, running, samples
+from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, write_colours
+
+CLASSIFY = "/v1/classify"
+
+
+def code(response: httpx.Response) -> str:
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert set(document) == {"type", "title", "status", "detail", "instance"}
+    assert document["status"] == response.status_code
+    return document["type"].removeprefix("/problems/")
+
+
+@pytest.mark.parametrize("colour", RGB)
+def test_the_right_class_is_on_top(client: httpx.Client, colour: str) -> None:
+    answer = client.post(CLASSIFY, content=photo(colour)).json()
+    index = LABELS_OF.index(colour)
+    first = answer["predictions"][0]
+    assert (first["index"], first["class_id"], first["label"]) == (index, CLASS_IDS_OF[index], colour)
+
+
+@pytest.mark.parametrize("crop", Crop)
+def test_probabilities_are_the_classifiers_own(client: httpx.Client, colours: Bundle, crop: Crop) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (61, 90, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(noise).save(file, "JPEG")
+    answer = client.post(CLASSIFY, content=file.getvalue(), params={"crop": crop}).json()
+    expected = Classifier(colours, "fp32").classify(file.getvalue(), crop)
+    assert [(p["index"], p["probability"]) for p in answer["predictions"]] == expected.top(5)
+    assert answer["crop"] == crop
+
+
+def test_an_answer_says_what_gave_it(client: httpx.Client) -> None:
+    response = client.post(CLASSIFY, content=photo("red"))
+    answer = response.json()
+    assert set(answer) == {"id", "bundle", "variant", "crop", "uncertain", "predictions", "timing_ms"}
+    assert (answer["bundle"], answer["variant"], answer["crop"]) == ("colours", "fp32", "bundle")
+    assert list(answer["timing_ms"]) == ["read", "queue", "decode", "inference"]
+    assert all(took >= 0 for took in answer["timing_ms"].values())
+    timing = re.findall(r"(\w+);dur=([0-9.]+)", response.headers["server-timing"])
+    assert {stage: float(took) for stage, took in timing} == answer["timing_ms"]
+
+
+def test_ids_are_random(client: httpx.Client) -> None:
+    ids = {client.post(CLASSIFY, content=photo("red")).json()["id"] for _ in range(20)}
+    assert len(ids) == 20
+    assert {uuid.UUID(id_).version for id_ in ids} == {4}
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "image/png", "image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "x"],
+)
+def test_the_content_tells_the_type(client: httpx.Client, content_type: str | None) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    response = client.post(CLASSIFY, content=photo("blue"), headers=headers)
+    assert response.json()["predictions"][0]["label"] == "blue"
+
+
+def test_a_form_is_answered_as_a_body_is(client: httpx.Client) -> None:
+    as_form = client.post(CLASSIFY, files={"image": ("photo.png", photo("green"), "image/png")}).json()
+    as_body = client.post(CLASSIFY, content=photo("green")).json()
+    assert as_form["predictions"] == as_body["predictions"]
+
+
+@pytest.mark.parametrize(("top_k", "count"), [(None, 5), (1, 1), (3, 3), (5, 5)])
+def test_top_k_classes_are_named_the_likeliest_first(
+    client: httpx.Client, top_k: int | None, count: int
+) -> None:
+    params = {} if top_k is None else {"top_k": top_k}
+    predictions = client.post(CLASSIFY, content=photo("red"), params=params).json()["predictions"]
+    probabilities = [prediction["probability"] for prediction in predictions]
+    assert len(probabilities) == count
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+@pytest.mark.parametrize(("least", "uncertain"), [(None, False), ("0", False), ("1", True)])
+def test_uncertain_says_that_the_top_class_is_below_the_least(
+    client: httpx.Client, least: str | None, uncertain: bool
+) -> None:
+    params = {} if least is None else {"min_probability": least}
+    answer = client.post(CLASSIFY, content=photo("red"), params=params).json()
+    assert answer["uncertain"] is uncertain
+    exactly = {"min_probability": repr(answer["predictions"][0]["probability"])}
+    assert client.post(CLASSIFY, content=photo("red"), params=exactly).json()["uncertain"] is False
+
+
+def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
+    response = client.post(CLASSIFY, content=photo("red"), params={"variant": "fp32"})
+    assert response.json()["variant"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "detail"),
+    [
+        ("variant=ptq", "unknown-variant", "'ptq' is not loaded; loaded: fp32"),
+        ("variant=nope", "unknown-variant", "'nope' is not in the bundle; loaded: fp32"),
+        ("top_k=0", "bad-parameter", "top_k is '0', but it should be greater than or equal to 1"),
+        ("top_k=6", "bad-parameter", "top_k is 6, but the model has 5 classes"),
+        ("top_k=two", "bad-parameter", "top_k is 'two', but it should be a valid integer"),
+        ("crop=half", "bad-parameter", "crop is 'half', but it should be 'bundle' or 'none'"),
+        ("min_probability=1.1", "bad-parameter", "min_probability is '1.1', but it should be less than"),
+        ("min_probability=nan", "bad-parameter", "min_probability is 'nan', but it should be a finite"),
+        ("topk=1", "bad-parameter", "no parameter 'topk'; there are top_k, variant, crop, min_probability"),
+        ("top_k=1&top_k=2", "bad-parameter", "given more than once: top_k"),
+        ("top_k=x&crop=y", "bad-parameter", "; crop is 'y'"),
+    ],
+)
+def test_bad_parameters_are_told(client: httpx.Client, query: str, expected: str, detail: str) -> None:
+    response = client.post(f"{CLASSIFY}?{query}", content=photo("red"))
+    assert code(response) == expected
+    assert detail in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", "empty-body"),
+        (b"not an image", "unsupported-image"),
+        (b"{}", "unsupported-image"),
+        (photo("red")[:60], "corrupt-image"),
+        (photo("red", size=(1001, 1000)), "image-too-large"),
+        (bytes(200_001), "body-too-large"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_images_are_told(client: httpx.Client, body: bytes, expected: str) -> None:
+    response = client.post(CLASSIFY, content=body)
+    assert code(response) == expected
+    assert response.json()["detail"]
+
+
+def test_class_ids_are_null_where_the_bundle_has_none(
+    colour_models: Path, tmp_path: Path, settings: Settings
+) -> None:
+    bundle = write_colours(tmp_path / "bundle", colour_models, class_ids=False)
+    with running(settings.model_copy(update={"bundle": bundle.path})) as client:
+        predictions = client.post(CLASSIFY, content=photo("red")).json()["predictions"]
+    assert {prediction["class_id"] for prediction in predictions} == {None}
+
+
+def test_many_at_once_are_answered_each_with_its_own(client: httpx.Client) -> None:
+    asked = [*RGB] * 10
+
+    def ask(colour: str) -> str:
+        return client.post(CLASSIFY, content=photo(colour)).json()["predictions"][0]["label"]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, asked)) == asked
+
+
+def test_what_finds_no_place_is_refused_and_told_when_to_come_back(
+    settings: Settings,
+) -> None:
+    # Decoding this takes a worker long enough for the others to come meanwhile.
+    large = photo("red", size=(4500, 4500))
+    limits = {"workers": 1, "queue_size": 1, "max_pixels": 50_000_000, "max_body_bytes": 10_000_000}
+    with running(settings.model_copy(update=limits)) as client, ThreadPoolExecutor(12) as threads:
+        responses = list(threads.map(lambda _: client.post(CLASSIFY, content=large), range(12)))
+        statuses = [response.status_code for response in responses]
+        assert set(statuses) == {200, 429}
+        for response in responses:
+            if response.status_code == 429:
+                assert code(response) == "queue-full"
+                assert int(response.headers["retry-after"]) >= 1
+        rejected = samples(client)['edgewise_rejected_total{reason="queue_full"}']
+        assert rejected == statuses.count(429)

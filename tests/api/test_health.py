@@ -1,0 +1,65 @@
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.bundle import Bundle
+from service.settings import Settings
+from tests.api.running import photo, running, samples
+
+
+@pytest.mark.parametrize(("path", "status"), [("/livez", "live"), ("/readyz", "ready")])
+def test_probes_are_content_with_a_running_service(client: httpx.Client, path: str, status: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert response.json() == {"status": status}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("text/plain", "text/plain"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics"),
+    ],
+)
+def test_metrics_come_as_the_scraper_asks(client: httpx.Client, accept: str, content_type: str) -> None:
+    response = client.get("/metrics", headers={"Accept": accept})
+    assert response.headers["content-type"].startswith(content_type)
+    assert "edgewise_workers 2.0" in response.text
+
+
+def test_requests_and_stages_are_counted(settings: Settings, colours: Bundle) -> None:
+    with running(settings) as client:
+        for body in (photo("red"), photo("blue"), b"no image"):
+            client.post("/v1/classify", content=body)
+        client.post("/v1/classify?top_k=0", content=photo("red"))
+        client.get("/nope/any/thing")
+        counted = samples(client)
+        families = {f.name: f for f in text_string_to_metric_families(client.get("/metrics").text)}
+    classify = 'edgewise_requests_total{route="/v1/classify"'
+    assert counted[classify + ',status="200",variant="fp32"}'] == 2
+    assert counted[classify + ',status="415",variant="fp32"}'] == 1
+    assert counted[classify + ',status="422",variant=""}'] == 1
+    assert counted['edgewise_requests_total{route="unmatched",status="404",variant=""}'] == 1
+    for stage in ("read", "queue", "decode", "inference", "total"):
+        assert counted[f'edgewise_stage_seconds_count{{stage="{stage}",variant="fp32"}}'] == 2
+    seconds = {
+        stage: counted[f'edgewise_stage_seconds_sum{{stage="{stage}",variant="fp32"}}']
+        for stage in ("read", "queue", "decode", "inference", "total")
+    }
+    assert seconds.pop("total") >= sum(seconds.values())
+    assert counted["edgewise_queue_depth"] == 0
+    assert counted["edgewise_queue_capacity"] == settings.queue_size
+    assert counted["edgewise_workers"] == settings.workers
+    variant = colours.variant("fp32")
+    assert counted['edgewise_model_bytes{variant="fp32"}'] == variant.bytes
+    (info,) = families["edgewise_variant_info"].samples
+    assert info.value == 1
+    assert info.labels["runtime"].startswith("ai-edge-litert ")
+    assert info.labels | {"runtime": ""} == {
+        "bundle": "colours",
+        "variant": "fp32",
+        "precision": "float32",
+        "sha256": variant.sha256,
+        "runtime": "",
+        "delegate": "xnnpack",
+    }

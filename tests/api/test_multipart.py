@@ -1,0 +1,108 @@
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.api.multipart import FormImage
+from service.errors import BadMultipart
+from tests.api.running import photo
+
+TYPE = "multipart/form-data; boundary=xyz"
+
+
+def part(content: bytes, disposition: str = 'form-data; name="image"', more: str = "") -> bytes:
+    return f"--xyz\r\nContent-Disposition: {disposition}\r\n{more}\r\n".encode() + content + b"\r\n"
+
+
+def parse(body: bytes, content_type: str = TYPE) -> bytes:
+    form = FormImage(content_type)
+    form.feed(body)
+    return form.finish()
+
+
+def test_the_part_named_image_is_the_image() -> None:
+    assert parse(part(b"abc") + b"--xyz--\r\n") == b"abc"
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        'form-data; name="image"; filename="a.jpg"',
+        "form-data; name=image",
+        'FORM-DATA; filename="name=\\"other\\""; name="image"',
+    ],
+)
+def test_the_name_is_found_among_other_things(disposition: str) -> None:
+    body = part(b"abc", disposition, "Content-Type: image/jpeg\r\nX-Name: other\r\n") + b"--xyz--"
+    assert parse(body) == b"abc"
+
+
+@given(
+    st.binary() | st.lists(st.sampled_from([b"\r\n", b"--xyz", b"--", b"-", b"x"])).map(b"".join), st.data()
+)
+def test_any_bytes_arrive_as_they_were_in_whatever_pieces(content: bytes, data: st.DataObject) -> None:
+    boundary = b"a-boundary-that-is-not-in-the-content"
+    body = part(content).replace(b"--xyz", b"--" + boundary, 1) + b"--" + boundary + b"--\r\n"
+    form = FormImage(f"multipart/form-data; boundary={boundary.decode()}")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)))))
+    for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True):
+        form.feed(body[start:end])
+    assert form.finish() == content
+
+
+@given(st.binary())
+def test_any_bytes_are_a_form_or_are_refused(body: bytes) -> None:
+    try:
+        image = parse(b"--xyz\r\n" + body)
+    except BadMultipart:
+        return
+    assert image in body
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "ends before its closing boundary"),
+        (b"--xyz--\r\n", "has no part"),
+        (part(b"abc"), "ends before its closing boundary"),
+        (part(b"abc") + part(b"abc") + b"--xyz--", "more than one part named image"),
+        (part(b"5", 'form-data; name="top_k"') + b"--xyz--", "a part named 'top_k'"),
+        (part(b"5", "form-data") + b"--xyz--", "a part named ''"),
+        (b"--other\r\n", "can't be parsed"),
+        (b"--xyz\r\nno header\r\n\r\n", "can't be parsed"),
+        (b"--xyz\r\nX: " + bytes(100_000), "can't be parsed: Maximum header size"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_told(body: bytes, detail: str) -> None:
+    with pytest.raises(BadMultipart) as caught:
+        parse(body)
+    assert detail in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'x' * 300}"],
+)
+def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
+    with pytest.raises(BadMultipart, match="boundary"):
+        FormImage(content_type)
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "problem"),
+    [
+        ([("image", b"")], 400, "empty-body"),
+        ([("photo", photo("red"))], 400, "bad-multipart"),
+        ([("image", photo("red")), ("image", photo("blue"))], 400, "bad-multipart"),
+        ([("image", b"no image")], 415, "unsupported-image"),
+        ([("image", bytes(200_001))], 413, "body-too-large"),
+    ],
+    ids=["empty", "missing", "twice", "unsupported", "too large"],
+)
+def test_bad_forms_are_told(
+    client: httpx.Client, files: list[tuple[str, bytes]], status: int, problem: str
+) -> None:
+    response = client.post("/v1/classify", files=files)
+    assert response.status_code == status
+    assert response.json()["type"] == f"/problems/{problem}"

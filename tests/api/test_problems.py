@@ -1,0 +1,121 @@
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service import errors
+from service.api.problems import problem_type
+from service.errors import RequestError
+from service.settings import Settings
+from tests.api.running import running, samples
+
+ROOT = Path(__file__).parents[2]
+
+
+def every_error(base: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from every_error(error)
+
+
+def test_the_documentation_has_every_problem_and_no_other() -> None:
+    text = (ROOT / "docs" / "http.md").read_text()
+    table = re.findall(r"^\| `(/problems/[a-z-]+)` \| (\d+) \|", text, re.MULTILINE)
+    assert sorted(table) == sorted((problem_type(error), str(error.status)) for error in every_error())
+
+
+def test_types_are_unique() -> None:
+    types = [problem_type(error) for error in every_error()]
+    assert len(types) == len(set(types))
+
+
+def test_the_drawing_of_the_errors_is_right() -> None:
+    drawn = dict(re.findall(r"── (\w+) +(\d{3}) ", errors.__doc__ or ""))
+    assert drawn == {error.__name__: str(error.status) for error in every_error()}
+
+
+def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    responses = document["paths"]["/v1/classify"]["post"]["responses"]
+    told = {
+        (type_, int(status))
+        for status, response in responses.items()
+        for type_ in re.findall(r"`(/problems/[a-z-]+)`", response["description"])
+    }
+    # These come of what is no route.
+    of_routing = {"unknown-route", "method-not-allowed"}
+    assert told == {(problem_type(e), e.status) for e in every_error() if e.code not in of_routing}
+    reference = responses["422"]["content"]["application/problem+json"]["schema"]["$ref"]
+    schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+    assert set(schema["required"]) == {"type", "title", "status", "detail", "instance"}
+
+
+def test_openapi_documents_the_body_in_all_its_forms(client: httpx.Client) -> None:
+    post = client.get("/openapi.json").json()["paths"]["/v1/classify"]["post"]
+    assert set(post["requestBody"]["content"]) == {
+        "image/*",
+        "application/octet-stream",
+        "multipart/form-data",
+    }
+    assert [p["name"] for p in post["parameters"]] == ["top_k", "variant", "crop", "min_probability"]
+
+
+def test_the_documentation_page_is_there(client: httpx.Client) -> None:
+    assert "/openapi.json" in client.get("/docs").text
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/classify/", "/nope", '/"quoted"\n'])
+def test_an_unknown_route_is_a_problem(client: httpx.Client, path: str) -> None:
+    response = client.get(path.replace("\n", "%0A"))
+    assert response.status_code == 404
+    document = response.json()
+    assert document["type"] == "/problems/unknown-route"
+    assert "/docs" in document["detail"]
+    assert "\n" not in document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("GET", "/v1/classify", "POST"), ("DELETE", "/v1/variants", "GET"), ("POST", "/metrics", "GET")],
+)
+def test_a_wrong_method_is_a_problem_that_says_which_is_right(
+    client: httpx.Client, method: str, path: str, allow: str
+) -> None:
+    response = client.request(method, path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == allow
+    assert response.json()["type"] == "/problems/method-not-allowed"
+    assert response.json()["detail"] == f'"{path}" does not take {method}; it takes {allow}'
+
+
+def test_what_nobody_foresaw_is_logged_and_says_nothing_of_internals(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_something(app: FastAPI) -> None:
+        @app.get("/broken")
+        async def broken() -> None:
+            raise ZeroDivisionError("a secret of the internals")
+
+    with caplog.at_level(logging.INFO, "edgewise"), running(settings, break_something) as client:
+        response = client.get("/broken")
+        assert response.status_code == 500
+        assert response.headers["content-type"] == "application/problem+json"
+        document = response.json()
+        assert document["type"] == "/problems/internal-error"
+        assert not re.search(r"secret|Zero|Traceback|\.py", response.text)
+        assert client.get("/livez").status_code == 200
+        assert samples(client)['edgewise_requests_total{route="/broken",status="500",variant=""}'] == 1
+    (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert failure.exc_info is not None
+    assert "a secret of the internals" in str(failure.exc_info[1])
+    assert document["instance"] == f"urn:uuid:{failure.fields['id']}"
+
+
+def test_each_problem_has_a_name_of_its_own(client: httpx.Client) -> None:
+    instances = {client.get("/nope").json()["instance"] for _ in range(5)}
+    assert len({UUID(instance) for instance in instances}) == 5

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import httpx
+
+from service.bundle import Bundle, bundle_files, write_bundle
+from service.inference.evaluation import proportion
+from service.manifest import Evaluation, ImageSet, Latency
+from service.settings import Settings
+from tests.api.running import running, samples
+
+EVALUATION = Evaluation(
+    dataset=ImageSet(name="some", images=4, sha256="0" * 64),
+    crop="none",
+    seen_images=0,
+    top1=proportion(3, 4),
+    top5=proportion(4, 4),
+    reference=True,
+)
+LATENCY = Latency(machine="m", runtime="r", delegate="xnnpack", runs=10, p50_seconds=0.001, p99_seconds=0.002)
+
+
+def measured(bundle: Bundle, path: Path) -> Bundle:
+    """The bundle, with an evaluation and a latency of `ptq`."""
+    ptq = bundle.variant("ptq").model_copy(update={"evaluations": (EVALUATION,), "latency": LATENCY})
+    manifest = bundle.manifest.model_copy(update={"variants": bundle.manifest.variants | {"ptq": ptq}})
+    return write_bundle(path, manifest, bundle_files(bundle))
+
+
+def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bundle) -> None:
+    answer = client.get("/v1/variants").json()
+    assert (answer["bundle"], answer["default"], answer["active"]) == ("colours", "ptq", "fp32")
+    assert {v["name"]: v["loaded"] for v in answer["variants"]} == {
+        "fp32": True,
+        "int8": False,
+        "ptq": False,
+        "softmax": False,
+    }
+    for variant in answer["variants"]:
+        declared = colours.variant(variant["name"])
+        assert (variant["file"], variant["bytes"]) == (declared.file, declared.bytes)
+        assert (variant["sha256"], variant["precision"]) == (declared.sha256, declared.precision)
+        assert variant["delegate"] == ("xnnpack" if variant["loaded"] else None)
+        assert (variant["runtime"] or "").startswith("ai-edge-litert ") is variant["loaded"]
+        assert variant["evaluations"] == []
+        assert variant["latency"] is None
+
+
+def test_what_was_measured_is_there_and_in_the_metrics(
+    colours: Bundle, tmp_path: Path, settings: Settings
+) -> None:
+    bundle = measured(colours, tmp_path / "bundle")
+    with running(settings.model_copy(update={"bundle": bundle.path, "variant": None})) as client:
+        answer = client.get("/v1/variants").json()
+        expected = samples(client)
+    assert answer["active"] == "ptq"
+    (ptq,) = [variant for variant in answer["variants"] if variant["name"] == "ptq"]
+    assert ptq["evaluations"] == [EVALUATION.model_dump(mode="json")]
+    assert ptq["latency"] == LATENCY.model_dump(mode="json")
+    assert expected['edgewise_expected_accuracy_ratio{k="1",variant="ptq"}'] == 0.75
+    assert expected['edgewise_expected_accuracy_ratio{k="5",variant="ptq"}'] == 1
