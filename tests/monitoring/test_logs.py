@@ -1,0 +1,75 @@
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from service.monitoring.logs import JsonFormatter, TextFormatter, configure_logging, fields
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+
+
+def test_a_line_of_json_has_time_level_message_and_fields(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(JsonFormatter())
+    logging.getLogger("edgewise").info("it is %s", "ready", extra=fields(port=80, text="a\nb"))
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    line = json.loads(out)
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(line.pop("time"))).total_seconds()) < 60
+    assert line == {
+        "level": "info",
+        "logger": "edgewise",
+        "message": "it is ready",
+        "port": 80,
+        "text": "a\nb",
+    }
+
+
+def test_a_traceback_stays_in_its_line(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(JsonFormatter())
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("edgewise").exception("it failed")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert 'raise ValueError("broken")' in json.loads(out)["traceback"]
+
+
+def test_text_is_for_people(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(TextFormatter())
+    logging.getLogger("edgewise").warning("it is %s", "late", extra=fields(path="a\nb", seconds=1.5))
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert out.endswith(' WARNING it is late  path="a\\nb" seconds=1.5\n')
+
+
+@pytest.mark.parametrize(
+    ("logger", "level", "shown"),
+    [
+        ("edgewise.access", logging.INFO, True),
+        ("uvicorn.error", logging.INFO, False),
+        ("uvicorn.error", logging.WARNING, True),
+        ("python_multipart.multipart", logging.WARNING, False),
+    ],
+)
+def test_what_is_shown(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], logger: str, level: int, shown: bool
+) -> None:
+    configure_logging(JsonFormatter())
+    logging.getLogger(logger).log(level, "something")
+    assert bool(capsys.readouterr().out) is shown

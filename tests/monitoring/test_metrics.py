@@ -1,0 +1,60 @@
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.monitoring.metrics import REJECTIONS, STAGE_BUCKETS, STAGES, Metrics
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
+
+
+def test_the_table_has_every_metric_its_type_and_its_labels(metrics: Metrics) -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(edgewise_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
+    told = {(name, type_, tuple(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
+    exposed = {
+        (metric._name + ("_total" if metric._type == "counter" else ""), metric._type, metric._labelnames)
+        for metric in vars(metrics).values()
+        if hasattr(metric, "_labelnames")
+    }
+    assert told == exposed
+    collected = {family.name for family in metrics.registry.collect() if family.name.startswith("edgewise_")}
+    assert collected == {name.removesuffix("_total") for name, _, _ in exposed}
+
+
+def test_the_table_names_every_stage_and_rejection() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert all(f"`{name}`" in text for name in (*STAGES, *REJECTIONS))
+
+
+def test_buckets_rise_by_the_same_factor_up_to_about_five_seconds() -> None:
+    assert STAGE_BUCKETS[0] == 0.001
+    assert 4 < STAGE_BUCKETS[-1] < 5
+    ratios = [later / earlier for earlier, later in pairwise(STAGE_BUCKETS)]
+    assert ratios == pytest.approx([1.6] * len(ratios), rel=1e-3)
+
+
+def test_rejections_are_there_before_the_first(metrics: Metrics) -> None:
+    for reason in REJECTIONS:
+        assert metrics.registry.get_sample_value("edgewise_rejected_total", {"reason": reason}) == 0
+
+
+def test_the_depth_of_the_queue_is_asked_for_at_each_scrape(metrics: Metrics) -> None:
+    waiting = [3]
+    metrics.watch_queue(lambda: waiting[0], capacity=5, workers=2)
+    assert metrics.registry.get_sample_value("edgewise_queue_depth") == 3
+    waiting[0] = 4
+    assert metrics.registry.get_sample_value("edgewise_queue_depth") == 4
+
+
+def test_registries_are_apart(metrics: Metrics) -> None:
+    metrics.requests.labels("/", "200", "").inc()
+    labels = {"route": "/", "status": "200", "variant": ""}
+    assert Metrics(CollectorRegistry()).registry.get_sample_value("edgewise_requests_total", labels) is None
