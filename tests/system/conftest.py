@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+
+import pytest
+
+from service.bundle import Bundle, load_bundle
+from service.settings import DEFAULT_BUNDLE
+from tests.system.processes import Service, serving
+
+
+@pytest.fixture(scope="session")
+def default_bundle() -> Bundle:
+    """The bundle that comes with the project."""
+    return load_bundle(DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def service(default_bundle: Bundle) -> Iterator[Service]:
+    """A process that serves it, and that the whole session shares."""
+    with serving(bundle=default_bundle.path) as service:
+        yield service

@@ -1,0 +1,128 @@
+"""`python -m service` as real processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_SECONDS = 60
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process' environment, with these settings (`port=80`) and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWISE_")}
+    return kept | {f"EDGEWISE_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def run(*arguments: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run `python -m service` to its end."""
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "service", *arguments],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_SECONDS,
+    )
+
+
+class Service:
+    """A running service; `log` grows as it writes lines."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def line(self, message: str) -> dict[str, Any]:
+        """The log's line with this beginning, when it is there."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found[:] = [line for line in self.log if line["message"].startswith(message)]
+            assert found or self.process.poll() is None, "it ended"
+            return bool(found)
+
+        wait_for(is_there)
+        return found[0]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        url: str = self.line("ready")["url"]
+        return url
+
+    def client(self) -> httpx.Client:
+        """A client of it."""
+        return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS)
+
+    def memory(self, which: str = "VmHWM") -> int:
+        """Bytes of memory: at the highest (VmHWM) or now (VmRSS)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(kilobytes) * 1024
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status, when it ended and its log is whole."""
+        status = self.process.wait(DEADLINE_SECONDS)
+        self._reader.join()
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.log.append(json.loads(line))
+
+
+def started(**settings: object) -> subprocess.Popen[str]:
+    """A process whose log is its `stdout`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[Service]:
+    """A service that is ready; it is stopped in the end where the test did not."""
+    with started(**{"port": 0, **settings}) as process:
+        service = Service(process)
+        try:
+            assert service.url
+            yield service
+        finally:
+            process.terminate()
+            try:
+                service.wait()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                service.wait()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; fail after a minute."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,97 @@
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.api.running import photo
+from tests.system.processes import Service, serving
+
+CLASSIFY = "/v1/classify"
+IMAGE = photo("red")
+
+
+def begun(service: Service, stack: ExitStack) -> socket.socket:
+    """A connection whose request has begun: the service waits for the rest of its body."""
+    url = httpx.URL(service.url)
+    connection = stack.enter_context(socket.create_connection((url.host, url.port), timeout=60))
+    head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(IMAGE)}\r\n"
+    connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    # With this the service says that it accepted the request.
+    assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(IMAGE[:10])
+    return connection
+
+
+def received(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.fixture
+def quick(colours: Bundle) -> Iterator[Service]:
+    with serving(bundle=colours.path) as service:
+        yield service
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_service_ends_at_once_with_status_0(quick: Service, number: signal.Signals) -> None:
+    quick.signal(number)
+    assert quick.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered_and_what_is_new_is_refused(
+    quick: Service, number: signal.Signals
+) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(quick.client())
+        connections = [begun(quick, stack) for _ in range(5)]
+        quick.signal(number)
+        assert quick.line("stopping")["requests"] == 5
+        for response in (client.get("/readyz"), client.post(CLASSIFY, content=IMAGE)):
+            assert response.status_code == 503
+            assert response.json()["type"] == "/problems/draining"
+            assert 1 <= int(response.headers["retry-after"]) <= 20
+        assert client.get("/livez").status_code == 200
+        for connection in connections:
+            connection.sendall(IMAGE[10:])
+        for connection in connections:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert quick.wait() == 0
+
+
+def test_what_is_not_done_in_time_is_told_so(colours: Bundle) -> None:
+    with serving(bundle=colours.path, drain_seconds=0.5) as service, ExitStack() as stack:
+        connection = begun(service, stack)
+        service.signal(signal.SIGTERM)
+        answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"/problems/draining" in answer
+        assert service.wait() == 0
+        assert service.line("not all was answered")["requests"] == 1
+
+
+def test_under_load_every_request_that_was_accepted_is_answered(quick: Service) -> None:
+    def ask_until_refused(_: int) -> list[int]:
+        statuses = []
+        with quick.client() as client:
+            while True:
+                try:
+                    response = client.post(CLASSIFY, content=IMAGE)
+                except httpx.TransportError:
+                    return statuses
+                statuses.append(response.status_code)
+                if len(statuses) == 30:
+                    quick.signal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = [status for statuses in threads.map(ask_until_refused, range(6)) for status in statuses]
+    assert quick.wait() == 0
+    logged = [line["message"] for line in quick.log if line["logger"] == "edgewise.access"]
+    assert set(answers) <= {200, 503}
+    assert answers.count(200) == logged.count(f"POST {CLASSIFY} 200") >= 30
+    assert not [line for line in quick.log if line["level"] == "error"]
