@@ -30,7 +30,9 @@ def url() -> Iterator[str]:
     ) as server:
         assert server.stdout is not None
         try:
-            yield next(record["url"] for record in map(json.loads, server.stdout) if "url" in record)
+            url = next((record["url"] for record in map(json.loads, server.stdout) if "url" in record), None)
+            assert url, "the server ended; its standard error says why"
+            yield url
         finally:
             server.terminate()
             server.stdout.read()
