@@ -46,7 +46,7 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
     ]
     assert re.search(r"^ptq +int8 +0\.0 +served$", out, re.MULTILINE)
     assert re.search(r"^fp32 +float32 +0\.0$", out, re.MULTILINE)
-    assert "Would serve colours, variant ptq, on http://127.0.0.1:8000" in out
+    assert "Would serve colours, variant ptq, on 127.0.0.1, port 8000" in out
 
 
 def test_check_finds_a_variant_that_is_not_even_served(

@@ -30,7 +30,7 @@ def check(settings: Settings) -> None:
     show("")
     show(
         f"{bundle.path} is whole, and each variant computes its golden vectors here."
-        f" Would serve {manifest.name}, variant {active}, on http://{settings.host}:{settings.port}"
+        f" Would serve {manifest.name}, variant {active}, on {settings.host}, port {settings.port}"
     )
 
 
