@@ -68,6 +68,8 @@ def read_header(data: bytes) -> Header:
     header = _read_frame(data, frame, exif)
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except KeyError:  # simplejpeg's own table has no name for its colours.
+        raise UnsupportedImage("the JPEG is of a kind that is not read") from None
     except ValueError as error:
         raise _refusal(error) from None
     if (width, height) != (header.width, header.height):

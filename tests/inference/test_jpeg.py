@@ -136,6 +136,7 @@ def test_what_is_mended_hides_no_damage_after_it(photo: bytes) -> None:
         (1, 0xC3, UnsupportedImage),  # lossless
         (4, 12, UnsupportedImage),  # bits
         (9, 2, UnsupportedImage),  # components
+        (11, 0x42, UnsupportedImage),  # subsampling of 4:1:0
         (5, 0xFF, CorruptImage),  # a height that the scan does not have
     ],
 )
