@@ -16,6 +16,9 @@ from pydantic import ValidationError
 from service.errors import BundleError
 from service.manifest import CLASS_IDS, LABELS, MANIFEST, SEEN_IMAGES, Manifest, Variant
 
+# How much of an image's SHA-256, in hex, `seen_images.txt` keeps.
+SEEN_DIGITS = 16
+
 
 @dataclass(frozen=True)
 class Classes:

@@ -1,5 +1,6 @@
 """The schema of a bundle's `manifest.json`: what a bundle holds and all that is known of it."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -258,3 +259,8 @@ class Manifest(_Frozen):
             if variant.output.shape != (1, self.classes):
                 raise ValueError(f"{name}: output shape {variant.output.shape}, expected (1, {self.classes})")
         return self
+
+
+def reference_evaluation(evaluations: Iterable[Evaluation]) -> Evaluation | None:
+    """The evaluation that stands for a variant or a baseline, if one does."""
+    return next((evaluation for evaluation in evaluations if evaluation.reference), None)
