@@ -1,0 +1,218 @@
+"""Networks and recipes → a bundle."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from build.architecture import ARCHITECTURE
+from build.convert import convert
+from build.data import Photo, PhotoSet
+from build.errors import BuildError
+from build.recipe import Recipe
+from build.versions import tool_versions
+from build.weights import Network
+from service.bundle import SEEN_DIGITS, Bundle, Classes, sha256_of, write_bundle
+from service.inference.classifier import encode
+from service.inference.image import load_pixels
+from service.inference.interpreter import Interpreter
+from service.inference.labelled import image_set
+from service.manifest import (
+    CLASS_IDS,
+    GOLDEN,
+    LABELS,
+    SEEN_IMAGES,
+    GoldenTolerance,
+    InputTensor,
+    Manifest,
+    OutputTensor,
+    Precision,
+    Preprocessing,
+    Provenance,
+    Training,
+    Variant,
+)
+
+LICENCE = "Apache-2.0"
+# Between kernels of different instruction sets float sums differ in their last bits; integer
+# sums are exact, and roundings at a tie move an output by a step or a few.
+FLOAT_TOLERANCE = GoldenTolerance(largest=0.01, share=1.0)
+INTEGER_TOLERANCE = GoldenTolerance(largest=4, share=0.25)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A `.tflite` file and what its manifest entry says of it beyond the file itself."""
+
+    name: str
+    content: bytes
+    precision: Precision
+    provenance: Provenance
+    output_kind: Literal["logits", "probabilities"] = "logits"
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class About:
+    """What a bundle says of itself; `default` names the variant that is served by default."""
+
+    name: str
+    architecture: str
+    licence: str
+    default: str
+
+
+@dataclass(frozen=True)
+class _Measured:
+    variant: Variant
+    golden: NDArray[np.generic]
+
+
+def quantize(
+    network: Network, recipes: Sequence[Recipe], calibration: PhotoSet, command: str, path: Path
+) -> Bundle:
+    """Make every recipe's variant of a network and write them as a bundle named as its folder.
+
+    The first quantized one becomes the default. A recipe that wants more representative photos
+    than there are gets them all.
+    """
+    photos = calibration.photos
+    pixels = _representative(photos, network.preprocessing)
+    models = []
+    for recipe in tqdm(recipes, desc="convert", unit="variant"):
+        used = [photo.sha256 for photo in photos[: recipe.representative_images]]
+        provenance = Provenance(
+            command=command,
+            recipe=recipe.model_dump(mode="json"),
+            tools=tool_versions(),
+            calibration=image_set(calibration.name, used) if used else None,
+        )
+        content = convert(recipe, network.weights, network.preprocessing.height, pixels[: len(used)])
+        models.append(Model(recipe.name, content, recipe.precision, provenance))
+    quantized = [recipe.name for recipe in recipes if recipe.precision is not Precision.FLOAT32]
+    about = About(path.name, ARCHITECTURE, LICENCE, default=[*quantized, recipes[0].name][0])
+    seen = network.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in photos}
+    return assemble(
+        models,
+        about,
+        network.classes,
+        network.preprocessing,
+        path,
+        training=network.training,
+        seen_images=seen,
+    )
+
+
+def assemble(
+    models: Sequence[Model],
+    about: About,
+    classes: Classes,
+    preprocessing: Preprocessing,
+    path: Path,
+    *,
+    training: Training | None = None,
+    seen_images: frozenset[str] = frozenset(),
+) -> Bundle:
+    """Write models as a bundle, each with what its file says of its tensors and its golden vectors.
+
+    Raises:
+        BundleError: a file can't be loaded, or is no classifier of these classes and this size.
+    """
+    pixels = golden_pixels(preprocessing)
+    measured = {model.name: _measure(model, pixels) for model in models}
+    golden = BytesIO()
+    np.savez_compressed(
+        golden, allow_pickle=False, pixels=pixels, **{n: m.golden for n, m in measured.items()}
+    )
+    files: dict[str, Path | bytes] = {LABELS: _lines(classes.labels), GOLDEN: golden.getvalue()}
+    if classes.class_ids is not None:
+        files[CLASS_IDS] = _lines(classes.class_ids)
+    if seen_images:
+        files[SEEN_IMAGES] = _lines(sorted(seen_images))
+    manifest = validated_manifest(
+        name=about.name,
+        architecture=about.architecture,
+        licence=about.licence,
+        default_variant=about.default,
+        classes=len(classes.labels),
+        preprocessing=preprocessing,
+        variants={name: m.variant for name, m in measured.items()},
+        training=training,
+        files={file: sha256_of(content) for file, content in files.items()},
+    )
+    return write_bundle(
+        path,
+        manifest,
+        files | {m.variant.file: n.content for n, m in zip(models, measured.values(), strict=True)},
+    )
+
+
+def golden_pixels(preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The inputs of the golden vectors: uint8[3, height, width, 3].
+
+    A photo in the public domain that comes with Matplotlib, upright, mirrored, and as its negative.
+    """
+    photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    pixels = load_pixels(photo.read_bytes(), preprocessing)
+    return np.stack([pixels, pixels[:, ::-1], 255 - pixels])
+
+
+def validated_manifest(**fields: object) -> Manifest:
+    """A manifest of these fields.
+
+    Raises:
+        BuildError: they do not fit each other; says how.
+    """
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BuildError(f"the bundle can't be made: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
+    """Load a model's file, read its tensors and run it on the golden pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{model.name}.tflite"
+        file.write_bytes(model.content)
+        interpreter = Interpreter(file)
+        input_ = InputTensor(**interpreter.input.model_dump(), mean=model.mean, std=model.std)
+        expected = (1, *pixels.shape[1:])
+        if input_.shape != expected:
+            raise BuildError(f"{model.name} takes {input_.shape}, expected {expected}")
+        outputs = np.concatenate([interpreter.invoke(encode(image, input_)) for image in pixels])
+    integer = np.issubdtype(outputs.dtype, np.integer)
+    variant = Variant(
+        file=file.name,
+        sha256=sha256_of(model.content),
+        bytes=len(model.content),
+        precision=model.precision,
+        input=input_,
+        output=OutputTensor(**interpreter.output.model_dump(), kind=model.output_kind),
+        golden=INTEGER_TOLERANCE if integer else FLOAT_TOLERANCE,
+        provenance=model.provenance,
+    )
+    return _Measured(variant, outputs)
+
+
+def _representative(photos: Sequence[Photo], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    pixels = [
+        load_pixels(p.path.read_bytes(), preprocessing) for p in tqdm(photos, desc="decode", unit="photo")
+    ]
+    return (
+        np.stack(pixels) if pixels else np.empty((0, preprocessing.height, preprocessing.width, 3), np.uint8)
+    )
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

@@ -1,0 +1,130 @@
+"""Image folders to train and calibrate on."""
+
+import random
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from tqdm import tqdm
+
+from build.errors import BuildError
+from service.bundle import Classes, sha256_of
+from service.errors import RequestError
+from service.inference.image import decode
+from service.inference.labelled import labelled_images
+from service.manifest import Preprocessing
+
+HELD_OUT_SHARE = 20
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file, the SHA-256 of its bytes, and its class index where it is known."""
+
+    path: Path
+    sha256: str
+    label: int | None
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """The photos of one folder; `name` is the folder's."""
+
+    name: str
+    photos: tuple[Photo, ...]
+
+
+def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
+    """The photos of a folder with one folder a class, or of its `train` folder if it has one.
+
+    Raises:
+        StartError: a folder matches no class, or is empty.
+    """
+    train = folder / "train"
+    images = labelled_images(train if train.is_dir() else folder, classes)
+    return PhotoSet(_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
+
+
+def unlabelled_photos(folder: Path) -> PhotoSet:
+    """Every file below a folder that is not hidden, whatever its folder is named.
+
+    Raises:
+        BuildError: there is none.
+    """
+    return PhotoSet(_name(folder), tuple(Photo(path, sha256_of(path), None) for path in _files(folder)))
+
+
+def sample(folder: Path, most: int) -> PhotoSet:
+    """At most that many photos of a folder, drawn at random, the same ones each time.
+
+    Raises:
+        BuildError: there is none.
+    """
+    paths = _files(folder)
+    drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
+    return PhotoSet(_name(folder), tuple(Photo(path, sha256_of(path), None) for path in drawn))
+
+
+def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
+    """The photos whose content has not come before, so that none counts twice."""
+    first: dict[str, Photo] = {}
+    for photo in chain.from_iterable(photo_set.photos for photo_set in sets):
+        first.setdefault(photo.sha256, photo)
+    return list(first.values())
+
+
+def refuse_overlap(sets: Iterable[PhotoSet], evaluation: Path) -> None:
+    """Refuse to train or calibrate on photos that are to be evaluated on, by their content.
+
+    Raises:
+        BuildError: there are such; names how many, and the first.
+    """
+    held_back = {photo.sha256 for photo in unlabelled_photos(evaluation).photos}
+    shared = [photo.path for photo in without_repeats(sets) if photo.sha256 in held_back]
+    if shared:
+        raise BuildError(
+            f"{len(shared)} images of {evaluation} are among those to train or calibrate on, the first"
+            f" {shared[0]}: accuracy on them says nothing of new images; take them out of one of the two"
+        )
+
+
+def check_readable(photos: Sequence[Photo], preprocessing: Preprocessing) -> None:
+    """Decode every photo once, as long work should not end in the middle on a damaged one.
+
+    Raises:
+        BuildError: some can't be read; names how many, and the first with its reason.
+    """
+
+    def reason(photo: Photo) -> str | None:
+        try:
+            decode(photo.path.read_bytes(), preprocessing)
+        except RequestError as error:
+            return f"{photo.path}: {error}"
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        checked = tqdm(threads.map(reason, photos), desc="check", total=len(photos), unit="photo")
+        unreadable = [message for message in checked if message]
+    if unreadable:
+        raise BuildError(f"{len(unreadable)} of {len(photos)} images can't be read, first {unreadable[0]}")
+
+
+def is_held_out(photo: Photo) -> bool:
+    """Whether a photo is kept out of training to watch it: one in twenty, by its content."""
+    return int(photo.sha256[:8], 16) % HELD_OUT_SHARE == 0
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if not paths:
+        raise BuildError(f"{folder} holds no images")
+    return paths
+
+
+def _name(folder: Path) -> str:
+    """The folder's name, with its parent's before that of a split, which says little alone."""
+    path = folder.resolve()
+    return f"{path.parent.name}/{path.name}" if path.name in _SPLITS else path.name
