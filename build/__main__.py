@@ -1,0 +1,37 @@
+"""`python -m build [all | train | quantize | evaluate | report | import]`.
+
+Exit status: 0 when all is well, 2 when the command line or the data can't be used (one line on
+standard error says why), 130 when interrupted; a training that was interrupted resumes.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from build.options import command_parser
+from service.errors import StartError
+
+UNUSABLE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit status."""
+    options = command_parser().parse_args(arguments)
+    # Before TensorFlow is loaded, which would fill the terminal; and loaded only now, since it takes seconds.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from build.commands import run
+
+    try:
+        run(options, f"python -m build {shlex.join(arguments)}")
+    except StartError as error:
+        sys.stderr.write(f"edgewise: {error}\n")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""The options of the build stage's commands."""
+
+import argparse
+from pathlib import Path
+
+from build.architecture import INPUT_SIZE
+from build.schedule import Schedule
+from service.inference.image import Crop
+from service.manifest import Filter, Resize
+
+_CALIBRATION = "representative photos, in folders of any name"
+DEFAULT_RECIPES = ("fp32", "ptq")
+BENCHMARK_RUNS = 200
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m build`; `command` is the command's name."""
+    whole = argparse.ArgumentParser(
+        prog="python -m build", description="Turn EfficientNetV2B0 into a bundle of TFLite variants."
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
+
+    parser = commands.add_parser("all", help="train, quantize, evaluate and report")
+    _network_options(parser)
+    _training_options(parser)
+    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _recipe_options(parser)
+    _evaluation_options(parser)
+    _report_options(parser)
+    parser.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
+
+    parser = commands.add_parser("train", help="fine-tune with distillation; interrupted, it resumes")
+    _network_options(parser)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder a class"
+    )
+    _training_options(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and the result")
+
+    parser = commands.add_parser("quantize", help="make a bundle of variants")
+    _network_options(parser)
+    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _recipe_options(parser)
+
+    parser = commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle")
+    parser.add_argument("bundle", type=Path)
+    _evaluation_options(parser)
+    parser.add_argument(
+        "--start", metavar="WEIGHTS", help="a baseline: the weights that training started from"
+    )
+
+    parser = commands.add_parser("report", help="measure latency; write the model card, table and picture")
+    parser.add_argument("bundle", type=Path)
+    _report_options(parser)
+
+    parser = commands.add_parser("import", help="wrap somebody else's .tflite classifier as a bundle")
+    _import_options(parser)
+    return whole
+
+
+def _network_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        required=True,
+        help="imagenet (Keras' download), a Keras .h5 file, a folder that train left, or a bundle's folder",
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="a label a line (ImageNet's)")
+    parser.add_argument("--class-ids", type=Path, metavar="FILE", help="a class id a line (ImageNet's)")
+    parser.add_argument(
+        "--size", type=int, default=INPUT_SIZE, help="the input's side in pixels (%(default)s)"
+    )
+
+
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    defaults = Schedule()
+    parser.add_argument(
+        "--unlabelled", type=Path, action="append", default=[], metavar="DIR", help="more photos, for variety"
+    )
+    parser.add_argument("--epochs", type=int, default=defaults.epochs, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=defaults.batch_size, help="(%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="(%(default)s)")
+    parser.add_argument(
+        "--label-weight",
+        type=float,
+        default=defaults.label_weight,
+        help="of the labels in the loss (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="(%(default)s)")
+
+
+def _recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--recipes",
+        nargs="+",
+        default=DEFAULT_RECIPES,
+        metavar="RECIPE",
+        help="names, or .toml files (fp32 ptq)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
+
+
+def _evaluation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--evaluation", type=Path, required=True, metavar="DIR", help="labelled: one folder a class"
+    )
+    parser.add_argument(
+        "--crop", type=Crop, choices=list(Crop), default=Crop.BUNDLE, help="none: images are cropped already"
+    )
+    parser.add_argument(
+        "--allow-seen", action="store_true", help="take images that were trained on too, and mark the result"
+    )
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=int, default=BENCHMARK_RUNS, help="inferences a variant (%(default)s)")
+    parser.add_argument(
+        "--insert", type=Path, metavar="FILE", help="put the table into this Markdown file as well"
+    )
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.tflite")
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="a label a line")
+    parser.add_argument(
+        "--class-ids",
+        type=Path,
+        metavar="FILE",
+        help="a class id a line; without that of a first background label",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
+    parser.add_argument(
+        "--output", choices=["logits", "probabilities"], required=True, help="what the model's output is"
+    )
+    parser.add_argument(
+        "--mean", type=float, default=0.0, help="a float input is (pixel - mean) / std (%(default)s)"
+    )
+    parser.add_argument("--std", type=float, default=1.0, help="(%(default)s)")
+    parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
+    parser.add_argument(
+        "--crop-fraction", type=float, default=0.875, help="of the shorter side (%(default)s)"
+    )
+    parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
+    parser.add_argument("--licence", default="unknown", help="of the model")
