@@ -65,9 +65,10 @@ def benchmark(
 
     Raises:
         BundleError, SelfTestError: a variant can't be loaded.
+        StartError: it can't be loaded in a process of its own.
     """
-    footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
     classifiers = [Classifier(bundle, name, delegate) for name in variants]
+    footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
     seconds = _measure(classifiers, range(-(-runs // _TURN)), progress)
     against = BASELINE if BASELINE in variants else variants[0]
     median = float(np.median(seconds[against]))
