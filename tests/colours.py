@@ -2,15 +2,16 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, sha256_of, write_bundle
+from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
 from service.inference.classifier import encode
 from service.inference.interpreter import Interpreter
 from service.manifest import CLASS_IDS, GOLDEN, LABELS, SEEN_IMAGES, InputTensor, Manifest, OutputTensor
@@ -35,31 +36,19 @@ def make_models(folder: Path) -> None:
 
 
 def write_colours(
-    path: Path,
-    models: Path,
-    *,
-    golden_changes: Mapping[str, NDArray[Any]] | None = None,
-    variant_changes: Mapping[str, Any] | None = None,
-    class_ids: bool = True,
-    seen_images: tuple[str, ...] = (),
+    path: Path, models: Path, *, class_ids: bool = True, seen_images: Sequence[str] = ()
 ) -> Bundle:
-    """Write the bundle of the models in a folder.
-
-    `golden_changes` replaces arrays of golden.npz, `variant_changes` fields of every variant.
-    """
+    """Write the bundle of the models in a folder."""
     pixels = golden_pixels()
     golden: dict[str, NDArray[Any]] = {"pixels": pixels}
     variants: dict[str, Any] = {}
     for name in PRECISIONS:
         variants[name], golden[name] = _variant(name, models / f"{name}.tflite", pixels)
-        variants[name] |= variant_changes or {}
-    archive = BytesIO()
-    np.savez_compressed(archive, **golden | dict(golden_changes or {}))
-    files: dict[str, bytes | Path] = {LABELS: _lines(LABELS_OF), GOLDEN: archive.getvalue()}
+    files = {LABELS: lines(LABELS_OF), GOLDEN: archive(golden)}
     if class_ids:
-        files[CLASS_IDS] = _lines(CLASS_IDS_OF)
+        files[CLASS_IDS] = lines(CLASS_IDS_OF)
     if seen_images:
-        files[SEEN_IMAGES] = _lines(seen_images)
+        files[SEEN_IMAGES] = lines(seen_images)
     manifest = Manifest.model_validate(
         {
             "name": "colours",
@@ -78,9 +67,52 @@ def write_colours(
             "files": {name: sha256_of(content) for name, content in files.items()},
         }
     )
-    return write_bundle(
-        path, manifest, files | {f"{name}.tflite": models / f"{name}.tflite" for name in PRECISIONS}
-    )
+    return write_bundle(path, manifest, files | {f"{n}.tflite": models / f"{n}.tflite" for n in PRECISIONS})
+
+
+def altered(
+    bundle: Bundle,
+    path: Path,
+    files: Mapping[str, bytes | None] = MappingProxyType({}),
+    **variants: Mapping[str, Any],
+) -> Bundle:
+    """Write a bundle to `path` with other content of some files (None: without the file), and
+    other fields of some variants; the manifest names what is there then."""
+    manifest = bundle.manifest
+    content = {
+        name: content for name, content in {**bundle_files(bundle), **files}.items() if content is not None
+    }
+    named = {name for name in content if not name.endswith(".tflite")}
+    changed = {
+        name: variant.model_copy(
+            update={
+                "sha256": sha256_of(content[variant.file]),
+                "bytes": _size(content[variant.file]),
+                **variants.get(name, {}),
+            }
+        )
+        for name, variant in manifest.variants.items()
+    }
+    update = {"files": {name: sha256_of(content[name]) for name in named}, "variants": changed}
+    return write_bundle(path, manifest.model_copy(update=update), content)
+
+
+def golden_of(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """The arrays of golden.npz."""
+    with np.load(bundle.path / GOLDEN) as arrays:
+        return dict(arrays)
+
+
+def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as the bytes of an .npz."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def lines(texts: Iterable[str]) -> bytes:
+    """Texts as the bytes of a file of one a line."""
+    return "".join(f"{text}\n" for text in texts).encode()
 
 
 def golden_pixels() -> NDArray[np.uint8]:
@@ -109,5 +141,5 @@ def _variant(name: str, path: Path, pixels: NDArray[np.uint8]) -> tuple[dict[str
     return declared, np.stack([interpreter.invoke(encode(image, input_))[0] for image in pixels])
 
 
-def _lines(lines: tuple[str, ...]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+def _size(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size

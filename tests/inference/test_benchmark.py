@@ -1,0 +1,62 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from service.errors import BundleError, StartError
+from service.inference.benchmark import benchmark
+from service.inference.delegates import Delegate
+from service.inference.footprint import measure_footprint
+from service.inference.interpreter import RUNTIME
+from tests.colours import altered
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("variants", "against"), [(["ptq", "fp32"], "fp32"), (["int8", "ptq"], "int8"), (["softmax"], "softmax")]
+)
+def test_variants_are_measured_side_by_side(colours: Bundle, variants: list[str], against: str) -> None:
+    rounds: list[int] = []
+
+    def progress(items: Sequence[int]) -> Iterable[int]:
+        for item in items:
+            rounds.append(item)
+            yield item
+
+    results = benchmark(colours, variants, runs=25, delegate=Delegate.NONE, progress=progress)
+    assert [result.variant for result in results] == variants
+    assert rounds == [0, 1, 2]
+    by_name = {result.variant: result for result in results}
+    for result in results:
+        assert result.bytes == colours.variant(result.variant).bytes
+        assert (result.runtime, result.delegate, result.runs) == (RUNTIME, "none", 30)
+        assert 0 < result.p50_seconds <= result.p99_seconds
+        assert 0 < result.mean_seconds <= result.p99_seconds * 2
+        assert result.against == against
+        assert result.speedup == by_name[against].p50_seconds / result.p50_seconds
+        assert result.load_seconds > 0
+        # An interpreter with NumPy, Pillow and LiteRT is some tens of megabytes.
+        assert result.resident_bytes is None or 20e6 < result.resident_bytes < 500e6
+    assert by_name[against].speedup == 1
+
+
+def test_the_process_that_is_measured_holds_no_more_than_the_core() -> None:
+    code = "import sys, json, service.inference.footprint; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert not {"fastapi", "starlette", "uvicorn", "tensorflow"} & set(json.loads(output))
+
+
+def test_a_variant_that_cannot_be_loaded_says_why(colours: Bundle, tmp_path: Path) -> None:
+    bundle = altered(colours, tmp_path / "bundle", {"ptq.tflite": b"no model at all"})
+    with pytest.raises(StartError, match=r"loading ptq .* failed: .*can't be loaded") as caught:
+        measure_footprint(bundle, "ptq", Delegate.XNNPACK)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match="no variant 'nope'"):
+        benchmark(colours, ["nope"], runs=10)

@@ -1,0 +1,246 @@
+"""The classifier, on a small real bundle whose answers are known."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.bundle import Bundle, load_bundle
+from service.errors import BundleError, CorruptImage, ImageTooLarge, SelfTestError
+from service.inference.classifier import Classifier, Prediction, encode, softmax
+from service.inference.delegates import Delegate
+from service.inference.image import Crop, DecodeLimits, fit
+from service.inference.interpreter import Interpreter
+from service.manifest import GOLDEN, GoldenTolerance, InputTensor
+from tests.colours import LABELS_OF, PRECISIONS, RGB, altered, archive, golden_of, golden_pixels
+from tests.inference.encoded import CROPPED
+from tests.inference.encoded import encode as encode_image
+
+SHAPE = (1, 2, 2, 3)
+
+
+def picture(colour: tuple[int, int, int]) -> bytes:
+    return encode_image(Image.new("RGB", (60, 40), colour), "PNG")
+
+
+@pytest.mark.parametrize("variant", PRECISIONS)
+@pytest.mark.parametrize("delegate", Delegate)
+def test_every_variant_tells_colours_apart(colours: Bundle, variant: str, delegate: Delegate) -> None:
+    classifier = Classifier(colours, variant, delegate)
+    for name, rgb in RGB.items():
+        prediction = classifier.classify(picture(rgb))
+        assert prediction.variant == variant
+        assert colours.labels[prediction.top(1)[0][0]] == name
+        assert prediction.probabilities.shape == (len(LABELS_OF),)
+        assert prediction.probabilities.dtype == np.float32
+        assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-6)
+        assert prediction.decode_seconds > 0
+        assert prediction.inference_seconds > 0
+
+
+def test_scores_are_the_logits_that_the_weights_give(colours: Bundle) -> None:
+    """2 m·c - |c|² for a mean m of -1 to 1, computed here by hand."""
+    red = np.full((32, 32, 3), (255, 0, 0), np.uint8)
+    by_hand = np.array([-1, -5, -5, 3, -5], np.float32)
+    np.testing.assert_allclose(Classifier(colours, "fp32").scores(red), by_hand, atol=1e-4)
+    for variant in ("ptq", "int8"):
+        step = colours.variant(variant).output.scale
+        assert step is not None
+        np.testing.assert_allclose(Classifier(colours, variant).scores(red), by_hand, atol=2 * step)
+
+
+def test_a_softmax_in_the_model_gives_what_one_outside_does(colours: Bundle) -> None:
+    inside, outside = Classifier(colours, "softmax"), Classifier(colours, "ptq")
+    for pixels in golden_pixels():
+        np.testing.assert_allclose(inside.probabilities(pixels), outside.probabilities(pixels), atol=0.02)
+
+
+def test_the_crop_is_handed_on(colours: Bundle) -> None:
+    """White, with a red margin that only the whole image has enough of to change the answer."""
+    image = Image.new("RGB", (160, 40), "red")
+    image.paste("white", (60, 0, 100, 40))
+    data = encode_image(image, "PNG")
+    classifier = Classifier(colours, "fp32")
+    answers = {crop: colours.labels[classifier.classify(data, crop).top(1)[0][0]] for crop in Crop}
+    assert answers == {Crop.BUNDLE: "white", Crop.NONE: "red"}
+
+
+def test_a_photo_is_seen_as_the_ingest_contract_says(colours: Bundle, photos: dict[str, Path]) -> None:
+    classifier = Classifier(colours, "ptq")
+    cat = Image.open(photos["cat"]).convert("RGB")
+    expected = classifier.probabilities(fit(cat, colours.manifest.preprocessing))
+    answer = classifier.classify(photos["cat"].read_bytes()).probabilities
+    np.testing.assert_array_equal(answer, expected)
+
+
+def test_bad_images_and_limits_are_refused(colours: Bundle) -> None:
+    classifier = Classifier(colours, "ptq", limits=DecodeLimits(max_pixels=2399))
+    with pytest.raises(ImageTooLarge):
+        classifier.classify(picture((0, 0, 0)))
+    with pytest.raises(CorruptImage):
+        classifier.classify(b"GIF89a")
+
+
+def test_the_likeliest_go_first_and_ties_by_index() -> None:
+    prediction = Prediction("v", np.array([0.1, 0.3, 0.1, 0.3, 0.2], np.float32), 0, 0)
+    assert [index for index, _ in prediction.top(5)] == [1, 3, 4, 0, 2]
+    assert prediction.top(1) == [(1, pytest.approx(0.3))]
+    assert prediction.top(0) == []
+    assert len(prediction.top(99)) == 5
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (InputTensor(dtype="uint8", shape=SHAPE), np.array([0, 1, 127, 128, 254, 255], np.uint8)),
+        (InputTensor(dtype="int8", shape=SHAPE), np.array([-128, -127, -1, 0, 126, 127], np.int8)),
+        (InputTensor(dtype="float32", shape=SHAPE), np.array([0, 1, 127, 128, 254, 255], np.float32)),
+        (
+            InputTensor(dtype="float32", shape=SHAPE, mean=127.5, std=127.5),
+            np.array([-1, -126.5 / 127.5, -0.5 / 127.5, 0.5 / 127.5, 126.5 / 127.5, 1], np.float32),
+        ),
+    ],
+)
+def test_pixels_are_encoded_as_the_input_declares(tensor: InputTensor, expected: np.ndarray) -> None:
+    pixels = np.resize(np.array([0, 1, 127, 128, 254, 255], np.uint8), SHAPE[1:])
+    encoded = encode(pixels, tensor)
+    assert encoded.dtype == expected.dtype
+    np.testing.assert_array_equal(encoded, np.resize(expected, SHAPE))
+
+
+def test_softmax_neither_overflows_nor_loses_the_tie() -> None:
+    np.testing.assert_array_equal(softmax(np.array([3e38, 3e38, -3e38], np.float32)), [0.5, 0.5, 0])
+    rows = softmax(np.array([[0, 0], [0, np.log(3)]], np.float32))
+    np.testing.assert_allclose(rows, [[0.5, 0.5], [0.25, 0.75]], rtol=1e-6)
+
+
+@pytest.fixture
+def copied(colours: Bundle, tmp_path: Path) -> Bundle:
+    shutil.copytree(colours.path, tmp_path / "copied")
+    return load_bundle(tmp_path / "copied")
+
+
+def test_an_unknown_variant_names_those_there_are(colours: Bundle) -> None:
+    with pytest.raises(BundleError, match="'nope'; it has: fp32, int8, ptq, softmax"):
+        Classifier(colours, "nope")
+
+
+def test_a_damaged_file_is_not_loaded(copied: Bundle) -> None:
+    file = copied.variant_path("ptq")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=r"ptq\.tflite is not the file"):
+        Classifier(copied, "ptq")
+    file.write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=r"ptq\.tflite has \d+ bytes"):
+        Classifier(copied, "ptq")
+    file.unlink()
+    with pytest.raises(BundleError, match=r"ptq\.tflite: No such file"):
+        Classifier(copied, "ptq")
+
+
+def test_what_is_no_model_is_not_loaded(colours: Bundle, tmp_path: Path) -> None:
+    bundle = altered(colours, tmp_path / "bundle", {"ptq.tflite": b"no model at all"})
+    with pytest.raises(BundleError, match=r"ptq\.tflite can't be loaded by ai-edge-litert .*: \S+") as caught:
+        Classifier(bundle, "ptq")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "tensor", "change"),
+    [
+        ("ptq", "input", {"dtype": "int8"}),
+        ("ptq", "input", {"zero_point": 3}),
+        ("ptq", "output", {"scale": 0.5}),
+        ("ptq", "output", {"scale": None, "zero_point": None}),
+        ("fp32", "output", {"scale": 0.5, "zero_point": 0}),
+    ],
+)
+def test_a_file_of_other_tensors_is_not_loaded(
+    colours: Bundle, variant: str, tensor: str, change: dict[str, object]
+) -> None:
+    declared = colours.variant(variant)
+    wrong = declared.model_copy(update={tensor: getattr(declared, tensor).model_copy(update=change)})
+    variants = colours.manifest.variants | {variant: wrong}
+    bundle = replace(colours, manifest=colours.manifest.model_copy(update={"variants": variants}))
+    with pytest.raises(BundleError, match=rf"{variant}\.tflite: {tensor} is .*the manifest says"):
+        Classifier(bundle, variant)
+
+
+def with_golden(bundle: Bundle, path: Path, **arrays: np.ndarray) -> Bundle:
+    return altered(bundle, path, {GOLDEN: archive(golden_of(bundle) | arrays)})
+
+
+def test_another_answer_than_the_golden_one_stops_the_start(colours: Bundle, tmp_path: Path) -> None:
+    golden = golden_of(colours)["ptq"].copy()
+    golden[0, 0] -= 2
+    bundle = with_golden(colours, tmp_path / "bundle", ptq=golden)
+    with pytest.raises(SelfTestError, match=r"ptq\.tflite \(xnnpack\) .* is 2 \(at most 1\), 3\.33%"):
+        Classifier(bundle, "ptq")
+
+
+def test_a_golden_vector_that_is_no_number_stops_the_start(colours: Bundle, tmp_path: Path) -> None:
+    nan = np.full_like(golden_of(colours)["fp32"], np.nan)
+    with pytest.raises(SelfTestError, match="is nan"):
+        Classifier(with_golden(colours, tmp_path / "bundle", fp32=nan), "fp32")
+
+
+@pytest.mark.parametrize(("share", "loads"), [(0.1, True), (0.09, False)])
+def test_the_share_of_values_that_differ_is_bounded(
+    colours: Bundle, tmp_path: Path, share: float, loads: bool
+) -> None:
+    """3 of the 30 values differ by the one step that is allowed."""
+    golden = golden_of(colours)
+    golden["ptq"][0, :3] -= 1
+    bundle = altered(
+        colours,
+        tmp_path / "bundle",
+        {GOLDEN: archive(golden)},
+        ptq={"golden": GoldenTolerance(largest=1, share=share)},
+    )
+    if loads:
+        Classifier(bundle, "ptq")
+    else:
+        with pytest.raises(SelfTestError, match=r"10\.00% of the values differ \(at most 9\.00%\)"):
+            Classifier(bundle, "ptq")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"ptq": np.zeros((6, 4), np.int8)},
+        {"ptq": np.zeros((5, 5), np.int8)},
+        {"ptq": np.zeros((6, 5), np.uint8)},
+        {"ptq": np.zeros((6, 5), object)},
+        {"pixels": np.zeros((6, 16, 16, 3), np.uint8)},
+        {"pixels": np.zeros((0, 32, 32, 3), np.uint8), "ptq": np.zeros((0, 5), np.int8)},
+        {"pixels": np.uint8(0)},
+    ],
+)
+def test_golden_vectors_of_another_shape_stop_the_start(
+    colours: Bundle, tmp_path: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    bundle = with_golden(colours, tmp_path / "bundle", **arrays)
+    with pytest.raises(BundleError, match=r"golden\.npz"):
+        Classifier(bundle, "ptq")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK junk", archive({"pixels": golden_pixels()})])
+def test_missing_golden_vectors_stop_the_start(colours: Bundle, tmp_path: Path, content: bytes) -> None:
+    bundle = altered(colours, tmp_path / "bundle", {GOLDEN: content})
+    with pytest.raises(BundleError, match=r"golden\.npz has no golden vectors of ptq"):
+        Classifier(bundle, "ptq")
+
+
+def test_a_classifier_that_nobody_here_built(shared: Path, photos: dict[str, Path]) -> None:
+    """Its interpreter alone: wrapping it as a bundle is the build stage's."""
+    labels = (shared / "models" / "imagenet_labels.txt").read_text().splitlines()
+    interpreter = Interpreter(shared / "models" / "mobilenet_v2_1.0_224_quant.tflite")
+    assert interpreter.input.shape == (1, 224, 224, 3)
+    assert interpreter.output.shape == (1, 1001)
+    pixels = fit(Image.open(photos["coffee"]).convert("RGB"), CROPPED)
+    assert "espresso" in labels[int(interpreter.invoke(pixels[np.newaxis]).argmax())]

@@ -1,0 +1,120 @@
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Classes
+from service.errors import DatasetError
+from service.inference.labelled import image_set, labelled_images
+
+WITH_IDS = Classes(
+    labels=("cat", "dog", "crane", "crane", "007"), class_ids=("n01", "n02", "n03", "n04", "n05")
+)
+WITHOUT_IDS = Classes(labels=("cat", "dog", "crane", "crane", "007"), class_ids=None)
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / "image.png").write_bytes(name.encode())
+    return root
+
+
+@pytest.mark.parametrize(
+    ("classes", "name", "index"),
+    [
+        (WITH_IDS, "n03", 2),
+        (WITH_IDS, "0000_n03", 2),
+        (WITH_IDS, "dog", 1),
+        (WITH_IDS, "007", 4),
+        (WITHOUT_IDS, "dog", 1),
+        (WITHOUT_IDS, "3", 3),
+        (WITHOUT_IDS, "0003", 3),
+        (WITHOUT_IDS, "007", 4),
+    ],
+)
+def test_a_folder_is_matched(tmp_path: Path, classes: Classes, name: str, index: int) -> None:
+    (image,) = labelled_images(folder_of(tmp_path, name), classes)
+    assert image.index == index
+    assert image.path == tmp_path / name / "image.png"
+    assert image.sha256 == hashlib.sha256(name.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("classes", "name"),
+    [
+        (WITH_IDS, "3"),
+        (WITH_IDS, "crane"),
+        (WITH_IDS, "x_n03"),
+        (WITH_IDS, "0_n99"),
+        (WITH_IDS, "Dog"),
+        (WITHOUT_IDS, "5"),
+        (WITHOUT_IDS, "-1"),
+        (WITHOUT_IDS, "٣"),
+        (WITHOUT_IDS, "crane"),
+    ],
+)
+def test_any_other_folder_is_named(tmp_path: Path, classes: Classes, name: str) -> None:
+    with pytest.raises(DatasetError, match=re.escape(f"{tmp_path / name} is named after no class")):
+        labelled_images(folder_of(tmp_path, "cat", name), classes)
+
+
+def test_all_images_of_all_classes_by_path(tmp_path: Path) -> None:
+    for name in ("dog/b.JPEG", "dog/a.png", "cat/z", "cat/.hidden", ".git/config", "LICENSE"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    images = labelled_images(tmp_path, WITH_IDS)
+    found = [(str(image.path.relative_to(tmp_path)), image.index) for image in images]
+    assert found == [("cat/z", 0), ("dog/a.png", 1), ("dog/b.JPEG", 1)]
+
+
+def test_two_folders_of_one_class_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"n02 and .*dog are of the same class"):
+        labelled_images(folder_of(tmp_path, "dog", "n02"), WITH_IDS)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, "cat")
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / ".DS_Store").touch()
+    with pytest.raises(DatasetError, match="dog is empty"):
+        labelled_images(tmp_path, WITH_IDS)
+
+
+def test_a_folder_in_a_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="cat/more is a folder within"):
+        labelled_images(folder_of(tmp_path, "cat", "cat/more"), WITH_IDS)
+
+
+def test_no_folders_at_all(tmp_path: Path) -> None:
+    (tmp_path / "image.png").touch()
+    with pytest.raises(DatasetError, match="must hold one folder a class"):
+        labelled_images(tmp_path, WITH_IDS)
+    with pytest.raises(DatasetError, match="nowhere can't be read: No such file"):
+        labelled_images(tmp_path / "nowhere", WITH_IDS)
+
+
+def test_a_broken_link_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, "cat")
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "gone")
+    with pytest.raises(DatasetError, match=r"link\.png can't be read: No such file"):
+        labelled_images(tmp_path, WITH_IDS)
+
+
+def test_a_set_of_images_is_the_same_in_any_order() -> None:
+    digests = [hashlib.sha256(bytes([n])).hexdigest() for n in range(3)]
+    one = image_set("three", digests)
+    assert one == image_set("three", reversed(digests))
+    assert one.images == 3
+    # The same as `sha256sum FILE… | cut -c -64 | sort | sha256sum`.
+    assert one.sha256 == hashlib.sha256("".join(f"{d}\n" for d in sorted(digests)).encode()).hexdigest()
+    assert one.sha256 != image_set("three", digests[:2]).sha256
+
+
+def test_the_measuring_data_is_read(shared: Path) -> None:
+    wnids = sorted(path.name for path in (shared / "images" / "imagenet-calibration").iterdir())
+    classes = Classes(tuple(wnids), tuple(name.partition("_")[2] for name in wnids))
+    images = labelled_images(shared / "images" / "imagenet-val", classes)
+    assert len(images) == 650
+    assert all(image.path.parent.name.startswith(f"{image.index:04d}_") for image in images)
