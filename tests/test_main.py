@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from PIL import Image
 
 from service.__main__ import main
 from service.bundle import Bundle, sha256_of
-from service.manifest import Evaluation
+from service.manifest import SEEN_IMAGES, Evaluation
 from service.settings import PREFIX, Settings
-from tests.colours import RGB, write_colours
+from tests.colours import RGB, altered, lines
 
 PHOTOS_A_CLASS = 3
 
@@ -50,14 +51,14 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
 
 
 def test_check_finds_a_variant_that_is_not_even_served(
-    colour_models: Path,
+    colours: Bundle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    bundle = write_colours(tmp_path / "bundle", colour_models)
-    (bundle.path / "int8.tflite").write_bytes(b"something else")
-    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle.path))
+    bundle = shutil.copytree(colours.path, tmp_path / "bundle")
+    (bundle / "int8.tflite").write_bytes(b"something else")
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle))
     assert main(["check"]) == 2
     assert "int8.tflite has 14 bytes, the manifest says" in one_line(capfd.readouterr().err)
 
@@ -116,10 +117,10 @@ def test_evaluate_takes_another_bundle_and_all_its_variants(
 
 
 def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them(
-    folder: Path, colour_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    folder: Path, colours: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     seen = [sha256_of(folder / colour / "1.png")[:16] for colour in ("red", "blue")]
-    bundle = write_colours(tmp_path / "bundle", colour_models, seen_images=tuple(seen))
+    bundle = altered(colours, tmp_path / "bundle", {SEEN_IMAGES: lines(seen)})
     command = ["evaluate", str(folder), "--bundle", str(bundle.path)]
     assert main(command) == 2
     assert "2 of the 15 images" in one_line(capfd.readouterr().err)

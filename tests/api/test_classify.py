@@ -12,9 +12,10 @@ from PIL import Image
 from service.bundle import Bundle
 from service.inference.classifier import Classifier
 from service.inference.image import Crop
+from service.manifest import CLASS_IDS
 from service.settings import Settings
 from tests.api.running import photo, running, samples
-from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, write_colours
+from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, altered
 
 CLASSIFY = "/v1/classify"
 
@@ -147,9 +148,9 @@ def test_bad_images_are_told(client: httpx.Client, body: bytes, expected: str) -
 
 
 def test_class_ids_are_null_where_the_bundle_has_none(
-    colour_models: Path, tmp_path: Path, settings: Settings
+    colours: Bundle, tmp_path: Path, settings: Settings
 ) -> None:
-    bundle = write_colours(tmp_path / "bundle", colour_models, class_ids=False)
+    bundle = altered(colours, tmp_path / "bundle", {CLASS_IDS: None})
     with running(settings.model_copy(update={"bundle": bundle.path})) as client:
         predictions = client.post(CLASSIFY, content=photo("red")).json()["predictions"]
     assert {prediction["class_id"] for prediction in predictions} == {None}

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import httpx
 
-from service.bundle import Bundle, bundle_files, write_bundle
+from service.bundle import Bundle
 from service.inference.evaluation import proportion
 from service.manifest import Evaluation, ImageSet, Latency
 from service.settings import Settings
 from tests.api.running import running, samples
+from tests.colours import altered
 
 EVALUATION = Evaluation(
     dataset=ImageSet(name="some", images=4, sha256="0" * 64),
@@ -17,13 +18,6 @@ EVALUATION = Evaluation(
     reference=True,
 )
 LATENCY = Latency(machine="m", runtime="r", delegate="xnnpack", runs=10, p50_seconds=0.001, p99_seconds=0.002)
-
-
-def measured(bundle: Bundle, path: Path) -> Bundle:
-    """The bundle, with an evaluation and a latency of `ptq`."""
-    ptq = bundle.variant("ptq").model_copy(update={"evaluations": (EVALUATION,), "latency": LATENCY})
-    manifest = bundle.manifest.model_copy(update={"variants": bundle.manifest.variants | {"ptq": ptq}})
-    return write_bundle(path, manifest, bundle_files(bundle))
 
 
 def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bundle) -> None:
@@ -48,7 +42,8 @@ def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bun
 def test_what_was_measured_is_there_and_in_the_metrics(
     colours: Bundle, tmp_path: Path, settings: Settings
 ) -> None:
-    bundle = measured(colours, tmp_path / "bundle")
+    measured = {"evaluations": (EVALUATION,), "latency": LATENCY}
+    bundle = altered(colours, tmp_path / "bundle", ptq=measured)
     with running(settings.model_copy(update={"bundle": bundle.path, "variant": None})) as client:
         answer = client.get("/v1/variants").json()
         expected = samples(client)

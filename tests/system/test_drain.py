@@ -60,7 +60,7 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_refused(
         for connection in connections:
             connection.sendall(IMAGE[10:])
         for connection in connections:
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert received(connection).startswith(b"HTTP/1.1 200 ")
     assert quick.wait() == 0
 
 
