@@ -1,0 +1,180 @@
+"""Bundles: what is written is what is read, and damage is told by name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.bundle import (
+    Bundle,
+    bundle_files,
+    load_bundle,
+    read_file,
+    sha256_of,
+    verify,
+    verify_variant,
+    write_bundle,
+)
+from service.errors import BundleError
+from service.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES
+from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS, altered, lines
+
+FILES = [LABELS, CLASS_IDS, GOLDEN, "fp32.tflite", "softmax.tflite"]
+
+
+@pytest.fixture
+def copied(colours: Bundle, tmp_path: Path) -> Bundle:
+    shutil.copytree(colours.path, tmp_path / "copied")
+    return load_bundle(tmp_path / "copied")
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_written_is_what_is_read(colours: Bundle) -> None:
+    assert colours.labels == LABELS_OF
+    assert colours.class_ids == CLASS_IDS_OF
+    assert colours.classes.labels == LABELS_OF
+    assert colours.seen_images == frozenset()
+    assert set(colours.manifest.variants) == set(PRECISIONS)
+    assert colours.variant_path("ptq") == colours.path / "ptq.tflite"
+    assert load_bundle(colours.path) == colours
+    verify(colours)
+
+
+def test_a_bundle_can_be_moved(copied: Bundle, colours: Bundle) -> None:
+    verify(copied)
+    assert copied.manifest == colours.manifest
+
+
+def test_class_ids_and_seen_images_are_optional(colours: Bundle, tmp_path: Path) -> None:
+    seen = ["0123456789abcdef", "fedcba9876543210"]
+    bundle = altered(colours, tmp_path / "bundle", {CLASS_IDS: None, SEEN_IMAGES: lines(seen)})
+    assert bundle.class_ids is None
+    assert bundle.seen_images == frozenset(seen)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["changed", "missing", "a folder"])
+def test_every_damaged_file_is_named(copied: Bundle, name: str, damage: str) -> None:
+    file = copied.path / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink()
+    if damage == "changed":
+        file.write_bytes(content)
+    elif damage == "a folder":
+        file.mkdir()
+    with pytest.raises(BundleError) as caught:
+        verify(load_bundle(copied.path))
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_named(copied: Bundle) -> None:
+    (copied.path / "extra.bin").touch()
+    with pytest.raises(BundleError, match=r"does not name: extra\.bin"):
+        verify(copied)
+
+
+def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
+    copied.variant_path("fp32").unlink()
+    assert load_bundle(copied.path) == copied
+    verify_variant(copied, "ptq")
+    with pytest.raises(BundleError, match=r"fp32\.tflite: No such file"):
+        verify_variant(copied, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "EDGEWISE_BUNDLE must name"),
+        (b"", "is not a valid manifest: the whole: Invalid JSON"),
+        (b"[]", "is not a valid manifest"),
+        (b"\xff\xfe", "is not a valid manifest"),
+        (b'{"name": "x"}', "is not a valid manifest: architecture: Field required"),
+    ],
+)
+def test_a_bad_manifest_is_named(copied: Bundle, content: bytes | None, message: str) -> None:
+    file = copied.path / MANIFEST
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(copied.path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (LABELS, lines(LABELS_OF[:-1]), "has 4 lines, but the model has 5 classes"),
+        (CLASS_IDS, lines([*CLASS_IDS_OF, "c05"]), "has 6 lines, but the model has 5 classes"),
+        (CLASS_IDS, lines([*CLASS_IDS_OF[:-1], "c00"]), "names 1 class ids twice"),
+        (LABELS, b"\xff\n" * 5, "is not UTF-8"),
+    ],
+)
+def test_text_that_disagrees_with_the_model_is_not_written(
+    colours: Bundle, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        altered(colours, tmp_path / "bundle", {name: content})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_variant_names_those_there_are(colours: Bundle) -> None:
+    with pytest.raises(BundleError, match="'nope'; it has: fp32, int8, ptq, softmax"):
+        colours.variant("nope")
+
+
+def test_a_file_is_read_checked(copied: Bundle) -> None:
+    assert read_file(copied, LABELS) == lines(LABELS_OF)
+    (copied.path / LABELS).write_bytes(lines(reversed(LABELS_OF)))
+    with pytest.raises(BundleError, match="SHA-256 differs"):
+        read_file(copied, LABELS)
+
+
+def test_a_hash_is_the_same_of_a_file_and_of_its_bytes(colours: Bundle) -> None:
+    file = colours.variant_path("fp32")
+    assert sha256_of(file) == sha256_of(file.read_bytes()) == colours.variant("fp32").sha256
+
+
+def test_writing_replaces_the_bundle_there(colours: Bundle, copied: Bundle) -> None:
+    renamed = colours.manifest.model_copy(update={"name": "renamed"})
+    assert write_bundle(copied.path, renamed, bundle_files(colours)).manifest.name == "renamed"
+    assert load_bundle(copied.path).manifest == renamed
+    assert [path.name for path in copied.path.parent.iterdir()] == ["copied"]
+
+
+def test_a_bundle_can_be_written_over_itself(copied: Bundle) -> None:
+    before = content_of(copied.path)
+    write_bundle(copied.path, copied.manifest, bundle_files(copied))
+    assert content_of(copied.path) == before
+
+
+def test_a_failed_write_leaves_the_bundle_there_alone(copied: Bundle) -> None:
+    before = content_of(copied.path)
+    with pytest.raises(BundleError, match=r"ptq\.tflite has \d+ bytes"):
+        write_bundle(copied.path, copied.manifest, bundle_files(copied) | {"ptq.tflite": b"other"})
+    with pytest.raises(BundleError, match="can't be written: No such file"):
+        write_bundle(copied.path, copied.manifest, bundle_files(copied) | {LABELS: Path("nowhere")})
+    assert content_of(copied.path) == before
+    assert [path.name for path in copied.path.parent.iterdir()] == ["copied"]
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(colours: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(BundleError, match="other things in it"):
+        write_bundle(tmp_path, colours.manifest, bundle_files(colours))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_where_nothing_can_be_written_the_error_says_so(colours: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="can't be written"):
+        write_bundle(tmp_path / "file" / "bundle", colours.manifest, bundle_files(colours))
+
+
+def test_a_bundle_can_be_read_by_others(colours: Bundle) -> None:
+    assert colours.path.stat().st_mode & 0o777 == 0o755

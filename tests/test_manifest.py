@@ -1,0 +1,189 @@
+"""The manifest's schema: what it keeps out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from service.bundle import Bundle
+from service.inference.evaluation import proportion
+from service.manifest import (
+    Comparison,
+    Evaluation,
+    FileName,
+    GoldenTolerance,
+    ImageSet,
+    Latency,
+    Manifest,
+    Preprocessing,
+    Provenance,
+    Resize,
+    Tensor,
+    VariantName,
+)
+
+texts = st.text(max_size=20)
+ratios = st.floats(0, 1)
+seconds = st.floats(0, 1e6)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+proportions = st.builds(
+    lambda total, share: proportion(int(share * total), total), st.integers(1, 10**6), ratios
+)
+image_sets = st.builds(ImageSet, name=texts, images=st.integers(1, 10**9), sha256=digests)
+comparisons = st.builds(
+    Comparison,
+    against=texts,
+    agreement=proportions,
+    kl_nats=seconds,
+    lost=st.integers(0, 10**6),
+    won=st.integers(0, 10**6),
+)
+models: SearchStrategy[BaseModel] = st.one_of(
+    st.builds(
+        Evaluation,
+        dataset=image_sets,
+        crop=st.sampled_from(["bundle", "none"]),
+        seen_images=st.integers(0, 10**6),
+        top1=proportions,
+        top5=proportions,
+        comparison=st.none() | comparisons,
+        reference=st.booleans(),
+    ),
+    st.builds(
+        Latency,
+        machine=texts,
+        runtime=texts,
+        delegate=texts,
+        runs=st.integers(1, 10**6),
+        p50_seconds=seconds,
+        p99_seconds=seconds,
+    ),
+    st.builds(GoldenTolerance, largest=seconds, share=ratios),
+    st.builds(
+        Provenance,
+        command=texts,
+        # A number would come back as whichever of int and float it looks like.
+        recipe=st.dictionaries(texts, texts | st.booleans() | st.integers(-(10**9), 10**9), max_size=3),
+        tools=st.dictionaries(texts, texts, max_size=3),
+        calibration=st.none() | image_sets,
+    ),
+    st.builds(
+        Tensor,
+        dtype=st.sampled_from(["uint8", "int8", "float32"]),
+        shape=st.lists(st.integers(1, 10**6), min_size=2, max_size=4).map(tuple),
+        scale=st.none() | st.floats(0, 1e6, exclude_min=True),
+        zero_point=st.none() | st.integers(-128, 255),
+    ),
+)
+
+
+@given(models)
+def test_json_keeps_every_value(model: BaseModel) -> None:
+    for json in (model.model_dump_json(), model.model_dump_json(exclude_defaults=True)):
+        assert type(model).model_validate_json(json) == model
+
+
+def test_a_whole_manifest_survives_json(colours: Bundle) -> None:
+    assert Manifest.model_validate_json(colours.manifest.model_dump_json()) == colours.manifest
+
+
+@given(st.text(max_size=30) | st.from_regex(r"[A-Za-z0-9._/\\-]{1,30}", fullmatch=True))
+def test_no_file_name_leaves_the_folder(name: str) -> None:
+    try:
+        TypeAdapter(FileName).validate_python(name)
+    except ValidationError:
+        return
+    folder = Path("/bundle")
+    assert (folder / name).resolve().parent == folder
+    assert not name.startswith(".")
+    assert name.isascii()
+    assert not any(c.isspace() for c in name)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "/etc/passwd", "a/b", "../x", "a\\b", "a\n", "-x", ".x", "ä"]
+)
+def test_bad_file_names(name: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(FileName).validate_python(name)
+
+
+@pytest.mark.parametrize("name", ["", "FP32", "a b", "a.b", "-a", "_a", "a" * 65, "a\n"])
+def test_bad_variant_names(name: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(VariantName).validate_python(name)
+
+
+@pytest.fixture
+def fields(colours: Bundle) -> dict[str, Any]:
+    return colours.manifest.model_dump(mode="json")
+
+
+def test_the_fields_are_valid_as_they_are(fields: dict[str, Any], colours: Bundle) -> None:
+    assert Manifest.model_validate(fields) == colours.manifest
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (["unknown"], 1, "Extra inputs"),
+        (["variants", "ptq", "unknown"], 1, "Extra inputs"),
+        (["schema_version"], 2, "Input should be 1"),
+        (["name"], "../x", "should match pattern"),
+        (["default_variant"], "nope", "'nope' is not among the variants"),
+        (["variants"], {}, "at least 1 item"),
+        (["variants", "ptq", "file"], "../ptq.tflite", "should match pattern"),
+        (["variants", "ptq", "file"], "fp32.tflite", r"named more than once: fp32\.tflite"),
+        (["variants", "ptq", "file"], "labels.txt", r"named more than once: labels\.txt"),
+        (["variants", "ptq", "file"], "manifest.json", r"named more than once: manifest\.json"),
+        (["variants", "ptq", "sha256"], "0" * 63, "should match pattern"),
+        (["variants", "ptq", "bytes"], 0, "greater than 0"),
+        (["variants", "ptq", "precision"], "int9", "Input should be"),
+        (["variants", "ptq", "input", "shape"], [1, 32, 33, 3], "ptq: input shape"),
+        (["variants", "ptq", "input", "std"], 0, "greater than 0"),
+        (["variants", "ptq", "input", "mean"], float("nan"), "finite"),
+        (["variants", "ptq", "output", "shape"], [1, 6], "ptq: output shape"),
+        (["variants", "ptq", "output", "kind"], "guesses", "Input should be"),
+        (["variants", "ptq", "golden", "share"], 1.5, "less than or equal to 1"),
+        (["classes"], 6, "output shape"),
+        (["preprocessing", "crop_fraction"], 0, "greater than 0"),
+        (["preprocessing", "filter"], "sinc", "Input should be"),
+        (["preprocessing", "width"], 31, "input shape"),
+        (["files", "labels.txt"], "none", "should match pattern"),
+        (["files", "../x"], "0" * 64, "should match pattern"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    fields: dict[str, Any], where: list[str], value: object, message: str
+) -> None:
+    inner = fields
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    with pytest.raises(ValidationError, match=message):
+        Manifest.model_validate(fields)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "golden.npz"])
+def test_files_that_are_needed(fields: dict[str, Any], name: str) -> None:
+    del fields["files"][name]
+    with pytest.raises(ValidationError, match=f"files lacks {name}"):
+        Manifest.model_validate(fields)
+
+
+def test_a_squashed_image_is_not_cropped() -> None:
+    squash = {"height": 8, "width": 8, "resize": Resize.SQUASH, "filter": "box"}
+    assert Preprocessing.model_validate(squash).crop_fraction == 1
+    with pytest.raises(ValidationError, match="crop_fraction must be 1"):
+        Preprocessing.model_validate(squash | {"crop_fraction": 0.9})
+
+
+def test_nothing_of_it_can_be_changed(colours: Bundle) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        colours.manifest.name = "other"
+    with pytest.raises(ValidationError, match="frozen"):
+        colours.variant("ptq").bytes = 1
