@@ -14,19 +14,21 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, Image, features
+from PIL import AvifImagePlugin, Image, WebPImagePlugin, features  # noqa: F401 (plugins register themselves)
 
 from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
 from service.inference import jpeg, png
 from service.inference.exif import orientation
 from service.inference.formats import sniff, webp_size
-from service.manifest import Filter, Preprocessing, Resize
+from service.manifest import Preprocessing, Resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 
 # Longer sides are refused: resizing one takes memory in proportion to it, whatever the other is.
 MAX_SIDE = 65_535
 
+# Or the first WebP would have Pillow import the plugins of all its formats.
+Image.preinit()
 # Own limits replace Pillow's, which is one for the process and warns below twice its value.
 Image.MAX_IMAGE_PIXELS = None
 # One photo a thread: more threads for one AVIF would take the other workers' cores.
@@ -39,15 +41,6 @@ _BYTES_PER_PIXEL = {"PNG": 12, "WEBP": 17, "BMP": 12, "GIF": 12, "AVIF": 17}
 _BYTES_PER_RGB_PIXEL = 8
 # A progressive JPEG is held whole as coefficients, at full size whatever the scale.
 _BYTES_PER_COEFFICIENT = 2
-
-_FILTERS = {
-    Filter.NEAREST: Image.Resampling.NEAREST,
-    Filter.BOX: Image.Resampling.BOX,
-    Filter.BILINEAR: Image.Resampling.BILINEAR,
-    Filter.HAMMING: Image.Resampling.HAMMING,
-    Filter.BICUBIC: Image.Resampling.BICUBIC,
-    Filter.LANCZOS: Image.Resampling.LANCZOS,
-}
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,7 +119,7 @@ def fit(image: Image.Image, preprocessing: Preprocessing, crop: Crop = Crop.BUND
         scale = preprocessing.crop_fraction * min(image.width / size[0], image.height / size[1])
         left, top = (image.width - scale * size[0]) / 2, (image.height - scale * size[1]) / 2
         box = (left, top, image.width - left, image.height - top)
-    return np.asarray(image.resize(size, _FILTERS[preprocessing.filter], box))
+    return np.asarray(image.resize(size, Image.Resampling[preprocessing.filter.name], box))
 
 
 def _decode_jpeg(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) -> Image.Image:
