@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle import SEEN_DIGITS, Bundle
 from service.errors import DatasetError, RequestError
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
@@ -144,7 +144,7 @@ def _count_seen(
     if not images:
         raise DatasetError("there are no images to evaluate on")
     known = frozenset().union(*(candidate.bundle.seen_images for candidate in candidates.values()))
-    seen = [image.path for image in images if image.sha256[:16] in known]
+    seen = [image.path for image in images if image.sha256[:SEEN_DIGITS] in known]
     if seen and not allow_seen:
         raise DatasetError(
             f"{len(seen)} of the {len(images)} images are among those that the network was trained or"
