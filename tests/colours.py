@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
 from service.inference.classifier import encode
 from service.inference.interpreter import Interpreter
-from service.manifest import CLASS_IDS, GOLDEN, LABELS, SEEN_IMAGES, InputTensor, Manifest, OutputTensor
+from service.manifest import CLASS_IDS, GOLDEN, LABELS, InputTensor, Manifest, OutputTensor
 
 SIDE = 32
 LABELS_OF = ("black", "blue", "green", "red", "white")
@@ -35,20 +35,14 @@ def make_models(folder: Path) -> None:
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)  # noqa: S603
 
 
-def write_colours(
-    path: Path, models: Path, *, class_ids: bool = True, seen_images: Sequence[str] = ()
-) -> Bundle:
+def write_colours(path: Path, models: Path) -> Bundle:
     """Write the bundle of the models in a folder."""
     pixels = golden_pixels()
     golden: dict[str, NDArray[Any]] = {"pixels": pixels}
     variants: dict[str, Any] = {}
     for name in PRECISIONS:
         variants[name], golden[name] = _variant(name, models / f"{name}.tflite", pixels)
-    files = {LABELS: lines(LABELS_OF), GOLDEN: archive(golden)}
-    if class_ids:
-        files[CLASS_IDS] = lines(CLASS_IDS_OF)
-    if seen_images:
-        files[SEEN_IMAGES] = lines(seen_images)
+    files = {LABELS: lines(LABELS_OF), CLASS_IDS: lines(CLASS_IDS_OF), GOLDEN: archive(golden)}
     manifest = Manifest.model_validate(
         {
             "name": "colours",
