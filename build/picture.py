@@ -37,5 +37,5 @@ def pareto_picture(manifest: Manifest) -> bytes:
 def _point(axes: Axes, name: str, x: float, evaluation: Evaluation) -> None:
     top1 = evaluation.top1
     error = [[100 * (top1.ratio - top1.lower)], [100 * (top1.upper - top1.ratio)]]
-    axes.errorbar(x, 100 * top1.ratio, yerror=error, fmt="o", capsize=4)
+    axes.errorbar(x, 100 * top1.ratio, yerr=error, fmt="o", capsize=4)
     axes.annotate(name, (x, 100 * top1.ratio), xytext=(8, 6), textcoords="offset points")

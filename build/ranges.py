@@ -20,6 +20,9 @@ BATCH = 20
 BINS = 2048
 STEPS = 255
 SHARES = np.linspace(0.2, 1.0, 33)
+SILU_TAIL = 1 / 32
+"""Where SiLU(x) is less than this share of a step of its output, x is clipped. Chosen by the mean KL
+to the float network on photos that were not calibrated on: 1/4 gave 0.022, 1/16 0.021, 1/32 0.019."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,10 @@ def _squared_error(values: Any, counts: Any, low: float, high: float) -> float:
 
 
 def _before_silu(before: Range, silu: Range) -> Range:
-    """Give up the far negative values, whose SiLU is less than a quarter of a step of its output."""
-    quarter = (silu.high - silu.low) / STEPS / 4
-    cuts = np.arange(1.3, 30, 0.03)  # From SiLU's minimum on, it falls.
-    small = cuts[cuts / (1 + np.exp(cuts)) <= quarter]
-    low = -float(small[0])
+    """Give up the far negative values, whose SiLU is next to nothing in steps of its output."""
+    least = SILU_TAIL * (silu.high - silu.low) / STEPS
+    cuts = np.arange(1.3, 30, 0.03)  # From SiLU's minimum on, where it only rises towards 0.
+    low = -float(cuts[cuts / (1 + np.exp(cuts)) <= least][0])
     return Range(max(before.low, low), before.high)
 
 
