@@ -16,7 +16,7 @@ from tqdm import tqdm
 from build.architecture import ARCHITECTURE
 from build.convert import convert
 from build.data import Photo, PhotoSet
-from build.errors import BuildError
+from build.errors import BuildError, first_fault
 from build.recipe import Recipe
 from build.versions import tool_versions
 from build.weights import Network
@@ -176,9 +176,7 @@ def validated_manifest(**fields: object) -> Manifest:
     try:
         return Manifest.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BuildError(f"the bundle can't be made: {where + ': ' if where else ''}{first['msg']}") from None
+        raise BuildError(f"the bundle can't be made: {first_fault(error)}") from None
 
 
 def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:

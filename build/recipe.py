@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, model_validator
 
-from build.errors import BuildError
+from build.errors import BuildError, first_fault
 from service.manifest import Precision, VariantName
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -77,6 +77,4 @@ def load_recipe(name: str) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BuildError(f"{path} can't be read: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BuildError(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None
+        raise BuildError(f"{path}: {first_fault(error)}") from None
