@@ -2,7 +2,7 @@
 
 The loss of EfficientNetV2 in int8 comes from the ranges of its SiLU outputs and its
 squeeze-and-excite tensors: a few outliers stretch them. Their ranges are those of the least
-mean squared error of quantization; the others take the mean of the batches' extremes.
+mean error of quantization; the others take the mean of the batches' extremes.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ BATCH = 20
 BINS = 2048
 STEPS = 255
 SHARES = np.linspace(0.2, 1.0, 33)
+ERROR_POWER = 1.6
+"""Of what power of the errors the mean is to be least: below 2 clips a few large values more readily, and
+rounds the many small ones more finely. Mean KL to the float network on photos that were not calibrated
+on: power 1 gave 0.041, 1.6 0.013, 2 0.019, 3 0.040."""
 SILU_TAIL = 1 / 32
 """Where SiLU(x) is less than this share of a step of its output, x is clipped. Chosen by the mean KL
 to the float network on photos that were not calibrated on: 1/4 gave 0.022, 1/16 0.021, 1/32 0.019."""
@@ -58,7 +62,7 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
     for name, site in zip(names, sites, strict=True):
         seen = statistics[name]
         if site in (Site.SILU, Site.SQUEEZE_EXCITE):
-            ranges[name] = least_squares_range(seen)
+            ranges[name] = least_error_range(seen)
         elif site is Site.SIGMOID:
             ranges[name] = SIGMOID_RANGE
         else:
@@ -69,24 +73,24 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
     return ranges
 
 
-def least_squares_range(seen: Statistics) -> Range:
-    """The range with the least mean squared error of rounding and clipping, by the histogram."""
+def least_error_range(seen: Statistics) -> Range:
+    """The range whose rounding and clipping err least, by the histogram."""
     values = (seen.edges[:-1] + seen.edges[1:]) / 2
     low, high = min(float(seen.edges[0]), 0.0), max(float(seen.edges[-1]), 0.0)
     best = min(
         ((low * a, high * b) for a in SHARES for b in SHARES),
-        key=lambda bounds: _squared_error(values, seen.counts, *bounds),
+        key=lambda bounds: _error(values, seen.counts, *bounds),
     )
     return Range(*map(float, best))
 
 
-def _squared_error(values: Any, counts: Any, low: float, high: float) -> float:
+def _error(values: Any, counts: Any, low: float, high: float) -> float:
     step = (high - low) / STEPS
     if step == 0:
-        return float(counts @ values**2)
+        return float(counts @ np.abs(values) ** ERROR_POWER)
     zero = np.round(-low / step)
     quantized = np.clip(np.round(values / step) + zero, 0, STEPS)
-    return float(counts @ ((quantized - zero) * step - values) ** 2)
+    return float(counts @ np.abs((quantized - zero) * step - values) ** ERROR_POWER)
 
 
 def _before_silu(before: Range, silu: Range) -> Range:

@@ -3,7 +3,7 @@ import pytest
 import tf_keras
 
 from build.model import Site, fold, network
-from build.ranges import INPUT_RANGE, SIGMOID_RANGE, Statistics, calibrate, least_squares_range
+from build.ranges import INPUT_RANGE, SIGMOID_RANGE, Statistics, calibrate, least_error_range
 from tests.build.conftest import CLASSES, SIZE
 
 
@@ -19,20 +19,20 @@ def _error(values: np.ndarray, low: float, high: float) -> float:
 
 def test_evenly_spread_values_keep_their_whole_range() -> None:
     values = np.random.default_rng(0).uniform(-1, 3, 100_000)
-    found = least_squares_range(_statistics(values))
+    found = least_error_range(_statistics(values))
     assert found.low == pytest.approx(-1, abs=0.05)
     assert found.high == pytest.approx(3, abs=0.05)
 
 
 def test_an_outlier_does_not_stretch_the_range() -> None:
     values = np.append(np.random.default_rng(0).normal(0, 1, 1_000_000), [40.0])
-    found = least_squares_range(_statistics(values))
+    found = least_error_range(_statistics(values))
     assert found.high < 20
     assert _error(values, found.low, found.high) < 0.5 * _error(values, values.min(), values.max())
 
 
 def test_zero_is_in_every_range() -> None:
-    found = least_squares_range(_statistics(np.random.default_rng(0).uniform(2, 3, 10_000)))
+    found = least_error_range(_statistics(np.random.default_rng(0).uniform(2, 3, 10_000)))
     assert found.low == 0
     assert found.high == pytest.approx(3, abs=0.05)
 
