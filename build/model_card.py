@@ -37,7 +37,8 @@ def model_card(manifest: Manifest) -> str:
         f"# {manifest.name}",
         f"{manifest.architecture}, {manifest.classes} classes, as TFLite variants for edgewise."
         f" Input: {_preprocessing(manifest)}. Output: one score a class."
-        f" Licence of the weights: {manifest.licence}.",
+        f" Licence of the weights: {manifest.licence}; the terms of the photos they were trained on may reach"
+        " further.",
         f"## Numbers\n\n{variant_table(manifest)}",
         f"![Accuracy against latency and against bytes]({PICTURE})",
         f"## Every evaluation\n\n{evaluation_table(manifest)}",
