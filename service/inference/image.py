@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, WebPImagePlugin, features  # noqa: F401 (plugins register themselves)
 
 from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
-from service.inference import jpeg, png
+from service.inference import gif, jpeg, png
 from service.inference.exif import orientation
 from service.inference.formats import sniff, webp_size
 from service.manifest import Preprocessing, Resize
@@ -153,8 +153,10 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
         if size is None:
             raise damaged
         _check_size(size, _BYTES_PER_PIXEL[format_], limits)
-    if format_ == "PNG":
+    elif format_ == "PNG":
         data = png.bare(data)
+    elif format_ == "GIF":
+        data = gif.from_first_frame(data)
     try:
         with Image.open(BytesIO(data), formats=[format_]) as image:
             _check_size(image.size, _peak_bytes_per_pixel(image, format_), limits)

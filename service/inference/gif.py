@@ -1,0 +1,52 @@
+"""What Pillow leaves to its caller about hostile GIFs."""
+
+from service.errors import CorruptImage
+
+_SCREEN_SIZE = 13
+_EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_GRAPHIC_CONTROL = 0xF9
+_HAS_TRANSPARENT = 0x01
+
+
+def from_first_frame(data: bytes) -> bytes:
+    """The GIF with nothing before its first frame but the global palette and the transparent colour.
+
+    A control block may also say how to dispose of the frame. Pillow prepares for that while it
+    opens a file, with a picture as large as the frame, before anyone can ask how large that is.
+
+    Raises:
+        CorruptImage: there is no frame.
+    """
+    if len(data) < _SCREEN_SIZE:
+        raise CorruptImage("the GIF ends within its header")
+    palette_end = position = _SCREEN_SIZE + _palette_size(data[10])
+    control = b""
+    while position < len(data) and data[position] != _TRAILER:
+        kind = data[position]
+        if kind == _IMAGE:
+            view = memoryview(data)
+            return b"".join([view[:palette_end], control, view[position:]])
+        if kind == _EXTENSION:
+            control = _control(data[position : position + 8]) or control
+            position = _blocks_end(data, position + 2)
+        else:
+            position += 1
+    raise CorruptImage("the GIF ends before its picture begins")
+
+
+def _palette_size(flags: int) -> int:
+    return 3 << (1 + (flags & 7)) if flags & 0x80 else 0
+
+
+def _control(extension: bytes) -> bytes:
+    """A graphic control block with the transparent colour alone; empty where the extension names none."""
+    if len(extension) < 8 or extension[1] != _GRAPHIC_CONTROL or not extension[3] & _HAS_TRANSPARENT:
+        return b""
+    return bytes([_EXTENSION, _GRAPHIC_CONTROL, 4, _HAS_TRANSPARENT, 0, 0, extension[6], 0])
+
+
+def _blocks_end(data: bytes, position: int) -> int:
+    """Where the chain of blocks ends that begins at `position`, each with its length in front."""
+    while position < len(data) and data[position]:
+        position += 1 + data[position]
+    return position + 1
