@@ -39,7 +39,8 @@ _DENOMINATORS = (8, 4, 2)
 # mode of each format: palette, grey and alpha take a second or a third copy.
 _BYTES_PER_PIXEL = {"PNG": 12, "WEBP": 17, "BMP": 12, "GIF": 12, "AVIF": 17}
 _BYTES_PER_RGB_PIXEL = 8
-# A progressive JPEG is held whole as coefficients, at full size whatever the scale.
+# A JPEG of several scans, as a progressive one, is held whole as coefficients, at full size
+# whatever the scale.
 _BYTES_PER_COEFFICIENT = 2
 
 _UPRIGHT = {
@@ -127,7 +128,7 @@ def _decode_jpeg(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits
     turned = orientation(header.exif)
     denominator = _denominator(header, turned, preprocessing)
     bytes_per_pixel = _BYTES_PER_RGB_PIXEL / denominator**2
-    if header.progressive:
+    if header.buffered:
         bytes_per_pixel += _BYTES_PER_COEFFICIENT * header.samples / (header.width * header.height)
     _check_size((header.width, header.height), bytes_per_pixel, limits)
     return _upright(jpeg.decode(data, header, denominator), turned)

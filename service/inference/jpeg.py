@@ -23,6 +23,11 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _READABLE_FRAMES = {0xC0, 0xC1, 0xC9, *_PROGRESSIVE_FRAMES}
 _MAX_SEGMENTS = 10_000
+# Encoders write about ten, a patient optimizer a few dozen; each goes over the whole picture, and
+# one of a few bytes can say that nothing changes.
+_MAX_SCANS = 100
+# Any number of fill bytes may stand before a marker.
+_MARKER = re.compile(rb"\xff[^\xff]")
 
 _MENDABLE = re.compile(r"extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision")
 # Before the end marker nothing is left to decode: every scan went through without a warning.
@@ -32,13 +37,17 @@ _UNREADABLE = re.compile(r"Sorry|Unsupported|subsampling level")
 
 @dataclass(frozen=True)
 class Header:
-    """What a JPEG says of itself; `samples` counts those of all components, as subsampled."""
+    """What a JPEG says of itself.
+
+    `samples` counts those of all components, as subsampled. `buffered`: it comes in more than one
+    scan, so that the decoder holds all of them as coefficients until the last.
+    """
 
     width: int
     height: int
     components: int
     samples: int
-    progressive: bool
+    buffered: bool
     exif: bytes
 
 
@@ -53,19 +62,23 @@ def read_header(data: bytes) -> Header:
     """Read everything before the first scan.
 
     Raises:
-        CorruptImage: there is no whole header, or it contradicts itself.
+        CorruptImage: there is no whole header, it contradicts itself, or there are more scans than
+            any encoder writes.
         UnsupportedImage: a kind of JPEG that is not read, such as lossless or 12 bits.
     """
-    exif, frame, scan = b"", None, False
+    exif, frame, scan = b"", None, None
     for segment in _segments(data):
         if segment.marker == _APP1 and data.startswith(b"Exif\x00\x00", segment.start + 4):
             exif = exif or data[segment.start + 4 : segment.end]
         elif segment.marker in _FRAMES:
             frame = frame or segment
-        scan = segment.marker == _SOS
-    if frame is None or not scan:
+        elif segment.marker == _SOS:
+            scan = segment
+    if frame is None or scan is None:
         raise CorruptImage("the JPEG ends before its picture begins")
-    header = _read_frame(data, frame, exif)
+    if data.count(bytes((0xFF, _SOS)), scan.start) > _MAX_SCANS:
+        raise CorruptImage(f"the JPEG has more than {_MAX_SCANS} scans")
+    header = _read_frame(data, frame, scan, exif)
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except KeyError:  # simplejpeg's own table has no name for its colours.
@@ -137,13 +150,11 @@ def _segments(data: bytes) -> Iterator[_Segment]:
     """The segments up to the first scan's, skipping junk between them as libjpeg does."""
     position = 2
     for _ in range(_MAX_SEGMENTS):
-        start = data.find(b"\xff", position)
-        if start < 0:
+        found = _MARKER.search(data, position)
+        if found is None:
             return
-        while data.startswith(b"\xff\xff", start):
-            start += 1
-        marker = data[start + 1] if start + 1 < len(data) else _EOI
-        position = start + 2
+        start, position = found.span()
+        marker = data[start + 1]
         if marker == _EOI:
             return
         if marker == 0 or marker in _WITHOUT_LENGTH:
@@ -158,7 +169,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
     raise CorruptImage(f"the JPEG's header has more than {_MAX_SEGMENTS} segments")
 
 
-def _read_frame(data: bytes, segment: _Segment, exif: bytes) -> Header:
+def _read_frame(data: bytes, segment: _Segment, scan: _Segment, exif: bytes) -> Header:
     if segment.marker not in _READABLE_FRAMES:
         raise UnsupportedImage("the JPEG is lossless or hierarchical, which is not read")
     try:
@@ -177,7 +188,9 @@ def _read_frame(data: bytes, segment: _Segment, exif: bytes) -> Header:
     samples = sum(
         -(-width * h // max(across)) * -(-height * v // max(down)) for h, v in zip(across, down, strict=True)
     )
-    return Header(width, height, components, samples, segment.marker in _PROGRESSIVE_FRAMES, exif)
+    components_in_scan = int.from_bytes(data[scan.start + 4 : scan.start + 5], "big")
+    buffered = segment.marker in _PROGRESSIVE_FRAMES or components_in_scan < components
+    return Header(width, height, components, samples, buffered, exif)
 
 
 def _mended(data: bytes, header: Header) -> bytes:

@@ -1,5 +1,7 @@
 """The JPEG decoder: Pillow's pixels, and strictness that Pillow does not have."""
 
+import struct
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -69,7 +71,7 @@ def test_reads_the_header(temple: Image.Image, size: tuple[int, int]) -> None:
         *size,
         components=3,
         samples=size[0] * size[1] + 2 * chroma,
-        progressive=True,
+        buffered=True,
         exif=b"Exif\x00\x00rest",
     )
 
@@ -164,3 +166,55 @@ def test_refuses_a_header_of_endless_segments() -> None:
 def test_refuses_what_has_no_picture(data: bytes) -> None:
     with pytest.raises(CorruptImage):
         jpeg.read_header(data)
+
+
+def flat(side: int, scans: Sequence[Sequence[int]]) -> bytes:
+    """A grey picture of YCbCr in baseline scans, each of the components (1, 2, 3) that are named."""
+    component = [bytes((number, 0x11, 0)) for number in (1, 2, 3)]
+    # Both tables have one code, a 0 of one bit: "as before" for the first coefficient, "no more" then.
+    code = bytes((1, *[0] * 15, 0))
+    parts = [
+        b"\xff\xd8",
+        segment(0xDB, b"\x00" + b"\x01" * 64),
+        segment(0xC0, struct.pack(">BHHB", 8, side, side, 3) + b"".join(component)),
+        segment(0xC4, b"\x00" + code),
+        segment(0xC4, b"\x10" + code),
+    ]
+    blocks = (-(-side // 8)) ** 2
+    for components in scans:
+        selected = b"".join(bytes((number, 0)) for number in components)
+        parts += [segment(0xDA, bytes((len(components),)) + selected + b"\x00\x3f\x00")]
+        parts += [bytes(-(-2 * blocks * len(components) // 8))]
+    return b"".join([*parts, EOI])
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def test_a_scan_for_each_component_is_held_whole_like_a_progressive_one() -> None:
+    together, apart = flat(64, [(1, 2, 3)]), flat(64, [(1,), (2,), (3,)])
+    assert not jpeg.read_header(together).buffered
+    assert jpeg.read_header(apart).buffered
+    assert decode(together).tolist() == decode(apart).tolist()
+
+
+@pytest.mark.parametrize("repeated", [1, 33])
+def test_many_scans_are_taken(repeated: int) -> None:
+    assert (decode(flat(16, [(1,), (2,), (3,)] * repeated)) == 128).all()
+
+
+def test_no_end_of_scans_is_refused() -> None:
+    with pytest.raises(CorruptImage, match="more than 100 scans"):
+        decode(flat(16, [(1,), (2,), (3,)] * 34))
+
+
+def test_scans_in_a_preview_do_not_count(temple: Image.Image) -> None:
+    preview = b"Exif\x00\x00" + flat(8, [(1,)] * 101)
+    assert decode(encode(temple.resize((16, 16)), "JPEG", exif=preview)).shape == (16, 16, 3)
+
+
+def test_fill_bytes_before_a_marker_are_passed_over(photo: bytes) -> None:
+    filled = photo[:2] + b"\xff" * 1000 + photo[2:]
+    assert jpeg.read_header(filled) == jpeg.read_header(photo)
+    assert (decode(filled) == decode(photo)).all()
