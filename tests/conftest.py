@@ -5,7 +5,8 @@ import pytest
 import skimage
 import sklearn.datasets
 
-from service.bundle import Bundle
+from service.bundle import Bundle, load_bundle
+from service.settings import DEFAULT_BUNDLE
 from tests.colours import make_models, write_colours
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +19,12 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the data of {path}, which is not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def default_bundle() -> Bundle:
+    """The bundle that comes with the project."""
+    return load_bundle(DEFAULT_BUNDLE)
 
 
 @pytest.fixture(scope="session")

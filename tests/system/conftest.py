@@ -2,15 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.bundle import Bundle, load_bundle
-from service.settings import DEFAULT_BUNDLE
+from service.bundle import Bundle
 from tests.system.processes import Service, serving
-
-
-@pytest.fixture(scope="session")
-def default_bundle() -> Bundle:
-    """The bundle that comes with the project."""
-    return load_bundle(DEFAULT_BUNDLE)
 
 
 @pytest.fixture(scope="session")

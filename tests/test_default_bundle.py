@@ -1,0 +1,78 @@
+"""The bundle that comes along: what is said of it, and that it holds here."""
+
+from pathlib import Path
+
+import pytest
+
+from build.model_card import model_card, variant_table
+from build.report import BEGIN, END
+from service.bundle import Bundle, verify
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.inference.evaluation import Candidate, evaluate
+from service.inference.image import Crop
+from service.inference.labelled import labelled_images
+from service.manifest import MODEL_CARD, Evaluation, reference_evaluation
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_it_is_whole(default_bundle: Bundle) -> None:
+    verify(default_bundle)
+    assert list(default_bundle.manifest.variants) == ["fp32", "ptq"]
+    assert default_bundle.manifest.default_variant == "ptq"
+    assert default_bundle.labels[281] == "tabby, tabby cat"
+    assert default_bundle.class_ids is not None
+    assert default_bundle.class_ids[281] == "n02123045"
+
+
+@pytest.mark.parametrize("delegate", Delegate)
+def test_its_golden_vectors_hold_here(default_bundle: Bundle, delegate: Delegate) -> None:
+    for variant in default_bundle.manifest.variants:
+        Classifier(default_bundle, variant, delegate)
+
+
+def test_the_readme_and_the_model_card_say_what_the_manifest_does(default_bundle: Bundle) -> None:
+    shown = (ROOT / "README.md").read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+    assert shown.strip() == variant_table(default_bundle.manifest)
+    assert (default_bundle.path / MODEL_CARD).read_text("utf-8") == model_card(default_bundle.manifest)
+
+
+def test_its_network_is_not_the_one_that_training_started_from(default_bundle: Bundle) -> None:
+    training = default_bundle.manifest.training
+    assert training is not None
+    assert {images.name for images in training.images} == {"imagenet-calibration", "grocery/train"}
+    assert len(default_bundle.seen_images) == sum(images.images for images in training.images)
+
+
+@pytest.fixture(scope="module")
+def measured(default_bundle: Bundle, shared: Path) -> dict[str, Evaluation]:
+    candidates = {name: Candidate(default_bundle, name) for name in default_bundle.manifest.variants}
+    folder = shared / "images" / "imagenet-val"
+    return evaluate(candidates, labelled_images(folder, default_bundle.classes), Crop.NONE, folder.name)
+
+
+def test_the_numbers_of_the_manifest_hold_on_the_same_images(
+    default_bundle: Bundle, measured: dict[str, Evaluation]
+) -> None:
+    for name, evaluation in measured.items():
+        recorded = reference_evaluation(default_bundle.variant(name).evaluations)
+        assert recorded is not None
+        assert recorded.dataset == evaluation.dataset
+        # Another processor may round another way at a tie.
+        assert abs(recorded.top1.count - evaluation.top1.count) <= 3
+        assert abs(recorded.top5.count - evaluation.top5.count) <= 3
+
+
+def test_training_lost_nothing(default_bundle: Bundle, measured: dict[str, Evaluation]) -> None:
+    (start,) = default_bundle.manifest.baselines["start"].evaluations
+    assert start.dataset == measured["fp32"].dataset
+    assert measured["fp32"].top1.count >= start.top1.count - 6
+
+
+def test_int8_stays_close_to_float(measured: dict[str, Evaluation]) -> None:
+    comparison = measured["ptq"].comparison
+    assert comparison is not None
+    assert comparison.kl_nats <= 0.025
+    assert comparison.agreement.ratio >= 0.955
+    assert comparison.lost - comparison.won <= 0.008 * measured["ptq"].dataset.images
