@@ -41,5 +41,8 @@ async def ready(shared: Shared) -> Health:
 )
 async def metrics(request: Request, shared: Shared) -> Response:
     """All metrics, in the text format or in OpenMetrics, as the request asks."""
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    try:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except (TypeError, ValueError):  # It trips over versions that are not numbers.
+        encode, content_type = choose_encoder("")
     return Response(encode(shared.metrics.registry), headers={"Content-Type": content_type})

@@ -27,6 +27,14 @@ def test_metrics_come_as_the_scraper_asks(client: httpx.Client, accept: str, con
     assert "edgewise_workers 2.0" in response.text
 
 
+@pytest.mark.parametrize("version", ["x", "", "1.", '"1.0.0"', "1.0.0rc1", "9" * 5000])
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+def test_metrics_come_whatever_version_is_asked_for(client: httpx.Client, kind: str, version: str) -> None:
+    response = client.get("/metrics", headers={"Accept": f"{kind}; version={version}"})
+    assert response.status_code == 200
+    assert "edgewise_workers 2.0" in response.text
+
+
 def test_requests_and_stages_are_counted(settings: Settings, colours: Bundle) -> None:
     with running(settings) as client:
         for body in (photo("red"), photo("blue"), b"no image"):
