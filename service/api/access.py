@@ -14,6 +14,10 @@ from service.monitoring.metrics import Metrics
 # Not in any standard, but in many logs: the client went away before it had an answer.
 CLIENT_GONE = 499
 
+# Longer lines are split on their way by what collects logs.
+MAX_PATH = 512
+MAX_METHOD = 32
+
 _REJECTIONS: dict[type[RequestError], str] = {
     QueueFull: "queue_full",
     Draining: "draining",
@@ -66,12 +70,12 @@ class AccessLog:
             self._metrics.rejected.labels(reason).inc()
         _log.info(
             "%s %s %d",
-            scope["method"],
+            scope["method"][:MAX_METHOD],
             route,
             status,
             extra=fields(
                 id=state["id"],
-                path=scope["path"],
+                path=scope["path"][:MAX_PATH],
                 client=scope["client"][0] if scope.get("client") else None,
                 seconds=round(seconds, 6),
                 variant=variant or None,

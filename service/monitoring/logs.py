@@ -17,7 +17,7 @@ class JsonFormatter(logging.Formatter):
     """A record as one JSON object: time, level, logger, message, the record's fields, any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; what is in it can't break the line."""
+        """One line, in ASCII: what is in it can't break the line, steer a terminal, or fail to be encoded."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, default=str)
 
 
 class TextFormatter(logging.Formatter):

@@ -50,6 +50,19 @@ def test_a_traceback_stays_in_its_line(root: logging.Logger, capsys: pytest.Capt
     assert 'raise ValueError("broken")' in json.loads(out)["traceback"]
 
 
+def test_no_text_can_break_a_line_or_steer_a_terminal(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "\r\n\x0b\x0c\x1b[31m\x7f\x85\x9b31m\u2028\u2029\udcff"
+    for formatter in (JsonFormatter(), TextFormatter()):
+        configure_logging(formatter)
+        logging.getLogger("edgewise").info("said", extra=fields(text=text))
+        out = capsys.readouterr().out
+        (line,) = out.splitlines()
+        assert line.replace("\x7f", "").isprintable()
+        assert json.dumps(text) in line
+
+
 def test_text_is_for_people(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(TextFormatter())
     logging.getLogger("edgewise").warning("it is %s", "late", extra=fields(path="a\nb", seconds=1.5))
