@@ -18,6 +18,8 @@ from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = "Problem"
+# How much of what a client sent is repeated to it.
+MAX_REPEATED = 100
 
 _log = logging.getLogger(SERVICE_LOGGER)
 
@@ -110,12 +112,12 @@ async def _on_request_error(request: Request, error: Exception) -> Response:
 
 async def _on_routing_error(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
-    path = json.dumps(request.url.path)
+    path = json.dumps(_cut(request.url.path))
     if error.status_code == UnknownRoute.status:
         return problem_response(request, UnknownRoute(f"there is nothing at {path}; /docs lists the routes"))
     if error.status_code == MethodNotAllowed.status:
         allow = (error.headers or {}).get("Allow", "")
-        detail = f"{path} does not take {request.method}; it takes {allow}"
+        detail = f"{path} does not take {_cut(request.method)}; it takes {allow}"
         return problem_response(request, MethodNotAllowed(detail), {"Allow": allow})
     raise error
 
@@ -130,4 +132,8 @@ def _describe(problem: dict[str, Any]) -> str:
         return str(problem["ctx"]["error"])
     name = problem["loc"][-1]
     expected = problem["msg"].removeprefix("Input ").removeprefix("String ")
-    return f"{name} is {problem['input']!r}, but it {expected}"
+    return f"{name} is {_cut(problem['input'])!r}, but it {expected}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_REPEATED else text[:MAX_REPEATED] + "…"

@@ -93,6 +93,26 @@ def test_a_wrong_method_is_a_problem_that_says_which_is_right(
     assert response.json()["detail"] == f'"{path}" does not take {method}; it takes {allow}'
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("GET", "/" + "x" * 60_000, "/docs lists the routes"),
+        ("M" * 60_000, "/livez", "it takes GET"),
+        ("POST", "/v1/classify?top_k=" + "x" * 60_000, "but it should be a valid integer"),
+        ("POST", f"/v1/classify?{'x' * 60_000}=1", "there are top_k, variant, crop, min_probability"),
+        ("POST", "/v1/classify?variant=" + "x" * 60_000, "but it should have at most 64 characters"),
+        ("POST", "/v1/classify?" + "top_k=1&" * 7_000, "given more than once: top_k"),
+    ],
+)
+def test_what_a_client_sent_is_repeated_to_it_in_short(
+    client: httpx.Client, method: str, target: str, expected: str
+) -> None:
+    response = client.request(method, target)
+    assert 400 <= response.status_code < 500
+    assert expected in response.json()["detail"]
+    assert len(response.content) < 1000
+
+
 def test_what_nobody_foresaw_is_logged_and_says_nothing_of_internals(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
