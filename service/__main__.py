@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(options)
     except StartError as error:
-        sys.stderr.write(f"edgewise: {error}\n")
+        # A name in it, of a folder or in a manifest, may have line ends.
+        sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
         return UNUSABLE
     except KeyboardInterrupt:
         return INTERRUPTED

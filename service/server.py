@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.context import Context
 from service.api.drain import Drain
@@ -53,6 +54,20 @@ class _Server(uvicorn.Server):
         self._on_listening()
 
 
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1, for bodies that turn out malformed while their request is being answered."""
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            super().send_400_response(msg)
+        else:  # An answer is on its way already.
+            self.transport.close()
+        if self.cycle is not None:
+            # Else the application would answer too, on a connection that is closed.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,7 +80,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -112,9 +127,10 @@ def _bind(settings: Settings) -> socket.socket:
 def _explained(settings: Settings) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "that is no host's name"
         raise StartError(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror};"
+            f"can't listen on {settings.host}:{settings.port}: {reason};"
             " set EDGEWISE_HOST and EDGEWISE_PORT to an address that is free"
         ) from None
 

@@ -1,0 +1,48 @@
+"""Requests that break HTTP's own rules, while they are being answered or before."""
+
+import socket
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.system.processes import serving
+
+HEAD = b"POST /v1/classify%s HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked"
+BAD_CHUNK = b"4\r\nsome\r\nZZ\r\n"
+
+
+def exchange(url: str, *sent: bytes) -> list[bytes]:
+    """The status lines of all answers to what is sent, each part after the answer to the one before."""
+    address = httpx.URL(url)
+    received = b""
+    with socket.create_connection((address.host, address.port), timeout=30) as connection:
+        for part in sent[:-1]:
+            connection.sendall(part)
+            received += connection.recv(65536)
+        connection.sendall(sent[-1])
+        received += b"".join(iter(lambda: connection.recv(65536), b""))
+    return [line for line in received.splitlines() if line.startswith(b"HTTP/")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([HEAD % (b"", CHUNKED) + BAD_CHUNK], b"400"),
+        ([HEAD % (b"?top_k=0", CHUNKED) + BAD_CHUNK], b"400"),
+        ([HEAD % (b"?top_k=0", CHUNKED), BAD_CHUNK], b"422"),
+        # The answer says that the connection closes, so what follows the body is no request any more.
+        ([HEAD % (b"?top_k=0", b"Content-Length: 4"), b"some" + HEAD % (b"", b"Content-Length: 0")], b"422"),
+        ([HEAD % (b"", b"Content-Length: -4") + b"some"], b"400"),
+        ([bytes(100) + b"\r\n\r\n"], b"400"),
+    ],
+)
+def test_there_is_one_answer_and_no_error_in_the_log(
+    colours: Bundle, sent: list[bytes], status: bytes
+) -> None:
+    with serving(bundle=colours.path) as service:
+        (line,) = exchange(service.url, *sent)
+        assert line.startswith(b"HTTP/1.1 " + status)
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+    assert not [entry for entry in service.log if entry["level"] == "error"]
