@@ -23,6 +23,7 @@ from tqdm import tqdm
 from build.augmentation import training_view
 from build.data import Photo, PhotoSet, check_readable, is_held_out, without_repeats
 from build.errors import BuildError
+from build.files import write_whole
 from build.model import Weights, get_weights, network, set_weights, with_pixel_input
 from build.schedule import Schedule
 from build.versions import tool_versions
@@ -107,7 +108,7 @@ def train(
     optimizer.build(student.trainable_variables)
     seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
     checkpoint = tf.train.Checkpoint(student=student, optimizer=optimizer, seconds=seconds)
-    manager = _checkpoints(checkpoint, folder, photos, schedule)
+    manager = _checkpoints(checkpoint, folder, _run_record(weights, photos, preprocessing, schedule))
     before = _losses(teacher, teacher, held_out, preprocessing)
 
     step = _step_function(student, teacher, optimizer, schedule.label_weight)
@@ -227,16 +228,33 @@ def _batches(
     yield from positions.map(load, num_parallel_calls=2).batch(schedule.batch_size).prefetch(2)
 
 
-def _checkpoints(checkpoint: Any, folder: Path, photos: Sequence[Photo], schedule: Schedule) -> Any:
+def _run_record(
+    weights: Weights, photos: Sequence[Photo], preprocessing: Preprocessing, schedule: Schedule
+) -> bytes:
+    """All that a run's outcome depends on: what is equal in this goes on where the other stopped."""
+    record = {
+        "schedule": asdict(schedule),
+        "started_from_sha256": weights_digest(weights),
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "photos": [(photo.sha256, photo.label) for photo in photos],
+    }
+    return json.dumps(record).encode()
+
+
+def _checkpoints(checkpoint: Any, folder: Path, record: bytes) -> Any:
     """Restore the last checkpoint of this very run, if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run.json"
-    content = json.dumps({**asdict(schedule), "photos": sorted(photo.sha256 for photo in photos)})
-    if run.exists() and run.read_text() != content:
+    if run.exists() and run.read_bytes() != record:
         raise BuildError(f"{folder} holds another run's checkpoints; name another folder or remove it")
-    run.write_text(content)
+    write_whole(run, record)
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=1)
     if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        try:
+            checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError):
+            raise BuildError(
+                f"the checkpoint {manager.latest_checkpoint} is damaged; remove {folder} to train anew"
+            ) from None
         tqdm.write(f"resuming from {manager.latest_checkpoint}")
     return manager

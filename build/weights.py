@@ -2,17 +2,20 @@
 
 import hashlib
 import json
-import re
+import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from build.architecture import ARCHITECTURE, INPUT_SIZE
 from build.errors import BuildError
-from build.model import LayerWeights, Weights, get_weights, keras_weights, network
+from build.files import write_whole
+from build.model import LayerWeights, Weights, keras_weights
+from build.read_back import read_back
 from service.bundle import Classes, load_bundle, verify_variant
 from service.manifest import MANIFEST, Filter, Preprocessing, Resize, Training
 
@@ -21,11 +24,6 @@ IMAGENET_CLASSES = 1000
 FLOAT_VARIANT = "fp32"
 _WEIGHTS = "weights.npz"
 _TRAINING = "training.json"
-
-# A kernel's name in a converted file; its layer is the last folder of it.
-_KERNEL = re.compile(r"(?:^|/)(?P<layer>\w+)/(?:Conv2D|depthwise|MatMul)$")
-# From TFLite's layout to Keras'; a depthwise kernel's is [1, h, w, c] to [h, w, c, 1].
-_DENSE, _CONVOLUTION = (1, 0), (1, 2, 3, 0)
 
 
 @dataclass(frozen=True)
@@ -44,33 +42,31 @@ class Network:
 
 
 def load_network(
-    source: str, *, labels: Path | None = None, class_ids: Path | None = None, size: int = INPUT_SIZE
+    source: str, *, labels: Path | None = None, class_ids: Path | None = None, size: int | None = None
 ) -> Network:
     """Load a network from `imagenet`, a Keras `.h5` file, a folder left by `train`, or a bundle's folder.
 
     `labels` and `class_ids` are text files with a line a class; networks of 1,000 classes have
-    ImageNet's without them. `size` is the side of the input, in pixels; a trained folder and a
-    bundle have their own.
+    ImageNet's without them. `size` is the side of the input, in pixels, 224 without it. A trained
+    folder and a bundle have all these of their own; what is given must be the same.
 
     Raises:
         BuildError: there is no such source, or it is not what it should be.
+        BundleError: the bundle is damaged, or has no float variant.
     """
     path = Path(source)
     if (path / _TRAINING).is_file():
-        return _load_trained(path)
+        return _as_asked(_load_trained(path), labels, class_ids, size)
     if (path / MANIFEST).is_file():
-        return _load_bundle(path)
+        return _as_asked(_load_bundle(path), labels, class_ids, size)
     if source != "imagenet" and not path.is_file():
         raise BuildError(
             f"--weights {source} is neither `imagenet`, nor a Keras .h5 file, nor a folder that `train` left,"
             " nor a bundle's folder"
         )
-    try:
-        weights = keras_weights(source, IMAGENET_CLASSES if source == "imagenet" else _count_classes(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise BuildError(f"{source} does not hold weights of {ARCHITECTURE}: {error}") from None
+    weights = _download() if source == "imagenet" else _load_keras_file(path)
     classes = read_classes(weights["predictions"].bias.size, labels, class_ids)
-    return Network(path.name, weights, classes, default_preprocessing(size))
+    return Network(path.name, weights, classes, default_preprocessing(size or INPUT_SIZE))
 
 
 def save_trained(folder: Path, trained: Network, training: Training) -> None:
@@ -80,7 +76,9 @@ def save_trained(folder: Path, trained: Network, training: Training) -> None:
         for layer, weights in trained.weights.items()
         for part in ("kernel", "bias")
     }
-    np.savez(folder / _WEIGHTS, allow_pickle=False, **arrays)
+    content = BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_whole(folder / _WEIGHTS, content.getvalue())
     record = {
         "training": training.model_dump(mode="json"),
         "preprocessing": trained.preprocessing.model_dump(mode="json"),
@@ -89,7 +87,7 @@ def save_trained(folder: Path, trained: Network, training: Training) -> None:
         "seen_images": sorted(trained.seen_images),
     }
     # Last, since its presence says that the folder is whole.
-    (folder / _TRAINING).write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(folder / _TRAINING, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def default_preprocessing(size: int) -> Preprocessing:
@@ -105,7 +103,8 @@ def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Cla
     Class ids may be one fewer than the labels if the first label is a background class.
 
     Raises:
-        BuildError: a file can't be read, or has another number of lines than there are classes.
+        BuildError: a file can't be read, has another number of lines than there are classes, or
+            repeats a class id.
     """
     if labels is None:
         if count != IMAGENET_CLASSES:
@@ -118,6 +117,8 @@ def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Cla
     for file, lines in ((labels, names), (class_ids, ids)):
         if lines is not None and len(lines) != count:
             raise BuildError(f"{file} has {len(lines)} lines, but the network has {count} classes")
+    if ids is not None and len(set(ids)) < len(ids):
+        raise BuildError(f"{class_ids} names {len(ids) - len(set(ids))} class ids twice")
     return Classes(names, ids)
 
 
@@ -130,49 +131,35 @@ def weights_digest(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def read_back(path: Path, size: int, classes: int) -> Weights:
-    """The folded weights out of a float32 `.tflite` file that the build stage converted.
-
-    Raises:
-        BuildError: the file is not one.
-    """
-    interpreter = Interpreter(str(path))
-    tensors = interpreter.get_tensor_details()
-    kernels = {match["layer"]: t for t in tensors if (match := _KERNEL.search(t["name"]))}
-    weights: Weights = {}
-    for name, expected in get_weights(network(size, classes)).items():
-        try:
-            bias = next(
-                t
-                for t in tensors
-                if f"/{name}/BiasAdd" in t["name"] and tuple(t["shape"]) == expected.bias.shape
-            )
-            kernel = interpreter.get_tensor(kernels[name]["index"])
-            axes = _DENSE if kernel.ndim == 2 else _CONVOLUTION
-            weights[name] = LayerWeights(
-                kernel.transpose(axes).reshape(expected.kernel.shape), interpreter.get_tensor(bias["index"])
-            )
-        except (StopIteration, KeyError, ValueError):
-            raise BuildError(
-                f"{path} is not a float32 {ARCHITECTURE} of this build stage: no {name}"
-            ) from None
-    return weights
+def _as_asked(network: Network, labels: Path | None, class_ids: Path | None, size: int | None) -> Network:
+    """The network, if the names and the size that were given are its own."""
+    own, side = network.classes, network.preprocessing.height
+    for file, lines in ((labels, own.labels), (class_ids, own.class_ids)):
+        if file is not None and _read_lines(file) != lines:
+            raise BuildError(f"{network.source} has classes of its own, and they are not those of {file}")
+    if size not in (None, side):
+        raise BuildError(f"{network.source} takes {side} x {side} pixels, not {size} x {size}")
+    return network
 
 
 def _load_trained(folder: Path) -> Network:
-    record = json.loads((folder / _TRAINING).read_text())
-    with np.load(folder / _WEIGHTS, allow_pickle=False) as arrays:
-        layers = {name.partition("/")[0] for name in arrays}
-        weights = {name: LayerWeights(arrays[f"{name}/kernel"], arrays[f"{name}/bias"]) for name in layers}
-    class_ids = record["class_ids"]
-    return Network(
-        source=folder.name,
-        weights=weights,
-        classes=Classes(tuple(record["labels"]), None if class_ids is None else tuple(class_ids)),
-        preprocessing=Preprocessing.model_validate(record["preprocessing"]),
-        training=Training.model_validate(record["training"]),
-        seen_images=frozenset(record["seen_images"]),
-    )
+    try:
+        record = json.loads((folder / _TRAINING).read_bytes())
+        content = BytesIO((folder / _WEIGHTS).read_bytes())  # NumPy leaves a damaged file open.
+        with np.load(content, allow_pickle=False) as arrays:
+            layers = {name.partition("/")[0] for name in arrays}
+            weights = {n: LayerWeights(arrays[f"{n}/kernel"], arrays[f"{n}/bias"]) for n in layers}
+        class_ids = record["class_ids"]
+        return Network(
+            source=folder.name,
+            weights=weights,
+            classes=Classes(tuple(record["labels"]), None if class_ids is None else tuple(class_ids)),
+            preprocessing=Preprocessing.model_validate(record["preprocessing"]),
+            training=Training.model_validate(record["training"]),
+            seen_images=frozenset(record["seen_images"]),
+        )
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        raise BuildError(f"{folder} is damaged, train it again: {_one_line(error)}") from None
 
 
 def _load_bundle(folder: Path) -> Network:
@@ -187,6 +174,26 @@ def _load_bundle(folder: Path) -> Network:
         training=bundle.manifest.training,
         seen_images=bundle.seen_images,
     )
+
+
+def _download() -> Weights:
+    try:
+        return keras_weights("imagenet", IMAGENET_CLASSES)
+    except Exception as error:  # Keras raises nothing more special when a download fails.
+        raise BuildError(
+            f"Keras' weights can't be downloaded, name a file with --weights: {_one_line(error)}"
+        ) from None
+
+
+def _load_keras_file(path: Path) -> Weights:
+    try:
+        return keras_weights(str(path), _count_classes(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise BuildError(f"{path} does not hold weights of {ARCHITECTURE}: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _count_classes(path: Path) -> int:
