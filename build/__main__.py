@@ -21,12 +21,16 @@ def main(arguments: Sequence[str]) -> int:
     options = command_parser().parse_args(arguments)
     # Before TensorFlow is loaded, which would fill the terminal; and loaded only now, since it takes seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from build.commands import run
-
     try:
+        from build.commands import run
+
         run(options, f"python -m build {shlex.join(arguments)}")
     except StartError as error:
         sys.stderr.write(f"edgewise: {error}\n")
+        return UNUSABLE
+    except OSError as error:  # A file or folder that can't be read or written, a full disk.
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"edgewise: {where}{error.strerror or error}\n")
         return UNUSABLE
     except KeyboardInterrupt:
         return INTERRUPTED

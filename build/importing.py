@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from build.assemble import About, Model, assemble
-from build.errors import BuildError
+from build.errors import BuildError, first_fault
+from build.recipe import RESERVED_NAMES
 from build.versions import tool_versions
 from build.weights import read_classes
 from service.bundle import Bundle
 from service.inference.interpreter import Interpreter
 from service.manifest import Filter, Precision, Preprocessing, Provenance, Resize
 
+CROP_FRACTION = 0.875
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 
 
@@ -24,7 +28,7 @@ def import_model(
     mean: float,
     std: float,
     resize: Resize,
-    crop_fraction: float,
+    crop_fraction: float | None,
     filter_: Filter,
     licence: str,
     command: str,
@@ -32,10 +36,11 @@ def import_model(
     """Write a bundle with the one variant that `model` holds; its name is the file's.
 
     `mean` and `std` are of a float32 input, `(pixel - mean) / std`. The size comes from the
-    model's own input.
+    model's own input. `crop_fraction` None: 0.875 of the shorter side.
 
     Raises:
-        BuildError: a file can't be read, or the labels are not as many as the model's outputs.
+        BuildError: a file can't be read, the labels are not as many as the model's outputs, or
+            the options do not fit the model or each other.
         BundleError: the model can't be loaded, or is no image classifier.
     """
     try:
@@ -49,11 +54,21 @@ def import_model(
             f"{model} maps {list(shape)} to {list(outputs)};"
             " a classifier maps [1, height, width, 3] to [1, classes]"
         )
-    preprocessing = Preprocessing(
-        height=shape[1], width=shape[2], resize=resize, crop_fraction=crop_fraction, filter=filter_
-    )
+    if interpreter.input.dtype != "float32" and (mean, std) != (0, 1):
+        raise BuildError(f"{model} takes {interpreter.input.dtype} pixels; leave --mean and --std out")
+    if crop_fraction is None:
+        crop_fraction = CROP_FRACTION if resize is Resize.SHORTER_SIDE else 1
+    try:
+        preprocessing = Preprocessing(
+            height=shape[1], width=shape[2], resize=resize, crop_fraction=crop_fraction, filter=filter_
+        )
+    except ValidationError as error:
+        raise BuildError(first_fault(error)) from None
+    name = variant_name(model.stem)
+    if name in RESERVED_NAMES:
+        raise BuildError(f"a variant can't be named {name}; rename {model}")
     variant = Model(
-        name=variant_name(model.stem),
+        name=name,
         content=content,
         precision=_PRECISIONS[interpreter.input.dtype],
         provenance=Provenance(command=command, recipe={"imported": model.name}, tools=tool_versions()),
@@ -61,7 +76,7 @@ def import_model(
         mean=mean,
         std=std,
     )
-    about = About(path.name, model.stem, licence, default=variant.name)
+    about = About(path.absolute().name, model.stem, licence, default=name)
     return assemble([variant], about, read_classes(outputs[1], labels, class_ids), preprocessing, path)
 
 

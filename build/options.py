@@ -1,7 +1,10 @@
 """The options of the build stage's commands."""
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from build.architecture import INPUT_SIZE
 from build.schedule import Schedule
@@ -11,6 +14,36 @@ from service.manifest import Filter, Resize
 _CALIBRATION = "representative photos, in folders of any name"
 DEFAULT_RECIPES = ("fp32", "ptq")
 BENCHMARK_RUNS = 200
+# EfficientNetV2 halves the input five times.
+LEAST_SIZE = 32
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _number(
+    kind: Callable[[str], _Number], holds: Callable[[_Number], bool], wanted: str
+) -> Callable[[str], _Number]:
+    """A `type` for an option: a number for which `holds`, or an error that says what is wanted."""
+
+    def parse(text: str) -> _Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    return parse
+
+
+_COUNT = _number(int, lambda n: n >= 1, "a whole number from 1 on")
+_COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number from 0 on")
+_SIZE = _number(int, lambda n: n >= LEAST_SIZE, f"a whole number from {LEAST_SIZE} on")
+_FINITE = _number(float, math.isfinite, "a number")
+_POSITIVE = _number(float, lambda x: 0 < x < math.inf, "a number above 0")
+_WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number from 0 on")
+_SHARE = _number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -23,6 +56,9 @@ def command_parser() -> argparse.ArgumentParser:
     parser = commands.add_parser("all", help="train, quantize, evaluate and report")
     _network_options(parser)
     _training_options(parser)
+    parser.add_argument(
+        "--epochs", type=_COUNT_OR_NONE, default=Schedule.epochs, help="0: do not train (%(default)s)"
+    )
     parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
     _recipe_options(parser)
     _evaluation_options(parser)
@@ -35,6 +71,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder a class"
     )
     _training_options(parser)
+    parser.add_argument("--epochs", type=_COUNT, default=Schedule.epochs, help="(%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and the result")
 
     parser = commands.add_parser("quantize", help="make a bundle of variants")
@@ -66,26 +103,24 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="a label a line (ImageNet's)")
     parser.add_argument("--class-ids", type=Path, metavar="FILE", help="a class id a line (ImageNet's)")
-    parser.add_argument(
-        "--size", type=int, default=INPUT_SIZE, help="the input's side in pixels (%(default)s)"
-    )
+    parser.add_argument("--size", type=_SIZE, help=f"the input's side in pixels ({INPUT_SIZE})")
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
-    defaults = Schedule()
     parser.add_argument(
         "--unlabelled", type=Path, action="append", default=[], metavar="DIR", help="more photos, for variety"
     )
-    parser.add_argument("--epochs", type=int, default=defaults.epochs, help="(%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size, help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=_COUNT, default=Schedule.batch_size, help="(%(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=_POSITIVE, default=Schedule.learning_rate, help="(%(default)s)"
+    )
     parser.add_argument(
         "--label-weight",
-        type=float,
-        default=defaults.label_weight,
+        type=_WEIGHT,
+        default=Schedule.label_weight,
         help="of the labels in the loss (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="(%(default)s)")
+    parser.add_argument("--seed", type=_COUNT_OR_NONE, default=Schedule.seed, help="(%(default)s)")
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +147,9 @@ def _evaluation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=int, default=BENCHMARK_RUNS, help="inferences a variant (%(default)s)")
+    parser.add_argument(
+        "--runs", type=_COUNT, default=BENCHMARK_RUNS, help="inferences a variant (%(default)s)"
+    )
     parser.add_argument(
         "--insert", type=Path, metavar="FILE", help="put the table into this Markdown file as well"
     )
@@ -132,12 +169,10 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
         "--output", choices=["logits", "probabilities"], required=True, help="what the model's output is"
     )
     parser.add_argument(
-        "--mean", type=float, default=0.0, help="a float input is (pixel - mean) / std (%(default)s)"
+        "--mean", type=_FINITE, default=0.0, help="a float input is (pixel - mean) / std (%(default)s)"
     )
-    parser.add_argument("--std", type=float, default=1.0, help="(%(default)s)")
+    parser.add_argument("--std", type=_POSITIVE, default=1.0, help="(%(default)s)")
     parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
-    parser.add_argument(
-        "--crop-fraction", type=float, default=0.875, help="of the shorter side (%(default)s)"
-    )
+    parser.add_argument("--crop-fraction", type=_SHARE, help="of the shorter side (0.875)")
     parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
     parser.add_argument("--licence", default="unknown", help="of the model")
