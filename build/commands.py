@@ -5,19 +5,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from build.assemble import quantize
+from build.assemble import check_destination, quantize
 from build.data import PhotoSet, check_readable, labelled_photos, refuse_overlap, sample, unlabelled_photos
 from build.evaluation import record_evaluation
 from build.importing import import_model
 from build.model_card import evaluation_table, variant_table
 from build.picture import PICTURE
-from build.recipe import load_recipe
-from build.report import insert_table, write_report
+from build.recipe import Recipe, load_recipes
+from build.report import insert_table, split_at_markers, write_report
 from build.schedule import Schedule
 from build.training import train_network
 from build.weights import Network, load_network
 from service.bundle import Bundle, load_bundle
-from service.manifest import MODEL_CARD
+from service.inference.labelled import labelled_images
+from service.manifest import CLASS_IDS, LABELS, MODEL_CARD
 
 RUNS = Path("runs")
 
@@ -45,15 +46,15 @@ def run(options: argparse.Namespace, command: str) -> None:
 
 def _all(options: argparse.Namespace, command: str) -> None:
     start = _network(options)
+    recipes = load_recipes(options.recipes)
     sets = _training_sets(start, options.calibration, options.unlabelled) if options.epochs else []
-    if not options.allow_seen:
-        # Training takes long: what would end it at the end is said at once.
-        refuse_overlap([*sets, unlabelled_photos(options.calibration)], options.evaluation)
+    calibration = _calibration(start, recipes, options)
+    _check_ends(start, [*sets, calibration], options)
     network = start
     if options.epochs:
-        folder = options.run_folder or RUNS / options.out.name
+        folder = options.run_folder or RUNS / options.out.absolute().name
         network = train_network(start, sets, _schedule(options), folder, command)
-    bundle = _make_bundle(network, options, command)
+    bundle = quantize(network, recipes, calibration, command, options.out)
     baseline = start if options.epochs else None
     bundle = record_evaluation(
         bundle, options.evaluation, options.crop, allow_seen=options.allow_seen, start=baseline
@@ -61,27 +62,37 @@ def _all(options: argparse.Namespace, command: str) -> None:
     _write_report(bundle, options)
 
 
+def _check_ends(start: Network, sets: Sequence[PhotoSet], options: argparse.Namespace) -> None:
+    """Say at once what would else be said when the long work is done."""
+    check_destination(options.out)
+    if options.insert:
+        split_at_markers(options.insert)
+    check_readable(labelled_images(options.evaluation, start.classes), start.preprocessing)
+    if not options.allow_seen:
+        refuse_overlap(sets, options.evaluation, start.seen_images)
+
+
 def _train(options: argparse.Namespace, command: str) -> None:
     start = _network(options)
     sets = _training_sets(start, options.data, options.unlabelled)
-    network = train_network(start, sets, _schedule(options), options.out, command)
-    _show(f"{options.out}: trained on {len(network.seen_images)} photos; use it as --weights {options.out}")
+    train_network(start, sets, _schedule(options), options.out, command)
+    _show(f"{options.out}: trained; use it as --weights {options.out}")
 
 
 def _quantize(options: argparse.Namespace, command: str) -> None:
-    bundle = _make_bundle(_network(options), options, command)
+    check_destination(options.out)
+    recipes = load_recipes(options.recipes)
+    network = _network(options)
+    bundle = quantize(network, recipes, _calibration(network, recipes, options), command, options.out)
     for name, variant in bundle.manifest.variants.items():
         _show(f"{bundle.variant_path(name)}: {variant.bytes / 1e6:.1f} MB")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    start = load_network(options.start) if options.start else None
+    bundle = load_bundle(options.bundle)
+    start = _start_of(bundle, options.start) if options.start else None
     bundle = record_evaluation(
-        load_bundle(options.bundle),
-        options.evaluation,
-        options.crop,
-        allow_seen=options.allow_seen,
-        start=start,
+        bundle, options.evaluation, options.crop, allow_seen=options.allow_seen, start=start
     )
     _show(evaluation_table(bundle.manifest))
 
@@ -110,6 +121,16 @@ def _network(options: argparse.Namespace) -> Network:
     )
 
 
+def _start_of(bundle: Bundle, weights: str) -> Network:
+    """The weights that a bundle's training started from; they must have its classes and its size."""
+    return load_network(
+        weights,
+        labels=bundle.path / LABELS,
+        class_ids=bundle.path / CLASS_IDS if bundle.class_ids else None,
+        size=bundle.manifest.preprocessing.height,
+    )
+
+
 def _schedule(options: argparse.Namespace) -> Schedule:
     return Schedule(
         options.epochs, options.batch_size, options.learning_rate, options.label_weight, options.seed
@@ -120,11 +141,10 @@ def _training_sets(network: Network, labelled: Path, unlabelled: Sequence[Path])
     return [labelled_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
 
 
-def _make_bundle(network: Network, options: argparse.Namespace, command: str) -> Bundle:
-    recipes = [load_recipe(recipe) for recipe in options.recipes]
-    calibration = sample(options.calibration, max(recipe.representative_images for recipe in recipes))
-    check_readable(calibration.photos, network.preprocessing)
-    return quantize(network, recipes, calibration, command, options.out)
+def _calibration(network: Network, recipes: Sequence[Recipe], options: argparse.Namespace) -> PhotoSet:
+    photos = sample(options.calibration, max(recipe.representative_images for recipe in recipes))
+    check_readable(photos.photos, network.preprocessing)
+    return photos
 
 
 def _write_report(bundle: Bundle, options: argparse.Namespace) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from build.errors import BuildError
-from service.bundle import Classes, sha256_of
+from service.bundle import SEEN_DIGITS, Classes, sha256_of
 from service.errors import RequestError
 from service.inference.image import decode
-from service.inference.labelled import labelled_images
+from service.inference.labelled import LabelledImage, labelled_images
 from service.manifest import Preprocessing
 
 HELD_OUT_SHARE = 20
@@ -43,13 +43,12 @@ def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
     Raises:
         StartError: a folder matches no class, or is empty.
     """
-    train = folder / "train"
-    images = labelled_images(train if train.is_dir() else folder, classes)
+    images = labelled_images(_training_folder(folder), classes)
     return PhotoSet(_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
 
 
 def unlabelled_photos(folder: Path) -> PhotoSet:
-    """Every file below a folder that is not hidden, whatever its folder is named.
+    """Every file below a folder, whatever its folder is named, but for hidden ones and hidden folders.
 
     Raises:
         BuildError: there is none.
@@ -58,12 +57,14 @@ def unlabelled_photos(folder: Path) -> PhotoSet:
 
 
 def sample(folder: Path, most: int) -> PhotoSet:
-    """At most that many photos of a folder, drawn at random, the same ones each time.
+    """At most that many photos of a folder, or of its `train` folder if it has one.
+
+    They are drawn at random, the same ones each time.
 
     Raises:
         BuildError: there is none.
     """
-    paths = _files(folder)
+    paths = _files(_training_folder(folder))
     drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
     return PhotoSet(_name(folder), tuple(Photo(path, sha256_of(path), None) for path in drawn))
 
@@ -76,29 +77,39 @@ def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
     return list(first.values())
 
 
-def refuse_overlap(sets: Iterable[PhotoSet], evaluation: Path) -> None:
+def refuse_overlap(
+    sets: Iterable[PhotoSet], evaluation: Path, seen_images: frozenset[str] = frozenset()
+) -> None:
     """Refuse to train or calibrate on photos that are to be evaluated on, by their content.
+
+    `seen_images`, the first digits of digests, are those that the network has seen before.
 
     Raises:
         BuildError: there are such; names how many, and the first.
     """
-    held_back = {photo.sha256 for photo in unlabelled_photos(evaluation).photos}
+    held_back = {photo.sha256: photo.path for photo in unlabelled_photos(evaluation).photos}
     shared = [photo.path for photo in without_repeats(sets) if photo.sha256 in held_back]
     if shared:
         raise BuildError(
             f"{len(shared)} images of {evaluation} are among those to train or calibrate on, the first"
             f" {shared[0]}: accuracy on them says nothing of new images; take them out of one of the two"
         )
+    seen = [path for digest, path in held_back.items() if digest[:SEEN_DIGITS] in seen_images]
+    if seen:
+        raise BuildError(
+            f"{len(seen)} images of {evaluation} are among those that the weights were trained on, the first"
+            f" {seen[0]}: accuracy on them says nothing of new images; take them out"
+        )
 
 
-def check_readable(photos: Sequence[Photo], preprocessing: Preprocessing) -> None:
+def check_readable(photos: Sequence[Photo | LabelledImage], preprocessing: Preprocessing) -> None:
     """Decode every photo once, as long work should not end in the middle on a damaged one.
 
     Raises:
         BuildError: some can't be read; names how many, and the first with its reason.
     """
 
-    def reason(photo: Photo) -> str | None:
+    def reason(photo: Photo | LabelledImage) -> str | None:
         try:
             decode(photo.path.read_bytes(), preprocessing)
         except RequestError as error:
@@ -117,11 +128,20 @@ def is_held_out(photo: Photo) -> bool:
     return int(photo.sha256[:8], 16) % HELD_OUT_SHARE == 0
 
 
+def _training_folder(folder: Path) -> Path:
+    train = folder / "train"
+    return train if train.is_dir() else folder
+
+
 def _files(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
     if not paths:
         raise BuildError(f"{folder} holds no images")
     return paths
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _name(folder: Path) -> str:

@@ -4,6 +4,8 @@
 """
 
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -14,6 +16,8 @@ from build.errors import BuildError, first_fault
 from service.manifest import Precision, VariantName
 
 RECIPES = Path(__file__).parent / "recipes"
+# Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name.
+RESERVED_NAMES = frozenset({"pixels", "file", "allow_pickle", "start"})
 
 
 class WeightType(StrEnum):
@@ -50,6 +54,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"a variant can't be named {self.name}")
         integer_weights = self.weights is WeightType.INT8_PER_CHANNEL
         if integer_weights != (self.activations is ActivationType.INT8):
             raise ValueError("weights and activations must be both float32, or int8-per-channel and int8")
@@ -58,6 +64,19 @@ class Recipe(BaseModel):
                 "representative_images must be above 0 for int8 activations, and left out otherwise"
             )
         return self
+
+
+def load_recipes(names: Sequence[str]) -> list[Recipe]:
+    """The recipes of those names or paths.
+
+    Raises:
+        BuildError: there is no such recipe, one is not valid, or two have the same name.
+    """
+    recipes = [load_recipe(name) for name in names]
+    for name, count in Counter(recipe.name for recipe in recipes).items():
+        if count > 1:
+            raise BuildError(f"{count} of the recipes are named {name}; give each a name of its own")
+    return recipes
 
 
 def load_recipe(name: str) -> Recipe:

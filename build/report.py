@@ -55,6 +55,16 @@ def insert_table(manifest: Manifest, file: Path) -> None:
     Raises:
         BuildError: the file can't be read or has no markers.
     """
+    before, after = split_at_markers(file)
+    file.write_text(f"{before}{BEGIN}\n\n{variant_table(manifest)}\n\n{END}{after}", "utf-8")
+
+
+def split_at_markers(file: Path) -> tuple[str, str]:
+    """What a Markdown file has before and after its markers.
+
+    Raises:
+        BuildError: the file can't be read or has no markers.
+    """
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -63,7 +73,7 @@ def insert_table(manifest: Manifest, file: Path) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise BuildError(f"{file} has no lines {BEGIN} and {END} to put the table between")
-    file.write_text(f"{before}{BEGIN}\n\n{variant_table(manifest)}\n\n{END}{after}", "utf-8")
+    return before, after
 
 
 def _machine() -> str:
