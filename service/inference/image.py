@@ -1,6 +1,7 @@
 """The ingest contract: image bytes → uint8[height, width, 3], the same way on every route.
 
-- JPEG, PNG, WebP, BMP, GIF and AVIF, told by content; of an animation the first frame.
+- JPEG, PNG, WebP, BMP, GIF and AVIF, told by content; of an animation the first frame, but an
+  AVIF must be a still one.
 - The size in the header is checked before anything is decoded, and so is what decoding would take.
 - EXIF orientation is applied. Grey, palette, CMYK and 16-bit become RGB; transparent lies on white.
 - A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that leaves both sides at
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, WebPImagePlugin, features  # noqa: F401 (plugins register themselves)
 
 from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
-from service.inference import gif, jpeg, png
+from service.inference import avif, gif, jpeg, png
 from service.inference.exif import orientation
 from service.inference.formats import sniff, webp_size
 from service.manifest import Preprocessing, Resize
@@ -39,6 +40,8 @@ _DENOMINATORS = (8, 4, 2)
 # mode of each format: palette, grey and alpha take a second or a third copy.
 _BYTES_PER_PIXEL = {"PNG": 12, "WEBP": 17, "BMP": 12, "GIF": 12, "AVIF": 17}
 _BYTES_PER_RGB_PIXEL = 8
+# What an AVIF codes beyond its picture and that one's transparency, at the most bits and colours.
+_BYTES_PER_HIDDEN_PIXEL = 6
 # A JPEG of several scans, as a progressive one, is held whole as coefficients, at full size
 # whatever the scale.
 _BYTES_PER_COEFFICIENT = 2
@@ -160,7 +163,11 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
         data = gif.from_first_frame(data)
     try:
         with Image.open(BytesIO(data), formats=[format_]) as image:
-            _check_size(image.size, _peak_bytes_per_pixel(image, format_), limits)
+            bytes_per_pixel = _peak_bytes_per_pixel(image, format_)
+            if format_ == "AVIF":
+                hidden = max(0, avif.coded_pixels(data) / (image.width * image.height) - 2)
+                bytes_per_pixel += _BYTES_PER_HIDDEN_PIXEL * hidden
+            _check_size(image.size, bytes_per_pixel, limits)
             image.load()
             if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
                 raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
@@ -172,7 +179,7 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
         raise damaged from None
 
 
-def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> int:
+def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> float:
     plain = image.mode == "RGB" and not image.has_transparency_data
     return _BYTES_PER_RGB_PIXEL if plain and format_ in ("PNG", "BMP") else _BYTES_PER_PIXEL[format_]
 

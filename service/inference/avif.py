@@ -1,0 +1,139 @@
+"""How many pixels an AVIF really codes, which its header may lie about.
+
+The decoder scales what is coded to the size in the header, whatever it is: a file of 2 kB may say
+64 × 64, code 16,384 × 16,384, and take a gigabyte.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from service.errors import CorruptImage, UnsupportedImage
+
+_MAX_PIECES = 10_000
+_SEQUENCE_HEADER = 1
+_FULL_BOX = 4
+_HAS_EXTENSION, _HAS_SIZE = 0x04, 0x02
+
+
+def coded_pixels(data: bytes) -> int:
+    """The pixels of all pictures in the file together: tiles, transparency and previews among them.
+
+    Raises:
+        UnsupportedImage: it is a sequence, or a picture is coded like a part of one, whose size
+            each frame can change.
+        CorruptImage: the file is damaged, or in more pieces than any encoder writes.
+    """
+    if data[8:12] == b"avis":
+        raise UnsupportedImage("the AVIF is a sequence of images; read are still ones")
+    pixels = units = 0
+    try:
+        for item in _items(data):
+            for kind, payload in _units(item):
+                units += 1
+                if units > _MAX_PIECES:
+                    raise _in_pieces()
+                if kind == _SEQUENCE_HEADER:
+                    pixels += _frame_pixels(payload)
+    except (struct.error, IndexError):
+        raise CorruptImage("the AVIF data is truncated or damaged") from None
+    return pixels
+
+
+def _items(data: bytes) -> Iterator[memoryview]:
+    """The bytes of every item: coded pictures, but also what is none, as EXIF."""
+    view = memoryview(data)
+    for kind, meta in _boxes(view):
+        if kind != b"meta":
+            continue
+        boxes = list(_boxes(meta[_FULL_BOX:]))
+        stored = b"".join(content for kind, content in boxes if kind == b"idat")
+        for kind, content in boxes:
+            if kind == b"iloc":
+                for in_idat, start, length in _locations(content):
+                    source = memoryview(stored) if in_idat else view
+                    yield source[start : start + length] if length else source[start:]
+
+
+def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """The type and the content of each box."""
+    position = 0
+    for _ in range(_MAX_PIECES):
+        if position + 8 > len(view):
+            return
+        size, kind = struct.unpack_from(">I4s", view, position)
+        start = position + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", view, start)
+            start += 8
+        end = position + size if size else len(view)
+        yield kind, view[start:end]
+        position = max(start, end)
+    raise _in_pieces()
+
+
+def _locations(box: memoryview) -> Iterator[tuple[bool, int, int]]:
+    """Of each item: whether it lies in `idat` or in the file, its start, its length (0: to the end)."""
+    version = box[0]
+    offset_size, length_size = box[4] >> 4, box[4] & 15
+    base_size, index_size = box[5] >> 4, box[5] & 15 if version else 0
+    wide = 4 if version == 2 else 2
+    position = 6
+
+    def take(size: int) -> int:
+        nonlocal position
+        if position + size > len(box):
+            raise IndexError
+        position += size
+        return int.from_bytes(box[position - size : position], "big")
+
+    for _ in range(take(wide)):
+        take(wide)
+        in_idat = take(2) & 15 == 1 if version else False
+        take(2)
+        base = take(base_size)
+        if take(2) != 1:
+            raise UnsupportedImage("the AVIF stores a picture in several places, which is not read")
+        take(index_size)
+        start = base + take(offset_size)
+        yield in_idat, start, take(length_size)
+
+
+def _units(item: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The type and the payload of each of AV1's units ("OBU") that follow one another."""
+    position = 0
+    while position < len(item):
+        head = item[position]
+        position += 2 if head & _HAS_EXTENSION else 1
+        length = len(item) - position
+        if head & _HAS_SIZE:
+            length = 0
+            for shift in range(0, 56, 7):
+                byte = item[position]
+                position += 1
+                length |= (byte & 0x7F) << shift
+                if byte < 0x80:
+                    break
+        yield head >> 3 & 15, item[position : position + length]
+        position += length
+
+
+def _frame_pixels(header: memoryview) -> int:
+    """The pixels of a still picture by its sequence header, which fixes them."""
+    bits = int.from_bytes(bytes(header[:7]).ljust(7, b"\x00"), "big")
+    left = 56
+
+    def take(count: int) -> int:
+        nonlocal left
+        left -= count
+        return bits >> left & (1 << count) - 1
+
+    take(4)  # Profile, and whether it is still.
+    if not take(1):
+        raise UnsupportedImage("the AVIF's picture is coded like a part of a film; read are still ones")
+    take(5)  # Level.
+    width_bits, height_bits = take(4) + 1, take(4) + 1
+    return (take(width_bits) + 1) * (take(height_bits) + 1)
+
+
+def _in_pieces() -> CorruptImage:
+    return CorruptImage(f"the AVIF is in more than {_MAX_PIECES} pieces")

@@ -1,0 +1,82 @@
+import struct
+from contextlib import suppress
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.errors import CorruptImage, ImageTooLarge, UnsupportedImage
+from service.inference.avif import coded_pixels
+from service.inference.image import DecodeLimits, decode
+from tests.inference.encoded import CROPPED, encode
+
+STILL = encode(Image.new("RGB", (64, 48), "red"), "AVIF")
+
+
+def claiming(data: bytes, width: int, height: int) -> bytes:
+    """The AVIF with another size in its header; the picture stays as it was coded."""
+    start = data.index(b"ispe") + 8
+    was = data[start - 8 : start + 8]
+    return data.replace(was, was[:8] + struct.pack(">II", width, height))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 48), (1025, 3)])
+@pytest.mark.parametrize(("mode", "pictures"), [("RGB", 1), ("L", 1), ("RGBA", 2)])
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+def test_counts_what_is_coded(size: tuple[int, int], mode: str, pictures: int, subsampling: str) -> None:
+    data = encode(Image.new(mode, size), "AVIF", speed=10, subsampling=subsampling)
+    assert coded_pixels(data) == pictures * size[0] * size[1]
+
+
+def test_a_header_does_not_change_what_is_counted() -> None:
+    lie = claiming(STILL, 16, 16)
+    assert Image.open(BytesIO(lie)).size == (16, 16)
+    assert coded_pixels(lie) == 64 * 48
+
+
+def test_what_is_coded_is_limited_whatever_the_header_says() -> None:
+    large = encode(Image.new("RGB", (1000, 1000)), "AVIF", speed=10)
+    limits = DecodeLimits(max_decode_bytes=5_000_000)
+    assert decode(claiming(STILL, 16, 16), CROPPED, limits).size == (16, 16)
+    with pytest.raises(ImageTooLarge, match="MiB"):
+        decode(claiming(large, 16, 16), CROPPED, limits)
+
+
+@pytest.mark.parametrize("brand", [b"avis", b"avif"])
+def test_a_sequence_is_not_read(brand: bytes) -> None:
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    data = encode(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    assert data[8:12] == b"avis"
+    with pytest.raises(UnsupportedImage, match="still"):
+        decode(data[:8] + brand + data[12:], CROPPED)
+
+
+@pytest.mark.parametrize("kind", [b"free", b"meta"])
+def test_no_end_of_boxes_is_refused(kind: bytes) -> None:
+    boxes = (struct.pack(">I4s", 12, kind) + bytes(4)) * 10_001
+    with pytest.raises(CorruptImage, match="pieces"):
+        coded_pixels(STILL + boxes)
+
+
+def test_no_end_of_units_is_refused() -> None:
+    units = b"\x12\x00" * 10_001  # Each of two bytes: a kind, and that nothing follows.
+    with pytest.raises(CorruptImage, match="pieces"):
+        coded_pixels(located(STILL, len(STILL), len(units)) + units)
+
+
+def located(data: bytes, start: int, length: int) -> bytes:
+    """The AVIF of one picture, with that picture in another place."""
+    place = data.index(struct.pack(">I", data.index(b"mdat") + 4), data.index(b"iloc"))
+    return data[:place] + struct.pack(">II", start, length) + data[place + 8 :]
+
+
+@given(st.data())
+def test_damage_is_told_and_raises_nothing_else(data: st.DataObject) -> None:
+    changed = bytearray(STILL)
+    for bit in data.draw(st.lists(st.integers(0, 8 * len(changed) - 1), min_size=1, max_size=8)):
+        changed[bit // 8] ^= 1 << bit % 8
+    end = data.draw(st.integers(0, len(changed)))
+    with suppress(CorruptImage, UnsupportedImage):
+        assert coded_pixels(bytes(changed[:end])) >= 0
