@@ -1,3 +1,5 @@
+import fcntl
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,8 +8,19 @@ import pytest
 import tf_keras
 from PIL import Image
 
+from build.assemble import quantize
+from build.data import sample
+from build.evaluation import record_evaluation
+from build.recipe import load_recipe
+from build.report import write_report
+from build.weights import Network, load_network
+from service.bundle import Bundle, load_bundle
+from service.inference.image import Crop
+
 SIZE = 64
 CLASSES = ("cat", "coffee", "flower", "temple")
+REPRESENTATIVE = 16
+SMALL_PTQ = load_recipe("ptq").model_copy(update={"representative_images": REPRESENTATIVE})
 
 
 def make_keras_model() -> tf_keras.Model:
@@ -77,3 +90,47 @@ def calibration(make_folder: Callable[[str, int, int], Path]) -> Path:
 @pytest.fixture(scope="session")
 def evaluation(make_folder: Callable[[str, int, int], Path]) -> Path:
     return make_folder("evaluation", 2, 4)
+
+
+@pytest.fixture(scope="session")
+def training_folder(make_folder: Callable[[str, int, int], Path]) -> Path:
+    """Enough photos that some are held out of training."""
+    return make_folder("training", 3, 30)
+
+
+@pytest.fixture(scope="session")
+def start(weights_file: Path, labels_file: Path) -> Network:
+    return load_network(str(weights_file), labels=labels_file, size=SIZE)
+
+
+@pytest.fixture(scope="session")
+def small(
+    start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Bundle:
+    """The small network's bundle of fp32 and ptq, made once for all workers; tests that change it copy it."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "small"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return load_bundle(path)
+        photos = sample(calibration, REPRESENTATIVE)
+        return quantize(start, [load_recipe("fp32"), SMALL_PTQ], photos, "python -m build quantize", path)
+
+
+@pytest.fixture
+def copy(small: Bundle, tmp_path: Path) -> Bundle:
+    """The small bundle, to change."""
+    shutil.copytree(small.path, tmp_path / "small")
+    return load_bundle(tmp_path / "small")
+
+
+@pytest.fixture(scope="session")
+def measured(
+    small: Bundle, start: Network, evaluation: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """The small bundle with an evaluation, the start as its baseline, and a report."""
+    path = tmp_path_factory.mktemp("measured") / "small"
+    shutil.copytree(small.path, path)
+    bundle = record_evaluation(load_bundle(path), evaluation, Crop.BUNDLE, start=start)
+    return write_report(bundle, runs=10)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from build.errors import BuildError
+from build.model_card import model_card, variant_table
+from build.picture import PICTURE, pareto_picture
+from build.report import BEGIN, END, insert_table
+from service.bundle import Bundle, read_file, verify
+from service.manifest import MODEL_CARD
+
+
+def test_the_report_is_part_of_the_bundle(measured: Bundle) -> None:
+    verify(measured)
+    assert read_file(measured, MODEL_CARD).decode() == model_card(measured.manifest)
+    assert read_file(measured, PICTURE) == pareto_picture(measured.manifest)
+
+
+def test_latency_is_measured_side_by_side(measured: Bundle) -> None:
+    latencies = [variant.latency for variant in measured.manifest.variants.values()]
+    for latency in latencies:
+        assert latency is not None
+        assert latency.runs == 10
+        assert 0 < latency.p50_seconds <= latency.p99_seconds
+        assert latency.runtime.startswith("ai-edge-litert ")
+        assert latency.delegate == "xnnpack"
+        assert "cores" in latency.machine
+    assert len({latency.machine for latency in latencies if latency}) == 1
+
+
+def test_nothing_else_of_the_bundle_changes(measured: Bundle, small: Bundle) -> None:
+    for name, variant in measured.manifest.variants.items():
+        same = variant.model_copy(update={"latency": None, "evaluations": ()})
+        assert same == small.manifest.variants[name]
+    assert measured.manifest.files.items() >= small.manifest.files.items()
+
+
+def test_the_table_replaces_what_is_between_the_markers_only(measured: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(f"# Title\n{BEGIN}\nold | table\n{END}\n\nmore, {END} and {BEGIN} too\n")
+    insert_table(measured.manifest, file)
+    table = variant_table(measured.manifest)
+    expected = f"# Title\n{BEGIN}\n\n{table}\n\n{END}\n\nmore, {END} and {BEGIN} too\n"
+    assert file.read_text() == expected
+    insert_table(measured.manifest, file)
+    assert file.read_text() == expected
+
+
+@pytest.mark.parametrize("text", ["no markers", BEGIN, END, f"{END}\n{BEGIN}"])
+def test_a_file_without_markers_is_left_as_it_is(measured: Bundle, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(text)
+    with pytest.raises(BuildError, match=r"README\.md has no lines <!-- variants --> and"):
+        insert_table(measured.manifest, file)
+    assert file.read_text() == text
+
+
+def test_a_file_that_can_not_be_read_is_named(measured: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"none\.md can't be read"):
+        insert_table(measured.manifest, tmp_path / "none.md")
