@@ -12,7 +12,7 @@ from build.importing import import_model
 from build.model_card import evaluation_table, variant_table
 from build.picture import PICTURE
 from build.recipe import Recipe, load_recipes
-from build.report import insert_table, split_at_markers, write_report
+from build.report import insert_table, renew_report, split_at_markers, write_report
 from build.schedule import Schedule
 from build.training import train_network
 from build.weights import Network, load_network
@@ -94,7 +94,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     bundle = record_evaluation(
         bundle, options.evaluation, options.crop, allow_seen=options.allow_seen, start=start
     )
-    _show(evaluation_table(bundle.manifest))
+    _show(evaluation_table(renew_report(bundle).manifest))
 
 
 def _import(options: argparse.Namespace, command: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from build.picture import PICTURE
 from build.significance import mcnemar_p
+from service.inference.evaluation import BASELINE
 from service.manifest import (
     Baseline,
     Comparison,
@@ -49,7 +50,7 @@ def model_card(manifest: Manifest) -> str:
 
 
 def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
-    base = manifest.variants["fp32"].latency if "fp32" in manifest.variants else None
+    base = manifest.variants[BASELINE].latency if BASELINE in manifest.variants else None
     latency = variant.latency
     p50 = f"{latency.p50_seconds * 1e3:.1f}" if latency else ""
     speed = f"{base.p50_seconds / latency.p50_seconds:.2f} ×" if base and latency else ""
@@ -79,10 +80,12 @@ def _compared(comparison: Comparison | None) -> list[str]:
 
 
 def _table_notes(manifest: Manifest) -> str:
-    notes = [
-        "Bold: the default. Agreement (same top-1), mean KL and the images lost and won are against `fp32` on"
-        " the same images; p is of McNemar's exact test."
-    ]
+    notes = ["Bold: the default."]
+    if BASELINE in manifest.variants:
+        notes[0] += (
+            f" Agreement (same top-1), mean KL and the images lost and won are against `{BASELINE}` on the"
+            " same images; p is of McNemar's exact test."
+        )
     default = manifest.variants[manifest.default_variant]
     evaluation, latency = reference_evaluation(default.evaluations), default.latency
     if evaluation:

@@ -25,6 +25,19 @@ def write_report(bundle: Bundle, runs: int) -> Bundle:
     Raises:
         StartError: a variant can't be loaded, or the bundle can't be written.
     """
+    return _write_card(bundle, _with_latencies(bundle, runs))
+
+
+def renew_report(bundle: Bundle) -> Bundle:
+    """Write the model card and the picture anew, if the bundle has them: they show its manifest's numbers.
+
+    Raises:
+        BundleError: the bundle can't be written.
+    """
+    return _write_card(bundle, bundle.manifest) if MODEL_CARD in bundle.manifest.files else bundle
+
+
+def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
     results = benchmark(bundle, list(bundle.manifest.variants), runs=runs, progress=_progress)
     machine = _machine()
     latencies = {
@@ -42,7 +55,10 @@ def write_report(bundle: Bundle, runs: int) -> Bundle:
         name: variant.model_copy(update={"latency": latencies[name]})
         for name, variant in bundle.manifest.variants.items()
     }
-    manifest = bundle.manifest.model_copy(update={"variants": variants})
+    return bundle.manifest.model_copy(update={"variants": variants})
+
+
+def _write_card(bundle: Bundle, manifest: Manifest) -> Bundle:
     content = {PICTURE: pareto_picture(manifest), MODEL_CARD: model_card(manifest).encode()}
     files = manifest.files | {name: sha256_of(data) for name, data in content.items()}
     manifest = manifest.model_copy(update={"files": files})
