@@ -116,9 +116,12 @@ def check_readable(photos: Sequence[Photo | LabelledImage], preprocessing: Prepr
             return f"{photo.path}: {error}"
         return None
 
-    with ThreadPoolExecutor() as threads:
+    threads = ThreadPoolExecutor()
+    try:
         checked = tqdm(threads.map(reason, photos), desc="check", total=len(photos), unit="photo")
         unreadable = [message for message in checked if message]
+    finally:
+        threads.shutdown(cancel_futures=True)  # An interruption does not wait for the rest.
     if unreadable:
         raise BuildError(f"{len(unreadable)} of {len(photos)} images can't be read, first {unreadable[0]}")
 
