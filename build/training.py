@@ -91,13 +91,15 @@ def train(
     One photo in twenty, chosen by content hash, is held out to watch the losses.
 
     Raises:
-        BuildError: too few photos, or `folder` holds the checkpoints of another run.
+        BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
+            can't be read or written.
     """
     training = [photo for photo in photos if not is_held_out(photo)]
     held_out = [photo for photo in photos if is_held_out(photo)]
     steps = schedule.epochs * (len(training) // schedule.batch_size)
     if not steps or not held_out:
         raise BuildError(f"{len(photos)} photos are too few to train on in batches of {schedule.batch_size}")
+    _claim(folder, _run_record(weights, photos, preprocessing, schedule))
     classes = weights["predictions"].bias.size
     teacher, student = (with_pixel_input(network(preprocessing.height, classes)) for _ in range(2))
     for model in (teacher, student):
@@ -108,7 +110,7 @@ def train(
     optimizer.build(student.trainable_variables)
     seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
     checkpoint = tf.train.Checkpoint(student=student, optimizer=optimizer, seconds=seconds)
-    manager = _checkpoints(checkpoint, folder, _run_record(weights, photos, preprocessing, schedule))
+    manager = _restore(checkpoint, folder)
     before = _losses(teacher, teacher, held_out, preprocessing)
 
     step = _step_function(student, teacher, optimizer, schedule.label_weight)
@@ -122,7 +124,7 @@ def train(
         if done % STEPS_PER_CHECKPOINT == 0 or done == steps:
             progress.set_postfix(loss=f"{float(loss):.4f}")
             seconds.assign(time.monotonic() - started)
-            manager.save(done)
+            _save(manager, done)
     progress.close()
     optimizer.finalize_variable_values(student.trainable_variables)
     after = _losses(student, teacher, held_out, preprocessing)
@@ -241,18 +243,30 @@ def _run_record(
     return json.dumps(record).encode()
 
 
-def _checkpoints(checkpoint: Any, folder: Path, record: bytes) -> Any:
-    """Restore the last checkpoint of this very run, if there is one."""
+def _claim(folder: Path, record: bytes) -> None:
+    """Make a folder this run's, if it is not another's."""
     folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run.json"
     if run.exists() and run.read_bytes() != record:
         raise BuildError(f"{folder} holds another run's checkpoints; name another folder or remove it")
     write_whole(run, record)
+
+
+def _save(manager: Any, done: int) -> None:
+    try:
+        manager.save(done)
+    except tf.errors.OpError as error:
+        reason = " ".join(error.message.split())
+        raise BuildError(f"a checkpoint can't be written to {manager.directory}: {reason}") from None
+
+
+def _restore(checkpoint: Any, folder: Path) -> Any:
+    """Restore the last checkpoint, if there is one; returns what saves the next ones."""
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=1)
     if manager.latest_checkpoint:
         try:
             checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError):
+        except (tf.errors.OpError, AssertionError, LookupError, ValueError):
             raise BuildError(
                 f"the checkpoint {manager.latest_checkpoint} is damaged; remove {folder} to train anew"
             ) from None
