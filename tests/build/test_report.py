@@ -1,12 +1,15 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from build.errors import BuildError
+from build.evaluation import record_evaluation
 from build.model_card import model_card, variant_table
 from build.picture import PICTURE, pareto_picture
-from build.report import BEGIN, END, insert_table
-from service.bundle import Bundle, read_file, verify
+from build.report import BEGIN, END, insert_table, renew_report
+from service.bundle import Bundle, load_bundle, read_file, verify
+from service.inference.image import Crop
 from service.manifest import MODEL_CARD
 
 
@@ -33,6 +36,20 @@ def test_nothing_else_of_the_bundle_changes(measured: Bundle, small: Bundle) -> 
         same = variant.model_copy(update={"latency": None, "evaluations": ()})
         assert same == small.manifest.variants[name]
     assert measured.manifest.files.items() >= small.manifest.files.items()
+
+
+def test_the_card_follows_the_manifest(measured: Bundle, evaluation: Path, tmp_path: Path) -> None:
+    shutil.copytree(measured.path, tmp_path / "small")
+    changed = record_evaluation(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
+    assert read_file(changed, MODEL_CARD).decode() != model_card(changed.manifest)
+    renewed = renew_report(changed)
+    verify(renewed)
+    assert read_file(renewed, MODEL_CARD).decode() == model_card(changed.manifest)
+    assert read_file(renewed, PICTURE) == pareto_picture(changed.manifest)
+
+
+def test_a_bundle_without_a_card_gets_none(small: Bundle) -> None:
+    assert renew_report(small) is small
 
 
 def test_the_table_replaces_what_is_between_the_markers_only(measured: Bundle, tmp_path: Path) -> None:

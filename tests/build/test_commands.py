@@ -1,0 +1,289 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from build.__main__ import main
+from build.options import command_parser
+from service.bundle import Bundle, load_bundle, verify
+from service.inference.classifier import Classifier
+from tests.build.conftest import CLASSES, SIZE
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+name = "mine"
+weights = "int8-per-channel"
+activations = "int8"
+representative_images = 8
+"""
+
+
+def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `python -m build` to its end."""
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "build", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
+    weights_file: Path,
+    labels_file: Path,
+    training_folder: Path,
+    evaluation: Path,
+    recipe: Path,
+    tmp_path: Path,
+) -> None:
+    bundle_path, run, readme = tmp_path / "shop", tmp_path / "run", tmp_path / "README.md"
+    readme.write_text("<!-- variants -->\n<!-- /variants -->\n")
+    result = build(
+        "all",
+        *("--weights", weights_file, "--labels", labels_file, "--size", str(SIZE)),
+        *("--calibration", training_folder, "--evaluation", evaluation, "--out", bundle_path),
+        *("--recipes", "fp32", recipe, "--epochs", "1", "--run", run, "--runs", "10", "--insert", readme),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    bundle = load_bundle(bundle_path)
+    verify(bundle)
+    assert list(bundle.manifest.variants) == ["fp32", "mine"]
+    assert bundle.manifest.default_variant == "mine"
+    assert list(bundle.manifest.baselines) == ["start"]
+    training = bundle.manifest.training
+    assert training is not None
+    assert (training.steps, training.images[0].images) == (7, 30 * len(CLASSES))
+    assert training.command.startswith("python -m build all --weights ")
+    for variant in bundle.manifest.variants.values():
+        assert [e.dataset.images for e in variant.evaluations] == [4 * len(CLASSES)]
+        assert variant.latency is not None
+    (start,) = bundle.manifest.baselines["start"].evaluations
+    assert start.comparison is not None
+    assert start.comparison.kl_nats > 0
+    # It ends with the table and the picture.
+    *_, last = result.stdout.splitlines()
+    assert last == f"{bundle_path / 'README.md'} and {bundle_path / 'variants.png'}"
+    table = result.stdout[: result.stdout.index("\n\nBold:")]
+    assert [row.split()[1] for row in table.splitlines()[2:]] == ["fp32", "**mine**", "*start*"]
+    assert table in readme.read_text()
+    assert table in (bundle_path / "README.md").read_text()
+    with Image.open(bundle_path / "variants.png") as picture:
+        assert picture.size == (1200, 540)
+    # What it left of training is weights for the next command.
+    assert (run / "training.json").is_file()
+
+
+def test_import_and_report_as_commands(colour_models: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("black\nblue\ngreen\nred\nwhite\n")
+    path = tmp_path / "colours"
+    arguments = ["--labels", labels, "--output", "logits", "--out", path]
+    result = build("import", colour_models / "ptq.tflite", *arguments)
+    assert (result.returncode, result.stdout) == (
+        0,
+        f"{path}: serve it with EDGEWISE_BUNDLE={path} make serve\n",
+    )
+    Classifier(load_bundle(path), "ptq")
+    result = build("report", path, "--runs", "10")
+    assert result.returncode == 0, result.stderr
+    assert load_bundle(path).variant("ptq").latency is not None
+
+
+def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    result = build("quantize", "--weights", weights_file, "--calibration", tmp_path, "--out", out)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    said = [line for line in result.stderr.splitlines() if line.startswith("edgewise: ")]
+    assert said == result.stderr.splitlines()[-1:]
+    assert said == ["edgewise: the network has 4 classes; name them with --labels FILE, one a line"]
+    assert not out.exists()
+
+
+def test_an_interruption_leaves_nothing(small: Bundle, calibration: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "quantize", "--weights", small.path]
+    with subprocess.Popen(  # noqa: S603
+        [*command, "--calibration", calibration, "--out", tmp_path / "bundle"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        shown = b""
+        while b"decode:" not in shown:
+            more = process.stderr.read(1)
+            assert more, shown
+            shown += more
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def arguments(
+    weights_file: Path, labels_file: Path, calibration: Path, evaluation: Path, tmp_path: Path
+) -> dict[str, Path | str]:
+    """The options of `all` that would go through."""
+    return {
+        "--weights": weights_file,
+        "--labels": labels_file,
+        "--size": str(SIZE),
+        "--calibration": calibration,
+        "--evaluation": evaluation,
+        "--out": tmp_path / "bundle",
+        "--run": tmp_path / "run",
+    }
+
+
+def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a command that can't be done; what it says, which is one line after the progress bars."""
+    assert main([str(argument) for argument in arguments]) == 2
+    *before, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("edgewise: ")
+    assert not any(line.startswith(("edgewise: ", "Traceback")) for line in before)
+    return last.removeprefix("edgewise: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--weights", "nope.h5", "--weights nope.h5 is neither"),
+        ("--labels", "nope.txt", "nope.txt can't be read"),
+        ("--calibration", "nope", "nope can't be read: No such file or directory"),
+        ("--evaluation", "nope", "nope can't be read: No such file or directory"),
+        ("--recipes", "ptq4", "there is no recipe 'ptq4'; there are: fp32, ptq"),
+        ("--out", "my bundle", "my bundle can't be a bundle's folder"),
+        ("--out", "tests", "tests is a folder with other things in it"),
+        ("--insert", "pyproject.toml", "pyproject.toml has no lines <!-- variants -->"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_work(
+    arguments: dict[str, Path | str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    given = arguments | {option: value}
+    assert wrong(capsys, "all", *(part for pair in given.items() for part in pair)).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def every(arguments: dict[str, Path | str]) -> list[Path | str]:
+    return [part for pair in arguments.items() for part in pair]
+
+
+def test_evaluation_photos_to_train_on_are_refused_before_the_work(
+    arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = wrong(capsys, "all", *every(arguments), "--unlabelled", evaluation)
+    assert said.startswith(f"16 images of {evaluation} are among those to train or calibrate on")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_work(
+    arguments: dict[str, Path | str],
+    small: Bundle,
+    calibration: Path,
+    evaluation: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
+    said = wrong(capsys, "all", *every(changed))
+    assert said.startswith(f"16 images of {calibration} are among those that the weights were trained on")
+
+
+def test_two_recipes_of_one_name_are_refused(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = wrong(capsys, "all", *every(arguments), "--recipes", "fp32", "fp32")
+    assert said == "2 of the recipes are named fp32; give each a name of its own"
+
+
+def test_a_damaged_photo_is_refused_before_the_work(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    del arguments["--run"], arguments["--evaluation"]
+    said = wrong(capsys, "quantize", *every(arguments | {"--calibration": photos}))
+    assert said.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_named(
+    arguments: dict[str, Path | str], labels_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del arguments["--run"], arguments["--evaluation"]
+    data = arguments.pop("--calibration")
+    changed = arguments | {"--data": data, "--epochs": "1", "--batch-size": "8", "--out": labels_file / "run"}
+    assert wrong(capsys, "train", *every(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
+
+
+def test_a_start_of_other_classes_is_no_baseline(
+    small: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (small.path / "manifest.json").read_bytes()
+    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", colours.path)
+    assert "is not a float32 EfficientNetV2B0 of this build stage" in said
+    assert (small.path / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train --epochs 0", "argument --epochs: 0 is not a whole number from 1 on"),
+        ("all --epochs -1", "argument --epochs: -1 is not a whole number from 0 on"),
+        ("train --batch-size 0", "argument --batch-size: 0 is not a whole number from 1 on"),
+        ("train --learning-rate nan", "argument --learning-rate: nan is not a number above 0"),
+        ("train --label-weight -0.1", "argument --label-weight: -0.1 is not a number from 0 on"),
+        ("train --seed x", "argument --seed: 'x' is not a whole number from 0 on"),
+        ("quantize --size 16", "argument --size: 16 is not a whole number from 32 on"),
+        ("report --runs 0", "argument --runs: 0 is not a whole number from 1 on"),
+        ("import --std 0", "argument --std: 0 is not a number above 0"),
+        ("import --mean inf", "argument --mean: inf is not a number"),
+        ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
+        ("bake", "argument command: invalid choice: 'bake'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_parser().parse_args(command.split())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_options_are_told_without_loading_tensorflow() -> None:
+    program = "import sys, build.__main__ as m; m.command_parser(); print(*sys.modules)"
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "build.options" in loaded
+    assert not loaded & {"tensorflow", "tf_keras", "matplotlib", "h5py"}
+
+
+@pytest.mark.parametrize("command", ["all", "train", "quantize", "evaluate", "report", "import"])
+def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_parser().parse_args([command, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: python -m build {command}" in capsys.readouterr().out
