@@ -35,7 +35,7 @@ from service.manifest import Preprocessing, Training
 
 UNLABELLED = -1
 WARM_UP_STEPS = 20
-STEPS_PER_CHECKPOINT = 100
+STEPS_PER_CHECKPOINT = 25
 HELD_OUT_BATCH = 10
 
 
