@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,10 @@ def test_licence_and_notices_are_there() -> None:
     assert all(
         name in notice for name in ("Keras", "WordNet", "ImageNet", "Grocery Store Dataset", "Chelsea")
     )
+
+
+def test_no_test_is_passed_over(request: pytest.FixtureRequest) -> None:
+    # pytest leaves out folders named as its norecursedirs say, `build` among them by default.
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")}
+    left_out = request.config.getini("norecursedirs")
+    assert [name for name in folders for pattern in left_out if fnmatch(name, pattern)] == []
