@@ -58,4 +58,7 @@ def _converter(model: tf_keras.Model) -> Any:
     """A converter of the model with a batch of exactly one."""
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="pixels")
     function = tf.function(model).get_concrete_function(signature)
-    return tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    # Given the model itself, the converter would save it layer by layer, for most of a minute.
+    variables = tf.Module()
+    variables.held = model.weights
+    return tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
