@@ -33,6 +33,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"edgewise: {where}{error.strerror or error}\n")
         return UNUSABLE
     except KeyboardInterrupt:
+        sys.stderr.write(
+            "edgewise: interrupted; training goes on from its last checkpoint when started again\n"
+        )
         return INTERRUPTED
     return 0
 

@@ -231,7 +231,8 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
 
 def _representative(photos: Sequence[Photo], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     pixels = [
-        load_pixels(p.path.read_bytes(), preprocessing) for p in tqdm(photos, desc="decode", unit="photo")
+        load_pixels(photo.path.read_bytes(), preprocessing)
+        for photo in tqdm(photos, desc="decode", unit="photo", disable=not photos)
     ]
     return (
         np.stack(pixels) if pixels else np.empty((0, preprocessing.height, preprocessing.width, 3), np.uint8)

@@ -60,6 +60,7 @@ def _all(options: argparse.Namespace, command: str) -> None:
         bundle, options.evaluation, options.crop, allow_seen=options.allow_seen, start=baseline
     )
     _write_report(bundle, options)
+    _show(f"Serve it with EDGEWISE_BUNDLE={options.out} make serve")
 
 
 def _check_ends(start: Network, sets: Sequence[PhotoSet], options: argparse.Namespace) -> None:

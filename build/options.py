@@ -59,7 +59,13 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--epochs", type=_COUNT_OR_NONE, default=Schedule.epochs, help="0: do not train (%(default)s)"
     )
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="labelled, to train and calibrate on: one folder per class (any folders if --epochs is 0)",
+    )
     _recipe_options(parser)
     _evaluation_options(parser)
     _report_options(parser)
@@ -68,7 +74,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser = commands.add_parser("train", help="fine-tune with distillation; interrupted, it resumes")
     _network_options(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder a class"
+        "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
     )
     _training_options(parser)
     parser.add_argument("--epochs", type=_COUNT, default=Schedule.epochs, help="(%(default)s)")
@@ -101,8 +107,8 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="imagenet (Keras' download), a Keras .h5 file, a folder that train left, or a bundle's folder",
     )
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="a label a line (ImageNet's)")
-    parser.add_argument("--class-ids", type=Path, metavar="FILE", help="a class id a line (ImageNet's)")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line (ImageNet's)")
+    parser.add_argument("--class-ids", type=Path, metavar="FILE", help="one class id per line (ImageNet's)")
     parser.add_argument("--size", type=_SIZE, help=f"the input's side in pixels ({INPUT_SIZE})")
 
 
@@ -136,10 +142,14 @@ def _recipe_options(parser: argparse.ArgumentParser) -> None:
 
 def _evaluation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--evaluation", type=Path, required=True, metavar="DIR", help="labelled: one folder a class"
+        "--evaluation", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
     )
     parser.add_argument(
-        "--crop", type=Crop, choices=list(Crop), default=Crop.BUNDLE, help="none: images are cropped already"
+        "--crop",
+        type=Crop,
+        choices=list(Crop),
+        default=Crop.BUNDLE,
+        help="to evaluate on: the bundle's crop, or whole images (none)",
     )
     parser.add_argument(
         "--allow-seen", action="store_true", help="take images that were trained on too, and mark the result"
@@ -157,12 +167,12 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
-    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="a label a line")
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="one label per line")
     parser.add_argument(
         "--class-ids",
         type=Path,
         metavar="FILE",
-        help="a class id a line; without that of a first background label",
+        help="one class id per line; a first label `background` has none",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
     parser.add_argument(

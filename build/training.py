@@ -248,7 +248,10 @@ def _claim(folder: Path, record: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run.json"
     if run.exists() and run.read_bytes() != record:
-        raise BuildError(f"{folder} holds another run's checkpoints; name another folder or remove it")
+        raise BuildError(
+            f"{folder} holds the checkpoints of a run with other options or photos; remove it, or name"
+            " another folder (all: --run, train: --out)"
+        )
     write_whole(run, record)
 
 

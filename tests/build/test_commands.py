@@ -74,8 +74,9 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
     assert start.comparison is not None
     assert start.comparison.kl_nats > 0
     # It ends with the table and the picture.
-    *_, last = result.stdout.splitlines()
-    assert last == f"{bundle_path / 'README.md'} and {bundle_path / 'variants.png'}"
+    *_, files, serving = result.stdout.splitlines()
+    assert files == f"{bundle_path / 'README.md'} and {bundle_path / 'variants.png'}"
+    assert serving == f"Serve it with EDGEWISE_BUNDLE={bundle_path} make serve"
     table = result.stdout[: result.stdout.index("\n\nBold:")]
     assert [row.split()[1] for row in table.splitlines()[2:]] == ["fp32", "**mine**", "*start*"]
     assert table in readme.read_text()
@@ -109,7 +110,7 @@ def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> N
     assert result.stdout == ""
     said = [line for line in result.stderr.splitlines() if line.startswith("edgewise: ")]
     assert said == result.stderr.splitlines()[-1:]
-    assert said == ["edgewise: the network has 4 classes; name them with --labels FILE, one a line"]
+    assert said == ["edgewise: the network has 4 classes; name them with --labels FILE, one per line"]
     assert not out.exists()
 
 

@@ -156,7 +156,7 @@ def test_another_runs_folder_is_refused(
 ) -> None:
     before = (run.folder / "run.json").read_bytes()
     other, photos, schedule = change(start, run.crops.photos, SCHEDULE)
-    with pytest.raises(BuildError, match="whole holds another run's checkpoints"):
+    with pytest.raises(BuildError, match="whole holds the checkpoints of a run with other options"):
         train(other.weights, photos, other.preprocessing, schedule, run.folder)
     assert (run.folder / "run.json").read_bytes() == before
 
