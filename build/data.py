@@ -38,7 +38,7 @@ class PhotoSet:
 
 
 def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
-    """The photos of a folder with one folder a class, or of its `train` folder if it has one.
+    """The photos of a folder with one folder per class, or of its `train` folder if it has one.
 
     Raises:
         StartError: a folder matches no class, or is empty.

@@ -37,7 +37,7 @@ def model_card(manifest: Manifest) -> str:
     sections = [
         f"# {manifest.name}",
         f"{manifest.architecture}, {manifest.classes} classes, as TFLite variants for edgewise."
-        f" Input: {_preprocessing(manifest)}. Output: one score a class."
+        f" Input: {_preprocessing(manifest)}. Output: one score per class."
         f" Licence of the weights: {manifest.licence}; the terms of the photos they were trained on may reach"
         " further.",
         f"## Numbers\n\n{variant_table(manifest)}",

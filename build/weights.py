@@ -46,7 +46,7 @@ def load_network(
 ) -> Network:
     """Load a network from `imagenet`, a Keras `.h5` file, a folder left by `train`, or a bundle's folder.
 
-    `labels` and `class_ids` are text files with a line a class; networks of 1,000 classes have
+    `labels` and `class_ids` are text files with one line per class; networks of 1,000 classes have
     ImageNet's without them. `size` is the side of the input, in pixels, 224 without it. A trained
     folder and a bundle have all these of their own; what is given must be the same.
 
@@ -108,7 +108,7 @@ def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Cla
     """
     if labels is None:
         if count != IMAGENET_CLASSES:
-            raise BuildError(f"the network has {count} classes; name them with --labels FILE, one a line")
+            raise BuildError(f"the network has {count} classes; name them with --labels FILE, one per line")
         labels, class_ids = IMAGENET / "labels.txt", class_ids or IMAGENET / "class_ids.txt"
     names = _read_lines(labels)
     ids = None if class_ids is None else _read_lines(class_ids)

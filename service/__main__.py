@@ -81,9 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     measured.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
 
     evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
-    evaluate.add_argument("folder", type=Path, help="one folder a class, named by class id, label or index")
+    evaluate.add_argument("folder", type=Path, help="one folder per class, named by class id, label or index")
     evaluate.add_argument(
-        "--crop", type=Crop, choices=list(Crop), default=Crop.BUNDLE, help="none: whole images, squashed"
+        "--crop",
+        type=Crop,
+        choices=list(Crop),
+        default=Crop.BUNDLE,
+        help="the bundle's crop, or whole images (none)",
     )
     evaluate.add_argument(
         "--allow-seen", action="store_true", help="also images that the network was trained or calibrated on"

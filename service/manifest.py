@@ -101,7 +101,7 @@ class InputTensor(Tensor):
 
 
 class OutputTensor(Tensor):
-    """The output, one value a class."""
+    """The output, one value per class."""
 
     kind: Literal["logits", "probabilities"]
 

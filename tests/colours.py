@@ -105,7 +105,7 @@ def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def lines(texts: Iterable[str]) -> bytes:
-    """Texts as the bytes of a file of one a line."""
+    """Texts as the bytes of a file of one per line."""
     return "".join(f"{text}\n" for text in texts).encode()
 
 

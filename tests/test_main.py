@@ -133,7 +133,7 @@ def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them
     ("spoil", "told"),
     [
         (lambda folder: (folder / "purple").mkdir(), "purple is named after no class"),
-        (lambda folder: (folder / "red" / "0.png").write_bytes(b"x"), "no image of a format"),
+        (lambda folder: (folder / "red" / "0.png").write_bytes(b"x"), "not an image in a supported format"),
     ],
 )
 def test_evaluate_tells_what_is_wrong_with_the_folder(

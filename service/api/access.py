@@ -1,4 +1,4 @@
-"""One line of the log and one count for each request."""
+"""One log line and one count per request."""
 
 import logging
 import time

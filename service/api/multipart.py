@@ -82,7 +82,7 @@ class FormImage:
                 f"the form has a part named {text}; it takes one named image, parameters in the query"
             )
         if self._parts > 1:
-            raise BadMultipart("the form has more than one part named image; send one image a request")
+            raise BadMultipart("the form has more than one part named image; send one image per request")
 
     def _on_end(self) -> None:
         self._complete = True

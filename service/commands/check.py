@@ -29,7 +29,7 @@ def check(settings: Settings) -> None:
     show(table(["variant", "precision", "MB", ""], rows))
     show("")
     show(
-        f"{bundle.path} is whole, and each variant computes its golden vectors here."
+        f"{bundle.path}: every file is as the manifest says, and every variant passes its self-test here."
         f" Would serve {manifest.name}, variant {active}, on {settings.host}, port {settings.port}"
     )
 

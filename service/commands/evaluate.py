@@ -25,7 +25,7 @@ def evaluate(
     allow_seen: bool,
     json_file: Path | None,
 ) -> None:
-    """Evaluate `variants`, or all, on a folder with one folder a class; print and write the result.
+    """Evaluate `variants`, or all, on a folder with one folder per class; print and write the result.
 
     Raises:
         StartError: the bundle or the folder can't be used, or the network has seen some of the

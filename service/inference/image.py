@@ -101,7 +101,7 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEF
     """
     format_ = sniff(data)
     if format_ is None or format_ not in FORMATS:
-        raise UnsupportedImage(f"the bytes are no image of a format that is read: {', '.join(FORMATS)}")
+        raise UnsupportedImage(f"the bytes are not an image in a supported format: {', '.join(FORMATS)}")
     try:
         if format_ == "JPEG":
             return _decode_jpeg(data, preprocessing, limits)

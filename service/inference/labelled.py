@@ -1,4 +1,4 @@
-"""Folders of labelled images: one folder a class."""
+"""Folders of labelled images: one folder per class."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ class LabelledImage:
 
 
 def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
-    """Every image of a folder with one folder a class, by path.
+    """Every image of a folder with one folder per class, by path.
 
     A class's folder is named by its class id (`n02123045`), by a number and its class id
     (`0281_n02123045`), by its label where no other class has the same, or by its index where
@@ -51,7 +51,7 @@ def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
         owners[index] = class_folder
         images += _class_images(class_folder, index)
     if not images:
-        raise DatasetError(f"{folder} has no folders of images; it must hold one folder a class")
+        raise DatasetError(f"{folder} has no folders of images; it must hold one folder per class")
     return images
 
 

@@ -62,7 +62,7 @@ def labels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_folder(
     photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, int, int], Path]:
-    """Makes a folder with one folder a class: so many crops of each package photo, drawn by a seed."""
+    """Makes a folder with one folder per class: so many crops of each package photo, drawn by a seed."""
 
     def make(name: str, seed: int, count: int) -> Path:
         folder = tmp_path_factory.mktemp(name) / name

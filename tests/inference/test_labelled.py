@@ -89,7 +89,7 @@ def test_a_folder_in_a_folder_is_named(tmp_path: Path) -> None:
 
 def test_no_folders_at_all(tmp_path: Path) -> None:
     (tmp_path / "image.png").touch()
-    with pytest.raises(DatasetError, match="must hold one folder a class"):
+    with pytest.raises(DatasetError, match="must hold one folder per class"):
         labelled_images(tmp_path, WITH_IDS)
     with pytest.raises(DatasetError, match="nowhere can't be read: No such file"):
         labelled_images(tmp_path / "nowhere", WITH_IDS)
