@@ -20,7 +20,9 @@ def check(settings: Settings) -> None:
     verify(bundle)
     for name in manifest.variants:
         Classifier(bundle, name, settings.delegate)
-    show(table(["setting", ""], [[PREFIX + name.upper(), _text(value)] for name, value in settings]))
+    used = settings.model_copy(update={"variant": active})
+    width = max(len(name) for name, _ in used)
+    show("\n".join(f"{PREFIX}{name.upper():<{width}}  {value}" for name, value in used))
     show("")
     rows = [
         [name, variant.precision, f"{variant.bytes / 1e6:.1f}", "served" if name == active else ""]
@@ -32,7 +34,3 @@ def check(settings: Settings) -> None:
         f"{bundle.path}: every file is as the manifest says, and every variant passes its self-test here."
         f" Would serve {manifest.name}, variant {active}, on {settings.host}, port {settings.port}"
     )
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
