@@ -44,7 +44,7 @@ def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
         StartError: a folder matches no class, or is empty.
     """
     images = labelled_images(_training_folder(folder), classes)
-    return PhotoSet(_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
+    return PhotoSet(set_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
 
 
 def unlabelled_photos(folder: Path) -> PhotoSet:
@@ -53,7 +53,7 @@ def unlabelled_photos(folder: Path) -> PhotoSet:
     Raises:
         BuildError: there is none.
     """
-    return PhotoSet(_name(folder), tuple(Photo(path, sha256_of(path), None) for path in _files(folder)))
+    return PhotoSet(set_name(folder), tuple(Photo(path, sha256_of(path), None) for path in _files(folder)))
 
 
 def sample(folder: Path, most: int) -> PhotoSet:
@@ -66,7 +66,13 @@ def sample(folder: Path, most: int) -> PhotoSet:
     """
     paths = _files(_training_folder(folder))
     drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
-    return PhotoSet(_name(folder), tuple(Photo(path, sha256_of(path), None) for path in drawn))
+    return PhotoSet(set_name(folder), tuple(Photo(path, sha256_of(path), None) for path in drawn))
+
+
+def set_name(folder: Path) -> str:
+    """The folder's name, with its parent's before that of a split, which says little alone."""
+    path = folder.resolve()
+    return f"{path.parent.name}/{path.name}" if path.name in _SPLITS else path.name
 
 
 def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
@@ -145,9 +151,3 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _name(folder: Path) -> str:
-    """The folder's name, with its parent's before that of a split, which says little alone."""
-    path = folder.resolve()
-    return f"{path.parent.name}/{path.name}" if path.name in _SPLITS else path.name

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from build.assemble import quantize
-from build.data import PhotoSet
+from build.data import PhotoSet, set_name
 from build.recipe import load_recipe
 from build.weights import FLOAT_VARIANT, Network
 from service.bundle import Bundle, bundle_files, write_bundle
@@ -41,7 +41,7 @@ def record_evaluation(
             before = quantize(start, [recipe], PhotoSet(START, ()), START, Path(scratch) / START)
             candidates[START] = Candidate(before, FLOAT_VARIANT)
         evaluations = evaluate(
-            candidates, images, crop, folder.resolve().name, allow_seen=allow_seen, progress=_progress
+            candidates, images, crop, set_name(folder), allow_seen=allow_seen, progress=_progress
         )
         start_bytes = 0 if start is None else before.variant(FLOAT_VARIANT).bytes
     manifest = bundle.manifest
