@@ -16,6 +16,7 @@ from service.api.unread import UnreadBody
 from service.bundle import Bundle, load_bundle
 from service.inference.image import DecodeLimits
 from service.inference.variants import LoadedVariant, Variants, load_variant
+from service.manifest import reference_evaluation
 from service.monitoring.metrics import Metrics
 from service.settings import Settings
 
@@ -90,7 +91,7 @@ def _describe(metrics: Metrics, settings: Settings, bundle: Bundle, loaded: Load
         delegate=loaded.delegate,
     ).set(1)
     metrics.model_bytes.labels(loaded.name).set(variant.bytes)
-    for evaluation in variant.evaluations:
-        if evaluation.reference:
-            metrics.expected_accuracy.labels(loaded.name, "1").set(evaluation.top1.ratio)
-            metrics.expected_accuracy.labels(loaded.name, "5").set(evaluation.top5.ratio)
+    evaluation = reference_evaluation(variant.evaluations)
+    if evaluation:
+        metrics.expected_accuracy.labels(loaded.name, "1").set(evaluation.top1.ratio)
+        metrics.expected_accuracy.labels(loaded.name, "5").set(evaluation.top5.ratio)
