@@ -20,7 +20,7 @@ from build.errors import BuildError, first_fault
 from build.recipe import Recipe
 from build.versions import tool_versions
 from build.weights import Network
-from service.bundle import SEEN_DIGITS, Bundle, Classes, sha256_of, write_bundle
+from service.bundle import SEEN_DIGITS, Bundle, Classes, check_replaceable, sha256_of, write_bundle
 from service.inference.classifier import encode
 from service.inference.image import load_pixels
 from service.inference.interpreter import Interpreter
@@ -29,7 +29,6 @@ from service.manifest import (
     CLASS_IDS,
     GOLDEN,
     LABELS,
-    MANIFEST,
     SEEN_IMAGES,
     BundleName,
     GoldenTolerance,
@@ -123,7 +122,8 @@ def check_destination(path: Path) -> None:
     """Check that a bundle can lie at `path`, before the work that is to end there.
 
     Raises:
-        BuildError: its name can't be a bundle's, it is a file, or a folder with other things in it.
+        BuildError: its name can't be a bundle's.
+        BundleError: it is a file, or a folder with other things in it.
     """
     try:
         TypeAdapter(BundleName).validate_python(path.absolute().name)
@@ -132,10 +132,7 @@ def check_destination(path: Path) -> None:
             f"{path} can't be a bundle's folder: a bundle is named as its folder, with letters, digits"
             " and .-_, a letter or digit first"
         ) from None
-    if path.exists() and not path.is_dir():
-        raise BuildError(f"{path} is a file; name a new folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise BuildError(f"{path} is a folder with other things in it; name a new folder")
+    check_replaceable(path)
 
 
 def assemble(

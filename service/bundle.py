@@ -140,6 +140,18 @@ def verify(bundle: Bundle) -> None:
         )
 
 
+def check_replaceable(path: Path) -> None:
+    """Check that nothing lies at `path`, or an empty folder, or a bundle, which another may replace.
+
+    Raises:
+        BundleError: it is a file, or a folder with other things in it.
+    """
+    if path.exists() and not path.is_dir():
+        raise BundleError(f"{path} is a file; name a new folder")
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise BundleError(f"{path} is a folder with other things in it; name a new folder")
+
+
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
     """Write a bundle to `path`, whole or not at all, in place of the bundle there if there is one.
 
@@ -147,11 +159,10 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | byte
 
     Raises:
         BundleError: the content disagrees with the manifest, it can't be written, or `path` is
-            a folder with something other than a bundle in it.
+            a file, or a folder with something other than a bundle in it.
     """
     path = path.absolute()
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise BundleError(f"{path} is a folder with other things in it; name a new folder")
+    check_replaceable(path)
     staging: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

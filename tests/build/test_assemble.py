@@ -160,7 +160,7 @@ def test_a_bundle_lies_where_nothing_else_does(small: Bundle, tmp_path: Path) ->
     check_destination(tmp_path / "new")
     check_destination(tmp_path)
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(BuildError, match="is a folder with other things in it"):
+    with pytest.raises(BundleError, match="is a folder with other things in it"):
         check_destination(tmp_path)
-    with pytest.raises(BuildError, match=r"notes\.txt is a file"):
+    with pytest.raises(BundleError, match=r"notes\.txt is a file"):
         check_destination(tmp_path / "notes.txt")
