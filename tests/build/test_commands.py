@@ -1,4 +1,3 @@
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from build.options import command_parser
 from service.bundle import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, SIZE
+from tests.system.processes import interrupted
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -116,20 +116,9 @@ def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> N
 
 def test_an_interruption_leaves_nothing(small: Bundle, calibration: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "quantize", "--weights", small.path]
-    with subprocess.Popen(  # noqa: S603
-        [*command, "--calibration", calibration, "--out", tmp_path / "bundle"],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stderr is not None
-        shown = b""
-        while b"decode:" not in shown:
-            more = process.stderr.read(1)
-            assert more, shown
-            shown += more
-        process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130
+    command += ["--calibration", calibration, "--out", tmp_path / "bundle"]
+    status, rest = interrupted(command, b"decode:")
+    assert status == 130
     assert b"Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
 

@@ -38,6 +38,22 @@ def run(*arguments: str | Path, **settings: object) -> subprocess.CompletedProce
     )
 
 
+def interrupted(command: list[str | Path], when: bytes, **settings: object) -> tuple[int, bytes]:
+    """Interrupt a command once its standard error shows `when`; its exit status and what came after."""
+    with subprocess.Popen(  # noqa: S603
+        command, cwd=ROOT, env=environment(**settings), stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        shown = b""
+        while when not in shown:
+            more = process.stderr.read(1)
+            assert more, shown
+            shown += more
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=DEADLINE_SECONDS)
+    return process.returncode, rest
+
+
 class Service:
     """A running service; `log` grows as it writes lines."""
 
