@@ -9,9 +9,9 @@ from tqdm import tqdm
 from build.assemble import quantize
 from build.data import PhotoSet, set_name
 from build.recipe import load_recipe
-from build.weights import FLOAT_VARIANT, Network
+from build.weights import Network
 from service.bundle import Bundle, bundle_files, write_bundle
-from service.inference.evaluation import Candidate, evaluate
+from service.inference.evaluation import BASELINE, Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, labelled_images
 from service.manifest import Baseline, Evaluation
@@ -37,13 +37,12 @@ def record_evaluation(
     with tempfile.TemporaryDirectory() as scratch:
         candidates = {name: Candidate(bundle, name) for name in bundle.manifest.variants}
         if start is not None:
-            recipe = load_recipe(FLOAT_VARIANT)
+            recipe = load_recipe(BASELINE)
             before = quantize(start, [recipe], PhotoSet(START, ()), START, Path(scratch) / START)
-            candidates[START] = Candidate(before, FLOAT_VARIANT)
+            candidates[START] = Candidate(before, BASELINE)
         evaluations = evaluate(
             candidates, images, crop, set_name(folder), allow_seen=allow_seen, progress=_progress
         )
-        start_bytes = 0 if start is None else before.variant(FLOAT_VARIANT).bytes
     manifest = bundle.manifest
     variants = {
         name: variant.model_copy(update={"evaluations": _merged(variant.evaluations, evaluations[name])})
@@ -53,7 +52,9 @@ def record_evaluation(
     if start is not None:
         earlier = baselines[START].evaluations if START in baselines else ()
         baselines[START] = Baseline(
-            description=START_DESCRIPTION, bytes=start_bytes, evaluations=_merged(earlier, evaluations[START])
+            description=START_DESCRIPTION,
+            bytes=before.variant(BASELINE).bytes,
+            evaluations=_merged(earlier, evaluations[START]),
         )
     updated = manifest.model_copy(update={"variants": variants, "baselines": baselines})
     return write_bundle(bundle.path, updated, bundle_files(bundle))

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from build.architecture import CROP_FRACTION
 from build.assemble import About, Model, assemble
 from build.errors import BuildError, first_fault
 from build.recipe import RESERVED_NAMES
@@ -14,7 +15,6 @@ from service.bundle import Bundle
 from service.inference.interpreter import Interpreter
 from service.manifest import Filter, Precision, Preprocessing, Provenance, Resize
 
-CROP_FRACTION = 0.875
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from build.architecture import INPUT_SIZE
+from build.architecture import CROP_FRACTION, INPUT_SIZE
 from build.schedule import Schedule
 from service.inference.image import Crop
 from service.manifest import Filter, Resize
@@ -183,6 +183,6 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--std", type=_POSITIVE, default=1.0, help="(%(default)s)")
     parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
-    parser.add_argument("--crop-fraction", type=_SHARE, help="of the shorter side (0.875)")
+    parser.add_argument("--crop-fraction", type=_SHARE, help=f"of the shorter side ({CROP_FRACTION})")
     parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
     parser.add_argument("--licence", default="unknown", help="of the model")

@@ -11,17 +11,17 @@ from zipfile import BadZipFile
 import h5py
 import numpy as np
 
-from build.architecture import ARCHITECTURE, INPUT_SIZE
+from build.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
 from build.errors import BuildError
 from build.files import write_whole
 from build.model import LayerWeights, Weights, keras_weights
 from build.read_back import read_back
 from service.bundle import Classes, load_bundle, verify_variant
+from service.inference.evaluation import BASELINE
 from service.manifest import MANIFEST, Filter, Preprocessing, Resize, Training
 
 IMAGENET = Path(__file__).parent / "imagenet"
 IMAGENET_CLASSES = 1000
-FLOAT_VARIANT = "fp32"
 _WEIGHTS = "weights.npz"
 _TRAINING = "training.json"
 
@@ -93,7 +93,11 @@ def save_trained(folder: Path, trained: Network, training: Training) -> None:
 def default_preprocessing(size: int) -> Preprocessing:
     """Shorter side, centre 0.875, bicubic: what serves this architecture best."""
     return Preprocessing(
-        height=size, width=size, resize=Resize.SHORTER_SIDE, crop_fraction=0.875, filter=Filter.BICUBIC
+        height=size,
+        width=size,
+        resize=Resize.SHORTER_SIDE,
+        crop_fraction=CROP_FRACTION,
+        filter=Filter.BICUBIC,
     )
 
 
@@ -164,11 +168,11 @@ def _load_trained(folder: Path) -> Network:
 
 def _load_bundle(folder: Path) -> Network:
     bundle = load_bundle(folder)
-    verify_variant(bundle, FLOAT_VARIANT)
+    verify_variant(bundle, BASELINE)
     preprocessing = bundle.manifest.preprocessing
     return Network(
         source=bundle.manifest.name,
-        weights=read_back(bundle.variant_path(FLOAT_VARIANT), preprocessing.height, bundle.manifest.classes),
+        weights=read_back(bundle.variant_path(BASELINE), preprocessing.height, bundle.manifest.classes),
         classes=Classes(bundle.labels, bundle.class_ids),
         preprocessing=preprocessing,
         training=bundle.manifest.training,
