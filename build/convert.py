@@ -9,20 +9,31 @@ from numpy.typing import NDArray
 
 from build.model import Place, Site, Weights, network, set_weights, with_pixel_input
 from build.ranges import Range, calibrate
-from build.recipe import ActivationType, Recipe
+from build.recipe import RangeRule, Recipe
+from service.manifest import Precision
 
 
 def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
     """Make the variant that a recipe describes.
 
-    `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. A float
-    variant takes float32 pixels in 0…255, an int8 one uint8 pixels; both end at the logits.
+    `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. A variant
+    with float activations takes float32 pixels in 0…255, an int8 one uint8 pixels; all end at
+    the logits.
     """
-    if recipe.activations is ActivationType.INT8:
+    if recipe.ranges is RangeRule.LEAST_ERROR:
         return convert_int8(weights, size, calibrate(weights, representative))
     model = network(size, weights["predictions"].bias.size)
     set_weights(model, weights)
-    return bytes(_converter(with_pixel_input(model)).convert())
+    converter = _converter(with_pixel_input(model))
+    match recipe.precision:
+        case Precision.FLOAT16:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        case Precision.DYNAMIC:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        case Precision.INT8:
+            _calibrate_by_converter(converter, representative)
+    return bytes(converter.convert())
 
 
 def convert_int8(weights: Weights, size: int, ranges: dict[str, Range]) -> bytes:
@@ -38,6 +49,18 @@ def convert_int8(weights: Weights, size: int, ranges: dict[str, Range]) -> bytes
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.int8
     return bytes(converter.convert())
+
+
+def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -> None:
+    """Have the converter choose the activations' ranges itself, from the least to the largest value."""
+    pixels = representative.copy()
+    # Whatever the photos hold, the input's range is 0…255, so that a pixel is its own quantized value.
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([photo[np.newaxis].astype(np.float32)] for photo in pixels)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.int8
 
 
 def fake_quantize(ranges: dict[str, Range]) -> Place:

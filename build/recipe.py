@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from build.errors import BuildError, first_fault
 from service.manifest import Precision, VariantName
@@ -24,20 +24,45 @@ class WeightType(StrEnum):
     """What weights are stored as."""
 
     FLOAT32 = "float32"
+    FLOAT16 = "float16"
     INT8_PER_CHANNEL = "int8-per-channel"
 
 
 class ActivationType(StrEnum):
-    """What activations are computed in."""
+    """What activations are held in between two operators."""
 
     FLOAT32 = "float32"
     INT8 = "int8"
 
 
+class RangeRule(StrEnum):
+    """How the ranges of int8 activations are chosen.
+
+    `least-error`: as `build.ranges` does. `converter`: as TFLite's converter does by itself,
+    from the least to the largest value.
+    """
+
+    LEAST_ERROR = "least-error"
+    CONVERTER = "converter"
+
+
+_PRECISIONS = {
+    (WeightType.FLOAT32, ActivationType.FLOAT32): Precision.FLOAT32,
+    (WeightType.FLOAT16, ActivationType.FLOAT32): Precision.FLOAT16,
+    (WeightType.INT8_PER_CHANNEL, ActivationType.FLOAT32): Precision.DYNAMIC,
+    (WeightType.INT8_PER_CHANNEL, ActivationType.INT8): Precision.INT8,
+}
+
+
+def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
+    return RangeRule.LEAST_ERROR if fields.get("activations") is ActivationType.INT8 else None
+
+
 class Recipe(BaseModel):
     """One recipe: `name` becomes the variant's name and its file's.
 
-    `representative_images`: how many photos the ranges of the activations are calibrated on.
+    `representative_images`: how many photos the ranges of the activations are calibrated on;
+    `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,23 +71,26 @@ class Recipe(BaseModel):
     weights: WeightType
     activations: ActivationType
     representative_images: NonNegativeInt = 0
+    ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
 
     @property
     def precision(self) -> Precision:
         """The name of what comes out."""
-        return Precision.INT8 if self.activations is ActivationType.INT8 else Precision.FLOAT32
+        return _PRECISIONS[self.weights, self.activations]
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
         if self.name in RESERVED_NAMES:
             raise ValueError(f"a variant can't be named {self.name}")
-        integer_weights = self.weights is WeightType.INT8_PER_CHANNEL
-        if integer_weights != (self.activations is ActivationType.INT8):
-            raise ValueError("weights and activations must be both float32, or int8-per-channel and int8")
-        if integer_weights != (self.representative_images > 0):
+        if (self.weights, self.activations) not in _PRECISIONS:
+            raise ValueError(f"int8 activations need int8-per-channel weights, not {self.weights}")
+        integer = self.activations is ActivationType.INT8
+        if integer != (self.representative_images > 0):
             raise ValueError(
                 "representative_images must be above 0 for int8 activations, and left out otherwise"
             )
+        if not integer and self.ranges is not None:
+            raise ValueError("ranges are those of int8 activations; leave them out for float32 ones")
         return self
 
 
