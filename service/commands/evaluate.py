@@ -11,7 +11,7 @@ from service.commands.table import table
 from service.inference.evaluation import Candidate
 from service.inference.evaluation import evaluate as evaluate_variants
 from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, labelled_images
+from service.inference.labelled import LabelledImage, labelled_images, refuse_two_labels
 from service.manifest import Evaluation, Proportion
 from service.settings import Settings
 
@@ -32,9 +32,11 @@ def evaluate(
             images and `allow_seen` is not set.
     """
     bundle = load_bundle(settings.bundle)
+    images = labelled_images(folder, bundle.classes)
+    refuse_two_labels(images)
     evaluations = evaluate_variants(
         {name: Candidate(bundle, name) for name in variants or bundle.manifest.variants},
-        labelled_images(folder, bundle.classes),
+        images,
         crop,
         folder.resolve().name,
         allow_seen=allow_seen,

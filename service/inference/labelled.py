@@ -1,9 +1,10 @@
 """Folders of labelled images: one folder per class."""
 
+import difflib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from service.errors import DatasetError
 from service.manifest import ImageSet
 
 _DIGITS = re.compile("[0-9]+")
+_NUMBERED = re.compile("([0-9]+)_(.+)")
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,12 @@ class LabelledImage:
 
 
 def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
-    """Every image of a folder with one folder per class, by path.
+    """Every image of a folder with one folder per class, by path; the same image twice in one counts once.
 
-    A class's folder is named by its class id (`n02123045`), by a number and its class id
-    (`0281_n02123045`), by its label where no other class has the same, or by its index where
-    there are no class ids. Every file in it is an image; names that begin with a dot are
-    passed over.
+    A class's folder is named by its class id (`n02123045`), by its label where no other class has
+    the same, by a number and one of the two (`0281_n02123045`, `07_Kiwi`; the number says nothing),
+    or by its index where there are no class ids. Every file in it is an image; names that begin with
+    a dot are passed over.
 
     Raises:
         DatasetError: a folder can't be read, is named otherwise, is empty, holds folders, or is
@@ -38,21 +40,52 @@ def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
     names = _names(classes)
     images: list[LabelledImage] = []
     owners: dict[int, Path] = {}
-    for class_folder in _entries(folder):
-        if not class_folder.is_dir():
-            continue
+    for class_folder in class_folders(folder):
         index = names.index(class_folder.name)
         if index is None:
             raise DatasetError(
-                f"{class_folder} is named after no class of the model: expected {names.expected}"
+                f"{class_folder} is named after no class of the model:"
+                f" expected {names.expected(class_folder.name)}"
             )
         if index in owners:
             raise DatasetError(f"{class_folder} and {owners[index]} are of the same class; put them together")
         owners[index] = class_folder
         images += _class_images(class_folder, index)
-    if not images:
-        raise DatasetError(f"{folder} has no folders of images; it must hold one folder per class")
     return images
+
+
+def refuse_two_labels(images: Iterable[LabelledImage]) -> None:
+    """Check that no image lies in the folders of two classes, by its content.
+
+    Raises:
+        DatasetError: one does; names both files.
+    """
+    owners: dict[str, LabelledImage] = {}
+    for image in images:
+        first = owners.setdefault(image.sha256, image)
+        if first.index != image.index:
+            raise DatasetError(
+                f"{first.path} and {image.path} are the same image in the folders of two classes;"
+                " take it out of the wrong one"
+            )
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, but for those that begin with a dot.
+
+    Raises:
+        DatasetError: it can't be read, or there are none.
+    """
+    folders = [path for path in _entries(folder) if path.is_dir()]
+    if not folders:
+        raise DatasetError(f"{folder} has no folders of images; it must hold one folder per class")
+    return folders
+
+
+def numbered(name: str) -> tuple[int | None, str]:
+    """A folder's name as a number and the rest: `07_Kiwi` → 7, `Kiwi`; None where there is no number."""
+    match = _NUMBERED.fullmatch(name)
+    return (int(match[1]), match[2]) if match else (None, name)
 
 
 def image_set(name: str, digests: Iterable[str]) -> ImageSet:
@@ -70,18 +103,20 @@ class _Names:
     labels: dict[str, int]
     classes: int
 
-    @property
-    def expected(self) -> str:
-        return "a class id, 0_<class id> or a label" if self.class_ids else "a label or an index"
+    def expected(self, name: str) -> str:
+        kinds = (
+            "a class id or a label, with or without a number before (0_<class id>)"
+            if self.class_ids
+            else "a label, with or without a number before (0_<label>), or an index"
+        )
+        near = difflib.get_close_matches(numbered(name)[1], [*self.class_ids, *self.labels], 1, 0)
+        return f"{kinds}; the nearest is {near[0]!r}" if near else kinds
 
     def index(self, name: str) -> int | None:
-        number, _, rest = name.partition("_")
-        if name in self.class_ids:
-            return self.class_ids[name]
-        if _DIGITS.fullmatch(number) and rest in self.class_ids:
-            return self.class_ids[rest]
-        if name in self.labels:
-            return self.labels[name]
+        for known in (name, numbered(name)[1]):
+            for names in (self.class_ids, self.labels):
+                if known in names:
+                    return names[known]
         if not self.class_ids and _DIGITS.fullmatch(name) and int(name) < self.classes:
             return int(name)
         return None
@@ -96,17 +131,20 @@ def _names(classes: Classes) -> _Names:
     )
 
 
-def _class_images(folder: Path, index: int) -> Iterator[LabelledImage]:
+def _class_images(folder: Path, index: int) -> Iterable[LabelledImage]:
     paths = _entries(folder)
     if not paths:
         raise DatasetError(f"{folder} is empty; remove it, or put the images of its class there")
+    images: dict[str, LabelledImage] = {}
     for path in paths:
         if path.is_dir():
             raise DatasetError(f"{path} is a folder within a class's folder; put its images into {folder}")
         try:
-            yield LabelledImage(path, index, sha256_of(path))
+            digest = sha256_of(path)
         except OSError as error:
             raise DatasetError(f"{path} can't be read: {error.strerror}") from None
+        images.setdefault(digest, LabelledImage(path, index, digest))
+    return images.values()
 
 
 def _entries(folder: Path) -> list[Path]:

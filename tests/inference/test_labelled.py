@@ -6,7 +6,7 @@ import pytest
 
 from service.bundle import Classes
 from service.errors import DatasetError
-from service.inference.labelled import image_set, labelled_images
+from service.inference.labelled import image_set, labelled_images, refuse_two_labels
 
 WITH_IDS = Classes(
     labels=("cat", "dog", "crane", "crane", "007"), class_ids=("n01", "n02", "n03", "n04", "n05")
@@ -28,7 +28,11 @@ def folder_of(root: Path, *names: str) -> Path:
         (WITH_IDS, "0000_n03", 2),
         (WITH_IDS, "dog", 1),
         (WITH_IDS, "007", 4),
+        (WITH_IDS, "07_dog", 1),
+        (WITH_IDS, "1_007", 4),
         (WITHOUT_IDS, "dog", 1),
+        (WITHOUT_IDS, "07_dog", 1),
+        (WITHOUT_IDS, "1_007", 4),
         (WITHOUT_IDS, "3", 3),
         (WITHOUT_IDS, "0003", 3),
         (WITHOUT_IDS, "007", 4),
@@ -53,6 +57,10 @@ def test_a_folder_is_matched(tmp_path: Path, classes: Classes, name: str, index:
         (WITHOUT_IDS, "-1"),
         (WITHOUT_IDS, "٣"),
         (WITHOUT_IDS, "crane"),
+        (WITHOUT_IDS, "2_crane"),
+        (WITHOUT_IDS, "0_3"),
+        (WITHOUT_IDS, "0_"),
+        (WITHOUT_IDS, "٣_dog"),
     ],
 )
 def test_any_other_folder_is_named(tmp_path: Path, classes: Classes, name: str) -> None:
@@ -60,10 +68,49 @@ def test_any_other_folder_is_named(tmp_path: Path, classes: Classes, name: str) 
         labelled_images(folder_of(tmp_path, "cat", name), classes)
 
 
+def test_a_label_that_begins_with_a_number_is_itself_first(tmp_path: Path) -> None:
+    images = labelled_images(folder_of(tmp_path, "1_dog", "dog"), Classes(("dog", "1_dog"), None))
+    assert {image.path.parent.name: image.index for image in images} == {"dog": 0, "1_dog": 1}
+
+
+@pytest.mark.parametrize(
+    ("classes", "name", "said"),
+    [
+        (WITHOUT_IDS, "3_dgo", "expected a label, with or without a number before (0_<label>), or an index"),
+        (WITH_IDS, "Dog", "expected a class id or a label, with or without a number before (0_<class id>)"),
+    ],
+)
+def test_what_a_folder_could_be_named_is_said(tmp_path: Path, classes: Classes, name: str, said: str) -> None:
+    with pytest.raises(DatasetError, match=re.escape(f"{said}; the nearest is 'dog'")):
+        labelled_images(folder_of(tmp_path, name), classes)
+
+
+def test_without_a_label_of_its_own_a_class_has_no_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"or an index$"):
+        labelled_images(folder_of(tmp_path, "crane"), Classes(("crane", "crane"), None))
+
+
+def test_an_image_that_is_twice_in_a_class_counts_once(tmp_path: Path) -> None:
+    folder_of(tmp_path, "cat", "dog")
+    (tmp_path / "cat" / "copy.png").write_bytes(b"cat")
+    images = labelled_images(tmp_path, WITH_IDS)
+    assert [image.path.name for image in images if image.index == 0] == ["copy.png"]
+    refuse_two_labels(images)
+
+
+def test_an_image_of_two_classes_is_named_twice(tmp_path: Path) -> None:
+    folder_of(tmp_path, "cat", "dog")
+    (tmp_path / "dog" / "copy.png").write_bytes(b"cat")
+    images = labelled_images(tmp_path, WITH_IDS)
+    both = f"{tmp_path}/cat/image.png and {tmp_path}/dog/copy.png are the same image in the folders of two"
+    with pytest.raises(DatasetError, match=re.escape(both)):
+        refuse_two_labels(images)
+
+
 def test_all_images_of_all_classes_by_path(tmp_path: Path) -> None:
     for name in ("dog/b.JPEG", "dog/a.png", "cat/z", "cat/.hidden", ".git/config", "LICENSE"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(name)
     images = labelled_images(tmp_path, WITH_IDS)
     found = [(str(image.path.relative_to(tmp_path)), image.index) for image in images]
     assert found == [("cat/z", 0), ("dog/a.png", 1), ("dog/b.JPEG", 1)]
