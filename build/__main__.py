@@ -26,7 +26,8 @@ def main(arguments: Sequence[str]) -> int:
 
         run(options, f"python -m build {shlex.join(arguments)}")
     except StartError as error:
-        sys.stderr.write(f"edgewise: {error}\n")
+        # A name in it, of a folder or a file, may have line ends.
+        sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
         return UNUSABLE
     except OSError as error:  # A file or folder that can't be read or written, a full disk.
         where = f"{error.filename}: " if error.filename else ""

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build.assemble import check_destination, quantize
-from build.data import PhotoSet, check_readable, labelled_photos, refuse_overlap, sample, unlabelled_photos
+from build.data import PhotoSet, labelled_photos, refuse_overlap, sample, training_photos, unlabelled_photos
 from build.evaluation import record_evaluation
 from build.importing import import_model
 from build.model_card import evaluation_table, variant_table
 from build.picture import PICTURE
+from build.readable import readable
 from build.recipe import Recipe, load_recipes
 from build.report import insert_table, renew_report, split_at_markers, write_report
 from build.schedule import Schedule
 from build.training import train_network
 from build.weights import Network, load_network
 from service.bundle import Bundle, load_bundle
-from service.inference.labelled import labelled_images
-from service.manifest import CLASS_IDS, LABELS, MODEL_CARD
+from service.inference.labelled import refuse_two_labels
+from service.manifest import CLASS_IDS, LABELS, MODEL_CARD, Manifest
 
 RUNS = Path("runs")
 
@@ -47,35 +48,40 @@ def run(options: argparse.Namespace, command: str) -> None:
 def _all(options: argparse.Namespace, command: str) -> None:
     start = _network(options)
     recipes = load_recipes(options.recipes)
-    sets = _training_sets(start, options.calibration, options.unlabelled) if options.epochs else []
-    calibration = _calibration(start, recipes, options)
-    _check_ends(start, [*sets, calibration], options)
+    check_destination(options.out)
+    if options.insert:
+        split_at_markers(options.insert)
+    sets, calibration, evaluation = _all_photos(start, recipes, options)
     network = start
     if options.epochs:
         folder = options.run_folder or RUNS / options.out.absolute().name
         network = train_network(start, sets, _schedule(options), folder, command)
     bundle = quantize(network, recipes, calibration, command, options.out)
     baseline = start if options.epochs else None
-    bundle = record_evaluation(
-        bundle, options.evaluation, options.crop, allow_seen=options.allow_seen, start=baseline
-    )
+    bundle = _record_evaluation(bundle, evaluation, options, baseline)
     _write_report(bundle, options)
     _show(f"Serve it with EDGEWISE_BUNDLE={options.out} make serve")
 
 
-def _check_ends(start: Network, sets: Sequence[PhotoSet], options: argparse.Namespace) -> None:
-    """Say at once what would else be said when the long work is done."""
-    check_destination(options.out)
-    if options.insert:
-        split_at_markers(options.insert)
-    check_readable(labelled_images(options.evaluation, start.classes), start.preprocessing)
+def _all_photos(
+    start: Network, recipes: Sequence[Recipe], options: argparse.Namespace
+) -> tuple[list[PhotoSet], PhotoSet, PhotoSet]:
+    """What to train on, to calibrate on and to evaluate on: each file hashed once, each photo decoded once.
+
+    What is wrong with them is said here, and not when the long work is done.
+    """
+    sets = _training_sets(start, options.calibration, options.unlabelled) if options.epochs else []
+    calibration = _sample(recipes, options.calibration, sets)
+    evaluation = labelled_photos(options.evaluation, start.classes)
+    *sets, calibration, evaluation = _readable([*sets, calibration, evaluation], start, options)
     if not options.allow_seen:
-        refuse_overlap(sets, options.evaluation, start.seen_images)
+        refuse_overlap([*sets, calibration], evaluation, start.seen_images)
+    return sets, calibration, evaluation
 
 
 def _train(options: argparse.Namespace, command: str) -> None:
     start = _network(options)
-    sets = _training_sets(start, options.data, options.unlabelled)
+    sets = _readable(_training_sets(start, options.data, options.unlabelled), start, options)
     train_network(start, sets, _schedule(options), options.out, command)
     _show(f"{options.out}: trained; use it as --weights {options.out}")
 
@@ -84,7 +90,8 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
     check_destination(options.out)
     recipes = load_recipes(options.recipes)
     network = _network(options)
-    bundle = quantize(network, recipes, _calibration(network, recipes, options), command, options.out)
+    (calibration,) = _readable([_sample(recipes, options.calibration)], network, options)
+    bundle = quantize(network, recipes, calibration, command, options.out)
     for name, variant in bundle.manifest.variants.items():
         _show(f"{bundle.variant_path(name)}: {variant.bytes / 1e6:.1f} MB")
 
@@ -92,10 +99,17 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     bundle = load_bundle(options.bundle)
     start = _start_of(bundle, options.start) if options.start else None
-    bundle = record_evaluation(
-        bundle, options.evaluation, options.crop, allow_seen=options.allow_seen, start=start
-    )
+    (evaluation,) = _readable([labelled_photos(options.evaluation, bundle.classes)], bundle.manifest, options)
+    bundle = _record_evaluation(bundle, evaluation, options, start)
     _show(evaluation_table(renew_report(bundle).manifest))
+
+
+def _record_evaluation(
+    bundle: Bundle, evaluation: PhotoSet, options: argparse.Namespace, start: Network | None
+) -> Bundle:
+    return record_evaluation(
+        bundle, evaluation.images, evaluation.name, options.crop, allow_seen=options.allow_seen, start=start
+    )
 
 
 def _import(options: argparse.Namespace, command: str) -> None:
@@ -139,13 +153,23 @@ def _schedule(options: argparse.Namespace) -> Schedule:
 
 
 def _training_sets(network: Network, labelled: Path, unlabelled: Sequence[Path]) -> list[PhotoSet]:
-    return [labelled_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
+    return [training_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
 
 
-def _calibration(network: Network, recipes: Sequence[Recipe], options: argparse.Namespace) -> PhotoSet:
-    photos = sample(options.calibration, max(recipe.representative_images for recipe in recipes))
-    check_readable(photos.photos, network.preprocessing)
-    return photos
+def _sample(recipes: Sequence[Recipe], folder: Path, known: Sequence[PhotoSet] = ()) -> PhotoSet:
+    """As many representative photos as the recipe with the most wants."""
+    most = max(recipe.representative_images for recipe in recipes)
+    return sample(folder, most, known)
+
+
+def _readable(
+    sets: Sequence[PhotoSet], of: Network | Manifest, options: argparse.Namespace
+) -> list[PhotoSet]:
+    """The sets, checked: what can't be read is refused or left out, and no image has two labels."""
+    kept = readable(sets, of.preprocessing, skip_corrupt=options.skip_corrupt)
+    for photo_set in kept:
+        refuse_two_labels(photo_set.images)
+    return kept
 
 
 def _write_report(bundle: Bundle, options: argparse.Namespace) -> None:

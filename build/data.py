@@ -1,23 +1,17 @@
 """Image folders to train and calibrate on."""
 
 import random
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
-
 from build.errors import BuildError
 from service.bundle import SEEN_DIGITS, Classes, sha256_of
-from service.errors import RequestError
-from service.inference.image import decode
 from service.inference.labelled import LabelledImage, labelled_images
-from service.manifest import Preprocessing
 
 HELD_OUT_SHARE = 20
-_SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -36,15 +30,29 @@ class PhotoSet:
     name: str
     photos: tuple[Photo, ...]
 
+    @property
+    def images(self) -> list[LabelledImage]:
+        """The photos whose class is known, as an evaluation takes them."""
+        return [LabelledImage(p.path, p.label, p.sha256) for p in self.photos if p.label is not None]
+
 
 def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
+    """The photos of a folder with one folder per class.
+
+    Raises:
+        DatasetError: a folder matches no class, or is empty, or an image is in two.
+    """
+    images = labelled_images(folder, classes)
+    return PhotoSet(set_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
+
+
+def training_photos(folder: Path, classes: Classes) -> PhotoSet:
     """The photos of a folder with one folder per class, or of its `train` folder if it has one.
 
     Raises:
-        StartError: a folder matches no class, or is empty.
+        DatasetError: a folder matches no class, or is empty, or an image is in two.
     """
-    images = labelled_images(_training_folder(folder), classes)
-    return PhotoSet(set_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
+    return replace(labelled_photos(_training_folder(folder), classes), name=set_name(folder))
 
 
 def unlabelled_photos(folder: Path) -> PhotoSet:
@@ -56,23 +64,25 @@ def unlabelled_photos(folder: Path) -> PhotoSet:
     return PhotoSet(set_name(folder), tuple(Photo(path, sha256_of(path), None) for path in _files(folder)))
 
 
-def sample(folder: Path, most: int) -> PhotoSet:
+def sample(folder: Path, most: int, known: Iterable[PhotoSet] = ()) -> PhotoSet:
     """At most that many photos of a folder, or of its `train` folder if it has one.
 
-    They are drawn at random, the same ones each time.
+    They are drawn at random, the same ones each time. Those that are `known` are not hashed again.
 
     Raises:
         BuildError: there is none.
     """
     paths = _files(_training_folder(folder))
     drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
-    return PhotoSet(set_name(folder), tuple(Photo(path, sha256_of(path), None) for path in drawn))
+    digests = {photo.path: photo.sha256 for photo_set in known for photo in photo_set.photos}
+    photos = (Photo(path, digests.get(path) or sha256_of(path), None) for path in drawn)
+    return PhotoSet(set_name(folder), tuple(photos))
 
 
 def set_name(folder: Path) -> str:
     """The folder's name, with its parent's before that of a split, which says little alone."""
     path = folder.resolve()
-    return f"{path.parent.name}/{path.name}" if path.name in _SPLITS else path.name
+    return f"{path.parent.name}/{path.name}" if path.name in SPLITS else path.name
 
 
 def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
@@ -84,7 +94,7 @@ def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
 
 
 def refuse_overlap(
-    sets: Iterable[PhotoSet], evaluation: Path, seen_images: frozenset[str] = frozenset()
+    sets: Iterable[PhotoSet], evaluation: PhotoSet, seen_images: frozenset[str] = frozenset()
 ) -> None:
     """Refuse to train or calibrate on photos that are to be evaluated on, by their content.
 
@@ -93,43 +103,20 @@ def refuse_overlap(
     Raises:
         BuildError: there are such; names how many, and the first.
     """
-    held_back = {photo.sha256: photo.path for photo in unlabelled_photos(evaluation).photos}
-    shared = [photo.path for photo in without_repeats(sets) if photo.sha256 in held_back]
+    known = {photo.sha256: photo.path for photo in without_repeats(sets)}
+    shared = [photo for photo in evaluation.photos if photo.sha256 in known]
     if shared:
         raise BuildError(
-            f"{len(shared)} images of {evaluation} are among those to train or calibrate on, the first"
-            f" {shared[0]}: accuracy on them says nothing of new images; take them out of one of the two"
+            f"{len(shared)} images of {evaluation.name} are among those to train, calibrate or choose on, the"
+            f" first {shared[0].path}, there {known[shared[0].sha256]}: accuracy on them says nothing of new"
+            " images; take them out of one of the two"
         )
-    seen = [path for digest, path in held_back.items() if digest[:SEEN_DIGITS] in seen_images]
+    seen = [photo.path for photo in evaluation.photos if photo.sha256[:SEEN_DIGITS] in seen_images]
     if seen:
         raise BuildError(
-            f"{len(seen)} images of {evaluation} are among those that the weights were trained on, the first"
-            f" {seen[0]}: accuracy on them says nothing of new images; take them out"
+            f"{len(seen)} images of {evaluation.name} are among those that the weights were trained on, the"
+            f" first {seen[0]}: accuracy on them says nothing of new images; take them out"
         )
-
-
-def check_readable(photos: Sequence[Photo | LabelledImage], preprocessing: Preprocessing) -> None:
-    """Decode every photo once, as long work should not end in the middle on a damaged one.
-
-    Raises:
-        BuildError: some can't be read; names how many, and the first with its reason.
-    """
-
-    def reason(photo: Photo | LabelledImage) -> str | None:
-        try:
-            decode(photo.path.read_bytes(), preprocessing)
-        except RequestError as error:
-            return f"{photo.path}: {error}"
-        return None
-
-    threads = ThreadPoolExecutor()
-    try:
-        checked = tqdm(threads.map(reason, photos), desc="check", total=len(photos), unit="photo")
-        unreadable = [message for message in checked if message]
-    finally:
-        threads.shutdown(cancel_futures=True)  # An interruption does not wait for the rest.
-    if unreadable:
-        raise BuildError(f"{len(unreadable)} of {len(photos)} images can't be read, first {unreadable[0]}")
 
 
 def is_held_out(photo: Photo) -> bool:

@@ -7,13 +7,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from build.assemble import quantize
-from build.data import PhotoSet, set_name
+from build.data import PhotoSet
 from build.recipe import load_recipe
 from build.weights import Network
 from service.bundle import Bundle, bundle_files, write_bundle
 from service.inference.evaluation import BASELINE, Candidate, evaluate
 from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, labelled_images
+from service.inference.labelled import LabelledImage
 from service.manifest import Baseline, Evaluation
 
 START = "start"
@@ -21,19 +21,24 @@ START_DESCRIPTION = "the weights that training started from, in float32"
 
 
 def record_evaluation(
-    bundle: Bundle, folder: Path, crop: Crop, *, allow_seen: bool = False, start: Network | None = None
+    bundle: Bundle,
+    images: Sequence[LabelledImage],
+    dataset_name: str,
+    crop: Crop,
+    *,
+    allow_seen: bool = False,
+    start: Network | None = None,
 ) -> Bundle:
-    """Evaluate every variant on a labelled folder and write the bundle with the results.
+    """Evaluate every variant on labelled images and write the bundle with the results.
 
     An evaluation on the same images with the same crop is replaced. The first on images that the
     network has not seen becomes the reference. `start`: the network before training, measured
     beside the variants as a baseline that is not in the bundle.
 
     Raises:
-        StartError: the folder does not fit the bundle's classes, or the network has seen some of
-            its images and `allow_seen` is not set.
+        DatasetError: there are no images, one can't be read, or the network has seen some of them
+            and `allow_seen` is not set.
     """
-    images = labelled_images(folder, bundle.classes)
     with tempfile.TemporaryDirectory() as scratch:
         candidates = {name: Candidate(bundle, name) for name in bundle.manifest.variants}
         if start is not None:
@@ -41,7 +46,7 @@ def record_evaluation(
             before = quantize(start, [recipe], PhotoSet(START, ()), START, Path(scratch) / START)
             candidates[START] = Candidate(before, BASELINE)
         evaluations = evaluate(
-            candidates, images, crop, set_name(folder), allow_seen=allow_seen, progress=_progress
+            candidates, images, crop, dataset_name, allow_seen=allow_seen, progress=_progress
         )
     manifest = bundle.manifest
     variants = {

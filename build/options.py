@@ -68,6 +68,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _recipe_options(parser)
     _evaluation_options(parser)
+    _corrupt_option(parser)
     _report_options(parser)
     parser.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
 
@@ -77,6 +78,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
     )
     _training_options(parser)
+    _corrupt_option(parser)
     parser.add_argument("--epochs", type=_COUNT, default=Schedule.epochs, help="(%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and the result")
 
@@ -84,10 +86,12 @@ def command_parser() -> argparse.ArgumentParser:
     _network_options(parser)
     parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
     _recipe_options(parser)
+    _corrupt_option(parser)
 
     parser = commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle")
     parser.add_argument("bundle", type=Path)
     _evaluation_options(parser)
+    _corrupt_option(parser)
     parser.add_argument(
         "--start", metavar="WEIGHTS", help="a baseline: the weights that training started from"
     )
@@ -153,6 +157,12 @@ def _evaluation_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-seen", action="store_true", help="take images that were trained on too, and mark the result"
+    )
+
+
+def _corrupt_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-corrupt", action="store_true", help="leave out images that can't be read, and name them"
     )
 
 

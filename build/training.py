@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.augmentation import training_view
-from build.data import Photo, PhotoSet, check_readable, is_held_out, without_repeats
+from build.data import Photo, PhotoSet, is_held_out, without_repeats
 from build.errors import BuildError
 from build.files import write_whole
 from build.model import Weights, get_weights, network, set_weights, with_pixel_input
@@ -59,10 +59,9 @@ def train_network(
     """Fine-tune a network on sets of photos and leave it in `folder`, where `load_network` finds it.
 
     Raises:
-        BuildError: a photo can't be read, there are too few, or `folder` holds another run.
+        BuildError: there are too few photos, or `folder` holds another run.
     """
     photos = without_repeats(sets)
-    check_readable(photos, start.preprocessing)
     trained = train(start.weights, photos, start.preprocessing, schedule, folder)
     training = Training(
         command=command,

@@ -16,6 +16,7 @@ from build.report import write_report
 from build.weights import Network, load_network
 from service.bundle import Bundle, load_bundle
 from service.inference.image import Crop
+from service.inference.labelled import labelled_images
 
 SIZE = 64
 CLASSES = ("cat", "coffee", "flower", "temple")
@@ -132,5 +133,6 @@ def measured(
     """The small bundle with an evaluation, the start as its baseline, and a report."""
     path = tmp_path_factory.mktemp("measured") / "small"
     shutil.copytree(small.path, path)
-    bundle = record_evaluation(load_bundle(path), evaluation, Crop.BUNDLE, start=start)
+    images = labelled_images(evaluation, small.classes)
+    bundle = record_evaluation(load_bundle(path), images, evaluation.name, Crop.BUNDLE, start=start)
     return write_report(bundle, runs=10)

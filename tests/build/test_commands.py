@@ -182,7 +182,9 @@ def test_evaluation_photos_to_train_on_are_refused_before_the_work(
     arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     said = wrong(capsys, "all", *every(arguments), "--unlabelled", evaluation)
-    assert said.startswith(f"16 images of {evaluation} are among those to train or calibrate on")
+    assert said.startswith(
+        "16 images of evaluation are among those to train, calibrate or choose on, the first"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,7 +197,7 @@ def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_wor
 ) -> None:
     changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
     said = wrong(capsys, "all", *every(changed))
-    assert said.startswith(f"16 images of {calibration} are among those that the weights were trained on")
+    assert said.startswith("16 images of calibration are among those that the weights were trained on, the")
 
 
 def test_two_recipes_of_one_name_are_refused(

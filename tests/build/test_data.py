@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,18 +8,17 @@ import pytest
 from build.data import (
     Photo,
     PhotoSet,
-    check_readable,
     is_held_out,
     labelled_photos,
     refuse_overlap,
     sample,
+    training_photos,
     unlabelled_photos,
     without_repeats,
 )
 from build.errors import BuildError
-from build.weights import default_preprocessing
 from service.bundle import Classes
-from tests.build.conftest import CLASSES, SIZE
+from tests.build.conftest import CLASSES
 
 MakeFolder = Callable[[str, int, int], Path]
 
@@ -33,7 +33,7 @@ def test_labelled_photos_know_their_class(calibration: Path) -> None:
 def test_of_a_folder_with_splits_the_training_photos_are_taken(calibration: Path, tmp_path: Path) -> None:
     shutil.copytree(calibration, tmp_path / "train")
     shutil.copytree(calibration / "cat", tmp_path / "val" / "cat")
-    assert len(labelled_photos(tmp_path, Classes(CLASSES, None)).photos) == 12 * len(CLASSES)
+    assert len(training_photos(tmp_path, Classes(CLASSES, None)).photos) == 12 * len(CLASSES)
 
 
 def test_a_split_is_named_with_its_parent(calibration: Path, tmp_path: Path) -> None:
@@ -46,6 +46,14 @@ def test_a_sample_is_the_same_each_time_and_has_no_repeats(calibration: Path) ->
     assert drawn == sample(calibration, 10)
     assert len({photo.path for photo in drawn.photos}) == 10
     assert len(sample(calibration, 1000).photos) == 12 * len(CLASSES)
+
+
+def test_a_sample_takes_the_digests_that_are_known(calibration: Path) -> None:
+    photos = unlabelled_photos(calibration).photos
+    known = PhotoSet("known", tuple(replace(photo, sha256="0" * 64) for photo in photos[:30]))
+    drawn = sample(calibration, 1000, [known]).photos
+    assert {photo.path for photo in drawn if photo.sha256 == "0" * 64} == {p.path for p in known.photos}
+    assert {photo for photo in drawn if photo.sha256 != "0" * 64} == set(photos[30:])
 
 
 def test_the_same_content_counts_once(calibration: Path, tmp_path: Path) -> None:
@@ -64,21 +72,14 @@ def test_a_label_outlives_an_unlabelled_repeat(calibration: Path) -> None:
 def test_an_evaluation_image_under_another_name_is_found(
     calibration: Path, evaluation: Path, tmp_path: Path
 ) -> None:
-    refuse_overlap([unlabelled_photos(calibration)], evaluation)
+    held_back = labelled_photos(evaluation, Classes(CLASSES, None))
+    refuse_overlap([unlabelled_photos(calibration)], held_back)
     hidden = tmp_path / "holiday.jpg"
     shutil.copy(evaluation / "cat" / "0.jpg", hidden)
-    with pytest.raises(BuildError, match=r"1 images of .*evaluation are among .*holiday\.jpg"):
-        refuse_overlap([unlabelled_photos(calibration), unlabelled_photos(tmp_path)], evaluation)
-
-
-def test_what_is_no_image_is_named_before_the_work_begins(calibration: Path, tmp_path: Path) -> None:
-    preprocessing = default_preprocessing(SIZE)
-    photos = unlabelled_photos(calibration).photos
-    check_readable(photos, preprocessing)
-    text = tmp_path / "text.jpg"
-    text.write_text("not an image")
-    with pytest.raises(BuildError, match=r"1 of 49 images can't be read, first .*text\.jpg"):
-        check_readable([*photos, *unlabelled_photos(tmp_path).photos], preprocessing)
+    with pytest.raises(
+        BuildError, match=r"^1 images of evaluation are among .*cat/0\.jpg, there .*holiday\.jpg"
+    ):
+        refuse_overlap([unlabelled_photos(calibration), unlabelled_photos(tmp_path)], held_back)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,13 @@ from service.manifest import reference_evaluation
 from tests.build.conftest import CLASSES, REPRESENTATIVE
 
 
+def record(bundle: Bundle, folder: Path, crop: Crop, *, allow_seen: bool = False) -> Bundle:
+    images = labelled_images(folder, bundle.classes)
+    return record_evaluation(bundle, images, folder.name, crop, allow_seen=allow_seen)
+
+
 def test_every_variant_is_evaluated_and_the_bundle_written(copy: Bundle, evaluation: Path) -> None:
-    bundle = record_evaluation(copy, evaluation, Crop.BUNDLE)
+    bundle = record(copy, evaluation, Crop.BUNDLE)
     verify(bundle)
     assert load_bundle(copy.path).manifest == bundle.manifest
     images = labelled_images(evaluation, bundle.classes)
@@ -32,9 +37,9 @@ def test_every_variant_is_evaluated_and_the_bundle_written(copy: Bundle, evaluat
 def test_the_first_on_unseen_images_is_the_reference(
     copy: Bundle, evaluation: Path, calibration: Path, make_folder: Callable[[str, int, int], Path]
 ) -> None:
-    bundle = record_evaluation(copy, calibration, Crop.BUNDLE, allow_seen=True)
-    bundle = record_evaluation(bundle, evaluation, Crop.BUNDLE)
-    bundle = record_evaluation(bundle, make_folder("other", 5, 1), Crop.BUNDLE)
+    bundle = record(copy, calibration, Crop.BUNDLE, allow_seen=True)
+    bundle = record(bundle, evaluation, Crop.BUNDLE)
+    bundle = record(bundle, make_folder("other", 5, 1), Crop.BUNDLE)
     for variant in bundle.manifest.variants.values():
         seen = [(e.dataset.name, e.seen_images, e.reference) for e in variant.evaluations]
         assert seen == [
@@ -50,11 +55,11 @@ def test_the_first_on_unseen_images_is_the_reference(
 def test_the_same_images_with_the_same_crop_are_recorded_once(
     copy: Bundle, evaluation: Path, tmp_path: Path
 ) -> None:
-    bundle = record_evaluation(copy, evaluation, Crop.BUNDLE)
-    bundle = record_evaluation(bundle, evaluation, Crop.NONE)
+    bundle = record(copy, evaluation, Crop.BUNDLE)
+    bundle = record(bundle, evaluation, Crop.NONE)
     moved = tmp_path / "moved"
     shutil.copytree(evaluation, moved)
-    again = record_evaluation(bundle, moved, Crop.BUNDLE)
+    again = record(bundle, moved, Crop.BUNDLE)
     for variant in again.manifest.variants.values():
         kept = [(e.dataset.name, e.crop, e.reference) for e in variant.evaluations]
         assert kept == [("evaluation", "none", False), ("moved", "bundle", True)]
@@ -70,9 +75,9 @@ def test_an_image_that_was_calibrated_on_is_found_under_another_name(
     shutil.copy(seen.path, hidden)
     before = (copy.path / "manifest.json").read_bytes()
     with pytest.raises(DatasetError, match=r"1 of the 17 images .*coffee/holiday\.jpeg"):
-        record_evaluation(copy, images, Crop.BUNDLE)
+        record(copy, images, Crop.BUNDLE)
     assert (copy.path / "manifest.json").read_bytes() == before
-    bundle = record_evaluation(copy, images, Crop.BUNDLE, allow_seen=True)
+    bundle = record(copy, images, Crop.BUNDLE, allow_seen=True)
     for variant in bundle.manifest.variants.values():
         (taken,) = variant.evaluations
         assert (taken.seen_images, taken.dataset.images, taken.reference) == (1, 17, False)
@@ -97,6 +102,6 @@ def test_a_baseline_stays_when_the_variants_are_evaluated_again(
     measured: Bundle, evaluation: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(measured.path, tmp_path / "small")
-    again = record_evaluation(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
+    again = record(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
     assert again.manifest.baselines == measured.manifest.baselines
     assert [e.crop for e in again.variant("ptq").evaluations] == ["bundle", "none"]

@@ -10,6 +10,7 @@ from build.picture import PICTURE, pareto_picture
 from build.report import BEGIN, END, insert_table, renew_report
 from service.bundle import Bundle, load_bundle, read_file, verify
 from service.inference.image import Crop
+from service.inference.labelled import labelled_images
 from service.manifest import MODEL_CARD
 
 
@@ -40,7 +41,8 @@ def test_nothing_else_of_the_bundle_changes(measured: Bundle, small: Bundle) -> 
 
 def test_the_card_follows_the_manifest(measured: Bundle, evaluation: Path, tmp_path: Path) -> None:
     shutil.copytree(measured.path, tmp_path / "small")
-    changed = record_evaluation(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
+    images = labelled_images(evaluation, measured.classes)
+    changed = record_evaluation(load_bundle(tmp_path / "small"), images, "evaluation", Crop.NONE)
     assert read_file(changed, MODEL_CARD).decode() != model_card(changed.manifest)
     renewed = renew_report(changed)
     verify(renewed)
