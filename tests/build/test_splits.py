@@ -164,9 +164,7 @@ def test_damaged_photos_are_an_error_or_left_out(mine: Path, capsys: pytest.Capt
 def test_a_class_with_too_few_photos_is_named(mine: Path) -> None:
     for path in sorted((mine / "flower").iterdir())[4:]:
         path.unlink()
-    with pytest.raises(
-        BuildError, match=r"mine/flower has too few images to draw some for test: 4 differ"
-    ):
+    with pytest.raises(BuildError, match=r"mine/flower has too few images to draw some for test: 4 differ"):
         split(mine)
     shutil.copy(mine / "flower" / "0.jpg", mine / "flower" / "copy.jpg")
     with pytest.raises(BuildError, match="4 differ, where 5 are needed"):
