@@ -11,8 +11,12 @@ def write_whole(path: Path, content: bytes) -> None:
         OSError: it can't be written.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:  # A full disk: what was written would only keep it full.
+        unfinished.unlink(missing_ok=True)
+        raise
