@@ -1,0 +1,186 @@
+"""What is wrong with photos, or with the disk, ends a command in one line and leaves nothing half-written."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from build.__main__ import main
+from build.data import sample
+from service.bundle import Bundle, load_bundle, verify
+from tests.build.conftest import REPRESENTATIVE
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Folders of photos to spoil."""
+
+    training: Path
+    evaluation: Path
+
+
+@pytest.fixture
+def mine(calibration: Path, evaluation: Path, tmp_path: Path) -> Photos:
+    return Photos(
+        Path(shutil.copytree(calibration, tmp_path / "photos" / "training")),
+        Path(shutil.copytree(evaluation, tmp_path / "photos" / "evaluation")),
+    )
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Each command with all that it needs; those that make something make it in `made`."""
+
+    bundle: Bundle
+    photos: Photos
+    made: Path
+
+    def line(self, command: str) -> list[str]:
+        training, evaluation = self.photos.training, ("--evaluation", self.photos.evaluation)
+        weights, out = ("--weights", self.bundle.path), ("--out", self.made / "bundle")
+        rest: dict[str, tuple[str | Path, ...]] = {
+            "all": (*weights, "--calibration", training, *evaluation, *out, "--run", self.made / "run"),
+            "train": (*weights, "--data", training, "--epochs", "1", "--batch-size", "8", *out),
+            "quantize": (*weights, "--calibration", training, *out),
+            "evaluate": (self.bundle.path, *evaluation),
+        }
+        return [command, *map(str, rest[command])]
+
+
+@pytest.fixture
+def commands(copy: Bundle, mine: Photos, tmp_path: Path) -> Commands:
+    (tmp_path / "made").mkdir()
+    return Commands(copy, mine, tmp_path / "made")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def said(lines: str) -> list[str]:
+    """What was said on standard error, but for progress bars."""
+    return [line for line in lines.splitlines() if line and "%|" not in line]
+
+
+def empty_class(photos: Photos) -> str:
+    for folder in (photos.training, photos.evaluation):
+        shutil.rmtree(folder / "flower")
+        (folder / "flower").mkdir()
+    return "/flower is empty; remove it, or put the images of its class there"
+
+
+def text_file(photos: Photos) -> str:
+    for folder in (photos.training, photos.evaluation):
+        (folder / "cat" / "text.jpg").write_text("not an image")
+    return "/cat/text.jpg: the bytes are not an image in a supported format"
+
+
+def strange_label(photos: Photos) -> str:
+    for folder in (photos.training, photos.evaluation):
+        (folder / "coffee").rename(folder / "cofee")
+    return (
+        "/cofee is named after no class of the model: expected a label, with or without a number before"
+        " (0_<label>), or an index; the nearest is 'coffee'"
+    )
+
+
+def hidden_copy(photos: Photos) -> str:
+    shutil.copy(photos.evaluation / "cat" / "0.jpg", photos.training / "temple" / "holiday.jpeg")
+    return "1 images of evaluation are among those to train, calibrate or choose on, the first "
+
+
+def calibrated_copy(photos: Photos) -> str:
+    seen = sample(photos.training, REPRESENTATIVE).photos[0].path
+    shutil.copy(seen, photos.evaluation / "temple" / "holiday.jpeg")
+    return "1 of the 17 images are among those that the network was trained or calibrated on, the first "
+
+
+def two_labels(photos: Photos) -> str:
+    for folder in (photos.training, photos.evaluation):
+        shutil.copy(folder / "cat" / "0.jpg", folder / "temple" / "copy.jpg")
+    return "/temple/copy.jpg are the same image in the folders of two classes; take it out of the wrong one"
+
+
+def line_end(photos: Photos) -> str:
+    for folder in (photos.training, photos.evaluation):
+        (folder / "cat" / "text\nedgewise: all is well.jpg").write_text("not an image")
+    return "/cat/text edgewise: all is well.jpg: the bytes are not an image"
+
+
+@pytest.mark.parametrize(
+    ("command", "spoil"),
+    [
+        ("all", empty_class),
+        ("evaluate", empty_class),
+        ("all", text_file),
+        ("quantize", text_file),
+        ("evaluate", text_file),
+        ("train", strange_label),
+        ("evaluate", strange_label),
+        ("all", hidden_copy),
+        ("evaluate", calibrated_copy),
+        ("train", two_labels),
+        ("evaluate", two_labels),
+        ("evaluate", line_end),
+    ],
+)
+def test_wrong_photos_end_in_one_line_and_leave_nothing(
+    commands: Commands, capsys: pytest.CaptureFixture[str], command: str, spoil: Callable[[Photos], str]
+) -> None:
+    message = spoil(commands.photos)
+    before = content(commands.bundle.path)
+    assert main(commands.line(command)) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    (line,) = said(errors)
+    assert line.startswith("edgewise: ")
+    assert message in line
+    assert list(commands.made.iterdir()) == []
+    assert content(commands.bundle.path) == before
+    assert [p.name for p in commands.bundle.path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_damaged_photos_are_left_out_of_an_evaluation_where_asked(
+    commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = text_file(commands.photos)
+    assert main([*commands.line("evaluate"), "--skip-corrupt"]) == 0
+    (line,) = said(capsys.readouterr().err)
+    assert line.startswith("edgewise: 1 of 17 images can't be read and are left out, first ")
+    assert message in line
+    bundle = load_bundle(commands.bundle.path)
+    verify(bundle)
+    for variant in bundle.manifest.variants.values():
+        assert [e.dataset.images for e in variant.evaluations] == [16]
+
+
+def test_a_bundle_for_which_the_disk_is_too_small_is_not_there(
+    colour_models: Path,
+    small_disk: Callable[[int], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, labels = colour_models / "ptq.tflite", tmp_path / "labels.txt"
+    labels.write_text("black\nblue\ngreen\nred\nwhite\n")
+    disk = small_disk(model.stat().st_size)
+    line = ["import", model, "--labels", labels, "--output", "logits", "--out", disk / "bundle"]
+    assert main([str(part) for part in line]) == 2
+    assert said(capsys.readouterr().err) == [
+        f"edgewise: {disk / 'bundle'} can't be written: No space left on device"
+    ]
+    assert list(disk.iterdir()) == []
+
+
+def test_a_bundle_that_can_not_be_written_again_stays_as_it_was(
+    commands: Commands, small_disk: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(commands.bundle.path)
+    disk = small_disk(sum(map(len, before.values())) * 4 // 3)
+    path = Path(shutil.copytree(commands.bundle.path, disk / "bundle"))
+    moved = replace(commands, bundle=replace(commands.bundle, path=path))
+    assert main(moved.line("evaluate")) == 2
+    assert said(capsys.readouterr().err) == [f"edgewise: {path} can't be written: No space left on device"]
+    assert content(path) == before
+    assert list(disk.iterdir()) == [path]
