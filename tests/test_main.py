@@ -28,8 +28,8 @@ def folder(tmp_path: Path) -> Path:
     for colour in RGB:
         (folder / colour).mkdir(parents=True)
         for number in range(PHOTOS_A_CLASS):
-            shown = "blue" if (colour, number) == ("red", 0) else colour
-            image = Image.new("RGB", (40 + number, 30), RGB[shown])
+            wrong = (colour, number) == ("red", 0)
+            image = Image.new("RGB", (40 + number, 31 if wrong else 30), RGB["blue" if wrong else colour])
             image.save(folder / colour / f"{number}.png")
     return folder
 
@@ -134,6 +134,10 @@ def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them
     [
         (lambda folder: (folder / "purple").mkdir(), "purple is named after no class"),
         (lambda folder: (folder / "red" / "0.png").write_bytes(b"x"), "not an image in a supported format"),
+        (
+            lambda folder: shutil.copy(folder / "blue" / "0.png", folder / "red" / "copy.png"),
+            "red/copy.png are the same image in the folders of two classes",
+        ),
     ],
 )
 def test_evaluate_tells_what_is_wrong_with_the_folder(
