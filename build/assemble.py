@@ -11,20 +11,12 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from tqdm import tqdm
 
-from build.architecture import ARCHITECTURE
-from build.convert import convert
-from build.data import Photo, PhotoSet
 from build.errors import BuildError, first_fault
-from build.recipe import Recipe
-from build.versions import tool_versions
-from build.weights import Network
-from service.bundle import SEEN_DIGITS, Bundle, Classes, check_replaceable, sha256_of, write_bundle
+from service.bundle import Bundle, Classes, check_replaceable, sha256_of, write_bundle
 from service.inference.classifier import encode
 from service.inference.image import load_pixels
 from service.inference.interpreter import Interpreter
-from service.inference.labelled import image_set
 from service.manifest import (
     CLASS_IDS,
     GOLDEN,
@@ -78,44 +70,6 @@ class About:
 class _Measured:
     variant: Variant
     golden: NDArray[np.generic]
-
-
-def quantize(
-    network: Network, recipes: Sequence[Recipe], calibration: PhotoSet, command: str, path: Path
-) -> Bundle:
-    """Make every recipe's variant of a network and write them as a bundle named as its folder.
-
-    The first quantized one becomes the default. A recipe that wants more representative photos
-    than there are gets them all.
-
-    Raises:
-        BundleError: it can't be written.
-    """
-    photos = calibration.photos
-    pixels = _representative(photos, network.preprocessing)
-    models = []
-    for recipe in tqdm(recipes, desc="convert", unit="variant"):
-        used = [photo.sha256 for photo in photos[: recipe.representative_images]]
-        provenance = Provenance(
-            command=command,
-            recipe=recipe.model_dump(mode="json"),
-            tools=tool_versions(),
-            calibration=image_set(calibration.name, used) if used else None,
-        )
-        content = convert(recipe, network.weights, network.preprocessing.height, pixels[: len(used)])
-        models.append(Model(recipe.name, content, recipe.precision, provenance))
-    quantized = [recipe.name for recipe in recipes if recipe.precision is not Precision.FLOAT32]
-    about = About(path.absolute().name, ARCHITECTURE, LICENCE, default=[*quantized, recipes[0].name][0])
-    seen = network.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in photos}
-    return assemble(
-        models,
-        about,
-        network.classes,
-        network.preprocessing,
-        path,
-        training=network.training,
-        seen_images=seen,
-    )
 
 
 def check_destination(path: Path) -> None:
@@ -224,16 +178,6 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         provenance=model.provenance,
     )
     return _Measured(variant, outputs)
-
-
-def _representative(photos: Sequence[Photo], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    pixels = [
-        load_pixels(photo.path.read_bytes(), preprocessing)
-        for photo in tqdm(photos, desc="decode", unit="photo", disable=not photos)
-    ]
-    return (
-        np.stack(pixels) if pixels else np.empty((0, preprocessing.height, preprocessing.width, 3), np.uint8)
-    )
 
 
 def _lines(lines: Sequence[str]) -> bytes:

@@ -1,6 +1,8 @@
-"""Random views of a photo to train on."""
+"""Random views of a photo to train on. The decoder and the resize filter are those of the service."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,33 +11,59 @@ from PIL import Image, ImageEnhance
 from service.inference.image import decode
 from service.manifest import Preprocessing
 
-SMALLEST_AREA = 0.5
-WIDEST_ASPECT = 4 / 3
-CONTRAST = 0.15
+_WIDEST_ASPECT = 4 / 3
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a view may be from the photo.
+
+    `smallest_area`: the least share of the area that a crop keeps; `contrast`, `brightness`, `colour`: by
+    how much each may change, as a share. Half of the views are mirrored.
+    """
+
+    smallest_area: float
+    contrast: float
+    brightness: float = 0.0
+    colour: float = 0.0
+
+
+MILD = Augmentation(smallest_area=0.5, contrast=0.15)
+"""To learn from a teacher, who knows what is in the view."""
+STRONG = Augmentation(smallest_area=0.3, contrast=0.3, brightness=0.3, colour=0.3)
+"""To learn from labels, of which a network makes too much when the photos are few."""
+
+_CHANGES: tuple[tuple[str, Callable[[Image.Image], ImageEnhance._Enhance]], ...] = (
+    ("brightness", ImageEnhance.Brightness),
+    ("colour", ImageEnhance.Color),
+    ("contrast", ImageEnhance.Contrast),
+)
 
 
 def training_view(
-    data: bytes, preprocessing: Preprocessing, random: np.random.Generator
+    data: bytes, preprocessing: Preprocessing, augmentation: Augmentation, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A random crop of at least half the area, mirrored half the time, with a light change of contrast.
-
-    The decoder and the resize filter are those of the service. Returns uint8[height, width, 3].
-    """
+    """A random view of the image in `data`: uint8[height, width, 3]."""
     image = decode(data, preprocessing)
     view = image.resize(
         (preprocessing.width, preprocessing.height),
         Image.Resampling[preprocessing.filter.upper()],
-        box=_random_box(image.width, image.height, random),
+        box=_random_box(image.width, image.height, augmentation.smallest_area, random),
     )
     if random.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    view = ImageEnhance.Contrast(view).enhance(random.uniform(1 - CONTRAST, 1 + CONTRAST))
+    for name, change in _CHANGES:
+        most = getattr(augmentation, name)
+        if most:
+            view = change(view).enhance(random.uniform(1 - most, 1 + most))
     return np.asarray(view)
 
 
-def _random_box(width: int, height: int, random: np.random.Generator) -> tuple[float, float, float, float]:
-    area = width * height * random.uniform(SMALLEST_AREA, 1)
-    aspect = math.exp(random.uniform(-math.log(WIDEST_ASPECT), math.log(WIDEST_ASPECT)))
+def _random_box(
+    width: int, height: int, smallest_area: float, random: np.random.Generator
+) -> tuple[float, float, float, float]:
+    area = width * height * random.uniform(smallest_area, 1)
+    aspect = math.exp(random.uniform(-math.log(_WIDEST_ASPECT), math.log(_WIDEST_ASPECT)))
     crop_width = min(math.sqrt(area * aspect), width)
     crop_height = min(math.sqrt(area / aspect), height)
     left = random.uniform(0, width - crop_width)

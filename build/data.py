@@ -79,6 +79,13 @@ def sample(folder: Path, most: int, known: Iterable[PhotoSet] = ()) -> PhotoSet:
     return PhotoSet(set_name(folder), tuple(photos))
 
 
+def draw(photo_set: PhotoSet, most: int) -> PhotoSet:
+    """At most that many photos of a set, drawn at random, the same ones each time."""
+    photos = sorted(photo_set.photos, key=lambda photo: photo.sha256)
+    drawn = random.Random(0).sample(photos, min(most, len(photos)))  # noqa: S311
+    return replace(photo_set, photos=tuple(drawn))
+
+
 def set_name(folder: Path) -> str:
     """The folder's name, with its parent's before that of a split, which says little alone."""
     path = folder.resolve()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from build.assemble import quantize
 from build.data import PhotoSet
 from build.recipe import load_recipe
+from build.variants import quantize
 from build.weights import Network
 from service.bundle import Bundle, bundle_files, write_bundle
 from service.inference.evaluation import BASELINE, Candidate, evaluate

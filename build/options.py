@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from build.architecture import CROP_FRACTION, INPUT_SIZE
-from build.schedule import Schedule
+from build.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
 from service.inference.image import Crop
 from service.manifest import Filter, Resize
 
 _CALIBRATION = "representative photos, in folders of any name"
-DEFAULT_RECIPES = ("fp32", "ptq")
+DEFAULT_RECIPES = ("fp32", "fp16", "dynamic", "ptq", "qat")
+DEFAULT_BASELINES = ("naive",)
+DEFAULT_WEIGHTS = Path(__file__).parent.parent / "models" / "imagenet-1k"
 BENCHMARK_RUNS = 200
 # EfficientNetV2 halves the input five times.
 LEAST_SIZE = 32
@@ -55,22 +57,36 @@ def command_parser() -> argparse.ArgumentParser:
 
     parser = commands.add_parser("all", help="train, quantize, evaluate and report")
     _network_options(parser)
-    _training_options(parser)
     parser.add_argument(
-        "--epochs", type=_COUNT_OR_NONE, default=Schedule.epochs, help="0: do not train (%(default)s)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="one's own classes: train, val and test with one folder per class, or such folders right away",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
-        required=True,
         metavar="DIR",
-        help="labelled, to train and calibrate on: one folder per class (any folders if --epochs is 0)",
+        help="the weights' classes: labelled, to train and calibrate on (any folders if --epochs is 0)",
+    )
+    _training_options(parser)
+    parser.add_argument(
+        "--epochs",
+        type=_COUNT_OR_NONE,
+        help=f"0: do not train ({OWN_CLASSES.epochs} with --data, else {DISTILLATION.epochs})",
     )
     _recipe_options(parser)
-    _evaluation_options(parser)
+    parser.add_argument(
+        "--baselines",
+        nargs="*",
+        default=DEFAULT_BASELINES,
+        metavar="RECIPE",
+        help=f"to evaluate beside, but not to keep ({' '.join(DEFAULT_BASELINES)})",
+    )
+    _evaluation_options(parser, required=False)
     _corrupt_option(parser)
     _report_options(parser)
-    parser.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
+    _run_option(parser)
 
     parser = commands.add_parser("train", help="fine-tune with distillation; interrupted, it resumes")
     _network_options(parser)
@@ -79,14 +95,17 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _training_options(parser)
     _corrupt_option(parser)
-    parser.add_argument("--epochs", type=_COUNT, default=Schedule.epochs, help="(%(default)s)")
+    parser.add_argument("--epochs", type=_COUNT, help=f"({DISTILLATION.epochs})")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and the result")
 
     parser = commands.add_parser("quantize", help="make a bundle of variants")
     _network_options(parser)
     parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _unlabelled_option(parser)
     _recipe_options(parser)
+    _seed_option(parser)
     _corrupt_option(parser)
+    _run_option(parser)
 
     parser = commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle")
     parser.add_argument("bundle", type=Path)
@@ -108,8 +127,9 @@ def command_parser() -> argparse.ArgumentParser:
 def _network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
-        required=True,
-        help="imagenet (Keras' download), a Keras .h5 file, a folder that train left, or a bundle's folder",
+        default=str(DEFAULT_WEIGHTS),
+        help="a bundle's folder (the default bundle), imagenet (Keras' download), a Keras .h5 file, or a"
+        " folder that train left",
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line (ImageNet's)")
     parser.add_argument("--class-ids", type=Path, metavar="FILE", help="one class id per line (ImageNet's)")
@@ -117,20 +137,39 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
+    _unlabelled_option(parser)
+    parser.add_argument("--batch-size", type=_COUNT, default=DISTILLATION.batch_size, help="(%(default)s)")
     parser.add_argument(
-        "--unlabelled", type=Path, action="append", default=[], metavar="DIR", help="more photos, for variety"
-    )
-    parser.add_argument("--batch-size", type=_COUNT, default=Schedule.batch_size, help="(%(default)s)")
-    parser.add_argument(
-        "--learning-rate", type=_POSITIVE, default=Schedule.learning_rate, help="(%(default)s)"
+        "--learning-rate",
+        type=_POSITIVE,
+        help=f"({DISTILLATION.learning_rate:g}; all --data: {OWN_CLASSES.learning_rate:g})",
     )
     parser.add_argument(
         "--label-weight",
         type=_WEIGHT,
-        default=Schedule.label_weight,
-        help="of the labels in the loss (%(default)s)",
+        default=LABEL_WEIGHT,
+        help="of the labels in distillation's loss (%(default)s)",
     )
-    parser.add_argument("--seed", type=_COUNT_OR_NONE, default=Schedule.seed, help="(%(default)s)")
+    _seed_option(parser)
+
+
+def _unlabelled_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="more photos to train on, for variety",
+    )
+
+
+def _seed_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=_COUNT_OR_NONE, default=DISTILLATION.seed, help="(%(default)s)")
+
+
+def _run_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -139,14 +178,14 @@ def _recipe_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=DEFAULT_RECIPES,
         metavar="RECIPE",
-        help="names, or .toml files (fp32 ptq)",
+        help=f"names, or .toml files ({' '.join(DEFAULT_RECIPES)})",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
 
 
-def _evaluation_options(parser: argparse.ArgumentParser) -> None:
+def _evaluation_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "--evaluation", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
+        "--evaluation", type=Path, required=required, metavar="DIR", help="labelled: one folder per class"
     )
     parser.add_argument(
         "--crop",

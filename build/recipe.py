@@ -8,9 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from build.errors import BuildError, first_fault
 from service.manifest import Precision, VariantName
@@ -58,11 +66,25 @@ def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
     return RangeRule.LEAST_ERROR if fields.get("activations") is ActivationType.INT8 else None
 
 
+class QuantizationAwareTraining(BaseModel):
+    """How long and how fast the quantized network learns to answer as the float one does.
+
+    `epochs` are of the photos to train on, in batches of `batch_size`; `learning_rate` is Adam's peak.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    batch_size: PositiveInt = 16
+
+
 class Recipe(BaseModel):
     """One recipe: `name` becomes the variant's name and its file's.
 
     `representative_images`: how many photos the ranges of the activations are calibrated on;
-    `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say.
+    `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
+    `training`: quantization-aware training from there, none where a recipe does not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,11 +94,19 @@ class Recipe(BaseModel):
     activations: ActivationType
     representative_images: NonNegativeInt = 0
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
+    training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
 
     @property
     def precision(self) -> Precision:
         """The name of what comes out."""
         return _PRECISIONS[self.weights, self.activations]
+
+    def settings(self) -> dict[str, str | int | float]:
+        """Every key and its value, those of a table as `table.key`, as a manifest records them."""
+        flat: dict[str, str | int | float] = {}
+        for key, value in self.model_dump(mode="json").items():
+            flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        return flat
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
@@ -91,6 +121,8 @@ class Recipe(BaseModel):
             )
         if not integer and self.ranges is not None:
             raise ValueError("ranges are those of int8 activations; leave them out for float32 ones")
+        if self.training and self.ranges is not RangeRule.LEAST_ERROR:
+            raise ValueError("training starts from least-error ranges of int8 activations")
         return self
 
 

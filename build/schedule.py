@@ -5,10 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train; `label_weight` is the labels' share of the loss."""
+    """How long and how fast to train: Adam with warm-up to `learning_rate`, then cosine decay to 0."""
 
-    epochs: int = 4
+    epochs: int
     batch_size: int = 16
     learning_rate: float = 1e-5
-    label_weight: float = 0.2
     seed: int = 0
+
+
+DISTILLATION = Schedule(epochs=4)
+"""For the classes of the weights."""
+LABEL_WEIGHT = 0.2
+"""Of the labels in the loss of distillation."""
+OWN_CLASSES = Schedule(epochs=8, learning_rate=1e-4)
+"""For one's own classes."""

@@ -176,17 +176,8 @@ class GoldenTolerance(_Frozen):
     share: Ratio
 
 
-class Provenance(_Frozen):
-    """How a variant was made."""
-
-    command: str
-    recipe: dict[str, str | int | float | bool]
-    tools: dict[str, str]
-    calibration: ImageSet | None = None
-
-
 class Training(_Frozen):
-    """How the network that all variants come from was trained."""
+    """How weights were trained: those that all variants come from, or one variant's own."""
 
     command: str
     started_from: str
@@ -199,6 +190,16 @@ class Training(_Frozen):
     learning_rate: Annotated[float, Field(gt=0)]
     seconds: NonNegativeFloat
     losses: dict[str, float]
+
+
+class Provenance(_Frozen):
+    """How a variant was made; `training` is quantization-aware training, from the network's weights on."""
+
+    command: str
+    recipe: dict[str, str | int | float | bool]
+    tools: dict[str, str]
+    calibration: ImageSet | None = None
+    training: Training | None = None
 
 
 class Variant(_Frozen):

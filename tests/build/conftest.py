@@ -10,11 +10,11 @@ import pytest
 import tf_keras
 from PIL import Image
 
-from build.assemble import quantize
 from build.data import sample
 from build.evaluation import record_evaluation
 from build.recipe import load_recipe
 from build.report import write_report
+from build.variants import quantize
 from build.weights import Network, load_network
 from service.bundle import Bundle, load_bundle
 from service.inference.image import Crop

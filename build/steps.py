@@ -1,0 +1,90 @@
+"""Steps that several of the build stage's commands take, from the options that they share."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from build.data import PhotoSet, sample, training_photos, unlabelled_photos, without_repeats
+from build.model_card import variant_table
+from build.picture import PICTURE
+from build.readable import readable
+from build.recipe import Recipe
+from build.report import insert_table, write_report
+from build.schedule import Schedule
+from build.training import split_held_out
+from build.variants import TrainingPlan
+from build.weights import Network, load_network
+from service.bundle import Bundle
+from service.inference.labelled import refuse_two_labels
+from service.manifest import MODEL_CARD, Manifest
+
+RUNS = Path("runs")
+
+
+def network_of(options: argparse.Namespace) -> Network:
+    """The network that `--weights` and what goes with it name."""
+    return load_network(
+        options.weights, labels=options.labels, class_ids=options.class_ids, size=options.size
+    )
+
+
+def runs_of(options: argparse.Namespace) -> Path:
+    """Where checkpoints lie: `--run`, or a folder of the bundle's name."""
+    folder: Path = options.run_folder or RUNS / options.out.absolute().name
+    return folder
+
+
+def schedule_of(options: argparse.Namespace, default: Schedule) -> Schedule:
+    """How long and how fast to train; `default` has what the options leave open."""
+    return Schedule(
+        default.epochs if options.epochs is None else options.epochs,
+        options.batch_size,
+        options.learning_rate or default.learning_rate,
+        options.seed,
+    )
+
+
+def training_sets(network: Network, labelled: Path, unlabelled: Sequence[Path]) -> list[PhotoSet]:
+    """What to fine-tune on: labelled photos of the network's classes, and others."""
+    return [training_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
+
+
+def sample_for(recipes: Sequence[Recipe], folder: Path, known: Sequence[PhotoSet] = ()) -> PhotoSet:
+    """As many representative photos as the recipe with the most wants; `known` ones are not hashed again."""
+    return sample(folder, most_representative(recipes), known)
+
+
+def most_representative(recipes: Sequence[Recipe]) -> int:
+    """How many representative photos the recipe with the most wants."""
+    return max(recipe.representative_images for recipe in recipes)
+
+
+def readable_sets(
+    sets: Sequence[PhotoSet], of: Network | Manifest, options: argparse.Namespace
+) -> list[PhotoSet]:
+    """The sets, checked: what can't be read is refused or left out, and no image has two labels."""
+    kept = readable(sets, of.preprocessing, skip_corrupt=options.skip_corrupt)
+    for photo_set in kept:
+        refuse_two_labels(photo_set.images)
+    return kept
+
+
+def plan_of(sets: Sequence[PhotoSet], options: argparse.Namespace) -> TrainingPlan:
+    """What recipes that train do so with: the photos of the sets, but for one in twenty."""
+    photos, watched = split_held_out(without_repeats(sets))
+    return TrainingPlan(sets, photos, watched, runs_of(options), options.seed)
+
+
+def report(bundle: Bundle, options: argparse.Namespace) -> None:
+    """Measure latency, write the model card, and show the table."""
+    bundle = write_report(bundle, options.runs)
+    if options.insert:
+        insert_table(bundle.manifest, options.insert)
+    show(variant_table(bundle.manifest))
+    show(f"\n{bundle.path / MODEL_CARD} and {bundle.path / PICTURE}")
+
+
+def show(text: str) -> None:
+    """Write `text` and a line's end to standard output."""
+    sys.stdout.write(text + "\n")

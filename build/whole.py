@@ -1,0 +1,131 @@
+"""`python -m build all`: every step in one go, for one's own classes or for those of the weights."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from build.assemble import check_destination
+from build.data import PhotoSet, draw, labelled_photos, refuse_overlap, unlabelled_photos
+from build.errors import BuildError
+from build.estimate import estimate, forward_seconds, in_words
+from build.evaluation import record_evaluation
+from build.recipe import Recipe, load_recipes
+from build.report import split_at_markers
+from build.schedule import DISTILLATION, OWN_CLASSES
+from build.splits import split_folder
+from build.steps import (
+    most_representative,
+    network_of,
+    plan_of,
+    readable_sets,
+    report,
+    runs_of,
+    sample_for,
+    schedule_of,
+    show,
+    training_sets,
+)
+from build.training import train_network
+from build.transfer import train_classes
+from build.variants import TrainingPlan, quantize
+from build.weights import Network
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What variants are made of and measured on; `start` is the network before training, to compare with."""
+
+    network: Network
+    calibration: PhotoSet
+    plan: TrainingPlan | None
+    evaluation: PhotoSet
+    start: Network | None
+
+
+def build_all(options: argparse.Namespace, command: str) -> None:
+    """Train, quantize, evaluate and report. What would end it is said before the long work.
+
+    Raises:
+        StartError: it can't be done.
+    """
+    if bool(options.data) == bool(options.calibration and options.evaluation):
+        raise BuildError("all takes --data, or both --calibration and --evaluation")
+    check_destination(options.out)
+    if options.insert:
+        split_at_markers(options.insert)
+    recipes = load_recipes([*options.recipes, *options.baselines])
+    make = _with_own_classes if options.data else _with_the_weights_classes
+    made = make(network_of(options), recipes, options, command)
+    kept = recipes[: len(options.recipes)]
+    bundle = quantize(made.network, kept, made.calibration, command, options.out, made.plan)
+    bundle = record_evaluation(
+        bundle,
+        made.evaluation.images,
+        made.evaluation.name,
+        options.crop,
+        allow_seen=options.allow_seen,
+        start=made.start,
+    )
+    report(bundle, options)
+    show(f"Serve it with EDGEWISE_BUNDLE={options.out} make serve")
+
+
+def _with_own_classes(
+    start: Network, recipes: Sequence[Recipe], options: argparse.Namespace, command: str
+) -> _Material:
+    """The network fitted to the classes of one's own photos."""
+    if options.epochs == 0:
+        raise BuildError("--epochs 0 with --data would leave the classes unlearned; name 1 or more")
+    splits = split_folder(options.data, start.preprocessing, skip_corrupt=options.skip_corrupt)
+    others = readable_sets([unlabelled_photos(path) for path in options.unlabelled], start, options)
+    if not options.allow_seen:
+        refuse_overlap(others, splits.test, start.seen_images)
+    schedule = schedule_of(options, OWN_CLASSES)
+    photos = [*splits.train.photos, *(photo for other in others for photo in other.photos)]
+    forward = forward_seconds(start.weights, start.preprocessing.height)
+    seconds = estimate(
+        forward, len(splits.train.photos), len(photos), len(splits.test.photos), schedule, recipes
+    )
+    show(
+        f"{len(splits.classes.labels)} classes; {len(splits.train.photos)} photos to train on,"
+        f" {len(splits.val.photos)} to watch it by, {len(splits.test.photos)} to test on"
+    )
+    show(in_words(seconds))
+    runs = runs_of(options)
+    return _Material(
+        network=train_classes(start, splits, schedule, runs / "train", command),
+        calibration=draw(splits.train, most_representative(recipes)),
+        plan=TrainingPlan([splits.train, *others], photos, splits.val.photos, runs, options.seed),
+        evaluation=splits.test,
+        start=None,
+    )
+
+
+def _with_the_weights_classes(
+    start: Network, recipes: Sequence[Recipe], options: argparse.Namespace, command: str
+) -> _Material:
+    """The network fine-tuned with distillation, or as it is."""
+    trains = options.epochs != 0
+    if trains:
+        sets = training_sets(start, options.calibration, options.unlabelled)
+    elif any(recipe.training for recipe in recipes):
+        sets = [unlabelled_photos(folder) for folder in (options.calibration, *options.unlabelled)]
+    else:
+        sets = []
+    calibration = sample_for(recipes, options.calibration, sets)
+    evaluation = labelled_photos(options.evaluation, start.classes)
+    *sets, calibration, evaluation = readable_sets([*sets, calibration, evaluation], start, options)
+    if not options.allow_seen:
+        refuse_overlap([*sets, calibration], evaluation, start.seen_images)
+    network = start
+    if trains:
+        schedule = schedule_of(options, DISTILLATION)
+        folder = runs_of(options) / "train"
+        network = train_network(start, sets, schedule, options.label_weight, folder, command)
+    return _Material(
+        network=network,
+        calibration=calibration,
+        plan=plan_of(sets, options) if sets else None,
+        evaluation=evaluation,
+        start=start if trains else None,
+    )
