@@ -155,7 +155,7 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         ("--labels", "nope.txt", "nope.txt can't be read"),
         ("--calibration", "nope", "nope can't be read: No such file or directory"),
         ("--evaluation", "nope", "nope can't be read: No such file or directory"),
-        ("--recipes", "ptq4", "there is no recipe 'ptq4'; there are: fp32, ptq"),
+        ("--recipes", "ptq4", "there is no recipe 'ptq4'; there are: dynamic, fp16, "),
         ("--out", "my bundle", "my bundle can't be a bundle's folder"),
         ("--out", "tests", "tests is a folder with other things in it"),
         ("--insert", "pyproject.toml", "pyproject.toml has no lines <!-- variants -->"),

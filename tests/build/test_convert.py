@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,19 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
+from build.assemble import FLOAT_TOLERANCE, INTEGER_TOLERANCE, quantize
 from build.convert import convert_int8, fake_quantize
 from build.data import sample
 from build.model import LayerWeights, Weights, network, set_weights, with_pixel_input
 from build.ranges import INPUT_RANGE, Range, calibrate
+from build.recipe import load_recipe
 from build.weights import Network
 from service.bundle import Bundle
 from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
 from service.inference.image import load_pixels
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE
+from tests.colours import golden_of
 
 Pixels = NDArray[np.uint8]
 
@@ -34,14 +39,7 @@ def ranges(start: Network, representative: Pixels) -> dict[str, Range]:
 
 @pytest.fixture(scope="module")
 def ptq(small: Bundle) -> Interpreter:
-    """The quantized file as it is, without a delegate that would replace its operators."""
-    interpreter = Interpreter(
-        str(small.variant_path("ptq")),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
+    return unaided(small.variant_path("ptq"))
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +68,9 @@ def test_a_pixel_is_its_own_quantized_value(ptq: Interpreter) -> None:
 
 
 def test_weights_have_a_scale_a_channel(ptq: Interpreter) -> None:
-    weighted = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-    kernels = {op["inputs"][1] for op in ptq._get_ops_details() if op["op_name"] in weighted}
+    kernels = kernels_of(ptq)
     assert len(kernels) == 75 + 16 + 1
-    for kernel in (tensor for tensor in ptq.get_tensor_details() if tensor["index"] in kernels):
+    for kernel in kernels:
         quantization = kernel["quantization_parameters"]
         channels = kernel["shape"][quantization["quantized_dimension"]]
         assert len(quantization["scales"]) == channels > 1, kernel["name"]
@@ -127,6 +124,74 @@ def test_a_second_conversion_gives_the_same_bytes(
     assert convert_int8(start.weights, SIZE, ranges) == small.variant_path("ptq").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def others(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small network by the recipes that the small bundle has not."""
+    naive = load_recipe("naive").model_copy(update={"representative_images": REPRESENTATIVE})
+    recipes = [load_recipe("fp16"), load_recipe("dynamic"), naive]
+    path = tmp_path_factory.mktemp("others") / "others"
+    return quantize(start, recipes, sample(calibration, REPRESENTATIVE), "python -m build quantize", path)
+
+
+@pytest.mark.parametrize(("name", "of_fp32"), [("fp16", 0.51), ("dynamic", 0.29), ("naive", 0.31)])
+def test_a_variant_has_the_bytes_that_its_weights_take(
+    small: Bundle, others: Bundle, name: str, of_fp32: float
+) -> None:
+    share = others.variant(name).bytes / small.variant("fp32").bytes
+    assert of_fp32 - 0.02 < share < of_fp32 + 0.02
+
+
+# The mean error, in standard deviations of fp32's logits.
+@pytest.mark.parametrize(("name", "most"), [("fp16", 0.002), ("dynamic", 0.06), ("naive", 0.15)])
+@pytest.mark.parametrize("delegate", Delegate)
+def test_a_variant_computes_about_what_fp32_does(
+    small: Bundle, others: Bundle, representative: Pixels, name: str, most: float, delegate: Delegate
+) -> None:
+    fp32, variant = Classifier(small, "fp32"), Classifier(others, name, delegate)
+    expected = np.stack([fp32.scores(pixels) for pixels in representative])
+    actual = np.stack([variant.scores(pixels) for pixels in representative])
+    assert 0 < np.abs(actual - expected).mean() < most * expected.std()
+
+
+def test_golden_outputs_of_dynamic_range_may_be_as_far_apart_as_its_kernels_are(others: Bundle) -> None:
+    spread = golden_of(others)["dynamic"].std()
+    assert others.variant("dynamic").golden.largest == pytest.approx(0.8 * spread, rel=0.05)
+    assert others.variant("fp16").golden == FLOAT_TOLERANCE
+    assert others.variant("naive").golden == INTEGER_TOLERANCE
+
+
+def test_fp16_has_the_weights_rounded_to_float16(others: Bundle, start: Network) -> None:
+    interpreter = unaided(others.variant_path("fp16"))
+    (kernel,) = (
+        tensor
+        for tensor in interpreter.get_tensor_details()
+        if tensor["name"].endswith("/top_conv/Conv2D") and tensor["dtype"] is np.float16
+    )
+    expected = start.weights["top_conv"].kernel.transpose(3, 0, 1, 2).astype(np.float16)
+    np.testing.assert_array_equal(interpreter.get_tensor(kernel["index"]), expected)
+
+
+def test_dynamic_has_int8_weights_and_float_activations(others: Bundle) -> None:
+    variant = others.variant("dynamic")
+    assert (variant.input.dtype, variant.output.dtype) == ("float32", "float32")
+    interpreter = unaided(others.variant_path("dynamic"))
+    kernels = kernels_of(interpreter)
+    # The stem's is too small for the converter to bother.
+    assert [kernel["name"] for kernel in kernels if kernel["dtype"] is not np.int8] == [
+        "efficientnetv2/efficientnetv2/stem_conv/Conv2D"
+    ]
+    assert len(kernels) == 75 + 16 + 1
+    assert all(len(kernel["quantization_parameters"]["scales"]) > 1 for kernel in kernels[1:])
+    outputs = [output for operator in interpreter._get_ops_details() for output in operator["outputs"]]
+    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    assert np.int8 not in {types[output] for output in outputs}
+
+
+def test_naive_takes_pixels_as_they_are_whatever_the_photos_hold(others: Bundle) -> None:
+    tensor = others.variant("naive").input
+    assert (tensor.dtype, tensor.scale, tensor.zero_point) == ("uint8", 1, 0)
+
+
 def test_a_tensor_in_its_range_is_rounded_and_outside_clipped() -> None:
     place = fake_quantize({"x": INPUT_RANGE})
     inputs = tf_keras.Input((5,))
@@ -135,6 +200,25 @@ def test_a_tensor_in_its_range_is_rounded_and_outside_clipped() -> None:
     values = np.array([[0, 0.4 * step, 0.6 * step, -100, 100]], np.float32)
     expected = [[0, 0, step, INPUT_RANGE.low, INPUT_RANGE.high]]
     np.testing.assert_allclose(model(values), expected, atol=1e-6)
+
+
+def unaided(path: Path) -> Interpreter:
+    """A file as it is, without a delegate that would replace its operators."""
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def kernels_of(interpreter: Interpreter) -> list[dict[str, Any]]:
+    """The tensors that are kernels, in the order of their operators."""
+    weighted = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    operators = interpreter._get_ops_details()
+    return [tensors[op["inputs"][1]] for op in operators if op["op_name"] in weighted]
 
 
 def _rounded(weights: Weights) -> Weights:
