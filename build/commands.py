@@ -7,9 +7,11 @@ from build.data import PhotoSet, labelled_photos, unlabelled_photos
 from build.evaluation import record_evaluation
 from build.importing import import_model
 from build.model_card import evaluation_table
-from build.recipe import load_recipes
+from build.recipe import load_recipe, load_recipes
 from build.report import renew_report
 from build.schedule import DISTILLATION
+from build.sensitivity import measure_sensitivity, photos_apart
+from build.sensitivity_report import sensitivity_table, write_sensitivity
 from build.steps import (
     network_of,
     plan_of,
@@ -26,6 +28,8 @@ from build.weights import Network, load_network
 from build.whole import build_all
 from service.bundle import Bundle, load_bundle
 from service.manifest import CLASS_IDS, LABELS
+
+SENSITIVITY_RECIPE = "ptq"
 
 
 def run(options: argparse.Namespace, command: str) -> None:
@@ -45,6 +49,8 @@ def run(options: argparse.Namespace, command: str) -> None:
             _evaluate(options)
         case "report":
             report(load_bundle(options.bundle), options)
+        case "sensitivity":
+            _sensitivity(options)
         case "import":
             _import(options, command)
 
@@ -82,6 +88,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         bundle, evaluation.images, evaluation.name, options.crop, allow_seen=options.allow_seen, start=start
     )
     show(evaluation_table(renew_report(bundle).manifest))
+
+
+def _sensitivity(options: argparse.Namespace) -> None:
+    network = network_of(options)
+    wanted = load_recipe(SENSITIVITY_RECIPE).representative_images
+    apart = photos_apart(options.calibration, wanted, options.images)
+    calibration, others = readable_sets(apart, network, options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    measured = measure_sensitivity(network, calibration, others)
+    picture, numbers = write_sensitivity(measured, options.out)
+    show(f"{sensitivity_table(measured)}\n\n{picture} and {numbers}")
 
 
 def _import(options: argparse.Namespace, command: str) -> None:

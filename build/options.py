@@ -16,6 +16,7 @@ DEFAULT_RECIPES = ("fp32", "fp16", "dynamic", "ptq", "qat")
 DEFAULT_BASELINES = ("naive",)
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "models" / "imagenet-1k"
 BENCHMARK_RUNS = 200
+SENSITIVITY_IMAGES = 100
 # EfficientNetV2 halves the input five times.
 LEAST_SIZE = 32
 
@@ -40,6 +41,7 @@ def _number(
 
 
 _COUNT = _number(int, lambda n: n >= 1, "a whole number from 1 on")
+_SEVERAL = _number(int, lambda n: n >= 2, "a whole number from 2 on")
 _COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number from 0 on")
 _SIZE = _number(int, lambda n: n >= LEAST_SIZE, f"a whole number from {LEAST_SIZE} on")
 _FINITE = _number(float, math.isfinite, "a number")
@@ -118,6 +120,17 @@ def command_parser() -> argparse.ArgumentParser:
     parser = commands.add_parser("report", help="measure latency; write the model card, table and picture")
     parser.add_argument("bundle", type=Path)
     _report_options(parser)
+
+    parser = commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
+    _network_options(parser)
+    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    parser.add_argument(
+        "--images", type=_SEVERAL, default=SENSITIVITY_IMAGES, help="photos to measure on (%(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the picture and the numbers"
+    )
+    _corrupt_option(parser)
 
     parser = commands.add_parser("import", help="wrap somebody else's .tflite classifier as a bundle")
     _import_options(parser)

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from build.__main__ import main
 from build.options import command_parser
+from build.sensitivity import Sensitivity
+from build.sensitivity_report import sensitivity_table
 from service.bundle import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, SIZE
@@ -101,6 +104,26 @@ def test_import_and_report_as_commands(colour_models: Path, tmp_path: Path) -> N
     result = build("report", path, "--runs", "10")
     assert result.returncode == 0, result.stderr
     assert load_bundle(path).variant("ptq").latency is not None
+
+
+def test_sensitivity_leaves_a_table_a_picture_and_numbers(
+    small: Bundle, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--weights", small.path, "--calibration", calibration, "--images", "4"]
+    command = ["sensitivity", *map(str, arguments), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    table, _, last = capsys.readouterr().out.strip().rpartition("\n")
+    assert last == f"{tmp_path / 'out/sensitivity.png'} and {tmp_path / 'out/sensitivity.json'}"
+    assert "on 4 photos of calibration; the ranges are from 44 others" in table
+    with Image.open(tmp_path / "out" / "sensitivity.png") as picture:
+        assert picture.format == "PNG"
+    measured = TypeAdapter(Sensitivity).validate_json((tmp_path / "out" / "sensitivity.json").read_bytes())
+    assert sensitivity_table(measured) == table.strip()
+    assert (measured.network, measured.measured_on.images) == ("small", 4)
+    losses = [*measured.kinds.values(), *measured.blocks.values(), measured.everything]
+    assert len(losses) == 6 + 23 + 1
+    assert all(0 < loss.kl_nats < 1 and loss.kl_error > 0 and loss.agreement <= 1 for loss in losses)
+    assert measured.everything.kl_nats > 10 * measured.kinds["sigmoids"].kl_nats
 
 
 def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> None:
@@ -248,6 +271,7 @@ def test_a_start_of_other_classes_is_no_baseline(
         ("train --seed x", "argument --seed: 'x' is not a whole number from 0 on"),
         ("quantize --size 16", "argument --size: 16 is not a whole number from 32 on"),
         ("report --runs 0", "argument --runs: 0 is not a whole number from 1 on"),
+        ("sensitivity --images 1", "argument --images: 1 is not a whole number from 2 on"),
         ("import --std 0", "argument --std: 0 is not a number above 0"),
         ("import --mean inf", "argument --mean: inf is not a number"),
         ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
@@ -273,7 +297,9 @@ def test_the_options_are_told_without_loading_tensorflow() -> None:
     assert not loaded & {"tensorflow", "tf_keras", "matplotlib", "h5py"}
 
 
-@pytest.mark.parametrize("command", ["all", "train", "quantize", "evaluate", "report", "import"])
+@pytest.mark.parametrize(
+    "command", ["all", "train", "quantize", "evaluate", "report", "sensitivity", "import"]
+)
 def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command_parser().parse_args([command, "--help"])
