@@ -79,7 +79,7 @@ def test_a_path_names_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nope", "there is no recipe 'nope'; there are: dynamic, fp16, fp32, naive, ptq, or the path"),
+        ("nope", "there is no recipe 'nope'; there are: dynamic, fp16, fp32, naive, ptq, qat, or the path"),
         ("none.toml", "there is no recipe"),
     ],
 )
