@@ -1,8 +1,10 @@
 """`python -m build all`: every step in one go, for one's own classes or for those of the weights."""
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from build.assemble import check_destination
 from build.data import PhotoSet, draw, labelled_photos, refuse_overlap, unlabelled_photos
@@ -54,18 +56,23 @@ def build_all(options: argparse.Namespace, command: str) -> None:
     if options.insert:
         split_at_markers(options.insert)
     recipes = load_recipes([*options.recipes, *options.baselines])
+    kept, baselines = recipes[: len(options.recipes)], recipes[len(options.recipes) :]
     make = _with_own_classes if options.data else _with_the_weights_classes
     made = make(network_of(options), recipes, options, command)
-    kept = recipes[: len(options.recipes)]
     bundle = quantize(made.network, kept, made.calibration, command, options.out, made.plan)
-    bundle = record_evaluation(
-        bundle,
-        made.evaluation.images,
-        made.evaluation.name,
-        options.crop,
-        allow_seen=options.allow_seen,
-        start=made.start,
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = Path(scratch) / "baselines"
+        bundle = record_evaluation(
+            bundle,
+            made.evaluation.images,
+            made.evaluation.name,
+            options.crop,
+            allow_seen=options.allow_seen,
+            start=made.start,
+            baselines=[quantize(made.network, baselines, made.calibration, command, beside, made.plan)]
+            if baselines
+            else [],
+        )
     report(bundle, options)
     show(f"Serve it with EDGEWISE_BUNDLE={options.out} make serve")
 
