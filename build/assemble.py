@@ -34,7 +34,6 @@ from service.manifest import (
     Variant,
 )
 
-LICENCE = "Apache-2.0"
 # How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction
 # sets differ in their last digits: XNNPACK's and TFLite's built-in ones by 0.00002, of float16 weights
 # too. Integer kernels round at each layer in their own way: XNNPACK's are equal on x86-64 and on a
