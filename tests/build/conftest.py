@@ -10,7 +10,7 @@ import pytest
 import tf_keras
 from PIL import Image
 
-from build.data import sample
+from build.data import PhotoSet, is_held_out, labelled_photos, sample
 from build.evaluation import record_evaluation
 from build.recipe import load_recipe
 from build.report import write_report
@@ -104,6 +104,15 @@ def training_folder(make_folder: Callable[[str, int, int], Path]) -> Path:
 @pytest.fixture(scope="session")
 def start(weights_file: Path, labels_file: Path) -> Network:
     return load_network(str(weights_file), labels=labels_file, size=SIZE)
+
+
+@pytest.fixture(scope="session")
+def crops(training_folder: Path, start: Network) -> PhotoSet:
+    """24 photos to train on, two held out."""
+    every = labelled_photos(training_folder, start.classes).photos
+    held_out = [photo for photo in every if is_held_out(photo)]
+    trained_on = [photo for photo in every if not is_held_out(photo)]
+    return PhotoSet("crops", (*trained_on[::4][:24], *held_out[:2]))
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
     with Image.open(bundle_path / "variants.png") as picture:
         assert picture.size == (1200, 540)
     # What it left of training is weights for the next command.
-    assert (run / "training.json").is_file()
+    assert (run / "train" / "training.json").is_file()
 
 
 def test_import_and_report_as_commands(colour_models: Path, tmp_path: Path) -> None:

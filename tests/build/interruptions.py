@@ -1,0 +1,34 @@
+"""Training that is interrupted, and what was done of it when it goes on."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from build import loop
+
+
+def interrupt(after: int, patch: pytest.MonkeyPatch) -> None:
+    """Let the next training be interrupted after so many steps."""
+    batches = loop.batches
+
+    def some(*arguments: Any) -> Iterator[Any]:
+        yield from islice(batches(*arguments), after)
+        raise KeyboardInterrupt
+
+    patch.setattr(loop, "batches", some)
+
+
+def watch_steps(patch: pytest.MonkeyPatch) -> list[int]:
+    """A list to which every step that is done from now on is added."""
+    steps: list[int] = []
+    batches = loop.batches
+
+    def watched(views: Any, schedule: Any, first: int, last: int) -> Iterator[Any]:
+        for step, batch in enumerate(batches(views, schedule, first, last), first):
+            steps.append(step)
+            yield batch
+
+    patch.setattr(loop, "batches", watched)
+    return steps
