@@ -1,0 +1,88 @@
+"""Where points and their labels go in a picture, so that none covers another."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+# Directions from a point, those that read best first: degrees, anticlockwise from the right.
+_DIRECTIONS = (0, 180, 45, -45, 135, -135, 90, -90, 22, -22, 158, -158)
+_FIRST_DISTANCE, _STEP, _DISTANCES = 11.0, 10.0, 12
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright rectangle, in pixels, y upwards."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: "Box") -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(0.0, width) * max(0.0, height)
+
+    def outside(self, area: "Box") -> float:
+        """How much of this area lies outside of another."""
+        return (self.right - self.left) * (self.top - self.bottom) - self.overlap(area)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """The places along an axis, moved as little as they must be for none to be nearer than `gap` to another.
+
+    Their order stays. As little: the least sum of squares, by isotonic regression of place - rank × gap,
+    neighbours that violate the order being pooled into their mean.
+    """
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    pools: list[list[float]] = []
+    for rank, i in enumerate(order):
+        pools.append([places[i] - rank * gap])
+        while len(pools) > 1 and fmean(pools[-2]) >= fmean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    means = [mean for pool in pools for mean in [fmean(pool)] * len(pool)]
+    moved = list(places)
+    for rank, (i, mean) in enumerate(zip(order, means, strict=True)):
+        moved[i] = mean + rank * gap
+    return moved
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    obstacles: Sequence[Box],
+    area: Box,
+) -> list[Box]:
+    """A box for the label of each point, of the `sizes` (width, height), in the order of the points.
+
+    One after another, each goes as near to its point as it can without covering an obstacle or an
+    earlier label and without leaving the area; where that is nowhere, where it covers least.
+    """
+    placed: list[Box] = []
+    for point, size in zip(points, sizes, strict=True):
+        taken = [*obstacles, *placed]
+        best, least = _boxes(point, size)[0], math.inf
+        for box in _boxes(point, size):
+            covered = sum(map(box.overlap, taken)) + box.outside(area)
+            if covered < least:
+                best, least = box, covered
+        placed.append(best)
+    return placed
+
+
+def _boxes(point: tuple[float, float], size: tuple[float, float]) -> list[Box]:
+    """Where a label may go, nearest first: around its point, at growing distances."""
+    (x, y), (width, height) = point, size
+    boxes = []
+    for number in range(_DISTANCES):
+        distance = _FIRST_DISTANCE + number * _STEP
+        for degrees in _DIRECTIONS:
+            right, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+            # The side of the label that faces the point is what is so far away.
+            left = x + distance * right + (right - 1) / 2 * width
+            bottom = y + distance * up + (up - 1) / 2 * height
+            boxes.append(Box(left, bottom, left + width, bottom + height))
+    return boxes
