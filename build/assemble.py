@@ -21,6 +21,7 @@ from service.manifest import (
     CLASS_IDS,
     GOLDEN,
     LABELS,
+    SCHEMA_VERSION,
     SEEN_IMAGES,
     BundleName,
     GoldenTolerance,
@@ -121,6 +122,7 @@ def assemble(
     if seen_images:
         files[SEEN_IMAGES] = _lines(sorted(seen_images))
     manifest = validated_manifest(
+        schema_version=SCHEMA_VERSION,
         name=about.name,
         architecture=about.architecture,
         licence=about.licence,

@@ -6,7 +6,6 @@ from build.assemble import check_destination
 from build.data import PhotoSet, labelled_photos, unlabelled_photos
 from build.evaluation import record_evaluation
 from build.importing import import_model
-from build.model_card import evaluation_table
 from build.recipe import load_recipe, load_recipes
 from build.report import renew_report
 from build.schedule import DISTILLATION
@@ -22,6 +21,7 @@ from build.steps import (
     show,
     training_sets,
 )
+from build.tables import evaluation_table
 from build.training import train_network
 from build.variants import quantize
 from build.weights import Network, load_network
@@ -85,7 +85,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         [labelled_photos(options.evaluation, bundle.classes)], bundle.manifest, options
     )
     bundle = record_evaluation(
-        bundle, evaluation.images, evaluation.name, options.crop, allow_seen=options.allow_seen, start=start
+        bundle,
+        evaluation.images,
+        evaluation.name,
+        options.crop,
+        allow_seen=options.allow_seen,
+        start=start,
+        baselines=[load_bundle(path) for path in options.baseline],
     )
     show(evaluation_table(renew_report(bundle).manifest))
 

@@ -1,39 +1,26 @@
-"""The model card of a bundle and its table, in Markdown: all of it from the manifest."""
+"""The model card of a bundle, in Markdown: all of it from the manifest and the counts per class."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from build.picture import PICTURE
-from build.significance import mcnemar_p
+from build.reference import ClassCount
+from build.tables import described_images, evaluation_table, pair_table, variant_table
 from service.inference.evaluation import BASELINE
-from service.manifest import (
-    Baseline,
-    Comparison,
-    Evaluation,
-    ImageSet,
-    Manifest,
-    Proportion,
-    Resize,
-    Training,
-    Variant,
-    reference_evaluation,
-)
+from service.manifest import PER_CLASS, Manifest, Resize, Training
 
-_HEADER = (
-    "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | agreement % | KL nats"
-    " | lost / won (p) | p50 ms | speed |\n"
-    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
-)
+# One image fewer of a class says nothing.
+_LEAST_LOSS = 2
+_FEW_IMAGES = 10
+_MOST_CLASSES = 10
 
 
-def variant_table(manifest: Manifest) -> str:
-    """Every variant and baseline with its reference evaluation and latency, and what that was measured on."""
-    rows = [_variant_row(manifest, name, variant) for name, variant in manifest.variants.items()]
-    rows += [_baseline_row(name, baseline) for name, baseline in manifest.baselines.items()]
-    return "\n".join([_HEADER, *rows, "", _table_notes(manifest)])
+def model_card(manifest: Manifest, classes: Sequence[ClassCount]) -> str:
+    """The model card: what the bundle is, its numbers, how it came about, what it is not good for.
 
-
-def model_card(manifest: Manifest) -> str:
-    """The model card: what the bundle is, its numbers, how it came about, what it is not good for."""
+    `classes`: the counts per class of the reference evaluation, if there was one.
+    """
+    pairs, losses = pair_table(manifest), _class_losses(manifest.default_variant, classes)
     sections = [
         f"# {manifest.name}",
         f"{manifest.architecture}, {manifest.classes} classes, as TFLite variants for edgewise."
@@ -42,6 +29,8 @@ def model_card(manifest: Manifest) -> str:
         " further.",
         f"## Numbers\n\n{variant_table(manifest)}",
         f"![Accuracy against latency and against bytes]({PICTURE})",
+        *([f"## Every two compared\n\n{pairs}"] if pairs else []),
+        *([f"## Class by class\n\n{losses}"] if losses else []),
         f"## Every evaluation\n\n{evaluation_table(manifest)}",
         f"## How it came about\n\n{_training(manifest.training)}\n\n{_recipes(manifest)}",
         f"## What it is not good for\n\n{_limits(manifest)}",
@@ -49,82 +38,36 @@ def model_card(manifest: Manifest) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
-    base = manifest.variants[BASELINE].latency if BASELINE in manifest.variants else None
-    latency = variant.latency
-    p50 = f"{latency.p50_seconds * 1e3:.1f}" if latency else ""
-    speed = f"{base.p50_seconds / latency.p50_seconds:.2f} ×" if base and latency else ""
-    shown = f"**{name}**" if name == manifest.default_variant else name
-    return _row(shown, variant.precision, variant.bytes, variant.evaluations, p50, speed)
-
-
-def _baseline_row(name: str, baseline: Baseline) -> str:
-    return _row(f"*{name}*", "", baseline.bytes, baseline.evaluations, "", "")
-
-
-def _row(
-    name: str, precision: str, size: int, evaluations: Sequence[Evaluation], p50: str, speed: str
-) -> str:
-    evaluation = reference_evaluation(evaluations)
-    accuracy = [_percent(evaluation.top1), _percent(evaluation.top5)] if evaluation else ["", ""]
-    compared = _compared(evaluation.comparison if evaluation else None)
-    return "| " + " | ".join([name, precision, f"{size / 1e6:.1f}", *accuracy, *compared, p50, speed]) + " |"
-
-
-def _compared(comparison: Comparison | None) -> list[str]:
-    if comparison is None:
-        return ["", "", ""]
-    p = mcnemar_p(comparison.lost, comparison.won)
-    agreement = f"{100 * comparison.agreement.ratio:.1f}"
-    return [agreement, f"{comparison.kl_nats:.4f}", f"{comparison.lost} / {comparison.won} ({p:.2f})"]
-
-
-def _table_notes(manifest: Manifest) -> str:
-    notes = ["Bold: the default."]
-    if BASELINE in manifest.variants:
-        notes[0] += (
-            f" Agreement (same top-1), mean KL and the images lost and won are against `{BASELINE}` on the"
-            " same images; p is of McNemar's exact test."
-        )
-    default = manifest.variants[manifest.default_variant]
-    evaluation, latency = reference_evaluation(default.evaluations), default.latency
-    if evaluation:
-        notes.append(
-            f"Accuracy on {_image_set(evaluation.dataset)}, crop `{evaluation.crop}`; the network was neither"
-            " trained nor calibrated on any of them."
-        )
-    if latency:
-        notes.append(
-            f"Latency is one inference without decoding, on one thread of {latency.machine}, by"
-            f" {latency.runtime} with {latency.delegate}, {latency.runs} runs in turn: compare the ratios."
-        )
-    notes += [f"*{name}*, not in the bundle: {b.description}." for name, b in manifest.baselines.items()]
-    return "\n".join(notes)
-
-
-def evaluation_table(manifest: Manifest) -> str:
-    """Every evaluation of every variant and baseline."""
-    lines = ["| variant | images | crop | seen in training | top-1 % (95 %) | top-5 % (95 %) |"]
-    lines.append("|---|---|---|--:|--:|--:|")
-    evaluated = {name: variant.evaluations for name, variant in manifest.variants.items()}
-    evaluated |= {name: baseline.evaluations for name, baseline in manifest.baselines.items()}
-    for name, evaluations in evaluated.items():
-        for evaluation in evaluations:
-            dataset = f"{evaluation.dataset.images} of {evaluation.dataset.name}"
-            seen = f"**{evaluation.seen_images}**" if evaluation.seen_images else "0"
-            cells = [
-                name,
-                dataset,
-                evaluation.crop,
-                seen,
-                _percent(evaluation.top1),
-                _percent(evaluation.top5),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    note = (
-        "On images seen in training the numbers say how well those were learned, not how new ones are told."
+def _class_losses(default: str, classes: Sequence[ClassCount]) -> str:
+    """On which classes the default loses most against `fp32`; empty where the two were not evaluated."""
+    if default == BASELINE or not classes or BASELINE not in classes[0].right:
+        return ""
+    typical = median(row.images for row in classes)
+    told = (
+        f"[{PER_CLASS}]({PER_CLASS}) tells how many images of each class every variant has right:"
+        f" {len(classes)} classes in the reference evaluation, with {typical:g} of each (median)."
     )
-    return "\n".join([*lines, "", note])
+    few = " So few images can't tell how a variant does on one class." if typical < _FEW_IMAGES else ""
+    if max(row.images for row in classes) < _LEAST_LOSS:
+        return told + few
+    lost = [(row.right[BASELINE] - row.right[default], row) for row in classes]
+    worst = sorted((pair for pair in lost if pair[0] >= _LEAST_LOSS), key=lambda pair: -pair[0])
+    if not worst:
+        return f"{told}{few} On none of them has `{default}` {_LEAST_LOSS} fewer right than `{BASELINE}`."
+    rows = [
+        f"| {row.label.replace('|', ' ')} | {row.images} | {row.right[BASELINE]} | {row.right[default]} |"
+        for _, row in worst[:_MOST_CLASSES]
+    ]
+    return "\n".join(
+        [
+            f"{told}{few} On {len(worst)} of them `{default}` has at least {_LEAST_LOSS} fewer right than"
+            f" `{BASELINE}`; the largest losses, of which some are chance where there are many classes:",
+            "",
+            f"| class | images | {BASELINE} | {default} |",
+            "|---|--:|--:|--:|",
+            *rows,
+        ]
+    )
 
 
 def _training(training: Training | None) -> str:
@@ -136,7 +79,7 @@ def _training(training: Training | None) -> str:
             f"Fine-tuned with distillation from `{training.started_from}` (SHA-256 of the folded weights"
             f" {training.started_from_sha256[:16]}…), BatchNorm folded into the convolutions beforehand:",
             "",
-            *(f"- {_image_set(images)}" for images in training.images),
+            *(f"- {described_images(images)}" for images in training.images),
             f"- {training.steps} steps of {training.batch_size}, learning rate {training.learning_rate:g},"
             f" seed {training.seed}, {training.seconds:.0f} seconds",
             f"- on held-out photos of these sets: {losses}",
@@ -150,7 +93,7 @@ def _recipes(manifest: Manifest) -> str:
     for name, variant in manifest.variants.items():
         made = variant.provenance
         recipe = ", ".join(f"{key} = {value}" for key, value in made.recipe.items())
-        calibration = f", calibrated on {_image_set(made.calibration)}" if made.calibration else ""
+        calibration = f", calibrated on {described_images(made.calibration)}" if made.calibration else ""
         lines.append(f"- **{name}**: {recipe}{calibration}; `{made.command}`")
     tools = manifest.variants[manifest.default_variant].provenance.tools
     return "\n".join([*lines, f"- with {', '.join(f'{tool} {version}' for tool, version in tools.items())}"])
@@ -169,11 +112,3 @@ def _preprocessing(manifest: Manifest) -> str:
     p = manifest.preprocessing
     how = f"centre {p.crop_fraction:g} of the shorter side" if p.resize is Resize.SHORTER_SIDE else "squashed"
     return f"{p.height} × {p.width} RGB, {how}, {p.filter}"
-
-
-def _image_set(images: ImageSet) -> str:
-    return f"{images.images} images of {images.name} (SHA-256 {images.sha256[:16]}…)"
-
-
-def _percent(share: Proportion) -> str:
-    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"

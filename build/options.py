@@ -116,6 +116,14 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--start", metavar="WEIGHTS", help="a baseline: the weights that training started from"
     )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="baselines: the variants of another bundle of the same classes",
+    )
 
     parser = commands.add_parser("report", help="measure latency; write the model card, table and picture")
     parser.add_argument("bundle", type=Path)

@@ -8,8 +8,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from build.errors import BuildError
-from build.model_card import model_card, variant_table
+from build.model_card import model_card
 from build.picture import PICTURE, pareto_picture
+from build.reference import read_per_class
+from build.tables import variant_table
 from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
 from service.inference.benchmark import benchmark
 from service.manifest import MODEL_CARD, Latency, Manifest
@@ -59,7 +61,8 @@ def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
 
 
 def _write_card(bundle: Bundle, manifest: Manifest) -> Bundle:
-    content = {PICTURE: pareto_picture(manifest), MODEL_CARD: model_card(manifest).encode()}
+    card = model_card(manifest, read_per_class(bundle))
+    content = {PICTURE: pareto_picture(manifest), MODEL_CARD: card.encode()}
     files = manifest.files | {name: sha256_of(data) for name, data in content.items()}
     manifest = manifest.model_copy(update={"files": files})
     return write_bundle(bundle.path, manifest, bundle_files(bundle) | content)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build.data import PhotoSet, sample, training_photos, unlabelled_photos, without_repeats
-from build.model_card import variant_table
 from build.picture import PICTURE
 from build.readable import readable
 from build.recipe import Recipe
 from build.report import insert_table, write_report
 from build.schedule import Schedule
+from build.tables import variant_table
 from build.training import split_held_out
 from build.variants import TrainingPlan
 from build.weights import Network, load_network

@@ -49,6 +49,7 @@ def _run(options: argparse.Namespace) -> None:
                 settings,
                 options.folder,
                 variants=options.variants,
+                against=options.against,
                 crop=options.crop,
                 allow_seen=options.allow_seen,
                 json_file=options.json,
@@ -82,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
     evaluate.add_argument("folder", type=Path, help="one folder per class, named by class id, label or index")
+    evaluate.add_argument(
+        "--against", metavar="VARIANT", help="the one to compare with (default fp32, if there is one)"
+    )
     evaluate.add_argument(
         "--crop",
         type=Crop,

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.errors import BundleError
-from service.manifest import CLASS_IDS, LABELS, MANIFEST, SEEN_IMAGES, Manifest, Variant
+from service.manifest import CLASS_IDS, LABELS, MANIFEST, SCHEMA_VERSION, SEEN_IMAGES, Manifest, Variant
 
 # How much of an image's SHA-256, in hex, `seen_images.txt` keeps.
 SEEN_DIGITS = 16
@@ -207,6 +207,11 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
+        if any(fault["loc"] == ("schema_version",) for fault in error.errors()):
+            raise BundleError(
+                f"{file} is not of schema version {SCHEMA_VERSION}, the only one that is read; build the"
+                " bundle again"
+            ) from None
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise BundleError(f"{file} is not a valid manifest: {where}: {first['msg']}") from None

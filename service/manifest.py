@@ -1,5 +1,10 @@
-"""The schema of a bundle's `manifest.json`: what a bundle holds and all that is known of it."""
+"""The schema of a bundle's `manifest.json`: what a bundle holds and all that is known of it.
 
+`python -m service.manifest` prints it as JSON schema.
+"""
+
+import json
+import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -20,7 +25,11 @@ LABELS = "labels.txt"
 CLASS_IDS = "class_ids.txt"
 GOLDEN = "golden.npz"
 SEEN_IMAGES = "seen_images.txt"
+REFERENCE = "reference.json"
+PER_CLASS = "per_class.csv"
 MODEL_CARD = "README.md"
+
+SCHEMA_VERSION: Literal[2] = 2
 
 # Flat names only: nothing in a manifest can point outside its folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -122,7 +131,7 @@ class Comparison(_Frozen):
     other has right and this one wrong; `won`: the reverse.
     """
 
-    against: str
+    against: VariantName
     agreement: Proportion
     kl_nats: NonNegativeFloat
     lost: NonNegativeInt
@@ -142,15 +151,22 @@ class Evaluation(_Frozen):
 
     `crop`: the bundle's own, or `none` for the whole image. `seen_images`: how many of the
     images were trained or calibrated on; where it is not 0 the numbers are not test accuracy.
-    `reference` marks the evaluation that stands for the variant.
+    `ece`: the expected calibration error of the top-1 probability, over 15 bins of equal width
+    (Guo et al., "On Calibration of Modern Neural Networks", 2017). `comparisons`: with every other
+    that was evaluated beside it. `tools`: what decoded the images. `reference` marks the evaluation
+    that stands for the variant.
     """
 
     dataset: ImageSet
     crop: Literal["bundle", "none"]
     seen_images: NonNegativeInt
+    runtime: str
+    delegate: str
+    tools: dict[str, str]
     top1: Proportion
     top5: Proportion
-    comparison: Comparison | None = None
+    ece: Ratio
+    comparisons: tuple[Comparison, ...] = ()
     reference: bool = False
 
 
@@ -218,10 +234,16 @@ class Variant(_Frozen):
 
 
 class Baseline(_Frozen):
-    """Something that was measured for comparison and is not in the bundle."""
+    """A `.tflite` file that was measured for comparison and is not in the bundle.
+
+    `provenance` is None for the weights that training started from: `Manifest.training` tells theirs.
+    """
 
     description: str
+    sha256: Sha256
     bytes: PositiveInt
+    precision: Precision
+    provenance: Provenance | None = None
     evaluations: tuple[Evaluation, ...]
 
 
@@ -231,7 +253,8 @@ class Manifest(_Frozen):
     `files` has the SHA-256 of every other file of the folder that is not a variant's.
     """
 
-    schema_version: Literal[1] = 1
+    # Without a default, which would not be written: a reader must be able to tell.
+    schema_version: Literal[2]
     name: BundleName
     architecture: str
     licence: str
@@ -266,3 +289,18 @@ class Manifest(_Frozen):
 def reference_evaluation(evaluations: Iterable[Evaluation]) -> Evaluation | None:
     """The evaluation that stands for a variant or a baseline, if one does."""
     return next((evaluation for evaluation in evaluations if evaluation.reference), None)
+
+
+def comparison_with(evaluation: Evaluation, against: str) -> Comparison | None:
+    """The comparison with the variant or baseline of that name, if they were evaluated together."""
+    return next((c for c in evaluation.comparisons if c.against == against), None)
+
+
+def manifest_schema() -> str:
+    """The JSON schema of `manifest.json`, as JSON."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Manifest.model_json_schema()
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manifest_schema())

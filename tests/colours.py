@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
 from service.inference.classifier import encode
 from service.inference.interpreter import Interpreter
-from service.manifest import CLASS_IDS, GOLDEN, LABELS, InputTensor, Manifest, OutputTensor
+from service.manifest import CLASS_IDS, GOLDEN, LABELS, SCHEMA_VERSION, InputTensor, Manifest, OutputTensor
 
 SIDE = 32
 LABELS_OF = ("black", "blue", "green", "red", "white")
@@ -45,6 +45,7 @@ def write_colours(path: Path, models: Path) -> Bundle:
     files = {LABELS: lines(LABELS_OF), CLASS_IDS: lines(CLASS_IDS_OF), GOLDEN: archive(golden)}
     manifest = Manifest.model_validate(
         {
+            "schema_version": SCHEMA_VERSION,
             "name": "colours",
             "architecture": "the mean colour's nearest class",
             "licence": "Apache-2.0",

@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("service", "build", "loadtest")
 TENSORFLOW = frozenset({"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"})
 HTTP = frozenset({"fastapi", "http", "python_multipart", "starlette", "uvicorn"})
-FOUNDATION = frozenset({"service.bundle", "service.errors", "service.manifest", "service.process"})
+FOUNDATION = frozenset(
+    {"service.bundle", "service.errors", "service.manifest", "service.process", "service.reference"}
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ RULES = (
     Rule("service.monitoring", HTTP | {"service"}, FOUNDATION | {"service.monitoring"}),
     Rule("service.bundle", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
     Rule("service.manifest", frozenset({"service"}), frozenset({"service.errors"})),
+    Rule(
+        "service.reference",
+        frozenset({"service"}),
+        frozenset({"service.bundle", "service.manifest", "service.errors"}),
+    ),
     Rule("service.errors", frozenset({"service"})),
     Rule("service.process", frozenset({"service"})),
     Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | {"service.inference"}),

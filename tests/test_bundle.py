@@ -93,7 +93,9 @@ def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
         (b"", "is not a valid manifest: the whole: Invalid JSON"),
         (b"[]", "is not a valid manifest"),
         (b"\xff\xfe", "is not a valid manifest"),
-        (b'{"name": "x"}', "is not a valid manifest: architecture: Field required"),
+        (b'{"schema_version": 2, "name": "x"}', "is not a valid manifest: architecture: Field required"),
+        (b'{"name": "x"}', "is not of schema version 2, the only one that is read; build the bundle again"),
+        (b'{"schema_version": 3, "name": "x"}', "is not of schema version 2"),
     ],
 )
 def test_a_bad_manifest_is_named(copied: Bundle, content: bytes | None, message: str) -> None:

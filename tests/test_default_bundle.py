@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from build.model_card import model_card, variant_table
+from build.model_card import model_card
+from build.reference import read_per_class
 from build.report import BEGIN, END
+from build.tables import variant_table
 from service.bundle import Bundle, verify
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.evaluation import Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
-from service.manifest import MODEL_CARD, Evaluation, reference_evaluation
+from service.manifest import MODEL_CARD, Evaluation, comparison_with, reference_evaluation
+from service.reference import read_reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +38,8 @@ def test_its_golden_vectors_hold_here(default_bundle: Bundle, delegate: Delegate
 def test_the_readme_and_the_model_card_say_what_the_manifest_does(default_bundle: Bundle) -> None:
     shown = (ROOT / "README.md").read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
     assert shown.strip() == variant_table(default_bundle.manifest)
-    assert (default_bundle.path / MODEL_CARD).read_text("utf-8") == model_card(default_bundle.manifest)
+    card = (default_bundle.path / MODEL_CARD).read_text("utf-8")
+    assert card == model_card(default_bundle.manifest, read_per_class(default_bundle))
 
 
 def test_its_network_is_not_the_one_that_training_started_from(default_bundle: Bundle) -> None:
@@ -49,7 +53,8 @@ def test_its_network_is_not_the_one_that_training_started_from(default_bundle: B
 def measured(default_bundle: Bundle, shared: Path) -> dict[str, Evaluation]:
     candidates = {name: Candidate(default_bundle, name) for name in default_bundle.manifest.variants}
     folder = shared / "images" / "imagenet-val"
-    return evaluate(candidates, labelled_images(folder, default_bundle.classes), Crop.NONE, folder.name)
+    images = labelled_images(folder, default_bundle.classes)
+    return evaluate(candidates, images, Crop.NONE, folder.name).evaluations
 
 
 def test_the_numbers_of_the_manifest_hold_on_the_same_images(
@@ -62,6 +67,19 @@ def test_the_numbers_of_the_manifest_hold_on_the_same_images(
         # Another processor may round another way at a tie.
         assert abs(recorded.top1.count - evaluation.top1.count) <= 3
         assert abs(recorded.top5.count - evaluation.top5.count) <= 3
+        assert recorded.ece == pytest.approx(evaluation.ece, abs=0.01)
+
+
+def test_its_drift_reference_is_of_its_reference_evaluation(default_bundle: Bundle) -> None:
+    reference = read_reference(default_bundle)
+    assert reference is not None
+    assert list(reference.variants) == list(default_bundle.manifest.variants)
+    rows = read_per_class(default_bundle)
+    assert sum(row.images for row in rows) == reference.dataset.images
+    for name, variant in default_bundle.manifest.variants.items():
+        evaluation = reference_evaluation(variant.evaluations)
+        assert evaluation is not None
+        assert sum(row.right[name] for row in rows) == evaluation.top1.count
 
 
 def test_training_lost_nothing(default_bundle: Bundle, measured: dict[str, Evaluation]) -> None:
@@ -71,7 +89,7 @@ def test_training_lost_nothing(default_bundle: Bundle, measured: dict[str, Evalu
 
 
 def test_int8_stays_close_to_float(measured: dict[str, Evaluation]) -> None:
-    comparison = measured["ptq"].comparison
+    comparison = comparison_with(measured["ptq"], "fp32")
     assert comparison is not None
     assert comparison.kl_nats <= 0.025
     assert comparison.agreement.ratio >= 0.955

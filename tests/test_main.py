@@ -95,8 +95,11 @@ def test_evaluate_prints_a_table_and_writes_the_same_as_json(
     captured = capfd.readouterr()
     assert captured.out.startswith("photos: 15 images, crop=none, images' SHA-256 ")
     assert "NOT TEST ACCURACY" not in captured.out
-    assert re.search(r"^fp32 +93\.33 \(70\.2–98\.8\) +100\.00 \(79\.6–100\.0\)$", captured.out, re.MULTILINE)
-    assert re.search(r"^ptq +93\.33 .* 100\.00 \(79\.6–100\.0\) +0\.\d{4} +0 +0$", captured.out, re.MULTILINE)
+    assert "\nagreement, KL, lost and won: against fp32\n" in captured.out
+    ece = r"\d+\.\d\d"
+    fp32 = rf"^fp32 +93\.33 \(70\.2–98\.8\) +100\.00 \(79\.6–100\.0\) +({ece})$"
+    ptq = rf"^ptq +93\.33 .* ({ece}) +100\.00 \(79\.6–100\.0\) +0\.\d{{4}} +0 +0$"
+    told = [re.search(row, captured.out, re.MULTILINE) for row in (fp32, ptq)]
     assert "15/15" in captured.err
     result = json.loads(file.read_text())
     assert (result["bundle"], result["delegate"]) == ("colours", "xnnpack")
@@ -105,6 +108,28 @@ def test_evaluate_prints_a_table_and_writes_the_same_as_json(
     assert {(e.top1.count, e.top5.count, e.crop, e.dataset.images) for e in evaluations.values()} == {
         (14, 15, "none", 15)
     }
+    assert [match and float(match[1]) for match in told] == [
+        round(100 * evaluation.ece, 2) for evaluation in evaluations.values()
+    ]
+
+
+def test_evaluate_compares_with_the_variant_that_is_named(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "result.json"
+    command = ["evaluate", str(folder), "--variants", "ptq,int8", "--json", str(file)]
+    assert main(command) == 0
+    out = capfd.readouterr().out
+    assert "agreement" not in out  # There is no fp32 to compare with.
+    assert main([*command, "--against", "ptq"]) == 0
+    out = capfd.readouterr().out
+    assert "against ptq\n" in out
+    assert re.search(r"^ptq +93\.33 \S+ +100\.00 \S+ +\d+\.\d\d$", out, re.MULTILINE)
+    assert re.search(r"^int8 .* 100\.00 \(79\.6–100\.0\) +0\.\d{4} +0 +0$", out, re.MULTILINE)
+    evaluation = Evaluation.model_validate(json.loads(file.read_text())["evaluations"]["int8"])
+    assert [comparison.against for comparison in evaluation.comparisons] == ["ptq"]
+    assert main([*command, "--against", "fp32"]) == 2
+    assert one_line(capfd.readouterr().err) == "--against fp32 must be one of those evaluated: ptq, int8"
 
 
 def test_evaluate_takes_another_bundle_and_all_its_variants(

@@ -1,5 +1,7 @@
 """The manifest's schema: what it keeps out."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,12 @@ from service.manifest import (
     Resize,
     Tensor,
     VariantName,
+    comparison_with,
+    manifest_schema,
 )
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "docs" / "manifest.schema.json"
 
 texts = st.text(max_size=20)
 ratios = st.floats(0, 1)
@@ -36,7 +43,7 @@ proportions = st.builds(
 image_sets = st.builds(ImageSet, name=texts, images=st.integers(1, 10**9), sha256=digests)
 comparisons = st.builds(
     Comparison,
-    against=texts,
+    against=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,63}", fullmatch=True),
     agreement=proportions,
     kl_nats=seconds,
     lost=st.integers(0, 10**6),
@@ -49,8 +56,12 @@ models: SearchStrategy[BaseModel] = st.one_of(
         crop=st.sampled_from(["bundle", "none"]),
         seen_images=st.integers(0, 10**6),
         top1=proportions,
+        runtime=texts,
+        delegate=texts,
+        tools=st.dictionaries(texts, texts, max_size=2),
         top5=proportions,
-        comparison=st.none() | comparisons,
+        ece=ratios,
+        comparisons=st.lists(comparisons, max_size=3).map(tuple),
         reference=st.booleans(),
     ),
     st.builds(
@@ -132,7 +143,7 @@ def test_the_fields_are_valid_as_they_are(fields: dict[str, Any], colours: Bundl
     [
         (["unknown"], 1, "Extra inputs"),
         (["variants", "ptq", "unknown"], 1, "Extra inputs"),
-        (["schema_version"], 2, "Input should be 1"),
+        (["schema_version"], 1, "Input should be 2"),
         (["name"], "../x", "should match pattern"),
         (["default_variant"], "nope", "'nope' is not among the variants"),
         (["variants"], {}, "at least 1 item"),
@@ -173,6 +184,33 @@ def test_files_that_are_needed(fields: dict[str, Any], name: str) -> None:
     del fields["files"][name]
     with pytest.raises(ValidationError, match=f"files lacks {name}"):
         Manifest.model_validate(fields)
+
+
+def test_the_version_must_be_there(fields: dict[str, Any]) -> None:
+    del fields["schema_version"]
+    with pytest.raises(ValidationError, match="schema_version"):
+        Manifest.model_validate(fields)
+
+
+def test_a_comparison_is_found_by_the_other_s_name() -> None:
+    others = [
+        Comparison(against=name, agreement=proportion(1, 2), kl_nats=0, lost=lost, won=0)
+        for lost, name in enumerate(("fp32", "ptq"))
+    ]
+    evaluation = Evaluation.model_construct(comparisons=tuple(others))
+    assert comparison_with(evaluation, "ptq") == others[1]
+    assert comparison_with(evaluation, "qat") is None
+
+
+def test_its_json_schema_is_in_the_documents() -> None:
+    renew = "renew it: python -m service.manifest > docs/manifest.schema.json"
+    assert SCHEMA.read_text("utf-8") == manifest_schema(), renew
+
+
+def test_the_json_schema_is_printed() -> None:
+    command = [sys.executable, "-m", "service.manifest"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    assert result.stdout == manifest_schema()
 
 
 def test_a_squashed_image_is_not_cropped() -> None:

@@ -8,11 +8,12 @@ from tqdm import tqdm
 from service.bundle import load_bundle
 from service.commands.output import show, write_json
 from service.commands.table import table
-from service.inference.evaluation import Candidate
+from service.errors import StartError
+from service.inference.evaluation import BASELINE, Candidate
 from service.inference.evaluation import evaluate as evaluate_variants
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, labelled_images, refuse_two_labels
-from service.manifest import Evaluation, Proportion
+from service.manifest import Comparison, Evaluation, Proportion, comparison_with
 from service.settings import Settings
 
 
@@ -21,29 +22,35 @@ def evaluate(
     folder: Path,
     *,
     variants: Sequence[str] | None,
+    against: str | None,
     crop: Crop,
     allow_seen: bool,
     json_file: Path | None,
 ) -> None:
     """Evaluate `variants`, or all, on a folder with one folder per class; print and write the result.
 
+    `against`: the variant that the others are compared with; None is `fp32`, where that is evaluated.
+
     Raises:
-        StartError: the bundle or the folder can't be used, or the network has seen some of the
-            images and `allow_seen` is not set.
+        StartError: the bundle or the folder can't be used, `against` is not evaluated, or the network
+            has seen some of the images and `allow_seen` is not set.
     """
     bundle = load_bundle(settings.bundle)
+    names = variants or list(bundle.manifest.variants)
+    if against is not None and against not in names:
+        raise StartError(f"--against {against} must be one of those evaluated: {', '.join(names)}")
     images = labelled_images(folder, bundle.classes)
     refuse_two_labels(images)
     evaluations = evaluate_variants(
-        {name: Candidate(bundle, name) for name in variants or bundle.manifest.variants},
+        {name: Candidate(bundle, name) for name in names},
         images,
         crop,
         folder.resolve().name,
         allow_seen=allow_seen,
         delegate=settings.delegate,
         progress=_progress,
-    )
-    show(_report(evaluations))
+    ).evaluations
+    show(_report(evaluations, against or BASELINE))
     write_json(
         json_file,
         {
@@ -59,7 +66,7 @@ def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[Labelle
     return shown
 
 
-def _report(evaluations: dict[str, Evaluation]) -> str:
+def _report(evaluations: dict[str, Evaluation], against: str) -> str:
     first = next(iter(evaluations.values()))
     dataset = first.dataset
     lines = [
@@ -69,23 +76,29 @@ def _report(evaluations: dict[str, Evaluation]) -> str:
         lines.append(
             f"NOT TEST ACCURACY: the network was trained or calibrated on {first.seen_images} of these images"
         )
-    header = ["variant", "top-1 % (95 %)", "top-5 % (95 %)", "agreement % (95 %)", "KL nats", "lost", "won"]
-    return "\n".join([*lines, "", table(header, [_row(*item) for item in evaluations.items()])])
+    header = ["variant", "top-1 % (95 %)", "top-5 % (95 %)", "ECE %"]
+    rows = [_row(*item) for item in evaluations.items()]
+    if against in evaluations:
+        lines.append(f"agreement, KL, lost and won: against {against}")
+        header += ["agreement % (95 %)", "KL nats", "lost", "won"]
+        compared = (_compared(comparison_with(e, against)) for e in evaluations.values())
+        rows = [row + cells for row, cells in zip(rows, compared, strict=True)]
+    return "\n".join([*lines, "", table(header, rows)])
 
 
 def _row(name: str, evaluation: Evaluation) -> list[str]:
-    comparison = evaluation.comparison
-    compared = (
-        [
-            _percent(comparison.agreement),
-            f"{comparison.kl_nats:.4f}",
-            str(comparison.lost),
-            str(comparison.won),
-        ]
-        if comparison
-        else ["", "", "", ""]
-    )
-    return [name, _percent(evaluation.top1), _percent(evaluation.top5), *compared]
+    return [name, _percent(evaluation.top1), _percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
+
+
+def _compared(comparison: Comparison | None) -> list[str]:
+    if comparison is None:  # It is the one that the others are compared with.
+        return [""] * 4
+    return [
+        _percent(comparison.agreement),
+        f"{comparison.kl_nats:.4f}",
+        str(comparison.lost),
+        str(comparison.won),
+    ]
 
 
 def _percent(share: Proportion) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from service.errors import DatasetError, RequestError
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
 from service.inference.image import Crop
+from service.inference.interpreter import RUNTIME
 from service.inference.labelled import LabelledImage, image_set
 from service.manifest import Comparison, Evaluation, Proportion
 
@@ -20,6 +22,9 @@ BASELINE = "fp32"
 # Wraps the images as they are gone through, to show how far it is: takes them and what is done.
 Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]
 
+# What turns an image file's bytes into pixels.
+_DECODERS = ("pillow", "simplejpeg")
+_ECE_BINS = 15
 _Z_95 = 1.959963984540054
 # A quantized softmax can say 0, which would make a divergence infinite.
 _LEAST_PROBABILITY = 1e-12
@@ -31,6 +36,17 @@ class Candidate:
 
     bundle: Bundle
     variant: str
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The `evaluations` of candidates by name, and the answers that they count.
+
+    `probabilities`: float32[images, classes] of each candidate, in the order of the images.
+    """
+
+    evaluations: dict[str, Evaluation]
+    probabilities: dict[str, NDArray[np.float32]]
 
 
 def silent(images: Sequence[LabelledImage], _what: str) -> Iterable[LabelledImage]:
@@ -79,7 +95,7 @@ def compare(
     `expected`, those of `against`, and `actual` are float32[images, classes], `labels` the true
     indices [images]. A probability below 1e-12 counts as that in the divergence.
     """
-    top_expected, top_actual = ranking(expected)[:, 0], ranking(actual)[:, 0]
+    top_expected, top_actual = expected.argmax(axis=1), actual.argmax(axis=1)
     right_expected, right_actual = top_expected == labels, top_actual == labels
     p = np.maximum(expected.astype(np.float64), _LEAST_PROBABILITY)
     q = np.maximum(actual.astype(np.float64), _LEAST_PROBABILITY)
@@ -93,6 +109,20 @@ def compare(
     )
 
 
+def expected_calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.intp]) -> float:
+    """How far the top-1 probability is from the share of right answers: a ratio, 0 where they are equal.
+
+    `probabilities`: float32[images, classes]; `labels`: the true indices [images]. The mean over 15 bins
+    of equal width, each weighted by its images: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    # The bins are open below and closed above, as in the paper.
+    bins = np.clip(np.ceil(confidence * _ECE_BINS).astype(np.intp) - 1, 0, _ECE_BINS - 1)
+    gaps = np.bincount(bins, confidence - right, _ECE_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
 def evaluate(
     candidates: Mapping[str, Candidate],
     images: Sequence[LabelledImage],
@@ -102,8 +132,8 @@ def evaluate(
     allow_seen: bool = False,
     delegate: Delegate = Delegate.XNNPACK,
     progress: Progress = silent,
-) -> dict[str, Evaluation]:
-    """Evaluate candidates on the same images, each but `fp32` against `fp32` if that is among them.
+) -> Measured:
+    """Evaluate candidates on the same images, each compared with every other.
 
     `allow_seen` takes images too that a candidate was trained or calibrated on, and counts them.
 
@@ -114,23 +144,30 @@ def evaluate(
     seen = _count_seen(candidates, images, allow_seen=allow_seen)
     dataset = image_set(dataset_name, (image.sha256 for image in images))
     labels = np.array([image.index for image in images], np.intp)
-    answers = {
-        name: answer(Classifier(candidate.bundle, candidate.variant, delegate), images, crop, progress)
-        for name, candidate in candidates.items()
-    }
-    return {
+    probabilities: dict[str, NDArray[np.float32]] = {}
+    for name, candidate in candidates.items():
+        classifier = Classifier(candidate.bundle, candidate.variant, delegate)
+        probabilities[name] = answer(classifier, images, crop, progress)
+    evaluations = {
         name: Evaluation(
             dataset=dataset,
             crop=crop.value,
             seen_images=seen,
-            top1=_hits(probabilities, labels, 1),
-            top5=_hits(probabilities, labels, 5),
-            comparison=compare(BASELINE, answers[BASELINE], probabilities, labels)
-            if BASELINE in answers and name != BASELINE
-            else None,
+            runtime=RUNTIME,
+            delegate=delegate.value,
+            tools={tool: version(tool) for tool in _DECODERS},
+            top1=_hits(answers, labels, 1),
+            top5=_hits(answers, labels, 5),
+            ece=expected_calibration_error(answers, labels),
+            comparisons=tuple(
+                compare(other, probabilities[other], answers, labels)
+                for other in probabilities
+                if other != name
+            ),
         )
-        for name, probabilities in answers.items()
+        for name, answers in probabilities.items()
     }
+    return Measured(evaluations, probabilities)
 
 
 def _hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -> Proportion:

@@ -13,8 +13,12 @@ EVALUATION = Evaluation(
     dataset=ImageSet(name="some", images=4, sha256="0" * 64),
     crop="none",
     seen_images=0,
+    runtime="r",
+    delegate="xnnpack",
+    tools={"pillow": "1"},
     top1=proportion(3, 4),
     top5=proportion(4, 4),
+    ece=0.25,
     reference=True,
 )
 LATENCY = Latency(machine="m", runtime="r", delegate="xnnpack", runs=10, p50_seconds=0.001, p99_seconds=0.002)

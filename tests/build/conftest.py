@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,12 @@ SIZE = 64
 CLASSES = ("cat", "coffee", "flower", "temple")
 REPRESENTATIVE = 16
 SMALL_PTQ = load_recipe("ptq").model_copy(update={"representative_images": REPRESENTATIVE})
+
+
+def record(bundle: Bundle, folder: Path, crop: Crop, **options: Any) -> Bundle:
+    """`record_evaluation` on a folder."""
+    images = labelled_images(folder, bundle.classes)
+    return record_evaluation(bundle, images, folder.name, crop, **options)
 
 
 def make_keras_model() -> tf_keras.Model:
@@ -144,8 +151,7 @@ def measured(
     """The small bundle with an evaluation, the start as its baseline, and a report."""
     path = tmp_path_factory.mktemp("measured") / "small"
     shutil.copytree(small.path, path)
-    images = labelled_images(evaluation, small.classes)
-    bundle = record_evaluation(load_bundle(path), images, evaluation.name, Crop.BUNDLE, start=start)
+    bundle = record(load_bundle(path), evaluation, Crop.BUNDLE, start=start)
     return write_report(bundle, runs=10)
 
 

@@ -12,6 +12,8 @@ from build.sensitivity import Sensitivity
 from build.sensitivity_report import sensitivity_table
 from service.bundle import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
+from service.manifest import comparison_with
+from service.reference import read_reference
 from tests.build.conftest import CLASSES, SIZE
 from tests.system.processes import interrupted
 
@@ -74,8 +76,10 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
         assert [e.dataset.images for e in variant.evaluations] == [4 * len(CLASSES)]
         assert variant.latency is not None
     (start,) = bundle.manifest.baselines["start"].evaluations
-    assert start.comparison is not None
-    assert start.comparison.kl_nats > 0
+    comparison = comparison_with(start, "fp32")
+    assert comparison is not None
+    assert comparison.kl_nats > 0
+    assert read_reference(bundle) is not None
     # It ends with the table and the picture.
     *_, files, serving = result.stdout.splitlines()
     assert files == f"{bundle_path / 'README.md'} and {bundle_path / 'variants.png'}"
@@ -249,6 +253,16 @@ def test_a_folder_that_can_not_be_written_is_named(
     data = arguments.pop("--calibration")
     changed = arguments | {"--data": data, "--epochs": "1", "--batch-size": "8", "--out": labels_file / "run"}
     assert wrong(capsys, "train", *every(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
+
+
+def test_baselines_are_named_by_their_bundles(
+    copy: Bundle, small: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["evaluate", copy.path, "--evaluation", evaluation]
+    said = wrong(capsys, *options, "--baseline", small.path, "--baseline", colours.path)
+    assert said.startswith(f"{small.path} has a variant fp32, but another variant or baseline of {copy.path}")
+    said = wrong(capsys, *options, "--baseline", colours.path)
+    assert said == f"{colours.path} is no baseline for {copy.path}: it has other classes"
 
 
 def test_a_start_of_other_classes_is_no_baseline(

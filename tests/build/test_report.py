@@ -4,19 +4,20 @@ from pathlib import Path
 import pytest
 
 from build.errors import BuildError
-from build.evaluation import record_evaluation
-from build.model_card import model_card, variant_table
+from build.model_card import model_card
 from build.picture import PICTURE, pareto_picture
+from build.reference import read_per_class
 from build.report import BEGIN, END, insert_table, renew_report
+from build.tables import variant_table
 from service.bundle import Bundle, load_bundle, read_file, verify
 from service.inference.image import Crop
-from service.inference.labelled import labelled_images
 from service.manifest import MODEL_CARD
+from tests.build.conftest import record
 
 
 def test_the_report_is_part_of_the_bundle(measured: Bundle) -> None:
     verify(measured)
-    assert read_file(measured, MODEL_CARD).decode() == model_card(measured.manifest)
+    assert read_file(measured, MODEL_CARD).decode() == model_card(measured.manifest, read_per_class(measured))
     assert read_file(measured, PICTURE) == pareto_picture(measured.manifest)
 
 
@@ -41,12 +42,11 @@ def test_nothing_else_of_the_bundle_changes(measured: Bundle, small: Bundle) -> 
 
 def test_the_card_follows_the_manifest(measured: Bundle, evaluation: Path, tmp_path: Path) -> None:
     shutil.copytree(measured.path, tmp_path / "small")
-    images = labelled_images(evaluation, measured.classes)
-    changed = record_evaluation(load_bundle(tmp_path / "small"), images, "evaluation", Crop.NONE)
-    assert read_file(changed, MODEL_CARD).decode() != model_card(changed.manifest)
+    changed = record(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
+    assert read_file(changed, MODEL_CARD).decode() != model_card(changed.manifest, read_per_class(changed))
     renewed = renew_report(changed)
     verify(renewed)
-    assert read_file(renewed, MODEL_CARD).decode() == model_card(changed.manifest)
+    assert read_file(renewed, MODEL_CARD).decode() == model_card(changed.manifest, read_per_class(changed))
     assert read_file(renewed, PICTURE) == pareto_picture(changed.manifest)
 
 

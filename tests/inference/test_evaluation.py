@@ -12,10 +12,18 @@ from scipy.stats import binomtest, entropy
 from service.bundle import Bundle
 from service.errors import BundleError, DatasetError
 from service.inference.classifier import Classifier
-from service.inference.evaluation import Candidate, answer, compare, evaluate, proportion
+from service.inference.delegates import Delegate
+from service.inference.evaluation import (
+    Candidate,
+    answer,
+    compare,
+    evaluate,
+    expected_calibration_error,
+    proportion,
+)
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set, labelled_images
-from service.manifest import SEEN_IMAGES
+from service.manifest import SEEN_IMAGES, comparison_with
 from tests.colours import RGB, altered, lines
 
 
@@ -46,6 +54,54 @@ def test_a_probability_of_zero_makes_a_large_but_finite_divergence() -> None:
     assert compare("fp32", sure, sure, labels).kl_nats == 0
 
 
+def test_the_calibration_error_is_the_papers() -> None:
+    # Two answers in the bin (12/15, 13/15], one of them right; one in (7/15, 8/15], right; one in
+    # (11/15, 12/15], wrong.
+    probabilities = np.array([[0.85, 0.15], [0.15, 0.85], [0.5, 0.5], [0.75, 0.25]], np.float32)
+    labels = np.array([0, 0, 0, 1])
+    by_hand = (2 / 4) * abs(1 / 2 - 0.85) + (1 / 4) * abs(1 - 0.5) + (1 / 4) * abs(0 - 0.75)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(by_hand, abs=1e-7)
+
+
+def test_a_bin_has_its_upper_end_and_not_its_lower() -> None:
+    # 8/15 and just above it: in one bin their errors, 8/15 - 1 and 8/15, would all but cancel out.
+    edge = np.float32(8 / 15)
+    edge = edge if float(edge) <= 8 / 15 else np.nextafter(edge, np.float32(0))
+    above = np.nextafter(np.nextafter(edge, np.float32(1)), np.float32(1))
+    probabilities = np.array([[edge, 1 - edge], [above, 1 - above]], np.float32)
+    apart = expected_calibration_error(probabilities, np.array([0, 1]))
+    assert apart == pytest.approx((7 / 15 + 8 / 15) / 2, abs=1e-6)
+    just_below = np.nextafter(edge, np.float32(0))
+    probabilities[1] = [just_below, 1 - just_below]
+    together = expected_calibration_error(probabilities, np.array([0, 1]))
+    assert together == pytest.approx(abs(16 / 15 - 1) / 2, abs=1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 60), classes=st.integers(2, 8))
+def test_the_calibration_error_is_bin_by_bin(seed: int, images: int, classes: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.ones(classes), images).astype(np.float32)
+    labels = random.integers(0, classes, images)
+    expected = 0.0
+    for m in range(1, 16):
+        confidence = probabilities.max(axis=1).astype(np.float64)
+        chosen = (confidence * 15 > m - 1) & (confidence * 15 <= m)
+        if chosen.any():
+            accuracy = (probabilities.argmax(axis=1) == labels)[chosen].mean()
+            expected += chosen.mean() * abs(accuracy - confidence[chosen].mean())
+    actual = expected_calibration_error(probabilities, labels)
+    assert actual == pytest.approx(expected, abs=1e-9)
+    # The gap of the whole is never larger than that of its parts.
+    whole = (probabilities.argmax(axis=1) == labels).mean() - probabilities.max(axis=1).mean(dtype=np.float64)
+    assert abs(whole) - 1e-9 <= actual <= 1
+
+
+def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
+    sure = np.eye(3, dtype=np.float32)
+    assert expected_calibration_error(sure, np.arange(3)) == 0
+    assert expected_calibration_error(sure, np.array([1, 2, 0])) == 1
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two images a class, the second's folder wrong: 5 of 10 are what their folder says."""
@@ -64,27 +120,49 @@ def candidates(bundle: Bundle, *variants: str) -> dict[str, Candidate]:
 
 def test_an_evaluation_counts_what_is_right(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
-    evaluations = evaluate(candidates(colours, "ptq", "fp32"), images, Crop.NONE, "colours")
+    evaluations = evaluate(candidates(colours, "ptq", "fp32"), images, Crop.NONE, "colours").evaluations
     assert list(evaluations) == ["ptq", "fp32"]
     for evaluation in evaluations.values():
+        assert evaluation.runtime.startswith("ai-edge-litert ")
+        assert evaluation.delegate == "xnnpack"
+        assert set(evaluation.tools) == {"pillow", "simplejpeg"}
         assert evaluation.dataset == image_set("colours", [image.sha256 for image in images])
         assert evaluation.crop == "none"
         assert evaluation.seen_images == 0
         assert evaluation.top1 == proportion(5, 10)
         assert evaluation.top5 == proportion(10, 10)
         assert not evaluation.reference
-    assert evaluations["fp32"].comparison is None
-    comparison = evaluations["ptq"].comparison
+    comparison = comparison_with(evaluations["ptq"], "fp32")
     assert comparison is not None
     assert comparison.agreement == proportion(10, 10)
     assert 0 < comparison.kl_nats < 0.01
     assert (comparison.lost, comparison.won) == (0, 0)
 
 
-def test_without_fp32_nothing_is_compared(colours: Bundle, folder: Path) -> None:
+def test_each_is_compared_with_every_other(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
-    evaluations = evaluate(candidates(colours, "ptq", "int8"), images, Crop.BUNDLE, "colours")
-    assert [evaluation.comparison for evaluation in evaluations.values()] == [None, None]
+    names = ["ptq", "softmax", "fp32"]
+    measured = evaluate(candidates(colours, *names), images, Crop.BUNDLE, "colours")
+    labels = np.array([image.index for image in images])
+    for name, evaluation in measured.evaluations.items():
+        answers = answer(Classifier(colours, name), images, Crop.BUNDLE)
+        np.testing.assert_array_equal(measured.probabilities[name], answers)
+        assert evaluation.ece == expected_calibration_error(answers, labels)
+        assert [comparison.against for comparison in evaluation.comparisons] == [
+            other for other in names if other != name
+        ]
+        for comparison in evaluation.comparisons:
+            other = measured.probabilities[comparison.against]
+            assert comparison == compare(comparison.against, other, answers, labels)
+
+
+def test_one_alone_is_compared_with_none(colours: Bundle, folder: Path) -> None:
+    images = labelled_images(folder, colours.classes)
+    alone = evaluate(
+        candidates(colours, "ptq"), images, Crop.BUNDLE, "colours", delegate=Delegate.NONE
+    ).evaluations["ptq"]
+    assert alone.comparisons == ()
+    assert alone.delegate == "none"
 
 
 def test_the_answers_are_those_that_are_served(colours: Bundle, folder: Path) -> None:
@@ -113,7 +191,7 @@ def test_images_that_the_network_has_seen_are_refused(colours: Bundle, folder: P
         evaluate(candidates(bundle, "ptq"), images, Crop.BUNDLE, "colours")
     assert str(images[3].path) in str(caught.value)
     allowed = evaluate(candidates(bundle, "ptq"), images, Crop.BUNDLE, "colours", allow_seen=True)
-    assert allowed["ptq"].seen_images == 2
+    assert allowed.evaluations["ptq"].seen_images == 2
 
 
 def test_a_damaged_image_is_named(colours: Bundle, folder: Path) -> None:

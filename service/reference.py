@@ -1,0 +1,84 @@
+"""What a bundle's variants answer to images that they were not trained on: `reference.json`.
+
+The drift of a running service is measured against it.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+
+from service.bundle import Bundle, read_file
+from service.errors import BundleError
+from service.manifest import REFERENCE, ImageSet, Ratio, VariantName, reference_evaluation
+
+# The 0, 1, … 100 % quantiles: bins of equal frequency of any number up to 20 can be cut from them.
+QUANTILES = 101
+
+
+class Answers(BaseModel):
+    """What one variant answered.
+
+    `top1`: how often each class was the top-1, by its index. `confidence`: the 0 … 100 %
+    quantiles of the top-1 probability, in steps of 1 %.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top1: tuple[NonNegativeInt, ...]
+    confidence: Annotated[tuple[Ratio, ...], Field(min_length=QUANTILES, max_length=QUANTILES)]
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if any(low > high for low, high in pairwise(self.confidence)):
+            raise ValueError("the quantiles of confidence must not fall")
+        return self
+
+
+class Reference(BaseModel):
+    """The whole of `reference.json`: the reference evaluation's images, and the answers to them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: ImageSet
+    crop: Literal["bundle", "none"]
+    variants: dict[VariantName, Answers]
+
+    @model_validator(mode="after")
+    def _counts_every_image(self) -> Self:
+        for name, answers in self.variants.items():
+            if sum(answers.top1) != self.dataset.images:
+                raise ValueError(
+                    f"{name}: top1 counts {sum(answers.top1)} images, dataset {self.dataset.images}"
+                )
+        return self
+
+
+def read_reference(bundle: Bundle) -> Reference | None:
+    """A bundle's reference, or None where the bundle has none.
+
+    Raises:
+        BundleError: the file is missing, damaged, or not of this bundle's reference evaluation.
+    """
+    if REFERENCE not in bundle.manifest.files:
+        return None
+    file = bundle.path / REFERENCE
+    try:
+        reference = Reference.model_validate_json(read_file(bundle, REFERENCE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise BundleError(f"{file} is not valid: {where}: {first['msg']}; build the bundle again") from None
+    for name, variant in bundle.manifest.variants.items():
+        answers, evaluation = reference.variants.get(name), reference_evaluation(variant.evaluations)
+        fits = (
+            answers is not None
+            and len(answers.top1) == bundle.manifest.classes
+            and evaluation is not None
+            and (evaluation.dataset, evaluation.crop) == (reference.dataset, reference.crop)
+        )
+        if not fits:
+            raise BundleError(
+                f"{file} is not of {name}'s reference evaluation in the manifest; evaluate the bundle again"
+            )
+    return reference

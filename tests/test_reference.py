@@ -1,0 +1,112 @@
+"""`reference.json`: what it keeps out, and that it must fit its bundle."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.bundle import Bundle
+from service.errors import BundleError
+from service.inference.evaluation import proportion
+from service.manifest import REFERENCE, Evaluation, ImageSet
+from service.reference import QUANTILES, Reference, read_reference
+from tests.colours import PRECISIONS, altered
+
+DATASET = ImageSet(name="some", images=4, sha256="0" * 64)
+EVALUATION = Evaluation(
+    dataset=DATASET,
+    crop="none",
+    seen_images=0,
+    runtime="r",
+    delegate="xnnpack",
+    tools={},
+    top1=proportion(3, 4),
+    top5=proportion(4, 4),
+    ece=0.25,
+    reference=True,
+)
+FIELDS = {
+    "dataset": DATASET.model_dump(),
+    "crop": "none",
+    "variants": {
+        name: {"top1": [1, 0, 2, 1, 0], "confidence": [i / (QUANTILES - 1) for i in range(QUANTILES)]}
+        for name in PRECISIONS
+    },
+}
+
+
+def with_reference(bundle: Bundle, path: Path, content: bytes, evaluation: Evaluation = EVALUATION) -> Bundle:
+    evaluated = {name: {"evaluations": (evaluation,)} for name in PRECISIONS}
+    return altered(bundle, path, {REFERENCE: content}, **evaluated)
+
+
+def test_what_is_written_is_read(colours: Bundle, tmp_path: Path) -> None:
+    bundle = with_reference(colours, tmp_path / "bundle", json.dumps(FIELDS).encode())
+    reference = read_reference(bundle)
+    assert reference == Reference.model_validate(FIELDS)
+    assert reference is not None
+    assert reference.variants["ptq"].top1 == (1, 0, 2, 1, 0)
+    assert Reference.model_validate_json(reference.model_dump_json()) == reference
+
+
+def test_a_bundle_needs_none(colours: Bundle) -> None:
+    assert read_reference(colours) is None
+
+
+def set_(*where: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(fields: dict[str, Any]) -> None:
+        for key in where[:-1]:
+            fields = fields[key]
+        fields[where[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_("variants", "ptq", "top1", value=[1, 0, 2, 1, 1]), "ptq: top1 counts 5 images, dataset 4"),
+        (set_("variants", "ptq", "top1", value=[5, 0, 0, 0, -1]), "greater than or equal to 0"),
+        (set_("variants", "ptq", "confidence", value=[0.5] * 100), "at least 101 items"),
+        (set_("variants", "ptq", "confidence", value=[1] + [0.5] * 100), "must not fall"),
+        (set_("variants", "ptq", "confidence", value=[1.5] * 101), "less than or equal to 1"),
+        (set_("crop", value="half"), "Input should be"),
+        (set_("more", value=1), "Extra inputs"),
+        (set_("variants", "ptq", "top1", value=[1, 0, 2, 1]), "is not of ptq's reference evaluation"),
+        (lambda fields: fields["variants"].pop("ptq"), "is not of ptq's reference evaluation"),
+        (set_("crop", value="bundle"), "is not of fp32's reference evaluation in the manifest"),
+        (set_("dataset", "name", value="others"), "is not of fp32's reference evaluation in the manifest"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    colours: Bundle, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    fields = json.loads(json.dumps(FIELDS))
+    change(fields)
+    bundle = with_reference(colours, tmp_path / "bundle", json.dumps(fields).encode())
+    with pytest.raises(BundleError, match=message) as caught:
+        read_reference(bundle)
+    assert str(caught.value).startswith(f"{bundle.path / REFERENCE} is not")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_json_is_refused(colours: Bundle, tmp_path: Path) -> None:
+    bundle = with_reference(colours, tmp_path / "bundle", b"\xff")
+    with pytest.raises(BundleError, match=r"reference\.json is not valid: the whole: Invalid JSON"):
+        read_reference(bundle)
+
+
+def test_a_manifest_without_a_reference_evaluation_disagrees(colours: Bundle, tmp_path: Path) -> None:
+    evaluation = EVALUATION.model_copy(update={"reference": False})
+    bundle = with_reference(colours, tmp_path / "bundle", json.dumps(FIELDS).encode(), evaluation)
+    with pytest.raises(BundleError, match="is not of fp32's reference evaluation"):
+        read_reference(bundle)
+
+
+def test_a_damaged_file_is_refused(colours: Bundle, tmp_path: Path) -> None:
+    bundle = with_reference(colours, tmp_path / "bundle", json.dumps(FIELDS).encode())
+    (bundle.path / REFERENCE).write_bytes(b"{}")
+    with pytest.raises(BundleError, match="SHA-256 differs"):
+        read_reference(bundle)
