@@ -8,12 +8,13 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from build.assemble import FLOAT_TOLERANCE, INTEGER_TOLERANCE, quantize
+from build.assemble import FLOAT_TOLERANCE, INTEGER_TOLERANCE
 from build.convert import convert_int8, fake_quantize
 from build.data import sample
 from build.model import LayerWeights, Weights, network, set_weights, with_pixel_input
 from build.ranges import INPUT_RANGE, Range, calibrate
 from build.recipe import load_recipe
+from build.variants import quantize
 from build.weights import Network
 from service.bundle import Bundle
 from service.inference.classifier import Classifier
