@@ -144,6 +144,6 @@ def test_a_mobilenet_of_others_is_as_good_as_they_say(shared: Path, tmp_path: Pa
     assert (bundle.class_ids[0], bundle.class_ids[282]) == ("background", "n02123045")
     images = labelled_images(shared / "images" / "imagenet-val", bundle.classes)
     name = bundle.manifest.default_variant
-    evaluations = evaluate({name: Candidate(bundle, name)}, images, Crop.NONE, "imagenet-val")
+    evaluations = evaluate({name: Candidate(bundle, name)}, images, Crop.NONE, "imagenet-val").evaluations
     assert evaluations[name].dataset.images == 650
     assert evaluations[name].top1.ratio >= 0.77
