@@ -2,15 +2,17 @@
 
 import argparse
 
-from build.assemble import check_destination
-from build.data import PhotoSet, labelled_photos, unlabelled_photos
-from build.evaluation import record_evaluation
-from build.importing import import_model
-from build.recipe import load_recipe, load_recipes
-from build.report import renew_report
-from build.schedule import DISTILLATION
-from build.sensitivity import measure_sensitivity, photos_apart
-from build.sensitivity_report import sensitivity_table, write_sensitivity
+from build.assembly.assemble import check_destination
+from build.assembly.importing import import_model
+from build.assembly.variants import quantize
+from build.evidence.evaluation import record_evaluation
+from build.evidence.report import renew_report
+from build.evidence.tables import evaluation_table
+from build.network.weights import Network, load_network
+from build.photos.data import PhotoSet, labelled_photos, unlabelled_photos
+from build.quantization.recipe import load_recipe, load_recipes
+from build.quantization.sensitivity import measure_sensitivity, photos_apart
+from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
 from build.steps import (
     network_of,
     plan_of,
@@ -21,10 +23,8 @@ from build.steps import (
     show,
     training_sets,
 )
-from build.tables import evaluation_table
-from build.training import train_network
-from build.variants import quantize
-from build.weights import Network, load_network
+from build.training.fine_tuning import train_network
+from build.training.schedule import DISTILLATION
 from build.whole import build_all
 from service.bundle import Bundle, load_bundle
 from service.manifest import CLASS_IDS, LABELS

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from build.model import Weights, network, set_weights
-from build.recipe import RangeRule, Recipe
-from build.schedule import Schedule
-from build.transfer import HEAD_VIEWS
+from build.network.model import Weights, network, set_weights
+from build.quantization.recipe import RangeRule, Recipe
+from build.training.schedule import Schedule
+from build.training.transfer import HEAD_VIEWS
 
 _BATCH = 16
 _TIMED = 3

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from build.architecture import CROP_FRACTION, INPUT_SIZE
-from build.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
+from build.network.architecture import CROP_FRACTION, INPUT_SIZE
+from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
 from service.inference.image import Crop
 from service.manifest import Filter, Resize
 

@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from build.data import PhotoSet, sample, training_photos, unlabelled_photos, without_repeats
-from build.picture import PICTURE
-from build.readable import readable
-from build.recipe import Recipe
-from build.report import insert_table, write_report
-from build.schedule import Schedule
-from build.tables import variant_table
-from build.training import split_held_out
-from build.variants import TrainingPlan
-from build.weights import Network, load_network
+from build.assembly.variants import TrainingPlan
+from build.evidence.picture import PICTURE
+from build.evidence.report import insert_table, write_report
+from build.evidence.tables import variant_table
+from build.network.weights import Network, load_network
+from build.photos.data import PhotoSet, sample, training_photos, unlabelled_photos, without_repeats
+from build.photos.readable import readable
+from build.quantization.recipe import Recipe
+from build.training.fine_tuning import split_held_out
+from build.training.schedule import Schedule
 from service.bundle import Bundle
 from service.inference.labelled import refuse_two_labels
 from service.manifest import MODEL_CARD, Manifest

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from build.assemble import check_destination
-from build.data import PhotoSet, draw, labelled_photos, refuse_overlap, unlabelled_photos
+from build.assembly.assemble import check_destination
+from build.assembly.variants import TrainingPlan, quantize
 from build.errors import BuildError
 from build.estimate import estimate, forward_seconds, in_words
-from build.evaluation import record_evaluation
-from build.recipe import Recipe, load_recipes
-from build.report import split_at_markers
-from build.schedule import DISTILLATION, OWN_CLASSES
-from build.splits import split_folder
+from build.evidence.evaluation import record_evaluation
+from build.evidence.report import split_at_markers
+from build.network.weights import Network
+from build.photos.data import PhotoSet, draw, labelled_photos, refuse_overlap, unlabelled_photos
+from build.photos.splits import split_folder
+from build.quantization.recipe import Recipe, load_recipes
 from build.steps import (
     most_representative,
     network_of,
@@ -27,10 +28,9 @@ from build.steps import (
     show,
     training_sets,
 )
-from build.training import train_network
-from build.transfer import train_classes
-from build.variants import TrainingPlan, quantize
-from build.weights import Network
+from build.training.fine_tuning import train_network
+from build.training.schedule import DISTILLATION, OWN_CLASSES
+from build.training.transfer import train_classes
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ FOUNDATION = frozenset(
     {"service.bundle", "service.errors", "service.manifest", "service.process", "service.reference"}
 )
 
+# Each knows those before it.
+BUILD_ROOMS = ("network", "photos", "quantization", "training", "assembly", "evidence", "whole", "commands")
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -43,6 +46,10 @@ RULES = (
     Rule("service.process", frozenset({"service"})),
     Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | {"service.inference"}),
     Rule("loadtest", TENSORFLOW | {"service", "build"}),
+    *(
+        Rule(f"build.{room}", frozenset(f"build.{later}" for later in BUILD_ROOMS[number + 1 :]))
+        for number, room in enumerate(BUILD_ROOMS)
+    ),
 )
 RULE_OF = {rule.room: rule for rule in RULES}
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from build.model_card import model_card
-from build.reference import read_per_class
-from build.report import BEGIN, END
-from build.tables import variant_table
+from build.evidence.model_card import model_card
+from build.evidence.reference import read_per_class
+from build.evidence.report import BEGIN, END
+from build.evidence.tables import variant_table
 from service.bundle import Bundle, verify
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate

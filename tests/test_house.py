@@ -35,7 +35,13 @@ def test_no_file_names_a_package_registry() -> None:
 
 
 def test_no_ignore_pattern_swallows_source_or_the_default_bundle() -> None:
-    files = ["build/model.py", "build/recipes/ptq.toml", "build/lib/x.py", "service/x.py", "tests/data/x.jpg"]
+    files = [
+        "build/network/model.py",
+        "build/recipes/ptq.toml",
+        "build/lib/x.py",
+        "service/x.py",
+        "tests/data/x.jpg",
+    ]
     bundle = ["models/imagenet-1k/ptq.tflite", "models/imagenet-1k/manifest.json"]
     assert git("check-ignore", "--no-index", *files, *bundle) == []
     made = ["models/mine/fp32.tflite", ".venv/bin/python", ".venv-serve/installed", "runs/a/log.csv"]

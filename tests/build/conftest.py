@@ -11,12 +11,12 @@ import pytest
 import tf_keras
 from PIL import Image
 
-from build.data import PhotoSet, is_held_out, labelled_photos, sample
-from build.evaluation import record_evaluation
-from build.recipe import load_recipe
-from build.report import write_report
-from build.variants import quantize
-from build.weights import Network, load_network
+from build.assembly.variants import quantize
+from build.evidence.evaluation import record_evaluation
+from build.evidence.report import write_report
+from build.network.weights import Network, load_network
+from build.photos.data import PhotoSet, is_held_out, labelled_photos, sample
+from build.quantization.recipe import load_recipe
 from service.bundle import Bundle, load_bundle
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from build import loop
+from build.training import loop
 
 
 def interrupt(after: int, patch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 
 from build.__main__ import main
 from build.options import command_parser
-from build.sensitivity import Sensitivity
-from build.sensitivity_report import sensitivity_table
+from build.quantization.sensitivity import Sensitivity
+from build.quantization.sensitivity_report import sensitivity_table
 from service.bundle import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
 from service.manifest import comparison_with

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from build.__main__ import main
-from build.data import sample
+from build.photos.data import sample
 from service.bundle import Bundle, load_bundle, verify
 from tests.build.conftest import REPRESENTATIVE
 

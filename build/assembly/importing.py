@@ -1,0 +1,86 @@
+"""Wrap a TFLite classifier that somebody else made as a bundle."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from build.assembly.assemble import About, Model, assemble
+from build.errors import BuildError, first_fault
+from build.network.architecture import CROP_FRACTION
+from build.network.weights import read_classes
+from build.quantization.recipe import RESERVED_NAMES
+from build.versions import tool_versions
+from service.bundle import Bundle
+from service.inference.interpreter import Interpreter
+from service.manifest import Filter, Precision, Preprocessing, Provenance, Resize
+
+_PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
+
+
+def import_model(
+    model: Path,
+    path: Path,
+    *,
+    labels: Path,
+    class_ids: Path | None,
+    output: Literal["logits", "probabilities"],
+    mean: float,
+    std: float,
+    resize: Resize,
+    crop_fraction: float | None,
+    filter_: Filter,
+    licence: str,
+    command: str,
+) -> Bundle:
+    """Write a bundle with the one variant that `model` holds; its name is the file's.
+
+    `mean` and `std` are of a float32 input, `(pixel - mean) / std`. The size comes from the
+    model's own input. `crop_fraction` None: 0.875 of the shorter side.
+
+    Raises:
+        BuildError: a file can't be read, the labels are not as many as the model's outputs, or
+            the options do not fit the model or each other.
+        BundleError: the model can't be loaded, or is no image classifier.
+    """
+    try:
+        content = model.read_bytes()
+    except OSError as error:
+        raise BuildError(f"{model} can't be read: {error.strerror}") from None
+    interpreter = Interpreter(model)
+    shape, outputs = interpreter.input.shape, interpreter.output.shape
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or len(outputs) != 2:
+        raise BuildError(
+            f"{model} maps {list(shape)} to {list(outputs)};"
+            " a classifier maps [1, height, width, 3] to [1, classes]"
+        )
+    if interpreter.input.dtype != "float32" and (mean, std) != (0, 1):
+        raise BuildError(f"{model} takes {interpreter.input.dtype} pixels; leave --mean and --std out")
+    if crop_fraction is None:
+        crop_fraction = CROP_FRACTION if resize is Resize.SHORTER_SIDE else 1
+    try:
+        preprocessing = Preprocessing(
+            height=shape[1], width=shape[2], resize=resize, crop_fraction=crop_fraction, filter=filter_
+        )
+    except ValidationError as error:
+        raise BuildError(first_fault(error)) from None
+    name = variant_name(model.stem)
+    if name in RESERVED_NAMES:
+        raise BuildError(f"a variant can't be named {name}; rename {model}")
+    variant = Model(
+        name=name,
+        content=content,
+        precision=_PRECISIONS[interpreter.input.dtype],
+        provenance=Provenance(command=command, recipe={"imported": model.name}, tools=tool_versions()),
+        output_kind=output,
+        mean=mean,
+        std=std,
+    )
+    about = About(path.absolute().name, model.stem, licence, default=name)
+    return assemble([variant], about, read_classes(outputs[1], labels, class_ids), preprocessing, path)
+
+
+def variant_name(stem: str) -> str:
+    """A file's name as a variant's: lower case, with `_` for what a variant's name can't hold."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in stem.lower())
+    return name.lstrip("_-")[:64] or "imported"

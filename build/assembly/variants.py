@@ -1,0 +1,147 @@
+"""A network and recipes → the variants' `.tflite` files, and a bundle of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from build.assembly.assemble import About, Model, assemble
+from build.errors import BuildError
+from build.network.architecture import ARCHITECTURE
+from build.network.weights import Network
+from build.photos.data import Photo, PhotoSet, without_repeats
+from build.quantization.convert import convert, convert_int8
+from build.quantization.layer_check import check_layers
+from build.quantization.ranges import calibrate
+from build.quantization.recipe import QuantizationAwareTraining, Recipe
+from build.training.fine_tuning import training_record
+from build.training.qat import train_quantized
+from build.training.schedule import Schedule
+from build.versions import tool_versions
+from service.bundle import SEEN_DIGITS, Bundle
+from service.inference.image import load_pixels
+from service.inference.labelled import image_set
+from service.manifest import Precision, Preprocessing, Provenance, Training
+
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a recipe that trains does so with.
+
+    `sets`: where the photos are from, for the records; `photos` are trained on, `watched` tell how well.
+    Checkpoints lie in `runs`, in a folder for each recipe.
+    """
+
+    sets: Sequence[PhotoSet]
+    photos: Sequence[Photo]
+    watched: Sequence[Photo]
+    runs: Path
+    seed: int = 0
+
+
+def quantize(
+    network: Network,
+    recipes: Sequence[Recipe],
+    calibration: PhotoSet,
+    command: str,
+    path: Path,
+    plan: TrainingPlan | None = None,
+) -> Bundle:
+    """Make every recipe's variant of a network and write them as a bundle named as its folder.
+
+    The last int8 one becomes the default. A recipe that wants more representative photos than
+    there are gets them all. `plan` is needed where a recipe trains.
+
+    Raises:
+        BuildError: training can't be done, or a file does not compute what it should.
+        BundleError: the bundle can't be written.
+    """
+    models = make_models(network, recipes, calibration, command, plan)
+    int8 = [recipe.name for recipe in recipes if recipe.precision is Precision.INT8]
+    about = About(path.absolute().name, ARCHITECTURE, LICENCE, default=[recipes[-1].name, *int8][-1])
+    used = [*calibration.photos, *without_repeats(plan.sets if plan else ())]
+    return assemble(
+        models,
+        about,
+        network.classes,
+        network.preprocessing,
+        path,
+        training=network.training,
+        seen_images=network.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in used},
+    )
+
+
+def make_models(
+    network: Network,
+    recipes: Sequence[Recipe],
+    calibration: PhotoSet,
+    command: str,
+    plan: TrainingPlan | None,
+) -> list[Model]:
+    """Every recipe's variant, in their order.
+
+    Raises:
+        BuildError: as `quantize` says.
+    """
+    pixels = _representative(calibration, network.preprocessing)
+    models = []
+    for recipe in tqdm(recipes, desc="variants", unit="variant"):
+        representative = pixels[: recipe.representative_images]
+        if recipe.training is None:
+            training = None
+            content = convert(recipe, network.weights, network.preprocessing.height, representative)
+        elif plan is None:
+            raise BuildError(f"the recipe {recipe.name} trains; it needs photos to train on")
+        else:
+            content, training = _train(network, recipe.name, recipe.training, representative, command, plan)
+        used = [photo.sha256 for photo in calibration.photos[: recipe.representative_images]]
+        provenance = Provenance(
+            command=command,
+            recipe=recipe.settings(),
+            tools=tool_versions(),
+            calibration=image_set(calibration.name, used) if used else None,
+            training=training,
+        )
+        models.append(Model(recipe.name, content, recipe.precision, provenance))
+    return models
+
+
+def _train(
+    network: Network,
+    name: str,
+    how: QuantizationAwareTraining,
+    representative: NDArray[np.uint8],
+    command: str,
+    plan: TrainingPlan,
+) -> tuple[bytes, Training]:
+    """Quantization-aware training, and the file that computes what it ended with."""
+    schedule = Schedule(how.epochs, how.batch_size, how.learning_rate, plan.seed)
+    trained = train_quantized(
+        network.weights,
+        calibrate(network.weights, representative),
+        plan.photos,
+        plan.watched,
+        network.preprocessing,
+        schedule,
+        plan.runs / f"recipe-{name}",
+    )
+    content = convert_int8(trained.weights, network.preprocessing.height, trained.ranges)
+    check_layers(content, trained.model, representative[0])
+    record = training_record(
+        network, plan.sets, schedule, trained.steps, trained.seconds, trained.losses, command
+    )
+    return content, record
+
+
+def _representative(photos: PhotoSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The photos as the service sees them: uint8[n, height, width, 3]."""
+    shown = tqdm(photos.photos, desc="decode", unit="photo", disable=not photos.photos)
+    pixels = np.empty((len(photos.photos), preprocessing.height, preprocessing.width, 3), np.uint8)
+    for row, photo in zip(pixels, shown, strict=True):
+        row[:] = load_pixels(photo.path.read_bytes(), preprocessing)
+    return pixels

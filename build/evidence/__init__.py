@@ -1,0 +1,1 @@
+"""What a bundle's numbers are, and how they are shown."""

@@ -1,0 +1,170 @@
+"""Accuracy of a bundle's variants, written into its manifest."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from build.assembly.variants import quantize
+from build.errors import BuildError
+from build.evidence.reference import reference_files
+from build.network.weights import Network
+from build.photos.data import PhotoSet
+from build.quantization.recipe import load_recipe
+from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
+from service.inference.evaluation import BASELINE, Candidate, Measured, evaluate
+from service.inference.image import Crop
+from service.inference.labelled import LabelledImage
+from service.manifest import (
+    PER_CLASS,
+    REFERENCE,
+    Baseline,
+    Evaluation,
+    Manifest,
+    Variant,
+    reference_evaluation,
+)
+
+START = "start"
+START_DESCRIPTION = "the weights that training started from, in float32"
+
+# What tells one evaluation of a variant from another: the images' SHA-256, and the crop.
+_Conditions = tuple[str, Literal["bundle", "none"]]
+
+
+def record_evaluation(
+    bundle: Bundle,
+    images: Sequence[LabelledImage],
+    dataset_name: str,
+    crop: Crop,
+    *,
+    allow_seen: bool = False,
+    start: Network | None = None,
+    baselines: Sequence[Bundle] = (),
+) -> Bundle:
+    """Evaluate every variant on labelled images and write the bundle with the results.
+
+    An evaluation on the same images with the same crop is replaced. The first on images that the
+    network has not seen becomes the reference, which `reference.json` and `per_class.csv` are of.
+    `start`, the network before training, and every variant of `baselines` are measured beside the
+    variants, as baselines that are not in the bundle.
+
+    Raises:
+        BuildError: a baseline's name is another's already, or its classes are not the bundle's.
+        StartError: the network, or a baseline's, has seen some of the images and `allow_seen` is not set.
+    """
+    others = _candidates(bundle, baselines)
+    with tempfile.TemporaryDirectory() as scratch:
+        if start is not None:
+            recipe = load_recipe(BASELINE)
+            before = quantize(start, [recipe], PhotoSet(START, ()), START, Path(scratch) / START)
+            others[START] = Candidate(before, BASELINE)
+        variants = {name: Candidate(bundle, name) for name in bundle.manifest.variants}
+        measured = evaluate(
+            variants | others, images, crop, dataset_name, allow_seen=allow_seen, progress=_progress
+        )
+    named = bundle.manifest.baselines | {
+        name: _baseline(name, candidate, bundle.manifest.baselines.get(name))
+        for name, candidate in others.items()
+    }
+    manifest = bundle.manifest.model_copy(update={"baselines": named})
+    return _write(bundle, manifest, images, measured)
+
+
+def _candidates(bundle: Bundle, baselines: Sequence[Bundle]) -> dict[str, Candidate]:
+    candidates: dict[str, Candidate] = {}
+    for baseline in baselines:
+        if baseline.classes != bundle.classes:
+            raise BuildError(f"{baseline.path} is no baseline for {bundle.path}: it has other classes")
+        for name, variant in baseline.manifest.variants.items():
+            earlier = bundle.manifest.baselines.get(name)
+            taken = {*bundle.manifest.variants, *candidates, START}
+            if name in taken or (earlier is not None and earlier.sha256 != variant.sha256):
+                raise BuildError(
+                    f"{baseline.path} has a variant {name}, but another variant or baseline of {bundle.path}"
+                    " has that name; quantize the baseline by a recipe of another name"
+                )
+            candidates[name] = Candidate(baseline, name)
+    return candidates
+
+
+def _baseline(name: str, candidate: Candidate, earlier: Baseline | None) -> Baseline:
+    variant = candidate.bundle.variant(candidate.variant)
+    kept = earlier.evaluations if earlier is not None and earlier.sha256 == variant.sha256 else ()
+    return Baseline(
+        description=START_DESCRIPTION if name == START else _described(variant),
+        sha256=variant.sha256,
+        bytes=variant.bytes,
+        precision=variant.precision,
+        provenance=None if name == START else variant.provenance,
+        evaluations=kept,
+    )
+
+
+def _described(variant: Variant) -> str:
+    made = variant.provenance
+    recipe = ", ".join(f"{key} = {value}" for key, value in made.recipe.items() if key != "name")
+    name = f"recipe {made.recipe['name']}: " if "name" in made.recipe else ""
+    images = made.calibration
+    calibrated = f", calibrated on {images.images} images of {images.name}" if images else ""
+    return f"{name}{recipe}{calibrated}"
+
+
+def _write(bundle: Bundle, manifest: Manifest, images: Sequence[LabelledImage], measured: Measured) -> Bundle:
+    """Write the bundle with what was measured, and the files of the reference evaluation if this is it."""
+    reference = _reference(manifest, measured)
+    new = measured.evaluations
+    variants = {
+        name: variant.model_copy(
+            update={"evaluations": _merged(variant.evaluations, new.get(name), reference)}
+        )
+        for name, variant in manifest.variants.items()
+    }
+    baselines = {
+        name: baseline.model_copy(
+            update={"evaluations": _merged(baseline.evaluations, new.get(name), reference)}
+        )
+        for name, baseline in manifest.baselines.items()
+    }
+    added: dict[str, bytes] = {}
+    if reference == _conditions(new[manifest.default_variant]):
+        added = reference_files(bundle, images, measured)
+    dropped = {REFERENCE, PER_CLASS} if reference is None else set()
+    files = manifest.files | {name: sha256_of(content) for name, content in added.items()}
+    update = {
+        "variants": variants,
+        "baselines": baselines,
+        "files": {name: digest for name, digest in files.items() if name not in dropped},
+    }
+    content = {name: file for name, file in bundle_files(bundle).items() if name not in dropped}
+    return write_bundle(bundle.path, manifest.model_copy(update=update), content | added)
+
+
+def _reference(manifest: Manifest, measured: Measured) -> _Conditions | None:
+    """Which evaluation is the reference of all variants, and of all baselines that have it."""
+    earlier = reference_evaluation(manifest.variants[manifest.default_variant].evaluations)
+    new = measured.evaluations[manifest.default_variant]
+    if earlier is not None and _conditions(earlier) != _conditions(new):
+        return _conditions(earlier)
+    return _conditions(new) if new.seen_images == 0 else None
+
+
+def _conditions(evaluation: Evaluation) -> _Conditions:
+    return evaluation.dataset.sha256, evaluation.crop
+
+
+def _merged(
+    earlier: Sequence[Evaluation], new: Evaluation | None, reference: _Conditions | None
+) -> tuple[Evaluation, ...]:
+    kept = [e for e in earlier if new is None or _conditions(e) != _conditions(new)]
+    return tuple(
+        e.model_copy(update={"reference": _conditions(e) == reference})
+        for e in (*kept, *([new] if new else []))
+    )
+
+
+def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
+    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
+    return shown

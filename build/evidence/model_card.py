@@ -1,0 +1,114 @@
+"""The model card of a bundle, in Markdown: all of it from the manifest and the counts per class."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from build.evidence.picture import PICTURE
+from build.evidence.reference import ClassCount
+from build.evidence.tables import described_images, evaluation_table, pair_table, variant_table
+from service.inference.evaluation import BASELINE
+from service.manifest import PER_CLASS, Manifest, Resize, Training
+
+# One image fewer of a class says nothing.
+_LEAST_LOSS = 2
+_FEW_IMAGES = 10
+_MOST_CLASSES = 10
+
+
+def model_card(manifest: Manifest, classes: Sequence[ClassCount]) -> str:
+    """The model card: what the bundle is, its numbers, how it came about, what it is not good for.
+
+    `classes`: the counts per class of the reference evaluation, if there was one.
+    """
+    pairs, losses = pair_table(manifest), _class_losses(manifest.default_variant, classes)
+    sections = [
+        f"# {manifest.name}",
+        f"{manifest.architecture}, {manifest.classes} classes, as TFLite variants for edgewise."
+        f" Input: {_preprocessing(manifest)}. Output: one score per class."
+        f" Licence of the weights: {manifest.licence}; the terms of the photos they were trained on may reach"
+        " further.",
+        f"## Numbers\n\n{variant_table(manifest)}",
+        f"![Accuracy against latency and against bytes]({PICTURE})",
+        *([f"## Every two compared\n\n{pairs}"] if pairs else []),
+        *([f"## Class by class\n\n{losses}"] if losses else []),
+        f"## Every evaluation\n\n{evaluation_table(manifest)}",
+        f"## How it came about\n\n{_training(manifest.training)}\n\n{_recipes(manifest)}",
+        f"## What it is not good for\n\n{_limits(manifest)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _class_losses(default: str, classes: Sequence[ClassCount]) -> str:
+    """On which classes the default loses most against `fp32`; empty where the two were not evaluated."""
+    if default == BASELINE or not classes or BASELINE not in classes[0].right:
+        return ""
+    typical = median(row.images for row in classes)
+    told = (
+        f"[{PER_CLASS}]({PER_CLASS}) tells how many images of each class every variant has right:"
+        f" {len(classes)} classes in the reference evaluation, with {typical:g} of each (median)."
+    )
+    few = " So few images can't tell how a variant does on one class." if typical < _FEW_IMAGES else ""
+    if max(row.images for row in classes) < _LEAST_LOSS:
+        return told + few
+    lost = [(row.right[BASELINE] - row.right[default], row) for row in classes]
+    worst = sorted((pair for pair in lost if pair[0] >= _LEAST_LOSS), key=lambda pair: -pair[0])
+    if not worst:
+        return f"{told}{few} On none of them has `{default}` {_LEAST_LOSS} fewer right than `{BASELINE}`."
+    rows = [
+        f"| {row.label.replace('|', ' ')} | {row.images} | {row.right[BASELINE]} | {row.right[default]} |"
+        for _, row in worst[:_MOST_CLASSES]
+    ]
+    return "\n".join(
+        [
+            f"{told}{few} On {len(worst)} of them `{default}` has at least {_LEAST_LOSS} fewer right than"
+            f" `{BASELINE}`; the largest losses, of which some are chance where there are many classes:",
+            "",
+            f"| class | images | {BASELINE} | {default} |",
+            "|---|--:|--:|--:|",
+            *rows,
+        ]
+    )
+
+
+def _training(training: Training | None) -> str:
+    if training is None:
+        return "The network was not trained by edgewise."
+    losses = "; ".join(f"{name} {value:.4f}" for name, value in training.losses.items())
+    return "\n".join(
+        [
+            f"Fine-tuned with distillation from `{training.started_from}` (SHA-256 of the folded weights"
+            f" {training.started_from_sha256[:16]}…), BatchNorm folded into the convolutions beforehand:",
+            "",
+            *(f"- {described_images(images)}" for images in training.images),
+            f"- {training.steps} steps of {training.batch_size}, learning rate {training.learning_rate:g},"
+            f" seed {training.seed}, {training.seconds:.0f} seconds",
+            f"- on held-out photos of these sets: {losses}",
+            f"- `{training.command}`",
+        ]
+    )
+
+
+def _recipes(manifest: Manifest) -> str:
+    lines = []
+    for name, variant in manifest.variants.items():
+        made = variant.provenance
+        recipe = ", ".join(f"{key} = {value}" for key, value in made.recipe.items())
+        calibration = f", calibrated on {described_images(made.calibration)}" if made.calibration else ""
+        lines.append(f"- **{name}**: {recipe}{calibration}; `{made.command}`")
+    tools = manifest.variants[manifest.default_variant].provenance.tools
+    return "\n".join([*lines, f"- with {', '.join(f'{tool} {version}' for tool, version in tools.items())}"])
+
+
+def _limits(manifest: Manifest) -> str:
+    return (
+        f"It tells apart its {manifest.classes} classes and nothing else: an image of anything else gets the"
+        " likeliest of them all the same, so look at the probability. It says what is in an image, not where"
+        " or how often. Accuracy on your own photos may differ from the numbers above; measure it with"
+        " `python -m service evaluate`. It is not for decisions about people, nor where an error can harm."
+    )
+
+
+def _preprocessing(manifest: Manifest) -> str:
+    p = manifest.preprocessing
+    how = f"centre {p.crop_fraction:g} of the shorter side" if p.resize is Resize.SHORTER_SIDE else "squashed"
+    return f"{p.height} × {p.width} RGB, {how}, {p.filter}"

@@ -1,0 +1,219 @@
+"""The picture of a bundle's trade-offs: accuracy against latency, and against bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from build.evidence.placement import Box, place_labels, spread
+from service.manifest import Evaluation, Manifest, Proportion, reference_evaluation
+
+PICTURE = "variants.png"
+
+_DPI = 120
+_MARKER_POINTS = 7.0
+# In pixels: how far a marker reaches from its middle, and how far apart two are at least.
+_RADIUS = _MARKER_POINTS * _DPI / 72 / 2
+_LEAST_GAP = 8.0
+_FRONT = "0.55"
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A variant or baseline in one panel; `cost`: milliseconds or megabytes."""
+
+    name: str
+    colour: str
+    cost: float
+    top1: Proportion
+    in_bundle: bool
+    is_default: bool
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.top1.ratio
+
+
+def pareto_picture(manifest: Manifest) -> bytes:
+    """A PNG with reference top-1 over median latency and over file size; bars are 95 % intervals.
+
+    The line in each panel is the Pareto front: it goes through the variants that no other beats in both.
+    Baselines, which have no latency, are hollow. Points that would cover each other are drawn side by side.
+    """
+    figure = Figure(figsize=(10, 4.5), layout="constrained", dpi=_DPI)
+    by_latency, by_size = figure.subplots(1, 2, sharey=True)
+    slow, large = _points(manifest)
+    by_latency.set(xlabel="median inference, ms, one thread", ylabel="top-1, %")
+    by_size.set(xlabel="file, MB")
+    figure.suptitle(f"{manifest.name}: {manifest.architecture}{_images(manifest)}", fontsize=11)
+    _add_legend(figure)
+    for axes, points in ((by_latency, slow), (by_size, large)):
+        _set_limits(axes, points, large)
+    # Pixels are known, and stay, once everything around the points has its place.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, points in ((by_latency, slow), (by_size, large)):
+        _draw(axes, points)
+    png = BytesIO()
+    # No version or date in the file, so that the same numbers give the same bytes.
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which of the points (cost, gain) no other beats: one as cheap and as good, and better in one.
+
+    Their indices, cheapest first; of equal points all.
+    """
+
+    def beaten(point: tuple[float, float]) -> bool:
+        cost, gain = point
+        return any(c <= cost and g >= gain and (c, g) != point for c, g in points)
+
+    return sorted((i for i, point in enumerate(points) if not beaten(point)), key=lambda i: points[i])
+
+
+def _points(manifest: Manifest) -> tuple[list[_Point], list[_Point]]:
+    """Those of the two panels: by latency and by size."""
+    slow, large = [], []
+    for number, (name, variant) in enumerate(manifest.variants.items()):
+        evaluation = reference_evaluation(variant.evaluations)
+        if evaluation is None:
+            continue
+        default = name == manifest.default_variant
+        point = _Point(name, f"C{number % 10}", variant.bytes / 1e6, evaluation.top1, True, default)
+        large.append(point)
+        if variant.latency:
+            slow.append(replace(point, cost=variant.latency.p50_seconds * 1e3))
+    for number, (name, baseline) in enumerate(manifest.baselines.items(), len(manifest.variants)):
+        evaluation = reference_evaluation(baseline.evaluations)
+        if evaluation is not None:
+            colour = f"C{number % 10}"
+            large.append(_Point(name, colour, baseline.bytes / 1e6, evaluation.top1, False, False))
+    return slow, large
+
+
+def _images(manifest: Manifest) -> str:
+    default: Evaluation | None = reference_evaluation(manifest.variants[manifest.default_variant].evaluations)
+    return f", on {default.dataset.images} images of {default.dataset.name}" if default else ""
+
+
+def _add_legend(figure: Figure) -> None:
+    def marker(label: str, face: str) -> Line2D:
+        return Line2D([], [], marker="o", linestyle="", color="0.3", markerfacecolor=face, label=label)
+
+    front = Line2D([], [], color=_FRONT, linestyle="--", label="Pareto front of the variants")
+    handles = [marker("variant, with its 95 % interval", "0.3"), marker("not in the bundle", "white"), front]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+
+
+def _set_limits(axes: Axes, points: Sequence[_Point], everything: Sequence[_Point]) -> None:
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    if not points:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.5")
+        return
+    axes.set_xlim(0, 1.2 * max(point.cost for point in points))
+    lower = 100 * min(point.top1.lower for point in everything)
+    upper = 100 * max(point.top1.upper for point in everything)
+    margin = 0.06 * (upper - lower)
+    axes.set_ylim(lower - margin, upper + margin)
+
+
+def _draw(axes: Axes, points: Sequence[_Point]) -> None:
+    apart = _side_by_side(axes, points)
+    variants = [(i, point) for i, point in enumerate(points) if point.in_bundle]
+    best = pareto_front([(point.cost, point.top1.ratio) for _, point in variants])
+    front = _front_line(axes, [apart[variants[i][0]] for i in best])
+    axes.plot(
+        [cost for cost, _ in front],
+        [gain for _, gain in front],
+        color=_FRONT,
+        linestyle="--",
+        linewidth=1.2,
+        zorder=1,
+    )
+    for point in apart:
+        top1 = point.top1
+        axes.errorbar(
+            point.cost,
+            point.percent,
+            yerr=[[100 * (top1.ratio - top1.lower)], [100 * (top1.upper - top1.ratio)]],
+            fmt="o",
+            markersize=_MARKER_POINTS,
+            color=point.colour,
+            markerfacecolor=point.colour if point.in_bundle else "white",
+            markeredgewidth=1.5,
+            elinewidth=1.2,
+            capsize=3,
+            zorder=3,
+        )
+    _label(axes, apart, front)
+
+
+def _side_by_side(axes: Axes, points: Sequence[_Point]) -> list[_Point]:
+    pixels = [_pixels(axes, point.cost, 0)[0] for point in points]
+    moved = [axes.transData.inverted().transform((x, 0))[0] for x in spread(pixels, _LEAST_GAP)]
+    return [replace(point, cost=float(cost)) for point, cost in zip(points, moved, strict=True)]
+
+
+def _front_line(axes: Axes, best: Sequence[_Point]) -> list[tuple[float, float]]:
+    """The corners of the steps through the best: to the right of them and below everything is beaten."""
+    if not best:
+        return []
+    corners = [(best[0].cost, axes.get_ylim()[0])]
+    for point in best:
+        corners += [(point.cost, corners[-1][1]), (point.cost, point.percent)]
+    return [*corners, (axes.get_xlim()[1], corners[-1][1])]
+
+
+def _label(axes: Axes, points: Sequence[_Point], front: Sequence[tuple[float, float]]) -> None:
+    texts = [
+        axes.text(
+            point.cost,
+            point.percent,
+            point.name,
+            verticalalignment="bottom",
+            color=point.colour,
+            fontweight="bold" if point.is_default else "normal",
+            fontstyle="normal" if point.in_bundle else "italic",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            zorder=4,
+        )
+        for point in points
+    ]
+    extents = [text.get_window_extent() for text in texts]
+    lines = [_between(_pixels(axes, *start), _pixels(axes, *end)) for start, end in pairwise(front)]
+    area = axes.get_window_extent()
+    boxes = place_labels(
+        [_pixels(axes, point.cost, point.percent) for point in points],
+        [(extent.width, extent.height) for extent in extents],
+        [*lines, *(box for point in points for box in _covered(axes, point))],
+        Box(area.x0, area.y0, area.x1, area.y1),
+    )
+    for text, box in zip(texts, boxes, strict=True):
+        x, y = axes.transData.inverted().transform((box.left, box.bottom))
+        text.set_position((float(x), float(y)))
+
+
+def _covered(axes: Axes, point: _Point) -> list[Box]:
+    """What a point and its bar cover, in pixels."""
+    x, y = _pixels(axes, point.cost, point.percent)
+    low, high = (_pixels(axes, point.cost, 100 * end) for end in (point.top1.lower, point.top1.upper))
+    return [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS), _between(low, high)]
+
+
+def _between(start: tuple[float, float], end: tuple[float, float]) -> Box:
+    """What an upright or level line covers, in pixels, and a little on both sides."""
+    (x0, y0), (x1, y1) = start, end
+    return Box(min(x0, x1) - 3, min(y0, y1) - 3, max(x0, x1) + 3, max(y0, y1) + 3)
+
+
+def _pixels(axes: Axes, cost: float, percent: float) -> tuple[float, float]:
+    x, y = axes.transData.transform((cost, percent))
+    return float(x), float(y)

@@ -1,0 +1,108 @@
+"""Measure a bundle's variants side by side, and write its model card and picture."""
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from build.errors import BuildError
+from build.evidence.model_card import model_card
+from build.evidence.picture import PICTURE, pareto_picture
+from build.evidence.reference import read_per_class
+from build.evidence.tables import variant_table
+from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
+from service.inference.benchmark import benchmark
+from service.manifest import MODEL_CARD, Latency, Manifest
+
+BEGIN, END = "<!-- variants -->", "<!-- /variants -->"
+
+
+def write_report(bundle: Bundle, runs: int) -> Bundle:
+    """Measure latency, and write the bundle with it, its model card and its picture.
+
+    `runs`: inferences of each variant, at least.
+
+    Raises:
+        StartError: a variant can't be loaded, or the bundle can't be written.
+    """
+    return _write_card(bundle, _with_latencies(bundle, runs))
+
+
+def renew_report(bundle: Bundle) -> Bundle:
+    """Write the model card and the picture anew, if the bundle has them: they show its manifest's numbers.
+
+    Raises:
+        BundleError: the bundle can't be written.
+    """
+    return _write_card(bundle, bundle.manifest) if MODEL_CARD in bundle.manifest.files else bundle
+
+
+def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
+    results = benchmark(bundle, list(bundle.manifest.variants), runs=runs, progress=_progress)
+    machine = _machine()
+    latencies = {
+        result.variant: Latency(
+            machine=machine,
+            runtime=result.runtime,
+            delegate=result.delegate,
+            runs=result.runs,
+            p50_seconds=result.p50_seconds,
+            p99_seconds=result.p99_seconds,
+        )
+        for result in results
+    }
+    variants = {
+        name: variant.model_copy(update={"latency": latencies[name]})
+        for name, variant in bundle.manifest.variants.items()
+    }
+    return bundle.manifest.model_copy(update={"variants": variants})
+
+
+def _write_card(bundle: Bundle, manifest: Manifest) -> Bundle:
+    card = model_card(manifest, read_per_class(bundle))
+    content = {PICTURE: pareto_picture(manifest), MODEL_CARD: card.encode()}
+    files = manifest.files | {name: sha256_of(data) for name, data in content.items()}
+    manifest = manifest.model_copy(update={"files": files})
+    return write_bundle(bundle.path, manifest, bundle_files(bundle) | content)
+
+
+def insert_table(manifest: Manifest, file: Path) -> None:
+    """Put the table of the variants between the two markers of a Markdown file.
+
+    Raises:
+        BuildError: the file can't be read or has no markers.
+    """
+    before, after = split_at_markers(file)
+    file.write_text(f"{before}{BEGIN}\n\n{variant_table(manifest)}\n\n{END}{after}", "utf-8")
+
+
+def split_at_markers(file: Path) -> tuple[str, str]:
+    """What a Markdown file has before and after its markers.
+
+    Raises:
+        BuildError: the file can't be read or has no markers.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"{file} can't be read: {error}") from None
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BuildError(f"{file} has no lines {BEGIN} and {END} to put the table between")
+    return before, after
+
+
+def _machine() -> str:
+    """The processor's name where Linux tells it, its architecture, and how many cores there are."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return ", ".join(filter(None, [model, platform.machine(), f"{os.cpu_count()} cores"]))
+
+
+def _progress(rounds: Sequence[int]) -> Iterable[int]:
+    shown: Iterable[int] = tqdm(rounds, desc="benchmark", unit="round", dynamic_ncols=True)
+    return shown

@@ -1,0 +1,185 @@
+"""The tables of a bundle's numbers, in Markdown: all of them from the manifest."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from build.evidence.significance import mcnemar_p
+from service.inference.evaluation import BASELINE
+from service.manifest import (
+    Baseline,
+    Comparison,
+    Evaluation,
+    ImageSet,
+    Latency,
+    Manifest,
+    Proportion,
+    Variant,
+    comparison_with,
+    reference_evaluation,
+)
+
+_VARIANT_HEADER = (
+    "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | ECE % | agreement % | KL nats"
+    " | lost / won (p) | p50 ms | speed |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+)
+_PAIR_HEADER = (
+    "| variant | against | agreement % (95 %) | KL nats | lost / won | p |\n|---|---|--:|--:|--:|--:|"
+)
+_EVALUATION_HEADER = (
+    "| variant | images | crop | seen in training | top-1 % (95 %) | top-5 % (95 %) | ECE % |\n"
+    "|---|---|---|--:|--:|--:|--:|"
+)
+
+
+def variant_table(manifest: Manifest) -> str:
+    """Every variant and baseline with its reference evaluation and latency, and what that was measured on."""
+    rows = [_variant_row(manifest, name, variant) for name, variant in manifest.variants.items()]
+    rows += [_baseline_row(name, baseline) for name, baseline in manifest.baselines.items()]
+    return "\n".join([_VARIANT_HEADER, *rows, "", _table_notes(manifest)])
+
+
+def pair_table(manifest: Manifest) -> str:
+    """Every two variants and baselines that were evaluated together, in the reference evaluation.
+
+    Empty where no two were.
+    """
+    references = {name: reference_evaluation(e) for name, e in _evaluated(manifest).items()}
+    rows = []
+    for earlier, later in combinations(references, 2):
+        evaluation = references[later]
+        comparison = comparison_with(evaluation, earlier) if evaluation else None
+        if comparison:
+            rows.append(_pair_row(later, comparison))
+    if not rows:
+        return ""
+    note = (
+        "Agreement: same top-1. KL: mean of KL(against ‖ variant). Lost: images that the variant has wrong"
+        " and the other right; won: the reverse. p is of McNemar's exact test"
+    )
+    if len(rows) > 1:
+        note += (
+            f", for each pair alone: of {len(rows)} pairs of equally good variants one in twenty is below"
+            " 0.05 by chance"
+        )
+    return "\n".join([_PAIR_HEADER, *rows, "", f"{note}."])
+
+
+def evaluation_table(manifest: Manifest) -> str:
+    """Every evaluation of every variant and baseline."""
+    lines = [_EVALUATION_HEADER]
+    for name, evaluations in _evaluated(manifest).items():
+        for evaluation in evaluations:
+            seen = f"**{evaluation.seen_images}**" if evaluation.seen_images else "0"
+            cells = [
+                name,
+                f"{evaluation.dataset.images} of {evaluation.dataset.name}",
+                evaluation.crop,
+                seen,
+                *_accuracy(evaluation),
+            ]
+            lines.append(_row(cells))
+    note = (
+        "On images seen in training the numbers say how well those were learned, not how new ones are told."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def described_images(images: ImageSet) -> str:
+    """A set of images in words, with the first digits of its hash."""
+    return f"{images.images} images of {images.name} (SHA-256 {images.sha256[:16]}…)"
+
+
+def _evaluated(manifest: Manifest) -> Mapping[str, Sequence[Evaluation]]:
+    variants = {name: variant.evaluations for name, variant in manifest.variants.items()}
+    return variants | {name: baseline.evaluations for name, baseline in manifest.baselines.items()}
+
+
+def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
+    base = manifest.variants[BASELINE].latency if BASELINE in manifest.variants else None
+    shown = f"**{name}**" if name == manifest.default_variant else name
+    numbers = _numbers(reference_evaluation(variant.evaluations))
+    return _row(
+        [shown, variant.precision, _megabytes(variant.bytes), *numbers, *_speed(variant.latency, base)]
+    )
+
+
+def _baseline_row(name: str, baseline: Baseline) -> str:
+    numbers = _numbers(reference_evaluation(baseline.evaluations))
+    return _row([f"*{name}*", baseline.precision, _megabytes(baseline.bytes), *numbers, "", ""])
+
+
+def _pair_row(name: str, comparison: Comparison) -> str:
+    return _row(
+        [
+            name,
+            comparison.against,
+            _percent(comparison.agreement),
+            f"{comparison.kl_nats:.4f}",
+            f"{comparison.lost} / {comparison.won}",
+            f"{mcnemar_p(comparison.lost, comparison.won):.2g}",
+        ]
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _numbers(evaluation: Evaluation | None) -> list[str]:
+    if evaluation is None:
+        return [""] * 6
+    comparison = comparison_with(evaluation, BASELINE)
+    if comparison is None:
+        return [*_accuracy(evaluation), "", "", ""]
+    p = mcnemar_p(comparison.lost, comparison.won)
+    return [
+        *_accuracy(evaluation),
+        f"{100 * comparison.agreement.ratio:.1f}",
+        f"{comparison.kl_nats:.4f}",
+        f"{comparison.lost} / {comparison.won} ({f'{p:.2f}' if p >= 0.01 else '< 0.01'})",
+    ]
+
+
+def _accuracy(evaluation: Evaluation) -> list[str]:
+    return [_percent(evaluation.top1), _percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
+
+
+def _speed(latency: Latency | None, base: Latency | None) -> list[str]:
+    if latency is None:
+        return ["", ""]
+    speed = f"{base.p50_seconds / latency.p50_seconds:.2f} ×" if base else ""
+    return [f"{latency.p50_seconds * 1e3:.1f}", speed]
+
+
+def _table_notes(manifest: Manifest) -> str:
+    default = manifest.variants[manifest.default_variant]
+    evaluation, latency = reference_evaluation(default.evaluations), default.latency
+    notes = ["Bold: the default."]
+    if evaluation:
+        notes[0] += " ECE: expected calibration error of the top-1 probability, over 15 bins."
+    if BASELINE in manifest.variants:
+        notes.append(
+            f"Agreement (same top-1), mean KL and the images lost and won are against `{BASELINE}` on the"
+            " same images; p is of McNemar's exact test."
+        )
+    if evaluation:
+        notes.append(
+            f"Accuracy on {described_images(evaluation.dataset)}, crop `{evaluation.crop}`; the network was"
+            " neither trained nor calibrated on any of them."
+        )
+    if latency:
+        notes.append(
+            f"Latency is one inference without decoding, on one thread of {latency.machine}, by"
+            f" {latency.runtime} with {latency.delegate}, {latency.runs} runs in turn: compare the ratios."
+        )
+    notes += [f"*{name}*, not in the bundle: {b.description}." for name, b in manifest.baselines.items()]
+    return "\n".join(notes)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
+
+
+def _percent(share: Proportion) -> str:
+    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"

@@ -1,0 +1,1 @@
+"""The network: its graph, and where its weights come from."""

@@ -1,0 +1,76 @@
+"""The weights back out of a `.tflite` file, so that no second copy of them is needed."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from build.errors import BuildError
+from build.network.architecture import ARCHITECTURE
+from build.network.model import LayerWeights, Weights, get_weights, network
+from service.inference.interpreter import Interpreter
+
+_WEIGHTED = {
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+}
+# A kernel's name ends in its layer and what it does, and a number where the name is there twice.
+_KERNEL = re.compile(r"(?:^|/)(?P<layer>\w+)/(?:Conv2D|depthwise|MatMul)\d*$")
+# From TFLite's layout to Keras'; a depthwise kernel's is [1, h, w, c] to [h, w, c, 1].
+_DENSE, _CONVOLUTION = (1, 0), (1, 2, 3, 0)
+# What an operator has in place of a tensor that it does without.
+_ABSENT = -1
+
+# The values of a float32 constant; None for any other tensor.
+Constant = NDArray[np.float32] | None
+
+
+def read_back(path: Path, size: int, classes: int) -> Weights:
+    """The folded weights out of a float32 `.tflite` file that the build stage converted.
+
+    `size` is the side of its input in pixels.
+
+    Raises:
+        BuildError: the file is not one.
+        BundleError: it is no `.tflite` file.
+    """
+    Interpreter(path)  # Checks the file's structure, which the schema's classes take for granted.
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    found = {layer: (kernel, bias) for layer, kernel, bias in _layers(model)}
+    weights: Weights = {}
+    for name, expected in get_weights(network(size, classes)).items():
+        kernel, bias = found.get(name, (None, None))
+        if bias is None:  # The converter leaves out a bias of zeros alone.
+            bias = np.zeros_like(expected.bias)
+        if kernel is None or (kernel.shape, bias.shape) != (expected.kernel.shape, expected.bias.shape):
+            raise BuildError(f"{path} is not a float32 {ARCHITECTURE} of this build stage: no {name}")
+        weights[name] = LayerWeights(kernel, bias)
+    return weights
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Constant, Constant]]:
+    """Each layer's name, its kernel in Keras' layout, and its bias, None where it has none."""
+    (graph,) = model.subgraphs
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode not in _WEIGHTED:
+            continue
+        _, kernel, bias = operator.inputs
+        match = _KERNEL.search(graph.tensors[kernel].name.decode())
+        kernel_values = _constant(model, graph.tensors[kernel])
+        bias_values = None if bias == _ABSENT else _constant(model, graph.tensors[bias])
+        if match and kernel_values is not None and (bias == _ABSENT or bias_values is not None):
+            axes = _DENSE if kernel_values.ndim == 2 else _CONVOLUTION
+            yield match["layer"], kernel_values.transpose(axes), bias_values
+
+
+def _constant(model: Any, tensor: Any) -> Constant:
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None:
+        return None
+    values: NDArray[np.float32] = np.asarray(data, np.uint8).view(np.float32).reshape(tensor.shape)
+    return values

@@ -1,0 +1,222 @@
+"""Where a network comes from: Keras' weights, a folder that `train` left, or a bundle."""
+
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
+
+import h5py
+import numpy as np
+
+from build.errors import BuildError
+from build.files import write_whole
+from build.network.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
+from build.network.model import LayerWeights, Weights, keras_weights
+from build.network.read_back import read_back
+from service.bundle import Classes, load_bundle, verify_variant
+from service.inference.evaluation import BASELINE
+from service.manifest import MANIFEST, Filter, Preprocessing, Resize, Training
+
+IMAGENET = Path(__file__).parents[1] / "imagenet"
+IMAGENET_CLASSES = 1000
+_WEIGHTS = "weights.npz"
+_TRAINING = "training.json"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Folded weights and what is known of them.
+
+    `seen_images`: the first 16 hex digits of the SHA-256 of every image trained on.
+    """
+
+    source: str
+    weights: Weights
+    classes: Classes
+    preprocessing: Preprocessing
+    training: Training | None = None
+    seen_images: frozenset[str] = frozenset()
+
+
+def load_network(
+    source: str, *, labels: Path | None = None, class_ids: Path | None = None, size: int | None = None
+) -> Network:
+    """Load a network from `imagenet`, a Keras `.h5` file, a folder left by `train`, or a bundle's folder.
+
+    `labels` and `class_ids` are text files with one line per class; networks of 1,000 classes have
+    ImageNet's without them. `size` is the side of the input, in pixels, 224 without it. A trained
+    folder and a bundle have all these of their own; what is given must be the same.
+
+    Raises:
+        BuildError: there is no such source, or it is not what it should be.
+        BundleError: the bundle is damaged, or has no float variant.
+    """
+    path = Path(source)
+    if (path / _TRAINING).is_file():
+        return _as_asked(_load_trained(path), labels, class_ids, size)
+    if (path / MANIFEST).is_file():
+        return _as_asked(_load_bundle(path), labels, class_ids, size)
+    if source != "imagenet" and not path.is_file():
+        raise BuildError(
+            f"--weights {source} is neither `imagenet`, nor a Keras .h5 file, nor a folder that `train` left,"
+            " nor a bundle's folder"
+        )
+    weights = _download() if source == "imagenet" else _load_keras_file(path)
+    classes = read_classes(weights["predictions"].bias.size, labels, class_ids)
+    return Network(path.name, weights, classes, default_preprocessing(size or INPUT_SIZE))
+
+
+def save_trained(folder: Path, trained: Network, training: Training) -> None:
+    """Write a trained network to `folder`, where `load_network` finds it."""
+    arrays = {
+        f"{layer}/{part}": getattr(weights, part)
+        for layer, weights in trained.weights.items()
+        for part in ("kernel", "bias")
+    }
+    content = BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_whole(folder / _WEIGHTS, content.getvalue())
+    record = {
+        "training": training.model_dump(mode="json"),
+        "preprocessing": trained.preprocessing.model_dump(mode="json"),
+        "labels": trained.classes.labels,
+        "class_ids": trained.classes.class_ids,
+        "seen_images": sorted(trained.seen_images),
+    }
+    # Last, since its presence says that the folder is whole.
+    write_whole(folder / _TRAINING, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def default_preprocessing(size: int) -> Preprocessing:
+    """Shorter side, centre 0.875, bicubic: what serves this architecture best."""
+    return Preprocessing(
+        height=size,
+        width=size,
+        resize=Resize.SHORTER_SIDE,
+        crop_fraction=CROP_FRACTION,
+        filter=Filter.BICUBIC,
+    )
+
+
+def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Classes:
+    """Labels and class ids from text files, or ImageNet's where there are 1,000 and no file is named.
+
+    Class ids may be one fewer than the labels if the first label is a background class.
+
+    Raises:
+        BuildError: a file can't be read, has another number of lines than there are classes, or
+            repeats a class id.
+    """
+    if labels is None:
+        if count != IMAGENET_CLASSES:
+            raise BuildError(f"the network has {count} classes; name them with --labels FILE, one per line")
+        labels, class_ids = IMAGENET / "labels.txt", class_ids or IMAGENET / "class_ids.txt"
+    names = _read_lines(labels)
+    ids = None if class_ids is None else _read_lines(class_ids)
+    if ids is not None and len(ids) == len(names) - 1 and names[0].lower() == "background":
+        ids = (names[0], *ids)
+    for file, lines in ((labels, names), (class_ids, ids)):
+        if lines is not None and len(lines) != count:
+            raise BuildError(f"{file} has {len(lines)} lines, but the network has {count} classes")
+    if ids is not None and len(set(ids)) < len(ids):
+        raise BuildError(f"{class_ids} names {len(ids) - len(set(ids))} class ids twice")
+    return Classes(names, ids)
+
+
+def weights_digest(weights: Weights) -> str:
+    """The SHA-256 over all names and values, in hex."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        for part in (weights[name].kernel, weights[name].bias):
+            digest.update(f"{name}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _as_asked(network: Network, labels: Path | None, class_ids: Path | None, size: int | None) -> Network:
+    """The network, if the names and the size that were given are its own."""
+    own, side = network.classes, network.preprocessing.height
+    for file, lines in ((labels, own.labels), (class_ids, own.class_ids)):
+        if file is not None and _read_lines(file) != lines:
+            raise BuildError(f"{network.source} has classes of its own, and they are not those of {file}")
+    if size not in (None, side):
+        raise BuildError(f"{network.source} takes {side} x {side} pixels, not {size} x {size}")
+    return network
+
+
+def _load_trained(folder: Path) -> Network:
+    try:
+        record = json.loads((folder / _TRAINING).read_bytes())
+        content = BytesIO((folder / _WEIGHTS).read_bytes())  # NumPy leaves a damaged file open.
+        with np.load(content, allow_pickle=False) as arrays:
+            layers = {name.partition("/")[0] for name in arrays}
+            weights = {n: LayerWeights(arrays[f"{n}/kernel"], arrays[f"{n}/bias"]) for n in layers}
+        class_ids = record["class_ids"]
+        return Network(
+            source=folder.name,
+            weights=weights,
+            classes=Classes(tuple(record["labels"]), None if class_ids is None else tuple(class_ids)),
+            preprocessing=Preprocessing.model_validate(record["preprocessing"]),
+            training=Training.model_validate(record["training"]),
+            seen_images=frozenset(record["seen_images"]),
+        )
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        raise BuildError(f"{folder} is damaged, train it again: {_one_line(error)}") from None
+
+
+def _load_bundle(folder: Path) -> Network:
+    bundle = load_bundle(folder)
+    verify_variant(bundle, BASELINE)
+    preprocessing = bundle.manifest.preprocessing
+    return Network(
+        source=bundle.manifest.name,
+        weights=read_back(bundle.variant_path(BASELINE), preprocessing.height, bundle.manifest.classes),
+        classes=Classes(bundle.labels, bundle.class_ids),
+        preprocessing=preprocessing,
+        training=bundle.manifest.training,
+        seen_images=bundle.seen_images,
+    )
+
+
+def _download() -> Weights:
+    try:
+        return keras_weights("imagenet", IMAGENET_CLASSES)
+    except Exception as error:  # Keras raises nothing more special when a download fails.
+        raise BuildError(
+            f"Keras' weights can't be downloaded, name a file with --weights: {_one_line(error)}"
+        ) from None
+
+
+def _load_keras_file(path: Path) -> Weights:
+    try:
+        return keras_weights(str(path), _count_classes(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise BuildError(f"{path} does not hold weights of {ARCHITECTURE}: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _count_classes(path: Path) -> int:
+    """The number of classes of a Keras weights file: the length of its last layer's bias."""
+    sizes: list[int] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and "predictions" in name and "bias" in name:
+            sizes.append(item.shape[0])
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    if len(sizes) != 1:
+        raise ValueError("no layer named predictions")
+    return sizes[0]
+
+
+def _read_lines(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"{path} can't be read: {error}") from None

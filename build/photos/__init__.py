@@ -1,0 +1,1 @@
+"""Photos: folders, splits, what can be read, random views."""

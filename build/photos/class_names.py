@@ -1,0 +1,74 @@
+"""The classes that a folder of class folders stands for, by the folders' names."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from build.errors import BuildError
+from build.network.weights import IMAGENET
+from service.bundle import Classes
+from service.inference.labelled import numbered
+
+LEAST_CLASSES = 2
+_WORDNET_ID = re.compile("n[0-9]{8}")
+
+
+def classes_of(folders: Sequence[Path]) -> Classes:
+    """Classes for which `labelled_images` finds these folders, each a class of its own.
+
+    WordNet ids, with or without a number before (`0281_n02123045`), become class ids, in their own
+    order; their labels are ImageNet's if it has all of them, the ids themselves otherwise. Names
+    numbered from 0 or 1 without a gap (`07_Kiwi`) are in the numbers' order, labelled without them.
+    Whole numbers are in their order, all other names in that of their characters; they are the labels.
+
+    Raises:
+        BuildError: there are fewer than two, two have one WordNet id, or a name can't be a line of text.
+    """
+    if len(folders) < LEAST_CLASSES:
+        raise BuildError(
+            f"{folders[0]} is the only class; there must be {LEAST_CLASSES} to tell apart, with a folder each"
+        )
+    for folder in folders:
+        if not _is_a_line(folder.name):
+            raise BuildError(f"{str(folder)!r} can't be a label: it must be one line of UTF-8; rename it")
+    names = [folder.name for folder in folders]
+    if all(_WORDNET_ID.fullmatch(numbered(name)[1]) for name in names):
+        return _wordnet_classes(folders)
+    return Classes(_in_order(names), None)
+
+
+def _wordnet_classes(folders: Sequence[Path]) -> Classes:
+    owners: dict[str, Path] = {}
+    for folder in folders:
+        class_id = numbered(folder.name)[1]
+        first = owners.setdefault(class_id, folder)
+        if first != folder:
+            raise BuildError(f"{first} and {folder} are of the same class; put them together")
+    class_ids = tuple(sorted(owners))
+    known = dict(zip(_lines("class_ids.txt"), _lines("labels.txt"), strict=True))
+    if all(class_id in known for class_id in class_ids):
+        return Classes(tuple(known[class_id] for class_id in class_ids), class_ids)
+    return Classes(class_ids, class_ids)
+
+
+def _in_order(names: Sequence[str]) -> tuple[str, ...]:
+    if all(re.fullmatch("[0-9]+", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    labels = {number: label for number, label in map(numbered, names) if number is not None}
+    numbers = sorted(labels)
+    distinct = len(labels) == len(set(labels.values())) == len(names)
+    if distinct and numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
+        return tuple(labels[number] for number in numbers)
+    return tuple(sorted(names))
+
+
+def _is_a_line(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return name.splitlines() == [name]
+
+
+def _lines(file: str) -> list[str]:
+    return (IMAGENET / file).read_text().splitlines()

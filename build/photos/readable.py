@@ -1,0 +1,71 @@
+"""Photos that can be decoded, told from those that can't before the work begins."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from build.errors import BuildError
+from build.photos.data import Photo, PhotoSet, without_repeats
+from service.errors import RequestError
+from service.inference.image import decode
+from service.manifest import Preprocessing
+
+_NAMED = 3
+
+
+def readable(
+    sets: Sequence[PhotoSet], preprocessing: Preprocessing, *, skip_corrupt: bool = False
+) -> list[PhotoSet]:
+    """The sets, once every photo was decoded: long work should not end in the middle on a damaged one.
+
+    `skip_corrupt`: the sets without those that can't be read, which a line on standard error
+    counts and names. What is in several sets is decoded once.
+
+    Raises:
+        BuildError: some can't be read, and they are not to be skipped; or a class or a set has no others.
+    """
+    photos = without_repeats(sets)
+    reasons = _reasons(photos, preprocessing)
+    if not reasons:
+        return list(sets)
+    named = [f"{photo.path}: {reasons[photo.sha256]}" for photo in photos if photo.sha256 in reasons]
+    count = f"{len(named)} of {len(photos)} images can't be read"
+    first = "; ".join(named[:_NAMED])
+    if not skip_corrupt:
+        raise BuildError(f"{count}, first {first} (--skip-corrupt leaves them out)")
+    kept = [_without(photo_set, reasons) for photo_set in sets]
+    sys.stderr.write(f"edgewise: {count} and are left out, first {first}\n")
+    return kept
+
+
+def _reasons(photos: Sequence[Photo], preprocessing: Preprocessing) -> dict[str, str]:
+    """Why the photos that can't be decoded can't be, by their digest."""
+
+    def reason(photo: Photo) -> str | None:
+        try:
+            decode(photo.path.read_bytes(), preprocessing)
+        except RequestError as error:
+            return str(error)
+        return None
+
+    threads = ThreadPoolExecutor()
+    try:
+        checked = tqdm(threads.map(reason, photos), desc="check", total=len(photos), unit="photo")
+        return {photo.sha256: why for photo, why in zip(photos, checked, strict=True) if why is not None}
+    finally:
+        threads.shutdown(cancel_futures=True)  # An interruption does not wait for the rest.
+
+
+def _without(photo_set: PhotoSet, unreadable: Mapping[str, str]) -> PhotoSet:
+    kept = tuple(photo for photo in photo_set.photos if photo.sha256 not in unreadable)
+    labels = {photo.label for photo in kept}
+    for photo in photo_set.photos:
+        if photo.label not in labels:
+            where = photo_set.name if photo.label is None else photo.path.parent
+            raise BuildError(
+                f"none of the images of {where} can be read, first {photo.path}: {unreadable[photo.sha256]}"
+            )
+    return replace(photo_set, photos=kept)

@@ -1,0 +1,144 @@
+"""A folder of one's own photos → its classes, and what to train on, to choose by and to test on."""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from build.errors import BuildError
+from build.photos.class_names import classes_of
+from build.photos.data import SPLITS, Photo, PhotoSet, is_held_out, labelled_photos, refuse_overlap
+from build.photos.readable import readable
+from service.bundle import Classes
+from service.errors import DatasetError
+from service.inference.labelled import class_folders, refuse_two_labels
+from service.manifest import Preprocessing
+
+TESTED_SHARE = 5
+LEAST_PHOTOS = 5
+_MOST_DRAWN = 3
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Labelled photos of the same classes, no image in two sets.
+
+    `train` to train and calibrate on, `val` to watch training and to choose by, `test` for nothing
+    but the accuracy that is reported.
+    """
+
+    classes: Classes
+    train: PhotoSet
+    val: PhotoSet
+    test: PhotoSet
+
+
+def split_folder(folder: Path, preprocessing: Preprocessing, *, skip_corrupt: bool = False) -> Splits:
+    """Read a folder that holds `train`, `val` and `test`, some of them, or class folders right away.
+
+    Without `test`, `val` is the test set; without both, one photo in five is. Without a `val` of its
+    own, one training photo in twenty is. They are drawn class by class, by content: the same on
+    every machine and under any name, and an image that is twice in a class counts once.
+
+    Every file is read to be hashed and decoded once, with `preprocessing`; `skip_corrupt` leaves out
+    those that can't be decoded, and says so on standard error.
+
+    Raises:
+        BuildError: the folders are no such splits, a class is in `val` or `test` alone, has too few
+            photos, or none that can be read; there are fewer than two; an image can't be read and
+            is not to be skipped, or is in two splits.
+        DatasetError: a folder can't be read, is empty or holds folders; or an image is in two classes.
+    """
+    parts = _parts(folder)
+    classes = classes_of(class_folders(parts["train"]))
+    _refuse_strange_classes(parts)
+    sets = {name: labelled_photos(path, classes) for name, path in parts.items()}
+    checked = readable(list(sets.values()), preprocessing, skip_corrupt=skip_corrupt)
+    sets = dict(zip(sets, checked, strict=True))
+    _refuse_shared_images(sets)
+    if "test" not in sets:
+        _refuse_small_classes(sets["train"])
+        sets["test"], sets["train"] = _draw(sets["train"], is_tested_on, "test")
+    if "val" not in sets:
+        sets["val"], sets["train"] = _draw(sets["train"], is_held_out, "val")
+    return Splits(classes, sets["train"], sets["val"], sets["test"])
+
+
+def is_tested_on(photo: Photo) -> bool:
+    """Whether a photo is for testing where no folder says so: one in five, by its content."""
+    # Other digits than those of `is_held_out`, so that one says nothing of the other.
+    return int(photo.sha256[8:16], 16) % TESTED_SHARE == 0
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The split folders there are, by what they are for; `train` is the folder itself if there are none."""
+    class_folders(folder)
+    there = {name: folder / name for name in SPLITS if _holds_folders(folder / name)}
+    if not there:
+        return {"train": folder}
+    if "train" not in there:
+        raise BuildError(f"{folder} has {' and '.join(there)}, but no train with one folder per class")
+    for path in class_folders(folder):
+        if path.name not in there:
+            raise BuildError(f"{path} lies beside {there['train']}, but is none of train, val, test; move it")
+    if "test" not in there and "val" in there:
+        there["test"] = there.pop("val")
+    return there
+
+
+def _holds_folders(path: Path) -> bool:
+    """Whether a folder is one of classes; one that is named `train` may be a class of trains."""
+    try:
+        return bool(class_folders(path))
+    except DatasetError:
+        return False
+
+
+def _refuse_strange_classes(parts: Mapping[str, Path]) -> None:
+    trained = {path.name for path in class_folders(parts["train"])}
+    for path in (path for part in parts.values() for path in class_folders(part)):
+        if path.name not in trained:
+            (near,) = difflib.get_close_matches(path.name, trained, 1, 0)
+            raise BuildError(
+                f"{path} is of a class that {parts['train']} lacks, where the nearest is {near!r}:"
+                " name it alike in both, or move it away"
+            )
+
+
+def _refuse_shared_images(sets: Mapping[str, PhotoSet]) -> None:
+    for number, name in enumerate(sets):
+        refuse_two_labels(sets[name].images)
+        refuse_overlap(list(sets.values())[:number], sets[name])
+
+
+def _refuse_small_classes(photo_set: PhotoSet) -> None:
+    for photos in _by_class(photo_set.photos):
+        if len(photos) < LEAST_PHOTOS:
+            raise BuildError(
+                f"{photos[0].path.parent} has too few images to draw some for test: {len(photos)} differ,"
+                f" where {LEAST_PHOTOS} are needed"
+            )
+
+
+def _draw(photo_set: PhotoSet, wanted: Callable[[Photo], bool], purpose: str) -> tuple[PhotoSet, PhotoSet]:
+    """The photos that are wanted, and the rest, by their content class by class.
+
+    Of a class of three or more one is drawn at least, and a third at most.
+    """
+    drawn: set[Photo] = set()
+    for photos in _by_class(photo_set.photos):
+        first = sorted(photos, key=lambda photo: (not wanted(photo), photo.sha256))
+        drawn.update(first[: min(max(1, sum(map(wanted, photos))), len(photos) // _MOST_DRAWN)])
+    if not drawn:
+        raise BuildError(f"{photo_set.name} has too few images to draw any for {purpose}: no class has three")
+    taken = tuple(photo for photo in photo_set.photos if photo in drawn)
+    rest = tuple(photo for photo in photo_set.photos if photo not in drawn)
+    return PhotoSet(f"{photo_set.name} ({purpose})", taken), replace(photo_set, photos=rest)
+
+
+def _by_class(photos: Iterable[Photo]) -> Iterable[list[Photo]]:
+    classes: defaultdict[int | None, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        classes[photo.label].append(photo)
+    return classes.values()

@@ -1,0 +1,1 @@
+"""Quantization: recipes, ranges, conversion, and what each part loses."""

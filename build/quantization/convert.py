@@ -1,0 +1,87 @@
+"""Recipe + weights + representative photos → the bytes of a `.tflite` file."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+
+from build.network.model import Place, Site, Weights, network, set_weights, with_pixel_input
+from build.quantization.ranges import Range, calibrate
+from build.quantization.recipe import RangeRule, Recipe
+from service.manifest import Precision
+
+
+def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
+    """Make the variant that a recipe describes.
+
+    `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. A variant
+    with float activations takes float32 pixels in 0…255, an int8 one uint8 pixels; all end at
+    the logits.
+    """
+    if recipe.ranges is RangeRule.LEAST_ERROR:
+        return convert_int8(weights, size, calibrate(weights, representative))
+    model = network(size, weights["predictions"].bias.size)
+    set_weights(model, weights)
+    converter = _converter(with_pixel_input(model))
+    match recipe.precision:
+        case Precision.FLOAT16:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        case Precision.DYNAMIC:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        case Precision.INT8:
+            _calibrate_by_converter(converter, representative)
+    return bytes(converter.convert())
+
+
+def convert_int8(weights: Weights, size: int, ranges: dict[str, Range]) -> bytes:
+    """Int8 throughout: activations in the given ranges, weights per output channel.
+
+    Every activation gets a fake quantization, from which the converter takes its scale and
+    zero point; it quantizes the float weights itself, with the largest value of each channel.
+    """
+    model = network(size, weights["predictions"].bias.size, fake_quantize(ranges))
+    set_weights(model, weights)
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -> None:
+    """Have the converter choose the activations' ranges itself, from the least to the largest value."""
+    pixels = representative.copy()
+    # Whatever the photos hold, the input's range is 0…255, so that a pixel is its own quantized value.
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([photo[np.newaxis].astype(np.float32)] for photo in pixels)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.int8
+
+
+def fake_quantize(ranges: dict[str, Range]) -> Place:
+    """A `Place` that rounds and clips every activation as int8 would in its range."""
+
+    def place(name: str, _site: Site, tensor: Any) -> Any:
+        seen = ranges[name]
+        return tf_keras.layers.Lambda(
+            tf.quantization.fake_quant_with_min_max_args,
+            arguments={"min": seen.low, "max": seen.high},
+            name=f"{name}_range",
+        )(tensor)
+
+    return place
+
+
+def _converter(model: tf_keras.Model) -> Any:
+    """A converter of the model with a batch of exactly one."""
+    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="pixels")
+    function = tf.function(model).get_concrete_function(signature)
+    # Given the model itself, the converter would save it layer by layer, for most of a minute.
+    variables = tf.Module()
+    variables.held = model.weights
+    return tf.lite.TFLiteConverter.from_concrete_functions([function], variables)

@@ -1,0 +1,108 @@
+"""Whether a converted file computes, layer by layer, what the fake-quantized network does.
+
+Each layer of the network is given the very tensors that its operator in the file took, so that roundings
+of earlier layers do not add up, and a layer that was converted wrongly stands out by itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tf_keras
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+from build.errors import BuildError
+from build.quantization.fake_quantization import WRAPPED
+
+MOST_STEPS = 1.01
+"""Integer kernels round what float does not: by one step at most, and float's own last digits."""
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """How far an operator's output was from its layer's, at most, in steps of its quantization."""
+
+    layer: str
+    steps: float
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """An operator of the file: the layer it is named after, and its tensors that are no constants."""
+
+    layer: str
+    inputs: tuple[int, ...]
+    output: int
+
+
+def check_layers(content: bytes, model: tf_keras.Model, pixels: NDArray[np.uint8]) -> list[LayerDifference]:
+    """Compare the int8 file `content` with the fake-quantized `model` that it was made of, on one image.
+
+    `pixels` is uint8[height, width, 3]. Returns every layer's difference.
+
+    Raises:
+        BuildError: the file lacks a layer, leaves one in float, or computes something else; names it.
+    """
+    operators = list(_operators(content))
+    layers = {layer.name.removeprefix(WRAPPED): layer for layer in model.layers if layer.weights}
+    missing = sorted(layers.keys() - {operator.layer for operator in operators})
+    if missing:
+        raise BuildError(f"the converted file lacks {len(missing)} of the layers, the first {missing[0]}")
+    values = _values(content, pixels)
+    differences = [_difference(operator, layers, values) for operator in operators]
+    worst = max(differences, key=lambda difference: difference.steps)
+    if not worst.steps <= MOST_STEPS:
+        raise BuildError(
+            f"the converted file computes something else than the fake-quantized network: {worst.layer} is"
+            f" {worst.steps:.1f} steps away (at most 1); this converter is at fault, take the pinned one"
+        )
+    return differences
+
+
+def _operators(content: bytes) -> Iterator[_Operator]:
+    """Every operator but the first, which takes the pixels from uint8 to int8."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = model.subgraphs
+    for operator in graph.operators[1:]:
+        (output,) = operator.outputs
+        # The first of the names that were merged: network/layer/operation.
+        _, layer, *_ = f"{graph.tensors[output].name.decode()}//".split("/")
+        inputs = [i for i in operator.inputs if model.buffers[graph.tensors[i].buffer].data is None]
+        yield _Operator(layer, tuple(inputs), output)
+
+
+def _difference(
+    operator: _Operator, layers: dict[str, Any], values: dict[int, tuple[NDArray[np.float32], float]]
+) -> LayerDifference:
+    if operator.layer not in layers:
+        raise BuildError(f"the converted file has an operator {operator.layer!r} that is no layer's")
+    for index in (*operator.inputs, operator.output):
+        if index not in values:
+            raise BuildError(f"{operator.layer} is not int8 throughout in the converted file")
+    inputs = [values[index][0] for index in operator.inputs]
+    expected = layers[operator.layer](inputs if len(inputs) > 1 else inputs[0], training=False)
+    actual, step = values[operator.output]
+    return LayerDifference(operator.layer, float(np.abs(expected - actual).max()) / step)
+
+
+def _values(content: bytes, pixels: NDArray[np.uint8]) -> dict[int, tuple[NDArray[np.float32], float]]:
+    """The int8 activations for one image, dequantized, each with its step, by tensor."""
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        # A delegate keeps what lies between its operators to itself.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels[np.newaxis])
+    interpreter.invoke()
+    values = {}
+    for details in interpreter.get_tensor_details():
+        step, zero_point = details["quantization"]
+        if details["dtype"] == np.int8 and step:
+            integers = interpreter.get_tensor(details["index"]).astype(np.float32)
+            values[details["index"]] = (np.float32(step) * (integers - zero_point), step)
+    return values

@@ -1,0 +1,159 @@
+"""Recipes: what is quantized to what, as TOML files.
+
+`recipes/` holds those that come with edgewise; a path names one's own.
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from build.errors import BuildError, first_fault
+from service.manifest import Precision, VariantName
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+# Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name.
+RESERVED_NAMES = frozenset({"pixels", "file", "allow_pickle", "start"})
+
+
+class WeightType(StrEnum):
+    """What weights are stored as."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8_PER_CHANNEL = "int8-per-channel"
+
+
+class ActivationType(StrEnum):
+    """What activations are held in between two operators."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+
+
+class RangeRule(StrEnum):
+    """How the ranges of int8 activations are chosen.
+
+    `least-error`: as `build.quantization.ranges` does. `converter`: as TFLite's converter does by itself,
+    from the least to the largest value.
+    """
+
+    LEAST_ERROR = "least-error"
+    CONVERTER = "converter"
+
+
+_PRECISIONS = {
+    (WeightType.FLOAT32, ActivationType.FLOAT32): Precision.FLOAT32,
+    (WeightType.FLOAT16, ActivationType.FLOAT32): Precision.FLOAT16,
+    (WeightType.INT8_PER_CHANNEL, ActivationType.FLOAT32): Precision.DYNAMIC,
+    (WeightType.INT8_PER_CHANNEL, ActivationType.INT8): Precision.INT8,
+}
+
+
+def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
+    return RangeRule.LEAST_ERROR if fields.get("activations") is ActivationType.INT8 else None
+
+
+class QuantizationAwareTraining(BaseModel):
+    """How long and how fast the quantized network learns to answer as the float one does.
+
+    `epochs` are of the photos to train on, in batches of `batch_size`; `learning_rate` is Adam's peak.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    batch_size: PositiveInt = 16
+
+
+class Recipe(BaseModel):
+    """One recipe: `name` becomes the variant's name and its file's.
+
+    `representative_images`: how many photos the ranges of the activations are calibrated on;
+    `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
+    `training`: quantization-aware training from there, none where a recipe does not say.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: VariantName
+    weights: WeightType
+    activations: ActivationType
+    representative_images: NonNegativeInt = 0
+    ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
+    training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
+
+    @property
+    def precision(self) -> Precision:
+        """The name of what comes out."""
+        return _PRECISIONS[self.weights, self.activations]
+
+    def settings(self) -> dict[str, str | int | float]:
+        """Every key and its value, those of a table as `table.key`, as a manifest records them."""
+        flat: dict[str, str | int | float] = {}
+        for key, value in self.model_dump(mode="json").items():
+            flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        return flat
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"a variant can't be named {self.name}")
+        if (self.weights, self.activations) not in _PRECISIONS:
+            raise ValueError(f"int8 activations need int8-per-channel weights, not {self.weights}")
+        integer = self.activations is ActivationType.INT8
+        if integer != (self.representative_images > 0):
+            raise ValueError(
+                "representative_images must be above 0 for int8 activations, and left out otherwise"
+            )
+        if not integer and self.ranges is not None:
+            raise ValueError("ranges are those of int8 activations; leave them out for float32 ones")
+        if self.training and self.ranges is not RangeRule.LEAST_ERROR:
+            raise ValueError("training starts from least-error ranges of int8 activations")
+        return self
+
+
+def load_recipes(names: Sequence[str]) -> list[Recipe]:
+    """The recipes of those names or paths.
+
+    Raises:
+        BuildError: there is no such recipe, one is not valid, or two have the same name.
+    """
+    recipes = [load_recipe(name) for name in names]
+    for name, count in Counter(recipe.name for recipe in recipes).items():
+        if count > 1:
+            raise BuildError(f"{count} of the recipes are named {name}; give each a name of its own")
+    return recipes
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name, or in the TOML file of that path.
+
+    Raises:
+        BuildError: there is none, or it is not valid.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise BuildError(
+            f"there is no recipe {name!r}; there are: {known}, or the path of a .toml file"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BuildError(f"{path} can't be read: {error}") from None
+    except ValidationError as error:
+        raise BuildError(f"{path}: {first_fault(error)}") from None

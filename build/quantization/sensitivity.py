@@ -1,0 +1,230 @@
+"""Sensitivity: what int8 costs a network, one group of its tensors quantized at a time.
+
+The groups are the kinds of activation that a recipe treats alike, all weights, and the network's
+blocks from the stem to the head. A group is fake-quantized, activations in the ranges that a
+recipe chooses and weights as the converter does; all else stays in float, and the answers are
+compared with those of the float network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from build.errors import BuildError
+from build.network.model import Site, Weights, network, set_weights, with_pixel_input
+from build.network.weights import Network
+from build.photos.data import PhotoSet, sample, set_name, without_repeats
+from build.quantization.ranges import Range, calibrate
+from service.inference.image import load_pixels
+from service.inference.labelled import image_set
+from service.manifest import ImageSet, Preprocessing
+
+BATCH = 20
+# A standard error needs two photos.
+LEAST_PHOTOS = 4
+LARGEST_WEIGHT = 127
+EVERYTHING, ALL_WEIGHTS = "everything", "all weights"
+KINDS = {
+    Site.SILU: "SiLU outputs",
+    Site.BEFORE_SILU: "SiLU inputs",
+    Site.SQUEEZE_EXCITE: "squeeze-and-excite",
+    Site.SIGMOID: "sigmoids",
+    Site.LINEAR: "residual sums, linear",
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What quantizing a group costs, against the float network on the same photos.
+
+    `kl_nats`: the mean of KL(float ‖ quantized); `kl_error`: its standard error. `agreement`: the
+    share of the photos with the same top-1.
+    """
+
+    kl_nats: float
+    kl_error: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The losses by kind of tensor, and by block (weights and activations) in the network's order.
+
+    `everything`: with all of it quantized at once. `calibrated_on` gave the ranges, `measured_on`
+    the losses; they have no photo in common.
+    """
+
+    network: str
+    calibrated_on: ImageSet
+    measured_on: ImageSet
+    kinds: dict[str, Loss]
+    blocks: dict[str, Loss]
+    everything: Loss
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is quantized together: activations by their names, kernels by their layers'."""
+
+    activations: frozenset[str]
+    kernels: frozenset[str]
+
+
+def photos_apart(folder: Path, representative: int, images: int) -> tuple[PhotoSet, PhotoSet]:
+    """Photos of a folder to calibrate on, and others to measure on, told apart by their content.
+
+    At most `images`, and at most half of all, are measured on; at most `representative` of the
+    rest are calibrated on.
+
+    Raises:
+        BuildError: there are fewer than four photos of different content.
+    """
+    drawn = without_repeats([sample(folder, representative + images)])
+    if len(drawn) < LEAST_PHOTOS:
+        raise BuildError(
+            f"{folder} holds {len(drawn)} different photos; give at least {LEAST_PHOTOS}, half of them to"
+            " calibrate on and half to measure on"
+        )
+    measured = min(images, len(drawn) // 2)
+    calibrated = drawn[: min(representative, len(drawn) - measured)]
+    name = set_name(folder)
+    return PhotoSet(name, tuple(calibrated)), PhotoSet(name, tuple(drawn[-measured:]))
+
+
+def measure_sensitivity(start: Network, calibration: PhotoSet, others: PhotoSet) -> Sensitivity:
+    """Quantize each group of a network's tensors alone, and measure on `others` what it loses.
+
+    The ranges come from `calibration`, chosen as for the `ptq` recipe. Both hold photos that can
+    be decoded.
+    """
+    preprocessing = start.preprocessing
+    ranges = calibrate(start.weights, _load(calibration, preprocessing))
+    switched = SwitchedNetwork(start.weights, preprocessing.height, ranges)
+    groups = groups_of(switched.sites, list(start.weights))
+    pixels = _load(others, preprocessing)
+    losses: dict[str, Loss] = {}
+    with tqdm(total=(1 + len(groups)) * len(pixels), desc="sensitivity", unit="photo") as progress:
+        expected = switched.log_probabilities(pixels, progress)
+        for name, group in groups.items():
+            switched.quantize(group)
+            losses[name] = _loss(expected, switched.log_probabilities(pixels, progress))
+    kinds = [*KINDS.values(), ALL_WEIGHTS]
+    return Sensitivity(
+        network=start.source,
+        calibrated_on=_image_set(calibration),
+        measured_on=_image_set(others),
+        kinds={name: losses[name] for name in kinds},
+        blocks={name: losses[name] for name in losses if name not in (*kinds, EVERYTHING)},
+        everything=losses[EVERYTHING],
+    )
+
+
+def quantized_kernel(kernel: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """A kernel in Keras' layout, rounded as the converter does: symmetric, a scale an output channel."""
+    # A depthwise kernel is [height, width, channels, 1].
+    axis = kernel.ndim - 1 if kernel.shape[-1] == channels else kernel.ndim - 2
+    others = tuple(other for other in range(kernel.ndim) if other != axis)
+    step = np.abs(kernel).max(axis=others, keepdims=True) / np.float32(LARGEST_WEIGHT)
+    step[step == 0] = 1  # A channel of zeros alone.
+    rounded: NDArray[np.float32] = np.round(kernel / step) * step
+    return rounded
+
+
+class SwitchedNetwork:
+    """One graph for all groups, compiled once: every fake quantization in it has a switch of its own."""
+
+    def __init__(self, weights: Weights, size: int, ranges: dict[str, Range]) -> None:
+        self.sites: dict[str, Site] = {}
+        self._ranges = ranges
+        self._switches = tf.Variable(tf.zeros(len(ranges), tf.bool), trainable=False)
+        inner = network(size, weights["predictions"].bias.size, self._place)
+        set_weights(inner, weights)
+        self._layers = {layer.name: layer for layer in inner.layers if layer.weights}
+        self._kernels = {name: w.kernel for name, w in weights.items()}
+        self._quantized = {name: quantized_kernel(w.kernel, w.bias.size) for name, w in weights.items()}
+        self._model = with_pixel_input(inner)
+        signature = tf.TensorSpec((None, size, size, 3), tf.float32)
+        self._logits = tf.function(self._model).get_concrete_function(signature)
+
+    def quantize(self, group: Group) -> None:
+        """Quantize a group, and nothing else."""
+        self._switches.assign([name in group.activations for name in self.sites])
+        for name, layer in self._layers.items():
+            kernels = self._quantized if name in group.kernels else self._kernels
+            layer.weights[0].assign(kernels[name])
+
+    def log_probabilities(self, pixels: NDArray[np.uint8], progress: tqdm) -> NDArray[np.float64]:
+        """The logarithms of the probabilities, float64[n, classes], of uint8[n, size, size, 3]."""
+        answers = []
+        for start in range(0, len(pixels), BATCH):
+            batch = pixels[start : start + BATCH]
+            answers.append(self._logits(tf.constant(batch, tf.float32)).numpy())
+            progress.update(len(batch))
+        logits: NDArray[np.float64] = np.concatenate(answers).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return logits
+
+    def _place(self, name: str, site: Site, tensor: Any) -> Any:
+        index, range_ = len(self.sites), self._ranges[name]
+        self.sites[name] = site
+
+        def switched(values: Any) -> Any:
+            # Not tf.where, which would compute all of them every time.
+            return tf.cond(
+                self._switches[index],
+                lambda: tf.quantization.fake_quant_with_min_max_args(values, range_.low, range_.high),
+                lambda: values,
+            )
+
+        return tf_keras.layers.Lambda(switched, name=f"{name}_switched")(tensor)
+
+
+def groups_of(sites: dict[str, Site], layers: Sequence[str]) -> dict[str, Group]:
+    """All groups by their names: the kinds, all weights, the blocks, and everything."""
+    groups = {
+        kind: Group(frozenset(name for name in sites if sites[name] is site), frozenset())
+        for site, kind in KINDS.items()
+    }
+    groups[ALL_WEIGHTS] = Group(frozenset(), frozenset(layers))
+    for block in dict.fromkeys(map(_block, sites)):
+        groups[block] = Group(
+            frozenset(name for name in sites if _block(name) == block),
+            frozenset(name for name in layers if _block(name) == block),
+        )
+    groups[EVERYTHING] = Group(frozenset(sites), frozenset(layers))
+    return groups
+
+
+def _block(name: str) -> str:
+    """The block that an activation or a layer is of: stem, block1a … block6h, head."""
+    first = name.partition("_")[0]
+    if first.startswith("block"):
+        return first
+    return "stem" if first in ("input", "stem") else "head"
+
+
+def _load(photos: PhotoSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    shown = tqdm(photos.photos, desc="decode", unit="photo")
+    return np.stack([load_pixels(photo.path.read_bytes(), preprocessing) for photo in shown])
+
+
+def _image_set(photos: PhotoSet) -> ImageSet:
+    return image_set(photos.name, [photo.sha256 for photo in photos.photos])
+
+
+def _loss(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> Loss:
+    """Both are logarithms of probabilities, [photos, classes]."""
+    divergences = (np.exp(expected) * (expected - actual)).sum(axis=1)
+    return Loss(
+        kl_nats=max(0.0, float(divergences.mean())),
+        kl_error=float(divergences.std(ddof=1) / np.sqrt(len(divergences))),
+        agreement=float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean()),
+    )

@@ -1,0 +1,1 @@
+"""Training: the loop, fine-tuning, one's own classes, quantization-aware training."""

@@ -1,0 +1,55 @@
+"""How far a network is from the one it learns from."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from build.photos.data import Photo
+from service.inference.image import load_pixels
+from service.manifest import Preprocessing
+
+_BATCH = 10
+# Where a probability is less, its logarithm is taken of this.
+_LEAST_PROBABILITY = 1e-12
+
+Network = Callable[[Any], Any]
+"""From float32[n, height, width, 3], pixels in 0…255, to logits float32[n, classes]."""
+
+
+def divergence(target: Any, logits: Any) -> Any:
+    """KL(target ‖ softmax(logits)) in nats, float32[n]; `target` holds probabilities [n, classes]."""
+    known = tf.math.log(tf.maximum(target, _LEAST_PROBABILITY))
+    return tf.reduce_sum(target * (known - tf.nn.log_softmax(logits)), axis=-1)
+
+
+def held_out_losses(
+    student: Network, target: Network, photos: Sequence[Photo], preprocessing: Preprocessing
+) -> dict[str, float]:
+    """Mean KL of the student to `target`'s probabilities, and mean cross-entropy of the labelled photos.
+
+    The photos are seen as the service sees them. Both in nats; no cross-entropy where none has a label.
+    """
+
+    @tf.function
+    def measure(pixels: Any) -> Any:
+        views = tf.cast(pixels, tf.float32)
+        logits = student(views)
+        return divergence(target(views), logits), -tf.nn.log_softmax(logits)
+
+    divergences: list[float] = []
+    entropies: list[float] = []
+    for start in tqdm(range(0, len(photos), _BATCH), desc="held out", unit="batch", leave=False):
+        batch = photos[start : start + _BATCH]
+        pixels = np.stack([load_pixels(photo.path.read_bytes(), preprocessing) for photo in batch])
+        nats, entropy = measure(tf.constant(pixels))
+        divergences += nats.numpy().tolist()
+        entropies += [
+            float(row[photo.label])
+            for row, photo in zip(entropy.numpy(), batch, strict=True)
+            if photo.label is not None
+        ]
+    losses = {"kl_nats": float(np.mean(divergences))}
+    return losses | ({"cross_entropy_nats": float(np.mean(entropies))} if entropies else {})

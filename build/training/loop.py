@@ -1,0 +1,205 @@
+"""The training loop: random views of photos, Adam, a moving average of the weights, checkpoints.
+
+What is trained, and towards what, is the caller's: a model and a loss.
+"""
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from build.errors import BuildError
+from build.files import write_whole
+from build.photos.augmentation import Augmentation, training_view
+from build.photos.data import Photo
+from build.training.schedule import Schedule
+from service.manifest import Preprocessing
+
+UNLABELLED = -1
+WARM_UP_STEPS = 20
+STEPS_PER_CHECKPOINT = 25
+EMA_MOMENTUM = 0.99
+_BATCHES_AHEAD = 2
+_DECODERS = 2
+
+
+@dataclass(frozen=True)
+class Views:
+    """Random views of photos, as the service's decoder and resize filter see them."""
+
+    photos: Sequence[Photo]
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+
+
+Loss = Callable[[Any, Any], Any]
+"""From float32[n, height, width, 3], views in 0…255, and int32[n], labels or -1, to a scalar."""
+
+
+def claim(folder: Path, record: Mapping[str, Any]) -> None:
+    """Make a folder that of the run which `record` describes, if it is not another's.
+
+    `record` holds all that the run's outcome depends on: what is equal in it goes on where the
+    other stopped.
+
+    Raises:
+        BuildError: the folder holds another run.
+    """
+    content = json.dumps(record).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    run = folder / "run.json"
+    if run.exists() and run.read_bytes() != content:
+        raise BuildError(
+            f"{folder} holds the checkpoints of a run with other options or photos; remove it, or name"
+            " another folder (all and quantize: --run, train: --out)"
+        )
+    write_whole(run, content)
+
+
+def steps_of(photos: Sequence[Photo], schedule: Schedule) -> int:
+    """How many steps a schedule takes.
+
+    Raises:
+        BuildError: there are fewer photos than a batch takes.
+    """
+    steps = schedule.epochs * (len(photos) // schedule.batch_size)
+    if not steps:
+        raise BuildError(f"{len(photos)} photos are too few to train on in batches of {schedule.batch_size}")
+    return steps
+
+
+def run_steps(
+    name: str,
+    model: tf_keras.Model,
+    loss: Loss,
+    views: Views,
+    schedule: Schedule,
+    folder: Path,
+) -> float:
+    """Train a model's trainable variables; go on from the last checkpoint in `folder` if there is one.
+
+    The model ends with the moving average of its variables. Returns the seconds that it took, those
+    before an interruption included.
+
+    Raises:
+        BuildError: too few photos, or a checkpoint can't be read or written.
+    """
+    steps = steps_of(views.photos, schedule)
+    optimizer = tf_keras.optimizers.Adam(
+        _warm_up_and_cosine(schedule.learning_rate, steps), use_ema=True, ema_momentum=EMA_MOMENTUM
+    )
+    optimizer.build(model.trainable_variables)
+    seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+    manager = _restore(tf.train.Checkpoint(student=model, optimizer=optimizer, seconds=seconds), folder)
+    done = int(optimizer.iterations)
+    started = time.monotonic() - float(seconds)
+    step = _step_function(model, loss, optimizer)
+    progress = tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1)
+    for pixels, labels in batches(views, schedule, done, steps):
+        value = step(tf.constant(pixels, tf.float32), tf.constant(labels))
+        done += 1
+        progress.update()
+        if done % STEPS_PER_CHECKPOINT == 0 or done == steps:
+            progress.set_postfix(loss=f"{float(value):.4f}")
+            seconds.assign(time.monotonic() - started)
+            _save(manager, done)
+    progress.close()
+    optimizer.finalize_variable_values(model.trainable_variables)
+    return round(float(seconds), 1)
+
+
+def batches(
+    views: Views, schedule: Schedule, first: int, last: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+    """Batches `first` … `last` - 1 of a run: pixels uint8[n, height, width, 3] and labels int32[n].
+
+    A pure function of the seed and the position, so that a run resumes exactly.
+    """
+    photos = views.photos
+    order = _order(len(photos), schedule, last)
+
+    def view(position: int) -> NDArray[np.uint8]:
+        random = np.random.default_rng((schedule.seed, 1, position))
+        data = photos[order[position]].path.read_bytes()
+        return training_view(data, views.preprocessing, views.augmentation, random)
+
+    threads = ThreadPoolExecutor(_DECODERS)
+
+    def start(batch: int) -> tuple[list[Future[NDArray[np.uint8]]], list[int]]:
+        positions = range(batch * schedule.batch_size, (batch + 1) * schedule.batch_size)
+        labels = [photos[order[position]].label for position in positions]
+        coming = [threads.submit(view, position) for position in positions]
+        return coming, [UNLABELLED if label is None else label for label in labels]
+
+    try:
+        started = (start(batch) for batch in range(first, last))
+        ahead = deque(islice(started, _BATCHES_AHEAD))
+        while ahead:
+            pixels, labels = ahead.popleft()
+            ahead.extend(islice(started, 1))
+            yield np.stack([future.result() for future in pixels]), np.array(labels, np.int32)
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _order(count: int, schedule: Schedule, last: int) -> list[int]:
+    """Which photo is at each position of a run: every epoch all of them, but for an incomplete batch."""
+    per_epoch = count // schedule.batch_size
+    epochs = [
+        np.random.default_rng((schedule.seed, epoch)).permutation(count)[: per_epoch * schedule.batch_size]
+        for epoch in range(math.ceil(last / per_epoch))
+    ]
+    return [int(index) for epoch in epochs for index in epoch]
+
+
+def _step_function(model: tf_keras.Model, loss: Loss, optimizer: Any) -> Any:
+    @tf.function
+    def step(views: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            value = loss(views, labels)
+        gradients = tape.gradient(value, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return value
+
+    return step
+
+
+def _warm_up_and_cosine(peak: float, steps: int) -> tf_keras.optimizers.schedules.LearningRateSchedule:
+    warm_up = min(WARM_UP_STEPS, steps // 2)
+    return tf_keras.optimizers.schedules.CosineDecay(
+        0.0 if warm_up else peak, max(steps - warm_up, 1), warmup_target=peak, warmup_steps=warm_up
+    )
+
+
+def _save(manager: Any, done: int) -> None:
+    try:
+        manager.save(done)
+    except tf.errors.OpError as error:
+        reason = " ".join(error.message.split())
+        raise BuildError(f"a checkpoint can't be written to {manager.directory}: {reason}") from None
+
+
+def _restore(checkpoint: Any, folder: Path) -> Any:
+    """Restore the last checkpoint, if there is one; returns what saves the next ones."""
+    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=1)
+    if manager.latest_checkpoint:
+        try:
+            checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        except (tf.errors.OpError, AssertionError, LookupError, ValueError):
+            raise BuildError(
+                f"the checkpoint {manager.latest_checkpoint} is damaged; remove {folder} to train anew"
+            ) from None
+        tqdm.write(f"resuming from {manager.latest_checkpoint}")
+    return manager

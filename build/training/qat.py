@@ -1,0 +1,105 @@
+"""Quantization-aware training: the int8 network learns to answer as the float one does.
+
+Distillation, so photos need no labels: KL at a temperature (Hinton, Vinyals, Dean, "Distilling the
+Knowledge in a Neural Network", 2015) and the difference of the pooled features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from build.network.model import PIXEL_STEP, PIXEL_ZERO, Weights, network, set_weights
+from build.photos.augmentation import MILD
+from build.photos.data import Photo
+from build.quantization.fake_quantization import WRAPPED, fake_quantized_network, trained_values
+from build.quantization.ranges import Range
+from build.training.distillation import divergence, held_out_losses
+from build.training.fine_tuning import before_and_after, run_record
+from build.training.loop import Views, claim, run_steps, steps_of
+from build.training.schedule import Schedule
+from service.manifest import Preprocessing
+
+TEMPERATURE = 2.0
+_FEATURES, _LOGITS = "avg_pool", "predictions"
+
+
+@dataclass(frozen=True)
+class QuantizedTraining:
+    """What quantization-aware training left.
+
+    `model` is the fake-quantized network, on normalised pixels; `weights` and `ranges` are what it ended
+    with. `losses` are on the watched photos, before and after: mean KL to the float network in nats, and
+    the mean cross-entropy of the labelled ones.
+    """
+
+    model: tf_keras.Model
+    weights: Weights
+    ranges: dict[str, Range]
+    steps: int
+    seconds: float
+    losses: dict[str, float]
+
+
+def train_quantized(
+    weights: Weights,
+    ranges: Mapping[str, Range],
+    photos: Sequence[Photo],
+    watched: Sequence[Photo],
+    preprocessing: Preprocessing,
+    schedule: Schedule,
+    folder: Path,
+) -> QuantizedTraining:
+    """Train a network in int8 from calibrated ranges; go on from the last checkpoint in `folder`.
+
+    The photos need no labels. The losses are of `watched`, which are not trained on.
+
+    Raises:
+        BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
+            can't be read or written.
+    """
+    steps = steps_of(photos, schedule)
+    views = Views(photos, preprocessing, MILD)
+    record = run_record(weights, views, schedule)
+    claim(folder, record | {"ranges": {name: asdict(seen) for name, seen in ranges.items()}})
+    size, classes = preprocessing.height, weights["predictions"].bias.size
+    float_network = network(size, classes)
+    set_weights(float_network, weights)
+    model = fake_quantized_network(weights, size, ranges)
+    teacher = _with_features(float_network, _FEATURES, _LOGITS)
+    teacher.trainable = False
+    student = _with_features(model, WRAPPED + _FEATURES, WRAPPED + _LOGITS)
+
+    def loss(batch: Any, _labels: Any) -> Any:
+        pixels = _normalised(batch)
+        features, logits = teacher(pixels)
+        own_features, own_logits = student(pixels, training=True)
+        soft = divergence(tf.nn.softmax(logits / TEMPERATURE), own_logits / TEMPERATURE)
+        apart = tf.reduce_mean(tf.square(own_features - features)) / tf.reduce_mean(tf.square(features))
+        return TEMPERATURE**2 * tf.reduce_mean(soft) + apart
+
+    def losses() -> dict[str, float]:
+        return held_out_losses(
+            lambda batch: student(_normalised(batch))[1],
+            lambda batch: tf.nn.softmax(teacher(_normalised(batch))[1]),
+            watched,
+            preprocessing,
+        )
+
+    before = losses()
+    seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder)
+    learned_weights, learned_ranges = trained_values(model, size, classes)
+    return QuantizedTraining(
+        model, learned_weights, learned_ranges, steps, seconds, before_and_after(before, losses())
+    )
+
+
+def _with_features(model: tf_keras.Model, features: str, logits: str) -> tf_keras.Model:
+    return tf_keras.Model(model.input, [model.get_layer(features).output, model.get_layer(logits).output])
+
+
+def _normalised(batch: Any) -> Any:
+    return (batch - PIXEL_ZERO) / PIXEL_STEP

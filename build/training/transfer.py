@@ -1,0 +1,173 @@
+"""A network for one's own classes: a new head on frozen features first, then the whole network."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from build.files import write_whole
+from build.network.model import (
+    PIXEL_STEP,
+    PIXEL_ZERO,
+    LayerWeights,
+    Weights,
+    get_weights,
+    network,
+    set_weights,
+    with_pixel_input,
+)
+from build.network.weights import Network, save_trained
+from build.photos.augmentation import MILD, STRONG
+from build.photos.data import Photo
+from build.photos.splits import Splits
+from build.training.fine_tuning import Trained, before_and_after, inner, run_record, training_record
+from build.training.loop import Views, batches, claim, run_steps, steps_of
+from build.training.schedule import Schedule
+from service.bundle import SEEN_DIGITS
+from service.inference.image import load_pixels
+from service.manifest import Preprocessing
+
+LABEL_SMOOTHING = 0.1
+"""Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016."""
+HEAD_VIEWS = 2
+HEAD_EPOCHS = 40
+_HEAD_BATCH = 64
+_HEAD_RATE = 3e-3
+_WATCHED_BATCH = 10
+_HEAD = "predictions"
+_HEAD_FILE = "head.npz"
+
+
+def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Path, command: str) -> Network:
+    """Fit a network to the classes of one's own photos and leave it in `folder`, for `load_network`.
+
+    Raises:
+        BuildError: too few photos, or `folder` holds another run, or can't be read or written.
+    """
+    photos, watched, classes = splits.train.photos, splits.val.photos, splits.classes
+    trained = fit_classes(
+        start.weights, len(classes.labels), photos, watched, start.preprocessing, schedule, folder
+    )
+    training = training_record(
+        start, [splits.train], schedule, trained.steps, trained.seconds, trained.losses, command
+    )
+    network = Network(
+        source=folder.name,
+        weights=trained.weights,
+        classes=classes,
+        preprocessing=start.preprocessing,
+        training=training,
+        seen_images=start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in photos},
+    )
+    save_trained(folder, network, training)
+    return network
+
+
+def fit_classes(
+    weights: Weights,
+    classes: int,
+    photos: Sequence[Photo],
+    watched: Sequence[Photo],
+    preprocessing: Preprocessing,
+    schedule: Schedule,
+    folder: Path,
+) -> Trained:
+    """Fit a network to other classes; go on from the last checkpoint in `folder` if there is one.
+
+    A new head learns from the features of the network as it is; then all of it learns, from random
+    views of the photos, by cross-entropy with smoothed labels. `photos` and `watched` have labels; the
+    losses are of `watched`: the mean cross-entropy in nats, and the share that is not told right.
+
+    Raises:
+        BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
+            can't be read or written.
+    """
+    steps = steps_of(photos, schedule)
+    views = Views(photos, preprocessing, STRONG)
+    claim(folder, run_record(weights, views, schedule) | {"classes": classes})
+    model = with_pixel_input(network(preprocessing.height, classes))
+    head = _head(weights, classes, photos, preprocessing, schedule.seed, folder / _HEAD_FILE)
+    set_weights(inner(model), weights | {_HEAD: head})
+
+    def loss(pixels: Any, labels: Any) -> Any:
+        return tf.reduce_mean(_smoothed_cross_entropy(labels, model(pixels, training=True)))
+
+    before = _losses(model, watched, preprocessing)
+    seconds = run_steps("train", model, loss, views, schedule, folder)
+    losses = before_and_after(before, _losses(model, watched, preprocessing))
+    return Trained(get_weights(inner(model)), steps, seconds, losses)
+
+
+def _head(
+    weights: Weights,
+    classes: int,
+    photos: Sequence[Photo],
+    preprocessing: Preprocessing,
+    seed: int,
+    file: Path,
+) -> LayerWeights:
+    """The new head: out of `file` if a run that was interrupted left it there, else fitted and left there."""
+    if not file.exists():
+        features, labels = _features(weights, photos, preprocessing, seed)
+        kernel, bias = _fit_head(features, labels, classes)
+        content = BytesIO()
+        np.savez(content, kernel=kernel, bias=bias)
+        write_whole(file, content.getvalue())
+    with np.load(file) as arrays:
+        return LayerWeights(arrays["kernel"], arrays["bias"])
+
+
+def _features(
+    weights: Weights, photos: Sequence[Photo], preprocessing: Preprocessing, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The pooled features of random views, float32[n, features], and their labels, int32[n]."""
+    whole = network(preprocessing.height, weights[_HEAD].bias.size)
+    set_weights(whole, weights)
+    extract = tf.function(tf_keras.Model(whole.input, whole.get_layer("avg_pool").output))
+    schedule = Schedule(HEAD_VIEWS, seed=seed)
+    steps = steps_of(photos, schedule)
+    features, labels = [], []
+    shown = tqdm(total=steps, desc="features", unit="step", mininterval=1)
+    for pixels, known in batches(Views(photos, preprocessing, MILD), schedule, 0, steps):
+        features.append(extract((tf.constant(pixels, tf.float32) - PIXEL_ZERO) / PIXEL_STEP).numpy())
+        labels.append(known)
+        shown.update()
+    shown.close()
+    return np.concatenate(features), np.concatenate(labels)
+
+
+def _fit_head(features: NDArray[np.float32], labels: NDArray[np.int32], classes: int) -> list[Any]:
+    """Kernel and bias of a dense layer that tells the classes by the features."""
+    head = tf_keras.Sequential([tf_keras.layers.Dense(classes, kernel_initializer="zeros")])
+    head.compile(tf_keras.optimizers.Adam(_HEAD_RATE), _smoothed_cross_entropy)
+    # The views come in random order already; so the same seed gives the same head.
+    head.fit(features, labels, batch_size=_HEAD_BATCH, epochs=HEAD_EPOCHS, shuffle=False, verbose=0)
+    values: list[Any] = head.layers[0].get_weights()
+    return values
+
+
+def _smoothed_cross_entropy(labels: Any, logits: Any) -> Any:
+    """Float32[n], for labels int32[n] or [n, 1] and logits float32[n, classes]."""
+    classes = logits.shape[-1]
+    target = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+    target = (1 - LABEL_SMOOTHING) * target + LABEL_SMOOTHING / classes
+    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def _losses(model: tf_keras.Model, photos: Sequence[Photo], preprocessing: Preprocessing) -> dict[str, float]:
+    measure = tf.function(lambda pixels: tf.nn.log_softmax(model(tf.cast(pixels, tf.float32))))
+    entropies, errors = [], []
+    for start in range(0, len(photos), _WATCHED_BATCH):
+        batch = photos[start : start + _WATCHED_BATCH]
+        pixels = np.stack([load_pixels(photo.path.read_bytes(), preprocessing) for photo in batch])
+        labels = [photo.label for photo in batch]
+        logarithms = measure(tf.constant(pixels)).numpy()
+        entropies += [float(-row[label]) for row, label in zip(logarithms, labels, strict=True)]
+        errors += (logarithms.argmax(axis=1) != labels).tolist()
+    return {"cross_entropy_nats": float(np.mean(entropies)), "error_ratio": float(np.mean(errors))}

@@ -1,0 +1,166 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from build.assembly.assemble import About, Model, assemble, check_destination, golden_pixels
+from build.errors import BuildError
+from build.network.architecture import ARCHITECTURE
+from build.network.weights import default_preprocessing
+from build.photos.data import sample
+from service.bundle import SEEN_DIGITS, Bundle, Classes, load_bundle, sha256_of, verify
+from service.errors import BundleError, SelfTestError
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.inference.labelled import image_set
+from service.manifest import Precision, Provenance, Tensor
+from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
+from tests.colours import altered, archive, golden_of
+
+ABOUT = About("small", ARCHITECTURE, "Apache-2.0", default="ptq")
+PREPROCESSING = default_preprocessing(SIZE)
+
+
+def models(small: Bundle) -> list[Model]:
+    """The small bundle's files, to be assembled anew."""
+    return [
+        Model(name, small.variant_path(name).read_bytes(), variant.precision, variant.provenance)
+        for name, variant in small.manifest.variants.items()
+    ]
+
+
+def test_every_file_of_the_bundle_is_what_its_manifest_says(small: Bundle) -> None:
+    verify(small)
+    assert sorted(path.name for path in small.path.iterdir()) == [
+        "fp32.tflite",
+        "golden.npz",
+        "labels.txt",
+        "manifest.json",
+        "ptq.tflite",
+        "seen_images.txt",
+    ]
+    assert small.labels == CLASSES
+    assert small.manifest.preprocessing == PREPROCESSING
+
+
+def test_the_quantized_variant_is_the_default(small: Bundle) -> None:
+    assert small.manifest.default_variant == "ptq"
+    precisions = {name: variant.precision for name, variant in small.manifest.variants.items()}
+    assert precisions == {"fp32": Precision.FLOAT32, "ptq": Precision.INT8}
+
+
+@pytest.mark.parametrize("delegate", Delegate)
+@pytest.mark.parametrize("variant", ["fp32", "ptq"])
+def test_the_golden_vectors_hold(small: Bundle, variant: str, delegate: Delegate) -> None:
+    Classifier(small, variant, delegate)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "ptq"])
+def test_other_outputs_than_the_golden_ones_are_seen(small: Bundle, tmp_path: Path, variant: str) -> None:
+    golden = golden_of(small)
+    further = golden[variant].astype(np.float64) + small.manifest.variants[variant].golden.largest * 2
+    golden[variant] = further.clip(-128, 127).astype(golden[variant].dtype)
+    bundle = altered(small, tmp_path / "small", {"golden.npz": archive(golden)})
+    with pytest.raises(SelfTestError, match="does not compute its golden vectors"):
+        Classifier(bundle, variant)
+
+
+def test_the_golden_pixels_are_of_a_photo() -> None:
+    upright, mirrored, negative = golden_pixels(PREPROCESSING)
+    assert upright.std() > 30
+    np.testing.assert_array_equal(mirrored, upright[:, ::-1])
+    np.testing.assert_array_equal(negative, 255 - upright)
+
+
+def test_what_the_files_tensors_are_is_declared(small: Bundle) -> None:
+    ptq, fp32 = small.variant("ptq"), small.variant("fp32")
+    assert (ptq.input.dtype, ptq.input.zero_point) == ("uint8", 114)
+    assert ptq.input.scale == pytest.approx(1 / 57.375)
+    assert (ptq.output.dtype, ptq.output.kind, ptq.output.shape) == ("int8", "logits", (1, len(CLASSES)))
+    assert (fp32.input.dtype, fp32.input.mean, fp32.input.std) == ("float32", 0, 1)
+    assert fp32.output == fp32.output.model_copy(update=Tensor(dtype="float32", shape=(1, 4)).model_dump())
+
+
+def test_how_each_variant_was_made_is_recorded(small: Bundle, calibration: Path) -> None:
+    photos = sample(calibration, REPRESENTATIVE).photos
+    ptq, fp32 = small.variant("ptq").provenance, small.variant("fp32").provenance
+    assert ptq.recipe == SMALL_PTQ.model_dump(mode="json")
+    assert ptq.calibration == image_set("calibration", [photo.sha256 for photo in photos])
+    assert fp32.calibration is None
+    assert ptq.command == fp32.command == "python -m build quantize"
+    assert {"python", "tensorflow", "ai-edge-litert"} <= set(ptq.tools)
+    assert small.seen_images == {photo.sha256[:SEEN_DIGITS] for photo in photos}
+
+
+def test_the_same_files_make_the_same_bundle(small: Bundle, tmp_path: Path) -> None:
+    again = assemble(
+        models(small),
+        ABOUT,
+        small.classes,
+        PREPROCESSING,
+        tmp_path / "small",
+        seen_images=small.seen_images,
+    )
+    assert again.manifest == small.manifest
+    for path in small.path.iterdir():
+        assert sha256_of(tmp_path / "small" / path.name) == sha256_of(path), path.name
+
+
+def test_a_bundle_takes_the_place_of_the_one_before(small: Bundle, copy: Bundle) -> None:
+    fp32, _ = models(small)
+    assemble([fp32], replace(ABOUT, default="fp32"), small.classes, PREPROCESSING, copy.path)
+    assert list(load_bundle(copy.path).manifest.variants) == ["fp32"]
+    assert not (copy.path / "ptq.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"about": replace(ABOUT, default="qat")}, "default_variant 'qat' is not among the variants"),
+        ({"classes": Classes(CLASSES[:3], None)}, r"output shape \(1, 4\), expected \(1, 3\)"),
+        (
+            {"preprocessing": default_preprocessing(96)},
+            r"fp32 takes \(1, 64, 64, 3\), expected \(1, 96, 96, 3\)",
+        ),
+    ],
+    ids=["default", "classes", "size"],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(
+    small: Bundle, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    arguments = {
+        "models": models(small),
+        "about": ABOUT,
+        "classes": small.classes,
+        "preprocessing": PREPROCESSING,
+        "path": tmp_path / "small",
+    }
+    with pytest.raises(BuildError, match=message) as caught:
+        assemble(**(arguments | change))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_model_is_refused(small: Bundle, tmp_path: Path) -> None:
+    provenance = Provenance(command="", recipe={}, tools={})
+    text = Model("text", b"not a model at all", Precision.FLOAT32, provenance)
+    with pytest.raises(BundleError, match="can't be loaded"):
+        assemble([text], ABOUT, small.classes, PREPROCESSING, tmp_path / "small")
+
+
+@pytest.mark.parametrize("name", ["my bundle", "-small", "süß", "x" * 65])
+def test_a_bundle_is_named_as_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BuildError, match="a bundle is named as its folder"):
+        check_destination(tmp_path / name)
+
+
+def test_a_bundle_lies_where_nothing_else_does(small: Bundle, tmp_path: Path) -> None:
+    check_destination(small.path)
+    check_destination(tmp_path / "new")
+    check_destination(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BundleError, match="is a folder with other things in it"):
+        check_destination(tmp_path)
+    with pytest.raises(BundleError, match=r"notes\.txt is a file"):
+        check_destination(tmp_path / "notes.txt")

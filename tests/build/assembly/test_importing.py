@@ -1,0 +1,149 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from build.assembly.importing import import_model, variant_name
+from build.errors import BuildError
+from build.network.weights import IMAGENET
+from service.bundle import Bundle, verify
+from service.errors import BundleError
+from service.inference.classifier import Classifier
+from service.inference.evaluation import Candidate, evaluate
+from service.inference.image import Crop
+from service.inference.labelled import labelled_images
+from service.manifest import Filter, Precision, Preprocessing, Resize
+from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, SIDE
+
+
+def imported(model: Path, path: Path, **options: Any) -> Bundle:
+    """Import with the colour classifier's options but for those given."""
+    colours = {
+        "labels": model.parent / "labels.txt",
+        "class_ids": None,
+        "output": "logits",
+        "mean": 0.0,
+        "std": 1.0,
+        "resize": Resize.SHORTER_SIDE,
+        "crop_fraction": None,
+        "filter_": Filter.BILINEAR,
+        "licence": "Apache-2.0",
+        "command": "python -m build import",
+    }
+    return import_model(model, path, **(colours | options))
+
+
+@pytest.fixture
+def models(colour_models: Path, tmp_path: Path) -> Path:
+    """A folder with the colour classifier's files, its labels and its class ids."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for file in colour_models.glob("*.tflite"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "labels.txt").write_text("\n".join(LABELS_OF))
+    (folder / "ids.txt").write_text("\n".join(CLASS_IDS_OF))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype", "precision", "options"),
+    [
+        ("fp32", "float32", Precision.FLOAT32, {"mean": 127.5, "std": 127.5}),
+        ("ptq", "uint8", Precision.INT8, {}),
+        ("int8", "int8", Precision.INT8, {}),
+        ("softmax", "uint8", Precision.INT8, {"output": "probabilities"}),
+    ],
+)
+def test_an_imported_classifier_knows_its_colours(
+    models: Path, tmp_path: Path, file: str, dtype: str, precision: Precision, options: dict[str, Any]
+) -> None:
+    bundle = imported(models / f"{file}.tflite", tmp_path / "bundle", class_ids=models / "ids.txt", **options)
+    verify(bundle)
+    variant = bundle.variant(file)
+    assert (variant.input.dtype, variant.precision) == (dtype, precision)
+    assert variant.provenance.recipe == {"imported": f"{file}.tflite"}
+    assert (bundle.labels, bundle.class_ids) == (LABELS_OF, CLASS_IDS_OF)
+    assert (bundle.manifest.name, bundle.manifest.default_variant) == ("bundle", file)
+    classifier = Classifier(bundle, file)
+    for index, rgb in enumerate(RGB.values()):
+        probabilities = classifier.probabilities(np.full((SIDE, SIDE, 3), rgb, np.uint8))
+        assert probabilities.argmax() == index
+
+
+def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
+    shorter = imported(models / "ptq.tflite", tmp_path / "shorter")
+    assert shorter.manifest.preprocessing == Preprocessing(
+        height=SIDE, width=SIDE, resize=Resize.SHORTER_SIDE, crop_fraction=0.875, filter=Filter.BILINEAR
+    )
+    squashed = imported(models / "ptq.tflite", tmp_path / "squash", resize=Resize.SQUASH)
+    assert squashed.manifest.preprocessing.crop_fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resize": Resize.SQUASH, "crop_fraction": 0.5}, "crop_fraction must be 1 where resize is squash"),
+        ({"mean": 127.5, "std": 127.5}, r"ptq\.tflite takes uint8 pixels; leave --mean and --std out"),
+        ({"labels": Path("none.txt")}, r"none\.txt can't be read"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    models: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BuildError, match=message) as caught:
+        imported(models / "ptq.tflite", tmp_path / "bundle", **options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_as_many_labels_as_outputs_are_wanted(models: Path, tmp_path: Path) -> None:
+    (models / "labels.txt").write_text("black\nwhite\n")
+    with pytest.raises(BuildError, match=r"labels\.txt has 2 lines, but the network has 5 classes"):
+        imported(models / "ptq.tflite", tmp_path / "bundle")
+
+
+def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"labels\.txt can't be loaded"):
+        imported(models / "labels.txt", tmp_path / "bundle")
+    with pytest.raises(BuildError, match=r"none\.tflite can't be read: No such file"):
+        imported(models / "none.tflite", tmp_path / "bundle")
+
+
+def test_a_name_that_bundles_use_otherwise_is_refused(models: Path, tmp_path: Path) -> None:
+    (models / "ptq.tflite").rename(models / "pixels.tflite")
+    with pytest.raises(BuildError, match=r"a variant can't be named pixels; rename .*pixels\.tflite"):
+        imported(models / "pixels.tflite", tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("mobilenet_v2_1.0_224_quant", "mobilenet_v2_1_0_224_quant"),
+        ("Größe", "gr__e"),
+        ("-_x", "x"),
+        ("...", "imported"),
+        ("a" * 100, "a" * 64),
+    ],
+)
+def test_a_files_name_becomes_a_variants(stem: str, name: str) -> None:
+    assert variant_name(stem) == name
+
+
+def test_a_mobilenet_of_others_is_as_good_as_they_say(shared: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("background\n" + (IMAGENET / "labels.txt").read_text())
+    bundle = imported(
+        shared / "models" / "mobilenet_v2_1.0_224_quant.tflite",
+        tmp_path / "mobilenet",
+        labels=labels,
+        class_ids=IMAGENET / "class_ids.txt",
+        output="probabilities",
+    )
+    assert bundle.class_ids is not None
+    assert (bundle.class_ids[0], bundle.class_ids[282]) == ("background", "n02123045")
+    images = labelled_images(shared / "images" / "imagenet-val", bundle.classes)
+    name = bundle.manifest.default_variant
+    evaluations = evaluate({name: Candidate(bundle, name)}, images, Crop.NONE, "imagenet-val").evaluations
+    assert evaluations[name].dataset.images == 650
+    assert evaluations[name].top1.ratio >= 0.77

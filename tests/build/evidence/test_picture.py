@@ -1,0 +1,70 @@
+from io import BytesIO
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from build.evidence.picture import pareto_front, pareto_picture
+from service.bundle import Bundle
+from service.manifest import Manifest
+
+BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
+
+
+def pixels(manifest: Manifest) -> np.ndarray:
+    with Image.open(BytesIO(pareto_picture(manifest))) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_picture_shows_a_point_a_variant(measured: Bundle, small: Bundle) -> None:
+    with_points, without = pixels(measured.manifest), pixels(small.manifest)
+    assert with_points.shape == without.shape == (540, 1200, 3)
+    assert len(np.unique(without)) > 10  # Axes and text.
+    # Of the colours that Matplotlib gives one point after another: two, on both halves.
+    by_latency, by_size = with_points[:, :600], with_points[:, 600:]
+    for half in (by_latency, by_size):
+        assert has(half, BLUE)
+        assert has(half, ORANGE)
+    assert not has(without, BLUE)
+    # The baseline has no latency.
+    assert has(by_size, GREEN)
+    assert not has(by_latency, GREEN)
+
+
+def test_a_baseline_is_hollow(measured: Bundle) -> None:
+    image = pixels(measured.manifest)
+    assert has_disc(image, ORANGE)
+    assert not has_disc(image, GREEN)
+
+
+def has_disc(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    """Whether a square of 7 pixels has one colour, as within a disc, but not a ring or a bar."""
+    squares = np.lib.stride_tricks.sliding_window_view((image == colour).all(axis=2), (7, 7))
+    return bool(squares.all(axis=(2, 3)).any())
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
+    front = pareto_front(points)
+    for i, (cost, gain) in enumerate(points):
+        better = [(c, g) for c, g in points if c <= cost and g >= gain and (c < cost or g > gain)]
+        assert (i in front) is (better == [])
+    on_front = [points[i] for i in front]
+    assert on_front == sorted(on_front)
+    assert [gain for _, gain in on_front] == sorted(gain for _, gain in on_front)
+    assert points.index(max(points, key=lambda point: (point[1], -point[0]))) in front
+
+
+def test_the_front_of_some_variants() -> None:
+    fp32, fp16, dynamic, ptq, qat = (28.5, 0.848), (14.2, 0.848), (7.7, 0.831), (8.4, 0.845), (8.4, 0.846)
+    assert pareto_front([fp32, fp16, dynamic, ptq, qat]) == [2, 4, 1]
+
+
+def test_the_same_numbers_make_the_same_bytes(measured: Bundle) -> None:
+    assert pareto_picture(measured.manifest) == pareto_picture(measured.manifest)
+
+
+def has(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    return bool((image == colour).all(axis=2).any())

@@ -1,0 +1,79 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from build.errors import BuildError
+from build.evidence.model_card import model_card
+from build.evidence.picture import PICTURE, pareto_picture
+from build.evidence.reference import read_per_class
+from build.evidence.report import BEGIN, END, insert_table, renew_report
+from build.evidence.tables import variant_table
+from service.bundle import Bundle, load_bundle, read_file, verify
+from service.inference.image import Crop
+from service.manifest import MODEL_CARD
+from tests.build.conftest import record
+
+
+def test_the_report_is_part_of_the_bundle(measured: Bundle) -> None:
+    verify(measured)
+    assert read_file(measured, MODEL_CARD).decode() == model_card(measured.manifest, read_per_class(measured))
+    assert read_file(measured, PICTURE) == pareto_picture(measured.manifest)
+
+
+def test_latency_is_measured_side_by_side(measured: Bundle) -> None:
+    latencies = [variant.latency for variant in measured.manifest.variants.values()]
+    for latency in latencies:
+        assert latency is not None
+        assert latency.runs == 10
+        assert 0 < latency.p50_seconds <= latency.p99_seconds
+        assert latency.runtime.startswith("ai-edge-litert ")
+        assert latency.delegate == "xnnpack"
+        assert "cores" in latency.machine
+    assert len({latency.machine for latency in latencies if latency}) == 1
+
+
+def test_nothing_else_of_the_bundle_changes(measured: Bundle, small: Bundle) -> None:
+    for name, variant in measured.manifest.variants.items():
+        same = variant.model_copy(update={"latency": None, "evaluations": ()})
+        assert same == small.manifest.variants[name]
+    assert measured.manifest.files.items() >= small.manifest.files.items()
+
+
+def test_the_card_follows_the_manifest(measured: Bundle, evaluation: Path, tmp_path: Path) -> None:
+    shutil.copytree(measured.path, tmp_path / "small")
+    changed = record(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
+    assert read_file(changed, MODEL_CARD).decode() != model_card(changed.manifest, read_per_class(changed))
+    renewed = renew_report(changed)
+    verify(renewed)
+    assert read_file(renewed, MODEL_CARD).decode() == model_card(changed.manifest, read_per_class(changed))
+    assert read_file(renewed, PICTURE) == pareto_picture(changed.manifest)
+
+
+def test_a_bundle_without_a_card_gets_none(small: Bundle) -> None:
+    assert renew_report(small) is small
+
+
+def test_the_table_replaces_what_is_between_the_markers_only(measured: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(f"# Title\n{BEGIN}\nold | table\n{END}\n\nmore, {END} and {BEGIN} too\n")
+    insert_table(measured.manifest, file)
+    table = variant_table(measured.manifest)
+    expected = f"# Title\n{BEGIN}\n\n{table}\n\n{END}\n\nmore, {END} and {BEGIN} too\n"
+    assert file.read_text() == expected
+    insert_table(measured.manifest, file)
+    assert file.read_text() == expected
+
+
+@pytest.mark.parametrize("text", ["no markers", BEGIN, END, f"{END}\n{BEGIN}"])
+def test_a_file_without_markers_is_left_as_it_is(measured: Bundle, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(text)
+    with pytest.raises(BuildError, match=r"README\.md has no lines <!-- variants --> and"):
+        insert_table(measured.manifest, file)
+    assert file.read_text() == text
+
+
+def test_a_file_that_can_not_be_read_is_named(measured: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"none\.md can't be read"):
+        insert_table(measured.manifest, tmp_path / "none.md")

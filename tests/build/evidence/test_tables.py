@@ -1,0 +1,163 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from build.evidence.significance import mcnemar_p
+from build.evidence.tables import evaluation_table, pair_table, variant_table
+from service.bundle import Bundle
+from service.inference.classifier import Classifier
+from service.inference.evaluation import answer, compare
+from service.inference.image import Crop
+from service.inference.labelled import labelled_images
+from service.manifest import Evaluation, Proportion, comparison_with, reference_evaluation
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """The cells of a Markdown table by the name in the first, without emphasis."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return {row[0].strip("*"): row[1:] for row in cells}
+
+
+def assert_share(cell: str, share: Proportion) -> None:
+    ratio, lower, upper = map(float, re.findall(r"[\d.]+", cell))
+    assert ratio == round(100 * share.ratio, 2)
+    assert (lower, upper) == (round(100 * share.lower, 1), round(100 * share.upper, 1))
+
+
+def reference(evaluations: tuple[Evaluation, ...]) -> Evaluation:
+    evaluation = reference_evaluation(evaluations)
+    assert evaluation is not None
+    return evaluation
+
+
+def test_the_tables_numbers_are_the_manifests(measured: Bundle) -> None:
+    table = rows(variant_table(measured.manifest))
+    assert list(table) == ["fp32", "ptq", "start"]
+    base = measured.variant("fp32").latency
+    for name, variant in measured.manifest.variants.items():
+        precision, size, top1, top5, ece, agreement, kl, discordant, p50, speed = table[name]
+        evaluation, latency = reference(variant.evaluations), variant.latency
+        assert latency is not None
+        assert base is not None
+        assert precision == variant.precision
+        assert size == f"{variant.bytes / 1e6:.1f}"
+        assert_share(top1, evaluation.top1)
+        assert_share(top5, evaluation.top5)
+        assert ece == f"{100 * evaluation.ece:.2f}"
+        assert p50 == f"{1000 * latency.p50_seconds:.1f}"
+        assert speed == f"{base.p50_seconds / latency.p50_seconds:.2f} ×"
+        comparison = comparison_with(evaluation, "fp32")
+        if name == "fp32":
+            assert comparison is None
+            assert (agreement, kl, discordant) == ("", "", "")
+        else:
+            assert comparison is not None
+            lost, won = comparison.lost, comparison.won
+            assert agreement == f"{100 * comparison.agreement.ratio:.1f}"
+            assert kl == f"{comparison.kl_nats:.4f}"
+            assert discordant == f"{lost} / {won} ({mcnemar_p(lost, won):.2f})"
+
+
+def test_a_baseline_has_accuracy_and_no_latency(measured: Bundle) -> None:
+    start = measured.manifest.baselines["start"]
+    precision, size, top1, _, _, agreement, _, _, p50, speed = rows(variant_table(measured.manifest))["start"]
+    assert (precision, p50, speed) == ("float32", "", "")
+    assert size == f"{start.bytes / 1e6:.1f}"
+    assert_share(top1, reference(start.evaluations).top1)
+    assert agreement == "100.0"
+
+
+def test_the_default_is_bold_and_what_is_not_in_the_bundle_is_slanted(measured: Bundle) -> None:
+    table = variant_table(measured.manifest)
+    assert "\n| **ptq** |" in table
+    assert "\n| fp32 |" in table
+    assert "\n| *start* |" in table
+    assert "*start*, not in the bundle: the weights that training started from" in table
+
+
+def test_the_tables_notes_say_what_it_was_measured_on(measured: Bundle) -> None:
+    notes = variant_table(measured.manifest)
+    dataset = reference(measured.variant("ptq").evaluations).dataset
+    assert f"Accuracy on 16 images of evaluation (SHA-256 {dataset.sha256[:16]}…), crop `bundle`" in notes
+    latency = measured.variant("ptq").latency
+    assert latency is not None
+    assert f"on one thread of {latency.machine}, by {latency.runtime} with xnnpack, 10 runs" in notes
+
+
+def test_a_bundle_that_was_not_measured_has_empty_cells(small: Bundle) -> None:
+    table = variant_table(small.manifest)
+    assert rows(table)["ptq"] == ["int8", f"{small.variant('ptq').bytes / 1e6:.1f}", *[""] * 8]
+    assert "Accuracy on" not in table
+    assert "ECE: " not in table
+    assert "Latency is" not in table
+
+
+def test_every_pair_is_compared_once(measured: Bundle, evaluation: Path) -> None:
+    table = pair_table(measured.manifest)
+    pairs = [line.strip("| ").split(" | ") for line in table.splitlines()[2:5]]
+    assert [pair[:2] for pair in pairs] == [["ptq", "fp32"], ["start", "fp32"], ["start", "ptq"]]
+    assert "of 3 pairs of equally good variants" in table
+    # Nothing was trained: start's answers are those of fp32.
+    images = labelled_images(evaluation, measured.classes)
+    labels = np.array([image.index for image in images])
+    answers = {
+        name: answer(Classifier(measured, variant), images, Crop.BUNDLE)
+        for name, variant in (("fp32", "fp32"), ("ptq", "ptq"), ("start", "fp32"))
+    }
+    for name, against, agreement, kl, discordant, p in pairs:
+        expected = compare(against, answers[against], answers[name], labels)
+        assert_share(agreement, expected.agreement)
+        assert float(kl) == pytest.approx(expected.kl_nats, abs=1e-4)
+        assert discordant == f"{expected.lost} / {expected.won}"
+        assert p == f"{mcnemar_p(expected.lost, expected.won):.2g}"
+
+
+def test_what_was_not_evaluated_together_is_no_pair(measured: Bundle, small: Bundle) -> None:
+    assert pair_table(small.manifest) == ""
+    alone = reference(measured.variant("ptq").evaluations).model_copy(update={"comparisons": ()})
+    ptq = measured.variant("ptq").model_copy(update={"evaluations": (alone,)})
+    manifest = measured.manifest.model_copy(
+        update={"variants": {**measured.manifest.variants, "ptq": ptq}, "baselines": {}}
+    )
+    assert pair_table(manifest) == ""
+
+
+def test_a_p_value_is_never_shown_as_nought(measured: Bundle) -> None:
+    ptq = measured.variant("ptq")
+    evaluation = reference(ptq.evaluations)
+    comparison = comparison_with(evaluation, "fp32")
+    assert comparison is not None
+    sure = comparison.model_copy(update={"lost": 40, "won": 1})
+    changed = ptq.model_copy(
+        update={"evaluations": (evaluation.model_copy(update={"comparisons": (sure,)}),)}
+    )
+    manifest = measured.manifest.model_copy(
+        update={"variants": {**measured.manifest.variants, "ptq": changed}}
+    )
+    assert "| 40 / 1 (< 0.01) |" in variant_table(manifest)
+    assert f"| 40 / 1 | {mcnemar_p(40, 1):.2g} |" in pair_table(manifest)
+
+
+def test_every_evaluation_is_listed(measured: Bundle) -> None:
+    table = rows(evaluation_table(measured.manifest))
+    assert list(table) == ["fp32", "ptq", "start"]
+    images, crop, seen, top1, top5, ece = table["ptq"]
+    evaluation = reference(measured.variant("ptq").evaluations)
+    assert (images, crop, seen) == ("16 of evaluation", "bundle", "0")
+    assert ece == f"{100 * evaluation.ece:.2f}"
+    assert_share(top1, evaluation.top1)
+    assert_share(top5, evaluation.top5)
+
+
+def test_images_seen_in_training_are_marked(measured: Bundle) -> None:
+    variant = measured.variant("ptq")
+    seen = reference(variant.evaluations).model_copy(update={"seen_images": 3, "reference": False})
+    changed = variant.model_copy(update={"evaluations": (seen,)})
+    manifest = measured.manifest.model_copy(
+        update={"variants": {**measured.manifest.variants, "ptq": changed}}
+    )
+    assert rows(evaluation_table(manifest))["ptq"][2] == "**3**"
+    assert rows(variant_table(manifest))["ptq"][2:5] == ["", "", ""]

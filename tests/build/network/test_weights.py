@@ -1,0 +1,222 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tf_keras
+
+from build.errors import BuildError
+from build.network.model import Weights, fold
+from build.network.read_back import read_back
+from build.network.weights import (
+    Network,
+    default_preprocessing,
+    load_network,
+    read_classes,
+    save_trained,
+    weights_digest,
+)
+from service.bundle import Bundle, Classes
+from service.errors import BundleError
+from service.manifest import Training
+from tests.build.conftest import CLASSES, SIZE
+
+TRAINING = Training(
+    command="python -m build train",
+    started_from="small.h5",
+    started_from_sha256="0" * 64,
+    tools={"tensorflow": "2"},
+    images=(),
+    seed=0,
+    steps=7,
+    batch_size=16,
+    learning_rate=1e-5,
+    seconds=2.5,
+    losses={"kl_nats_before": 0.1},
+)
+
+
+@pytest.fixture
+def trained(start: Network, tmp_path: Path) -> Path:
+    """A folder that `train` left."""
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    save_trained(folder, start, TRAINING)
+    return folder
+
+
+def assert_equal(actual: Weights, expected: Weights) -> None:
+    assert actual.keys() == expected.keys()
+    for name, layer in expected.items():
+        np.testing.assert_array_equal(actual[name].kernel, layer.kernel, name)
+        np.testing.assert_array_equal(actual[name].bias, layer.bias, name)
+
+
+def one_line(load: Callable[[], object], message: str, error: type[Exception] = BuildError) -> None:
+    with pytest.raises(error, match=message) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_keras_file_is_folded(start: Network, keras_model: tf_keras.Model) -> None:
+    assert_equal(start.weights, fold(keras_model))
+    assert start.source == "small.h5"
+    assert start.classes == Classes(CLASSES, None)
+    assert start.preprocessing == default_preprocessing(SIZE)
+    assert start.training is None
+    assert start.seen_images == frozenset()
+
+
+def test_a_bundles_float_variant_gives_back_the_very_weights(small: Bundle, start: Network) -> None:
+    network = load_network(str(small.path))
+    assert_equal(network.weights, start.weights)
+    assert network.source == "small"
+    assert network.classes == start.classes
+    assert network.preprocessing == start.preprocessing
+    assert network.seen_images == small.seen_images
+
+
+def test_what_training_left_is_read_as_it_was(trained: Path, start: Network) -> None:
+    network = load_network(str(trained))
+    assert_equal(network.weights, start.weights)
+    assert network.source == "trained"
+    assert network.training == TRAINING
+    assert (network.classes, network.preprocessing) == (start.classes, start.preprocessing)
+
+
+def test_an_interrupted_save_is_no_trained_folder(trained: Path) -> None:
+    (trained / "training.json").rename(trained / ".training.json.unfinished")
+    one_line(lambda: load_network(str(trained)), "trained is neither `imagenet`, nor")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("weights.npz", b""),
+        ("weights.npz", b"PK\x03\x04 and no more"),
+        ("training.json", b'{"training"'),
+        ("training.json", b"{}"),
+        ("training.json", b'{"training": {}, "preprocessing": {}, "labels": [], "class_ids": null}'),
+    ],
+)
+def test_a_damaged_trained_folder_says_so(trained: Path, file: str, content: bytes) -> None:
+    (trained / file).write_bytes(content)
+    one_line(lambda: load_network(str(trained)), "trained is damaged, train it again")
+
+
+def test_weights_cut_short_are_damaged(trained: Path) -> None:
+    content = (trained / "weights.npz").read_bytes()
+    (trained / "weights.npz").write_bytes(content[: len(content) // 2])
+    one_line(lambda: load_network(str(trained)), "trained is damaged, train it again")
+
+
+def test_a_trained_folder_lacks_no_layer(trained: Path) -> None:
+    with np.load(trained / "weights.npz") as arrays:
+        kept = {name: array for name, array in arrays.items() if name != "stem_conv/bias"}
+    np.savez(trained / "weights.npz", **kept)
+    one_line(lambda: load_network(str(trained)), "trained is damaged.*stem_conv/bias")
+
+
+def test_a_source_that_is_none_names_those_that_are() -> None:
+    one_line(lambda: load_network("nope.h5"), r"nope\.h5 is neither `imagenet`, nor a Keras \.h5 file")
+
+
+def test_a_file_that_holds_no_weights_is_refused(labels_file: Path) -> None:
+    one_line(lambda: load_network(str(labels_file)), r"labels\.txt does not hold weights of EfficientNetV2B0")
+
+
+def test_another_architectures_weights_are_refused(tmp_path: Path, labels_file: Path) -> None:
+    path = tmp_path / "mobilenet.h5"
+    tf_keras.applications.MobileNetV2(weights=None, classes=len(CLASSES)).save_weights(path)
+    one_line(lambda: load_network(str(path), labels=labels_file), "does not hold weights of EfficientNetV2B0")
+
+
+def test_a_failed_download_says_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    one_line(lambda: load_network("imagenet"), "can't be downloaded, name a file with --weights: ")
+
+
+def test_a_bundle_of_another_network_is_refused(colours: Bundle) -> None:
+    one_line(lambda: load_network(str(colours.path)), r"fp32\.tflite is not a float32 EfficientNetV2B0")
+
+
+def test_a_bundle_without_a_float_variant_is_refused(copy: Bundle) -> None:
+    manifest = json.loads((copy.path / "manifest.json").read_text())
+    del manifest["variants"]["fp32"]
+    (copy.path / "manifest.json").write_text(json.dumps(manifest))
+    one_line(lambda: load_network(str(copy.path)), "no variant 'fp32'; it has: ptq", BundleError)
+
+
+def test_a_damaged_bundle_is_refused(copy: Bundle) -> None:
+    with copy.variant_path("fp32").open("r+b") as file:
+        file.truncate(1000)
+    one_line(lambda: load_network(str(copy.path)), "copy the bundle again", BundleError)
+
+
+def test_what_is_no_model_gives_no_weights(labels_file: Path) -> None:
+    one_line(lambda: read_back(labels_file, SIZE, len(CLASSES)), r"labels\.txt can't be loaded", BundleError)
+
+
+def test_a_quantized_file_gives_no_weights(small: Bundle) -> None:
+    one_line(lambda: read_back(small.variant_path("ptq"), SIZE, len(CLASSES)), "is not a float32")
+
+
+def test_what_is_asked_for_must_be_what_the_folder_holds(
+    trained: Path, labels_file: Path, tmp_path: Path
+) -> None:
+    load_network(str(trained), labels=labels_file, size=SIZE)
+    one_line(lambda: load_network(str(trained), size=224), "takes 64 x 64 pixels, not 224 x 224")
+    one_line(lambda: load_network(str(trained), class_ids=labels_file), "has classes of its own")
+    other = tmp_path / "other.txt"
+    other.write_text("cat\ntea\nflower\ntemple\n")
+    one_line(lambda: load_network(str(trained), labels=other), r"not those of .*other\.txt")
+
+
+def test_networks_of_1000_classes_have_imagenets(tmp_path: Path) -> None:
+    classes = read_classes(1000, None, None)
+    assert classes.class_ids is not None
+    assert (classes.labels[281], classes.class_ids[281]) == ("tabby, tabby cat", "n02123045")
+
+
+def test_other_networks_must_be_given_labels(weights_file: Path) -> None:
+    one_line(lambda: load_network(str(weights_file)), "the network has 4 classes; name them with --labels")
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_labels_and_class_ids_are_as_many_as_the_classes(tmp_path: Path) -> None:
+    two, three = write(tmp_path / "two", "a", "b"), write(tmp_path / "three", "c", "d", "e")
+    assert read_classes(2, two, None) == Classes(("a", "b"), None)
+    one_line(lambda: read_classes(3, two, None), "two has 2 lines, but the network has 3 classes")
+    one_line(lambda: read_classes(2, two, three), "three has 3 lines, but the network has 2 classes")
+
+
+def test_class_ids_may_leave_out_the_background(tmp_path: Path) -> None:
+    labels, ids = write(tmp_path / "labels", "Background", "cat"), write(tmp_path / "ids", "n1")
+    assert read_classes(2, labels, ids) == Classes(("Background", "cat"), ("Background", "n1"))
+    plain = write(tmp_path / "plain", "dog", "cat")
+    one_line(lambda: read_classes(2, plain, ids), "ids has 1 lines, but the network has 2 classes")
+
+
+def test_no_two_classes_have_one_id(tmp_path: Path) -> None:
+    labels, ids = write(tmp_path / "labels", "a", "b", "c"), write(tmp_path / "ids", "n1", "n2", "n1")
+    one_line(lambda: read_classes(3, labels, ids), "ids names 1 class ids twice")
+
+
+def test_a_labels_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"caf\xe9\n")
+    one_line(lambda: read_classes(1, tmp_path / "latin", None), "latin can't be read")
+    one_line(lambda: read_classes(1, tmp_path / "none", None), "none can't be read")
+
+
+def test_a_digest_is_of_all_values(start: Network) -> None:
+    before = weights_digest(start.weights)
+    assert before == weights_digest(dict(reversed(start.weights.items())))
+    changed = dict(start.weights)
+    changed["predictions"] = changed["stem_conv"]
+    assert weights_digest(changed) != before

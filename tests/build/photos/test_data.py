@@ -1,0 +1,92 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from build.errors import BuildError
+from build.photos.data import (
+    Photo,
+    PhotoSet,
+    is_held_out,
+    labelled_photos,
+    refuse_overlap,
+    sample,
+    training_photos,
+    unlabelled_photos,
+    without_repeats,
+)
+from service.bundle import Classes
+from tests.build.conftest import CLASSES
+
+MakeFolder = Callable[[str, int, int], Path]
+
+
+def test_labelled_photos_know_their_class(calibration: Path) -> None:
+    photos = labelled_photos(calibration, Classes(CLASSES, None))
+    assert photos.name == "calibration"
+    assert len(photos.photos) == 12 * len(CLASSES)
+    assert all(photo.path.parent.name == CLASSES[photo.label or 0] for photo in photos.photos)
+
+
+def test_of_a_folder_with_splits_the_training_photos_are_taken(calibration: Path, tmp_path: Path) -> None:
+    shutil.copytree(calibration, tmp_path / "train")
+    shutil.copytree(calibration / "cat", tmp_path / "val" / "cat")
+    assert len(training_photos(tmp_path, Classes(CLASSES, None)).photos) == 12 * len(CLASSES)
+
+
+def test_a_split_is_named_with_its_parent(calibration: Path, tmp_path: Path) -> None:
+    shutil.copytree(calibration, tmp_path / "shop" / "train")
+    assert unlabelled_photos(tmp_path / "shop" / "train").name == "shop/train"
+
+
+def test_a_sample_is_the_same_each_time_and_has_no_repeats(calibration: Path) -> None:
+    drawn = sample(calibration, 10)
+    assert drawn == sample(calibration, 10)
+    assert len({photo.path for photo in drawn.photos}) == 10
+    assert len(sample(calibration, 1000).photos) == 12 * len(CLASSES)
+
+
+def test_a_sample_takes_the_digests_that_are_known(calibration: Path) -> None:
+    photos = unlabelled_photos(calibration).photos
+    known = PhotoSet("known", tuple(replace(photo, sha256="0" * 64) for photo in photos[:30]))
+    drawn = sample(calibration, 1000, [known]).photos
+    assert {photo.path for photo in drawn if photo.sha256 == "0" * 64} == {p.path for p in known.photos}
+    assert {photo for photo in drawn if photo.sha256 != "0" * 64} == set(photos[30:])
+
+
+def test_the_same_content_counts_once(calibration: Path, tmp_path: Path) -> None:
+    first = unlabelled_photos(calibration).photos[0]
+    shutil.copy(first.path, tmp_path / "another name.jpg")
+    photos = without_repeats([unlabelled_photos(calibration), unlabelled_photos(tmp_path)])
+    assert len(photos) == 12 * len(CLASSES)
+
+
+def test_a_label_outlives_an_unlabelled_repeat(calibration: Path) -> None:
+    labelled = labelled_photos(calibration, Classes(CLASSES, None))
+    photos = without_repeats([labelled, unlabelled_photos(calibration)])
+    assert all(photo.label is not None for photo in photos)
+
+
+def test_an_evaluation_image_under_another_name_is_found(
+    calibration: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    held_back = labelled_photos(evaluation, Classes(CLASSES, None))
+    refuse_overlap([unlabelled_photos(calibration)], held_back)
+    hidden = tmp_path / "holiday.jpg"
+    shutil.copy(evaluation / "cat" / "0.jpg", hidden)
+    with pytest.raises(
+        BuildError, match=r"^1 images of evaluation are among .*cat/0\.jpg, there .*holiday\.jpg"
+    ):
+        refuse_overlap([unlabelled_photos(calibration), unlabelled_photos(tmp_path)], held_back)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="holds no images"):
+        unlabelled_photos(tmp_path)
+
+
+def test_about_one_photo_in_twenty_is_held_out() -> None:
+    photos = PhotoSet("", tuple(Photo(Path(), f"{n * 2654435761 % 2**32:08x}", None) for n in range(10_000)))
+    assert 400 < sum(map(is_held_out, photos.photos)) < 600

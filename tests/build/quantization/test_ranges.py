@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import tf_keras
+
+from build.network.model import Site, fold, network
+from build.quantization.ranges import INPUT_RANGE, SIGMOID_RANGE, Statistics, calibrate, least_error_range
+from tests.build.conftest import CLASSES, SIZE
+
+
+def _statistics(values: np.ndarray) -> Statistics:
+    counts, edges = np.histogram(values, bins=2048)
+    return Statistics(float(values.min()), float(values.max()), edges, counts.astype(float))
+
+
+def _error(values: np.ndarray, low: float, high: float) -> float:
+    step = (high - low) / 255
+    return float(((np.round(np.clip(values, low, high) / step) * step - values) ** 2).mean())
+
+
+def test_evenly_spread_values_keep_their_whole_range() -> None:
+    values = np.random.default_rng(0).uniform(-1, 3, 100_000)
+    found = least_error_range(_statistics(values))
+    assert found.low == pytest.approx(-1, abs=0.05)
+    assert found.high == pytest.approx(3, abs=0.05)
+
+
+def test_an_outlier_does_not_stretch_the_range() -> None:
+    values = np.append(np.random.default_rng(0).normal(0, 1, 1_000_000), [40.0])
+    found = least_error_range(_statistics(values))
+    assert found.high < 20
+    assert _error(values, found.low, found.high) < 0.5 * _error(values, values.min(), values.max())
+
+
+def test_zero_is_in_every_range() -> None:
+    found = least_error_range(_statistics(np.random.default_rng(0).uniform(2, 3, 10_000)))
+    assert found.low == 0
+    assert found.high == pytest.approx(3, abs=0.05)
+
+
+def test_calibration_gives_every_activation_a_range(keras_model: tf_keras.Model) -> None:
+    names: list[str] = []
+    sites: dict[str, Site] = {}
+
+    def place(name: str, site: Site, tensor: object) -> object:
+        names.append(name)
+        sites[name] = site
+        return tensor
+
+    network(SIZE, len(CLASSES), place)
+    pixels = np.random.default_rng(0).integers(0, 256, (25, SIZE, SIZE, 3)).astype(np.uint8)
+    ranges = calibrate(fold(keras_model), pixels)
+    assert set(ranges) == set(names)
+    assert ranges["input"] == INPUT_RANGE
+    for name, found in ranges.items():
+        assert found.low <= 0 < found.high, name
+        if sites[name] is Site.SIGMOID:
+            assert found == SIGMOID_RANGE
+        if sites[name] is Site.SILU:
+            assert found.low >= -0.2785
+
+
+def test_the_input_range_makes_a_pixel_its_own_quantized_value() -> None:
+    step = (INPUT_RANGE.high - INPUT_RANGE.low) / 255
+    pixels = np.arange(256)
+    quantized = np.round(((pixels - 114) / 57.375 - INPUT_RANGE.low) / step)
+    np.testing.assert_array_equal(quantized, pixels)

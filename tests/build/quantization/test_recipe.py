@@ -1,0 +1,127 @@
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from build.errors import BuildError
+from build.quantization.recipe import RECIPES, ActivationType, RangeRule, Recipe, WeightType, load_recipe
+from service.manifest import Precision
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_recipe_that_comes_along_is_valid_and_named_as_its_file(path: Path) -> None:
+    assert load_recipe(path.stem).name == path.stem
+
+
+def test_ptq_is_int8_throughout() -> None:
+    recipe = load_recipe("ptq")
+    assert recipe.weights is WeightType.INT8_PER_CHANNEL
+    assert recipe.activations is ActivationType.INT8
+    assert recipe.precision is Precision.INT8
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "ranges"),
+    [
+        ("fp32", Precision.FLOAT32, None),
+        ("fp16", Precision.FLOAT16, None),
+        ("dynamic", Precision.DYNAMIC, None),
+        ("naive", Precision.INT8, RangeRule.CONVERTER),
+        ("ptq", Precision.INT8, RangeRule.LEAST_ERROR),
+    ],
+)
+def test_what_comes_out_of_each(name: str, precision: Precision, ranges: RangeRule | None) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.precision, recipe.ranges) == (precision, ranges)
+
+
+def test_the_record_of_a_recipe_says_what_it_has_and_no_more() -> None:
+    assert load_recipe("ptq").model_dump(mode="json")["ranges"] == "least-error"
+    assert "ranges" not in load_recipe("fp16").model_dump(mode="json")
+
+
+def test_the_documents_have_every_key_and_value() -> None:
+    table = DOCUMENT.read_text().partition("| key | values |\n")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    assert list(rows) == list(Recipe.model_fields)
+    enums: dict[str, type[StrEnum]] = {
+        "weights": WeightType,
+        "activations": ActivationType,
+        "ranges": RangeRule,
+    }
+    for key, values in enums.items():
+        assert re.findall(r"(?:^|; )`([^`]+)`", rows[key]) == list(values), key
+
+
+def test_the_documents_have_every_recipe_that_comes_along() -> None:
+    table = DOCUMENT.read_text().partition("| recipe | weights |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {
+        path.stem for path in RECIPES.glob("*.toml")
+    }
+
+
+def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(example)
+    assert load_recipe(str(path)).name == "mine"
+
+
+def test_a_path_names_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"mine"'))
+    assert load_recipe(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nope", "there is no recipe 'nope'; there are: dynamic, fp16, fp32, naive, ptq, qat, or the path"),
+        ("none.toml", "there is no recipe"),
+    ],
+)
+def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> None:
+    with pytest.raises(BuildError, match=message):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "can't be read"),
+        ('name = "a"\nweights = "int3"\nactivations = "int8"', "weights: Input should be"),
+        ('name = "a"\nweights = "float32"\nactivations = "float32"\nbits = 8', "bits: Extra inputs"),
+        ('name = "A b"\nweights = "float32"\nactivations = "float32"', "name: String should match"),
+        (
+            'name = "a"\nweights = "float32"\nactivations = "int8"',
+            "need int8-per-channel weights, not float32",
+        ),
+        (
+            'name = "a"\nweights = "float16"\nactivations = "int8"',
+            "need int8-per-channel weights, not float16",
+        ),
+        ('name = "a"\nweights = "int8-per-channel"\nactivations = "int8"', "must be above 0"),
+        ('name = "a"\nweights = "float32"\nactivations = "float32"\nrepresentative_images = 5', "left out"),
+        (
+            'name = "a"\nweights = "int8-per-channel"\nactivations = "float32"\nrepresentative_images = 5',
+            "left out",
+        ),
+        (
+            'name = "a"\nweights = "float16"\nactivations = "float32"\nranges = "least-error"',
+            "ranges are those of int8 activations; leave them out",
+        ),
+        (
+            'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nranges = "largest"',
+            "ranges: Input should be 'least-error' or 'converter'",
+        ),
+    ],
+)
+def test_a_recipe_that_can_not_be_made_says_why(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(BuildError, match=message) as caught:
+        load_recipe(str(path))
+    assert "\n" not in str(caught.value)

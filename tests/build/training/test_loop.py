@@ -1,0 +1,243 @@
+import json
+import math
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from build.errors import BuildError
+from build.network.weights import Network
+from build.photos.augmentation import MILD
+from build.photos.data import PhotoSet
+from build.training import loop
+from build.training.loop import EMA_MOMENTUM, UNLABELLED, Views, batches, claim, run_steps, steps_of
+from build.training.schedule import Schedule
+from tests.build.conftest import CLASSES, SIZE
+from tests.build.interruptions import interrupt, watch_steps
+
+SCHEDULE = Schedule(epochs=2, batch_size=8, learning_rate=1e-2)
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def views(crops: PhotoSet, start: Network) -> Views:
+    return Views(crops.photos[:24], start.preprocessing, MILD)
+
+
+def student() -> tf_keras.Model:
+    """A few weights that learn quickly; always the same."""
+    tf_keras.utils.set_random_seed(0)
+    layers = [
+        tf_keras.Input((SIZE, SIZE, 3)),
+        tf_keras.layers.Rescaling(1 / 255),
+        tf_keras.layers.Conv2D(8, 3, 4, activation="relu"),
+        tf_keras.layers.GlobalAveragePooling2D(),
+        tf_keras.layers.Dense(len(CLASSES)),
+    ]
+    return tf_keras.Sequential(layers)
+
+
+def train(views: Views, folder: Path) -> tuple[list[np.ndarray], float]:
+    """The weights that training leaves, and the seconds that it says."""
+    model = student()
+
+    def loss(pixels: Any, labels: Any) -> Any:
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(pixels)))
+
+    seconds = run_steps("train", model, loss, views, SCHEDULE, folder)
+    return model.get_weights(), seconds
+
+
+def equal(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    return all((one == other).all() for one, other in zip(some, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def whole(views: Views, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """What a run leaves that nothing interrupts."""
+    weights, _ = train(views, tmp_path_factory.mktemp("whole"))
+    assert not equal(weights, student().get_weights())
+    return weights
+
+
+@contextmanager
+def no_larger_files_than(size: int) -> Iterator[None]:
+    """What a write says then is what it says on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(
+    ("interruptions", "rest"),
+    [([1], [0, 1, 2, 3, 4, 5]), ([3], [2, 3, 4, 5]), ([5], [4, 5]), ([3, 3], [4, 5])],
+    ids=["before the first checkpoint", "once", "late", "twice"],
+)
+def test_an_interrupted_run_goes_on_to_the_very_same_weights(
+    whole: list[np.ndarray],
+    views: Views,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interruptions: list[int],
+    rest: list[int],
+) -> None:
+    monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
+    for after in interruptions:
+        with monkeypatch.context() as patch:
+            interrupt(after, patch)
+            with pytest.raises(KeyboardInterrupt):
+                train(views, tmp_path)
+    steps = watch_steps(monkeypatch)
+    weights, _ = train(views, tmp_path)
+    assert steps == rest
+    assert equal(weights, whole)
+
+
+def test_a_run_that_has_ended_is_not_done_again(
+    views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, seconds = train(views, tmp_path)
+    assert seconds > 0
+    assert "resuming from" not in capsys.readouterr().out
+    steps = watch_steps(monkeypatch)
+    again, same = train(views, tmp_path)
+    assert steps == []
+    assert equal(again, weights)
+    assert same == seconds
+    assert f"resuming from {tmp_path}/checkpoints/ckpt-{STEPS}" in capsys.readouterr().out
+
+
+def test_the_rate_rises_and_falls_and_the_average_of_the_weights_is_left(
+    views: Views, tmp_path: Path
+) -> None:
+    layers = [tf_keras.Input((SIZE, SIZE, 3)), tf_keras.layers.Dense(1, use_bias=False)]
+    model = tf_keras.Sequential(layers)
+    model.set_weights([np.zeros((3, 1), np.float32)])
+    kernel = model.layers[-1].kernel
+    # Its gradient is 1 always: each step of Adam is as long as the rate.
+    run_steps("train", model, lambda _pixels, _labels: tf.reduce_sum(kernel), views, SCHEDULE, tmp_path)
+    value = average = 0.0
+    warm_up = STEPS // 2
+    for step in range(STEPS):
+        rising = step / warm_up
+        falling = (1 + math.cos(math.pi * (step - warm_up) / (STEPS - warm_up))) / 2
+        value -= SCHEDULE.learning_rate * min(rising, falling if step >= warm_up else 1)
+        average = EMA_MOMENTUM * average + (1 - EMA_MOMENTUM) * value
+    assert average < -1e-4
+    np.testing.assert_allclose(model.get_weights()[0], average, rtol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".data-00000-of-00001", ".index"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["cut", "lost"])
+def test_a_damaged_checkpoint_says_so(
+    views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, is_there: bool
+) -> None:
+    monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
+    with monkeypatch.context() as patch:
+        interrupt(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(views, tmp_path)
+    (file,) = (tmp_path / "checkpoints").glob(f"*{suffix}")
+    content = file.read_bytes()
+    file.unlink()
+    if is_there:
+        file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BuildError, match=rf"ckpt-2 is damaged; remove {tmp_path} to train anew") as caught:
+        train(views, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_checkpoint_of_another_network_is_no_checkpoint(
+    views: Views, tmp_path: Path, whole: list[np.ndarray]
+) -> None:
+    train(views, tmp_path)
+    model = tf_keras.Sequential([tf_keras.Input((SIZE, SIZE, 3)), tf_keras.layers.Dense(1)])
+    with pytest.raises(BuildError, match=r"damaged; remove .* to train anew"):
+        run_steps("train", model, lambda pixels, _: tf.reduce_mean(model(pixels)), views, SCHEDULE, tmp_path)
+
+
+def test_a_full_disk_ends_training_in_one_line_and_leaves_the_checkpoint_before(
+    whole: list[np.ndarray], views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
+    with monkeypatch.context() as patch:
+        interrupt(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(views, tmp_path)
+    message = rf"a checkpoint can't be written to {tmp_path}/checkpoints: .*File too large"
+    with no_larger_files_than(1000), pytest.raises(BuildError, match=message) as caught:
+        train(views, tmp_path)
+    assert "\n" not in str(caught.value)
+    steps = watch_steps(monkeypatch)
+    weights, _ = train(views, tmp_path)
+    assert steps == [2, 3, 4, 5]
+    assert equal(weights, whole)
+
+
+def test_the_batches_depend_on_nothing_but_the_seed_and_the_position(views: Views) -> None:
+    every = list(batches(views, SCHEDULE, 0, STEPS))
+    assert len(every) == STEPS
+    for pixels, labels in every:
+        assert (pixels.shape, pixels.dtype) == ((8, SIZE, SIZE, 3), np.uint8)
+        assert labels.dtype == np.int32
+    for (pixels, labels), (again, same) in zip(every[4:], batches(views, SCHEDULE, 4, STEPS), strict=True):
+        np.testing.assert_array_equal(pixels, again)
+        np.testing.assert_array_equal(labels, same)
+    ((other, _),) = batches(views, replace(SCHEDULE, seed=1), 0, 1)
+    assert (other != every[0][0]).any()
+
+
+def order(views: Views, schedule: Schedule) -> list[list[int]]:
+    """The labels of two epochs, of three batches each, as they come."""
+    labels = [known for _, known in batches(views, schedule, 0, STEPS)]
+    return [np.concatenate(epoch).tolist() for epoch in (labels[:3], labels[3:])]
+
+
+def test_each_epoch_shows_every_photo_once_in_another_order(views: Views, crops: PhotoSet) -> None:
+    # Every photo with a label of its own, so that it is known.
+    numbered = replace(
+        views, photos=[replace(photo, label=number) for number, photo in enumerate(views.photos)]
+    )
+    first, second = order(numbered, SCHEDULE)
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+    # A batch that would not be full is left out, another rest in each epoch.
+    first, second = order(numbered, replace(SCHEDULE, batch_size=7))
+    assert len(set(first)) == len(set(second)) == 21
+    assert set(first) != set(second)
+
+
+def test_a_photo_has_its_label_or_none(views: Views, crops: PhotoSet) -> None:
+    some = replace(views, photos=[replace(crops.photos[0], label=3), replace(crops.photos[1], label=None)])
+    ((_, labels),) = batches(some, replace(SCHEDULE, batch_size=2), 0, 1)
+    assert sorted(labels.tolist()) == [UNLABELLED, 3]
+
+
+def test_an_epoch_has_as_many_steps_as_full_batches(views: Views) -> None:
+    assert steps_of(views.photos, SCHEDULE) == STEPS
+    assert steps_of(views.photos, replace(SCHEDULE, batch_size=7)) == STEPS
+    with pytest.raises(BuildError, match="24 photos are too few to train on in batches of 25"):
+        steps_of(views.photos, replace(SCHEDULE, batch_size=25))
+
+
+def test_a_folder_is_one_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mine"
+    claim(folder, {"seed": 0, "photos": [("a", 1)]})
+    assert json.loads((folder / "run.json").read_text()) == {"seed": 0, "photos": [["a", 1]]}
+    claim(folder, {"seed": 0, "photos": [("a", 1)]})
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(BuildError, match="mine holds the checkpoints of a run with other options") as caught:
+        claim(folder, {"seed": 1, "photos": [("a", 1)]})
+    assert "\n" not in str(caught.value)
+    assert (folder / "run.json").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
