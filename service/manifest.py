@@ -193,8 +193,12 @@ class GoldenTolerance(_Frozen):
 
 
 class Training(_Frozen):
-    """How weights were trained: those that all variants come from, or one variant's own."""
+    """How weights were trained: those that all variants come from, or one variant's own.
 
+    `losses` are of photos that were not trained on.
+    """
+
+    method: Literal["distillation", "new-classes", "quantization-aware"] = "distillation"
     command: str
     started_from: str
     started_from_sha256: Sha256
@@ -219,7 +223,7 @@ class Provenance(_Frozen):
 
 
 class Variant(_Frozen):
-    """One `.tflite` file and all that is known of it."""
+    """One `.tflite` file and all that is known of it; `operators`: how many of each kind it has."""
 
     file: FileName
     sha256: Sha256
@@ -229,6 +233,7 @@ class Variant(_Frozen):
     output: OutputTensor
     golden: GoldenTolerance
     provenance: Provenance
+    operators: dict[str, PositiveInt] = {}
     evaluations: tuple[Evaluation, ...] = ()
     latency: Latency | None = None
 

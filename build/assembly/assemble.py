@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from build.assembly.operators import count_operators
 from build.errors import BuildError, first_fault
 from service.bundle import Bundle, Classes, check_replaceable, sha256_of, write_bundle
 from service.inference.classifier import encode
@@ -182,6 +183,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         output=OutputTensor(**interpreter.output.model_dump(), kind=model.output_kind),
         golden=_tolerance(model.precision, outputs),
         provenance=model.provenance,
+        operators=count_operators(model.content),
     )
     return _Measured(variant, outputs)
 

@@ -133,7 +133,14 @@ def _train(
     content = convert_int8(trained.weights, network.preprocessing.height, trained.ranges)
     check_layers(content, trained.model, representative[0])
     record = training_record(
-        network, plan.sets, schedule, trained.steps, trained.seconds, trained.losses, command
+        network,
+        plan.sets,
+        schedule,
+        trained.steps,
+        trained.seconds,
+        trained.losses,
+        command,
+        "quantization-aware",
     )
     return content, record
 

@@ -70,22 +70,35 @@ def _class_losses(default: str, classes: Sequence[ClassCount]) -> str:
     )
 
 
+_METHODS = {
+    "distillation": "Fine-tuned with distillation",
+    "new-classes": "Fitted to these classes, a new head first and then the whole network,",
+    "quantization-aware": "Trained in int8, with distillation from the float network,",
+}
+
+
 def _training(training: Training | None) -> str:
     if training is None:
         return "The network was not trained by edgewise."
-    losses = "; ".join(f"{name} {value:.4f}" for name, value in training.losses.items())
     return "\n".join(
         [
-            f"Fine-tuned with distillation from `{training.started_from}` (SHA-256 of the folded weights"
+            f"{_METHODS[training.method]} from `{training.started_from}` (SHA-256 of the folded weights"
             f" {training.started_from_sha256[:16]}…), BatchNorm folded into the convolutions beforehand:",
             "",
-            *(f"- {described_images(images)}" for images in training.images),
-            f"- {training.steps} steps of {training.batch_size}, learning rate {training.learning_rate:g},"
-            f" seed {training.seed}, {training.seconds:.0f} seconds",
-            f"- on held-out photos of these sets: {losses}",
+            *(f"- {line}" for line in _training_facts(training)),
             f"- `{training.command}`",
         ]
     )
+
+
+def _training_facts(training: Training) -> list[str]:
+    losses = "; ".join(f"{name} {value:.4f}" for name, value in training.losses.items())
+    return [
+        *map(described_images, training.images),
+        f"{training.steps} steps of {training.batch_size}, learning rate {training.learning_rate:g},"
+        f" seed {training.seed}, {training.seconds:.0f} seconds",
+        f"on photos that were not trained on: {losses}",
+    ]
 
 
 def _recipes(manifest: Manifest) -> str:
@@ -95,6 +108,12 @@ def _recipes(manifest: Manifest) -> str:
         recipe = ", ".join(f"{key} = {value}" for key, value in made.recipe.items())
         calibration = f", calibrated on {described_images(made.calibration)}" if made.calibration else ""
         lines.append(f"- **{name}**: {recipe}{calibration}; `{made.command}`")
+        if made.training:
+            lines += [f"  - {line}" for line in _training_facts(made.training)]
+        if variant.operators:
+            lines.append(
+                f"  - operators: {', '.join(f'{n} {kind}' for kind, n in variant.operators.items())}"
+            )
     tools = manifest.variants[manifest.default_variant].provenance.tools
     return "\n".join([*lines, f"- with {', '.join(f'{tool} {version}' for tool, version in tools.items())}"])
 

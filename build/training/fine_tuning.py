@@ -9,7 +9,7 @@ the Knowledge in a Neural Network", 2015, with the student starting at the teach
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 import tf_keras
@@ -57,7 +57,9 @@ def train_network(
     """
     photos = without_repeats(sets)
     trained = train(start.weights, photos, start.preprocessing, schedule, label_weight, folder)
-    training = training_record(start, sets, schedule, trained.steps, trained.seconds, trained.losses, command)
+    training = training_record(
+        start, sets, schedule, trained.steps, trained.seconds, trained.losses, command, "distillation"
+    )
     seen = start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in photos}
     network = replace(start, source=folder.name, weights=trained.weights, training=training, seen_images=seen)
     save_trained(folder, network, training)
@@ -72,9 +74,11 @@ def training_record(
     seconds: float,
     losses: dict[str, float],
     command: str,
+    method: Literal["distillation", "new-classes", "quantization-aware"],
 ) -> Training:
     """What the manifest says of a training."""
     return Training(
+        method=method,
         command=command,
         started_from=start.source,
         started_from_sha256=weights_digest(start.weights),

@@ -55,7 +55,14 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
         start.weights, len(classes.labels), photos, watched, start.preprocessing, schedule, folder
     )
     training = training_record(
-        start, [splits.train], schedule, trained.steps, trained.seconds, trained.losses, command
+        start,
+        [splits.train],
+        schedule,
+        trained.steps,
+        trained.seconds,
+        trained.losses,
+        command,
+        "new-classes",
     )
     network = Network(
         source=folder.name,
