@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from build.assembly.operators import count_operators
 from build.evidence.model_card import model_card
 from build.evidence.reference import read_per_class
 from build.evidence.report import BEGIN, END
@@ -22,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 
 def test_it_is_whole(default_bundle: Bundle) -> None:
     verify(default_bundle)
-    assert list(default_bundle.manifest.variants) == ["fp32", "ptq"]
-    assert default_bundle.manifest.default_variant == "ptq"
+    assert list(default_bundle.manifest.variants) == ["fp32", "fp16", "dynamic", "ptq", "qat"]
+    assert default_bundle.manifest.default_variant == "qat"
     assert default_bundle.labels[281] == "tabby, tabby cat"
     assert default_bundle.class_ids is not None
     assert default_bundle.class_ids[281] == "n02123045"
@@ -88,9 +89,47 @@ def test_training_lost_nothing(default_bundle: Bundle, measured: dict[str, Evalu
     assert measured["fp32"].top1.count >= start.top1.count - 6
 
 
-def test_int8_stays_close_to_float(measured: dict[str, Evaluation]) -> None:
-    comparison = comparison_with(measured["ptq"], "fp32")
+@pytest.mark.parametrize(
+    ("name", "kl_nats", "agreement"), [("fp16", 1e-4, 0.995), ("dynamic", 0.008, 0.96), ("ptq", 0.025, 0.955)]
+)
+def test_a_variant_stays_close_to_float(
+    measured: dict[str, Evaluation], name: str, kl_nats: float, agreement: float
+) -> None:
+    comparison = comparison_with(measured[name], "fp32")
     assert comparison is not None
-    assert comparison.kl_nats <= 0.025
-    assert comparison.agreement.ratio >= 0.955
-    assert comparison.lost - comparison.won <= 0.008 * measured["ptq"].dataset.images
+    assert comparison.kl_nats <= kl_nats
+    assert comparison.agreement.ratio >= agreement
+    assert comparison.lost - comparison.won <= 0.008 * measured[name].dataset.images
+
+
+def test_training_in_int8_halved_what_int8_loses(measured: dict[str, Evaluation]) -> None:
+    trained, calibrated = (comparison_with(measured[name], "fp32") for name in ("qat", "ptq"))
+    assert trained is not None
+    assert calibrated is not None
+    assert trained.kl_nats <= 0.010
+    assert trained.kl_nats < 0.6 * calibrated.kl_nats
+    assert trained.agreement.ratio >= 0.965
+    assert trained.lost - trained.won <= 6
+
+
+def test_the_converter_by_itself_loses_what_others_keep(default_bundle: Bundle) -> None:
+    naive = reference_evaluation(default_bundle.manifest.baselines["naive"].evaluations)
+    assert naive is not None
+    against = comparison_with(naive, "fp32")
+    assert against is not None
+    assert against.kl_nats > 0.05
+
+
+@pytest.mark.parametrize("name", ["ptq", "qat"])
+def test_int8_has_no_float_island(default_bundle: Bundle, name: str) -> None:
+    operators = count_operators(default_bundle.variant_path(name).read_bytes())
+    assert operators == default_bundle.variant(name).operators
+    assert "DEQUANTIZE" not in operators
+    assert operators["QUANTIZE"] == 1
+
+
+def test_qat_says_how_it_was_trained(default_bundle: Bundle) -> None:
+    training = default_bundle.variant("qat").provenance.training
+    assert training is not None
+    assert training.method == "quantization-aware"
+    assert training.losses["kl_nats_after"] < 0.5 * training.losses["kl_nats_before"]
