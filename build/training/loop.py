@@ -94,7 +94,8 @@ def run_steps(
     before an interruption included.
 
     Raises:
-        BuildError: too few photos, or a checkpoint can't be read or written.
+        BuildError: too few photos, the loss is no finite number any more, or a checkpoint can't be
+            read or written.
     """
     steps = steps_of(views.photos, schedule)
     optimizer = tf_keras.optimizers.Adam(
@@ -112,6 +113,7 @@ def run_steps(
         done += 1
         progress.update()
         if done % STEPS_PER_CHECKPOINT == 0 or done == steps:
+            _refuse_divergence(float(value), done)
             progress.set_postfix(loss=f"{float(value):.4f}")
             seconds.assign(time.monotonic() - started)
             _save(manager, done)
@@ -181,6 +183,11 @@ def _warm_up_and_cosine(peak: float, steps: int) -> tf_keras.optimizers.schedule
     return tf_keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else peak, max(steps - warm_up, 1), warmup_target=peak, warmup_steps=warm_up
     )
+
+
+def _refuse_divergence(loss: float, done: int) -> None:
+    if not math.isfinite(loss):
+        raise BuildError(f"after {done} steps the loss is {loss}; take a lower learning rate")
 
 
 def _save(manager: Any, done: int) -> None:
