@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tf_keras
+from numpy.typing import NDArray
 from PIL import Image
 
 from build.assembly.variants import quantize
@@ -16,9 +17,11 @@ from build.evidence.evaluation import record_evaluation
 from build.evidence.report import write_report
 from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, is_held_out, labelled_photos, sample
+from build.quantization.fake_quantization import fake_quantized_network
+from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import load_recipe
 from service.bundle import Bundle, load_bundle
-from service.inference.image import Crop
+from service.inference.image import Crop, load_pixels
 from service.inference.labelled import labelled_images
 
 SIZE = 64
@@ -120,6 +123,25 @@ def crops(training_folder: Path, start: Network) -> PhotoSet:
     held_out = [photo for photo in every if is_held_out(photo)]
     trained_on = [photo for photo in every if not is_held_out(photo)]
     return PhotoSet("crops", (*trained_on[::4][:24], *held_out[:2]))
+
+
+@pytest.fixture(scope="session")
+def representative(start: Network, calibration: Path) -> NDArray[np.uint8]:
+    """The very pixels that the small bundle was calibrated on."""
+    photos = sample(calibration, REPRESENTATIVE).photos
+    return np.stack([load_pixels(photo.path.read_bytes(), start.preprocessing) for photo in photos])
+
+
+@pytest.fixture(scope="session")
+def ranges(start: Network, representative: NDArray[np.uint8]) -> dict[str, Range]:
+    """Those of the small bundle's ptq."""
+    return calibrate(start.weights, representative)
+
+
+@pytest.fixture(scope="session")
+def fake_quantized(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
+    """The small network with fake quantization; what changes it puts it back as it was."""
+    return fake_quantized_network(start.weights, SIZE, ranges)
 
 
 @pytest.fixture(scope="session")

@@ -14,28 +14,15 @@ from build.network.model import LayerWeights, Weights, network, set_weights, wit
 from build.network.weights import Network
 from build.photos.data import sample
 from build.quantization.convert import convert_int8, fake_quantize
-from build.quantization.ranges import INPUT_RANGE, Range, calibrate
+from build.quantization.ranges import INPUT_RANGE, Range
 from build.quantization.recipe import load_recipe
 from service.bundle import Bundle
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.image import load_pixels
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE
 from tests.colours import golden_of
 
 Pixels = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def representative(start: Network, calibration: Any) -> Pixels:
-    """The very pixels that the small bundle was calibrated on."""
-    photos = sample(calibration, REPRESENTATIVE).photos
-    return np.stack([load_pixels(photo.path.read_bytes(), start.preprocessing) for photo in photos])
-
-
-@pytest.fixture(scope="module")
-def ranges(start: Network, representative: Pixels) -> dict[str, Range]:
-    return calibrate(start.weights, representative)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +31,7 @@ def ptq(small: Bundle) -> Interpreter:
 
 
 @pytest.fixture(scope="module")
-def fake_quantized(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
+def rounded(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
     """What is converted, with kernels at the values that int8 holds."""
     model = network(SIZE, len(CLASSES), fake_quantize(ranges))
     set_weights(model, _rounded(start.weights))
@@ -91,10 +78,10 @@ def test_weights_have_a_scale_a_channel(ptq: Interpreter) -> None:
     ],
 )
 def test_ptq_computes_what_the_fake_quantized_network_does(
-    ptq: Interpreter, fake_quantized: tf_keras.Model, representative: Pixels, layer: str, most: float
+    ptq: Interpreter, rounded: tf_keras.Model, representative: Pixels, layer: str, most: float
 ) -> None:
     pixels = representative[:1]
-    inner = tf_keras.Model(fake_quantized.input, fake_quantized.get_layer(f"{layer}_range").output)
+    inner = tf_keras.Model(rounded.input, rounded.get_layer(f"{layer}_range").output)
     expected = inner((pixels.astype(np.float32) - 114) / 57.375).numpy()
     ptq.set_tensor(ptq.get_input_details()[0]["index"], pixels)
     ptq.invoke()
