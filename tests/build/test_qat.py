@@ -1,0 +1,171 @@
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from build import loop, variants
+from build.convert import convert, convert_int8
+from build.data import PhotoSet, sample
+from build.errors import BuildError
+from build.model import LayerWeights
+from build.qat import QuantizedTraining, train_quantized
+from build.ranges import SIGMOID_RANGE, Range, calibrate
+from build.recipe import QuantizationAwareTraining, load_recipe
+from build.schedule import Schedule
+from build.training import split_held_out
+from build.variants import TrainingPlan, quantize
+from build.weights import Network, weights_digest
+from service.bundle import SEEN_DIGITS, Bundle, verify
+from service.inference.classifier import Classifier
+from service.inference.labelled import image_set
+from tests.build.conftest import REPRESENTATIVE, SIZE
+from tests.build.interruptions import interrupt, watch_steps
+
+HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3)
+SMALL_QAT = load_recipe("qat").model_copy(update={"representative_images": REPRESENTATIVE, "training": HOW})
+SCHEDULE = Schedule(HOW.epochs, HOW.batch_size, HOW.learning_rate)
+STEPS = 12
+COMMAND = "python -m build quantize"
+
+
+def spoiled(weights: Any, pixels: NDArray[np.uint8]) -> dict[str, Range]:
+    """Ranges that clip most of what SiLU gives, so that there is much to learn."""
+    return {
+        name: Range(found.low * 0.4, found.high * 0.4) if name.endswith("_silu") else found
+        for name, found in calibrate(weights, pixels).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def soft(start: Network) -> Network:
+    """The small network, less sure of itself: there is a divergence to tell where it errs."""
+    head = start.weights["predictions"]
+    softer = LayerWeights(head.kernel * 0.05, head.bias)
+    return replace(start, weights=start.weights | {"predictions": softer})
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A training that went through without an interruption, and where it started."""
+
+    ranges: Mapping[str, Range]
+    trained: QuantizedTraining
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def whole(
+    soft: Network,
+    crops: PhotoSet,
+    representative: NDArray[np.uint8],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Whole:
+    photos, watched = split_held_out(crops.photos)
+    ranges, folder = spoiled(soft.weights, representative), tmp_path_factory.mktemp("whole")
+    arguments = (soft.weights, ranges, photos, watched, soft.preprocessing, SCHEDULE, folder)
+    return Whole(ranges, train_quantized(*arguments), folder)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle whose making was interrupted in the middle of training, and the steps of the second try."""
+
+    bundle: Bundle
+    steps: list[int]
+
+
+@pytest.fixture(scope="module")
+def made(soft: Network, calibration: Path, crops: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    photos, watched = split_held_out(crops.photos)
+    plan = TrainingPlan([crops], photos, watched, folder / "runs")
+    recipes = [SMALL_QAT, load_recipe("fp32")]
+    arguments = (soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, folder / "small", plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(variants, "calibrate", spoiled)
+        patch.setattr(loop, "STEPS_PER_CHECKPOINT", 4)
+        with patch.context() as first:
+            interrupt(6, first)
+            with pytest.raises(KeyboardInterrupt):
+                quantize(*arguments)
+        assert [path.name for path in folder.iterdir()] == ["runs"]
+        steps = watch_steps(patch)
+        return Made(quantize(*arguments), steps)
+
+
+def test_training_brings_the_quantized_network_nearer_to_the_float_one(whole: Whole) -> None:
+    losses = whole.trained.losses
+    assert 0 < losses["kl_nats_after"] < 0.7 * losses["kl_nats_before"]
+    assert whole.trained.steps == STEPS
+    assert whole.trained.seconds > 0
+
+
+def test_weights_and_ranges_are_learned(whole: Whole, soft: Network) -> None:
+    assert all(
+        (layer.kernel != soft.weights[name].kernel).any() for name, layer in whole.trained.weights.items()
+    )
+    widths = {name: found.high - found.low for name, found in whole.ranges.items()}
+    moved = {
+        name: (found.high - found.low) / widths[name]
+        for name, found in whole.trained.ranges.items()
+        if found != SIGMOID_RANGE and name != "input"
+    }
+    assert all(ratio != 1 for ratio in moved.values())
+    assert all(0.8 < ratio < 1.25 for ratio in moved.values())
+
+
+def test_the_file_is_that_of_a_run_without_an_interruption(made: Made, whole: Whole) -> None:
+    """To the byte; so the same seed gives the same file, and a resumed run too."""
+    assert made.steps == list(range(4, STEPS))
+    expected = convert_int8(whole.trained.weights, SIZE, whole.trained.ranges)
+    assert made.bundle.variant_path("qat").read_bytes() == expected
+    training = made.bundle.variant("qat").provenance.training
+    assert training is not None
+    assert training.losses == whole.trained.losses
+
+
+def test_the_float_variant_is_untouched(made: Made, soft: Network) -> None:
+    content = convert(load_recipe("fp32"), soft.weights, SIZE, np.empty((0, SIZE, SIZE, 3), np.uint8))
+    assert made.bundle.variant_path("fp32").read_bytes() == content
+    assert made.bundle.variant("fp32").provenance.training is None
+    assert made.bundle.manifest.training is None
+
+
+def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: PhotoSet) -> None:
+    bundle = made.bundle
+    verify(bundle)
+    Classifier(bundle, "qat")
+    assert bundle.manifest.default_variant == "qat"
+    provenance = bundle.variant("qat").provenance
+    assert provenance.recipe == SMALL_QAT.settings()
+    assert provenance.recipe["training.epochs"] == HOW.epochs
+    assert provenance.calibration is not None
+    assert provenance.calibration.images == REPRESENTATIVE
+    training = provenance.training
+    assert training is not None
+    assert training.command == COMMAND
+    assert training.started_from == "small.h5"
+    assert training.started_from_sha256 == weights_digest(soft.weights)
+    digests = [photo.sha256 for photo in crops.photos]
+    assert training.images == (image_set("crops", digests),)
+    assert (training.steps, training.batch_size, training.learning_rate) == (STEPS, 8, 1e-3)
+    assert training.seed == 0
+    assert set(training.losses) == {
+        f"{loss}_{when}" for loss in ("kl_nats", "cross_entropy_nats") for when in ("before", "after")
+    }
+    assert {digest[:SEEN_DIGITS] for digest in digests} < bundle.seen_images
+
+
+def test_the_folder_of_other_ranges_or_weights_is_refused(
+    whole: Whole, soft: Network, start: Network, crops: PhotoSet
+) -> None:
+    photos, watched = split_held_out(crops.photos)
+    rest = (photos, watched, soft.preprocessing, SCHEDULE, whole.folder)
+    other = dict(whole.ranges) | {"predictions": Range(-1.0, 1.0)}
+    for weights, ranges in ((soft.weights, other), (start.weights, whole.ranges)):
+        with pytest.raises(BuildError, match="holds the checkpoints of a run with other options"):
+            train_quantized(weights, ranges, *rest)
