@@ -1,9 +1,11 @@
 """A network for one's own classes: a new head on frozen features first, then the whole network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +13,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from build.errors import BuildError
 from build.files import write_whole
 from build.network.model import (
     PIXEL_STEP,
@@ -99,7 +102,7 @@ def fit_classes(
     views = Views(photos, preprocessing, STRONG)
     claim(folder, run_record(weights, views, schedule) | {"classes": classes})
     model = with_pixel_input(network(preprocessing.height, classes))
-    head = _head(weights, classes, photos, preprocessing, schedule.seed, folder / _HEAD_FILE)
+    head = _head(weights, classes, views, schedule, folder / _HEAD_FILE)
     set_weights(inner(model), weights | {_HEAD: head})
 
     def loss(pixels: Any, labels: Any) -> Any:
@@ -111,37 +114,33 @@ def fit_classes(
     return Trained(get_weights(inner(model)), steps, seconds, losses)
 
 
-def _head(
-    weights: Weights,
-    classes: int,
-    photos: Sequence[Photo],
-    preprocessing: Preprocessing,
-    seed: int,
-    file: Path,
-) -> LayerWeights:
+def _head(weights: Weights, classes: int, views: Views, schedule: Schedule, file: Path) -> LayerWeights:
     """The new head: out of `file` if a run that was interrupted left it there, else fitted and left there."""
     if not file.exists():
-        features, labels = _features(weights, photos, preprocessing, seed)
+        features, labels = _features(weights, replace(views, augmentation=MILD), schedule)
         kernel, bias = _fit_head(features, labels, classes)
         content = BytesIO()
         np.savez(content, kernel=kernel, bias=bias)
         write_whole(file, content.getvalue())
-    with np.load(file) as arrays:
-        return LayerWeights(arrays["kernel"], arrays["bias"])
+    try:
+        with np.load(BytesIO(file.read_bytes())) as arrays:
+            return LayerWeights(arrays["kernel"], arrays["bias"])
+    except (BadZipFile, EOFError, KeyError, ValueError):
+        raise BuildError(f"{file} is damaged; remove {file.parent} to train anew") from None
 
 
 def _features(
-    weights: Weights, photos: Sequence[Photo], preprocessing: Preprocessing, seed: int
+    weights: Weights, views: Views, schedule: Schedule
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The pooled features of random views, float32[n, features], and their labels, int32[n]."""
-    whole = network(preprocessing.height, weights[_HEAD].bias.size)
+    whole = network(views.preprocessing.height, weights[_HEAD].bias.size)
     set_weights(whole, weights)
     extract = tf.function(tf_keras.Model(whole.input, whole.get_layer("avg_pool").output))
-    schedule = Schedule(HEAD_VIEWS, seed=seed)
-    steps = steps_of(photos, schedule)
+    schedule = replace(schedule, epochs=HEAD_VIEWS)
+    steps = steps_of(views.photos, schedule)
     features, labels = [], []
     shown = tqdm(total=steps, desc="features", unit="step", mininterval=1)
-    for pixels, known in batches(Views(photos, preprocessing, MILD), schedule, 0, steps):
+    for pixels, known in batches(views, schedule, 0, steps):
         features.append(extract((tf.constant(pixels, tf.float32) - PIXEL_ZERO) / PIXEL_STEP).numpy())
         labels.append(known)
         shown.update()

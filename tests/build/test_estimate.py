@@ -1,9 +1,9 @@
 import pytest
 
 from build.estimate import estimate, forward_seconds, in_words
-from build.recipe import load_recipe
-from build.schedule import OWN_CLASSES
-from build.weights import Network
+from build.network.weights import Network
+from build.quantization.recipe import load_recipe
+from build.training.schedule import OWN_CLASSES
 from tests.build.conftest import SIZE
 
 RECIPES = [load_recipe(name) for name in ("fp32", "ptq", "qat")]

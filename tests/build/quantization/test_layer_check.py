@@ -9,13 +9,13 @@ import tf_keras
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from build.convert import _converter, convert, fake_quantize
 from build.errors import BuildError
-from build.layer_check import MOST_STEPS, check_layers
-from build.model import Site, network, set_weights
-from build.ranges import Range
-from build.recipe import load_recipe
-from build.weights import Network
+from build.network.model import Site, network, set_weights
+from build.network.weights import Network
+from build.quantization.convert import _converter, convert, fake_quantize
+from build.quantization.layer_check import MOST_STEPS, check_layers
+from build.quantization.ranges import Range
+from build.quantization.recipe import load_recipe
 from service.bundle import Bundle
 from tests.build.conftest import CLASSES, SIZE
 

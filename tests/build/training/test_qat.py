@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from build import loop, variants
-from build.convert import convert, convert_int8
-from build.data import PhotoSet, sample
+from build.assembly.variants import TrainingPlan, quantize
 from build.errors import BuildError
-from build.model import LayerWeights
-from build.qat import QuantizedTraining, train_quantized
-from build.ranges import SIGMOID_RANGE, Range, calibrate
-from build.recipe import QuantizationAwareTraining, load_recipe
-from build.schedule import Schedule
-from build.training import split_held_out
-from build.variants import TrainingPlan, quantize
-from build.weights import Network, weights_digest
+from build.network.model import LayerWeights
+from build.network.weights import Network, weights_digest
+from build.photos.data import PhotoSet, sample
+from build.quantization.convert import convert, convert_int8
+from build.quantization.ranges import SIGMOID_RANGE, Range, calibrate
+from build.quantization.recipe import QuantizationAwareTraining, load_recipe
+from build.training import loop, variants
+from build.training.fine_tuning import split_held_out
+from build.training.qat import QuantizedTraining, train_quantized
+from build.training.schedule import Schedule
 from service.bundle import SEEN_DIGITS, Bundle, verify
 from service.inference.classifier import Classifier
 from service.inference.labelled import image_set
