@@ -6,10 +6,11 @@ from build.assembly.assemble import check_destination
 from build.assembly.importing import import_model
 from build.assembly.variants import quantize
 from build.evidence.evaluation import record_evaluation
+from build.evidence.model_card import evaluation_table
 from build.evidence.report import renew_report
 from build.evidence.tables import evaluation_table
 from build.network.weights import Network, load_network
-from build.photos.data import PhotoSet, labelled_photos, unlabelled_photos
+from build.photos.data import PhotoSet, labelled_photos
 from build.quantization.recipe import load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
 from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
@@ -22,6 +23,7 @@ from build.steps import (
     schedule_of,
     show,
     training_sets,
+    unlabelled_sets,
 )
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
@@ -69,7 +71,7 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
     network = network_of(options)
     sets: list[PhotoSet] = []
     if any(recipe.training for recipe in recipes):
-        sets = [unlabelled_photos(folder) for folder in (options.calibration, *options.unlabelled)]
+        sets = unlabelled_sets(options)
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
     plan = plan_of(sets, options) if sets else None

@@ -3,14 +3,24 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from build.assembly.variants import TrainingPlan
+from build.evidence.model_card import variant_table
 from build.evidence.picture import PICTURE
 from build.evidence.report import insert_table, write_report
 from build.evidence.tables import variant_table
 from build.network.weights import Network, load_network
-from build.photos.data import PhotoSet, sample, training_photos, unlabelled_photos, without_repeats
+from build.photos.data import (
+    PhotoSet,
+    sample,
+    set_name,
+    training_folder,
+    training_photos,
+    unlabelled_photos,
+    without_repeats,
+)
 from build.photos.readable import readable
 from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
@@ -48,6 +58,12 @@ def schedule_of(options: argparse.Namespace, default: Schedule) -> Schedule:
 def training_sets(network: Network, labelled: Path, unlabelled: Sequence[Path]) -> list[PhotoSet]:
     """What to fine-tune on: labelled photos of the network's classes, and others."""
     return [training_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
+
+
+def unlabelled_sets(options: argparse.Namespace) -> list[PhotoSet]:
+    """What quantization-aware training needs no labels of: the photos to calibrate on, and others."""
+    own = replace(unlabelled_photos(training_folder(options.calibration)), name=set_name(options.calibration))
+    return [own, *map(unlabelled_photos, options.unlabelled)]
 
 
 def sample_for(recipes: Sequence[Recipe], folder: Path, known: Sequence[PhotoSet] = ()) -> PhotoSet:

@@ -13,7 +13,14 @@ from build.estimate import estimate, forward_seconds, in_words
 from build.evidence.evaluation import record_evaluation
 from build.evidence.report import split_at_markers
 from build.network.weights import Network
-from build.photos.data import PhotoSet, draw, labelled_photos, refuse_overlap, unlabelled_photos
+from build.photos.data import (
+    PhotoSet,
+    draw,
+    labelled_photos,
+    refuse_overlap,
+    unlabelled_photos,
+    without_repeats,
+)
 from build.photos.splits import split_folder
 from build.quantization.recipe import Recipe, load_recipes
 from build.steps import (
@@ -27,6 +34,7 @@ from build.steps import (
     schedule_of,
     show,
     training_sets,
+    unlabelled_sets,
 )
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION, OWN_CLASSES
@@ -50,7 +58,8 @@ def build_all(options: argparse.Namespace, command: str) -> None:
     Raises:
         StartError: it can't be done.
     """
-    if bool(options.data) == bool(options.calibration and options.evaluation):
+    given = bool(options.data), bool(options.calibration), bool(options.evaluation)
+    if given not in {(True, False, False), (False, True, True)}:
         raise BuildError("all takes --data, or both --calibration and --evaluation")
     check_destination(options.out)
     if options.insert:
@@ -85,10 +94,11 @@ def _with_own_classes(
         raise BuildError("--epochs 0 with --data would leave the classes unlearned; name 1 or more")
     splits = split_folder(options.data, start.preprocessing, skip_corrupt=options.skip_corrupt)
     others = readable_sets([unlabelled_photos(path) for path in options.unlabelled], start, options)
+    refuse_overlap(others, splits.val)
     if not options.allow_seen:
         refuse_overlap(others, splits.test, start.seen_images)
     schedule = schedule_of(options, OWN_CLASSES)
-    photos = [*splits.train.photos, *(photo for other in others for photo in other.photos)]
+    photos = without_repeats([splits.train, *others])
     forward = forward_seconds(start.weights, start.preprocessing.height)
     seconds = estimate(
         forward, len(splits.train.photos), len(photos), len(splits.test.photos), schedule, recipes
@@ -116,7 +126,7 @@ def _with_the_weights_classes(
     if trains:
         sets = training_sets(start, options.calibration, options.unlabelled)
     elif any(recipe.training for recipe in recipes):
-        sets = [unlabelled_photos(folder) for folder in (options.calibration, *options.unlabelled)]
+        sets = unlabelled_sets(options)
     else:
         sets = []
     calibration = sample_for(recipes, options.calibration, sets)

@@ -52,7 +52,7 @@ def training_photos(folder: Path, classes: Classes) -> PhotoSet:
     Raises:
         DatasetError: a folder matches no class, or is empty, or an image is in two.
     """
-    return replace(labelled_photos(_training_folder(folder), classes), name=set_name(folder))
+    return replace(labelled_photos(training_folder(folder), classes), name=set_name(folder))
 
 
 def unlabelled_photos(folder: Path) -> PhotoSet:
@@ -72,7 +72,7 @@ def sample(folder: Path, most: int, known: Iterable[PhotoSet] = ()) -> PhotoSet:
     Raises:
         BuildError: there is none.
     """
-    paths = _files(_training_folder(folder))
+    paths = _files(training_folder(folder))
     drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
     digests = {photo.path: photo.sha256 for photo_set in known for photo in photo_set.photos}
     photos = (Photo(path, digests.get(path) or sha256_of(path), None) for path in drawn)
@@ -131,7 +131,8 @@ def is_held_out(photo: Photo) -> bool:
     return int(photo.sha256[:8], 16) % HELD_OUT_SHARE == 0
 
 
-def _training_folder(folder: Path) -> Path:
+def training_folder(folder: Path) -> Path:
+    """The `train` folder of one that has splits, else the folder itself."""
     train = folder / "train"
     return train if train.is_dir() else folder
 

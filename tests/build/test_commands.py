@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,35 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
         assert picture.size == (1200, 540)
     # What it left of training is weights for the next command.
     assert (run / "train" / "training.json").is_file()
+
+
+def test_quantize_trains_where_a_recipe_does(
+    arguments: dict[str, Path | str], training_folder: Path, evaluation: Path, recipe: Path, tmp_path: Path
+) -> None:
+    data, qat = tmp_path / "data", tmp_path / "trained.toml"
+    shutil.copytree(training_folder / "cat", data / "train" / "cat")
+    shutil.copytree(training_folder / "temple", data / "train" / "temple")
+    shutil.copytree(evaluation, data / "test")
+    qat.write_text(RECIPE.replace("mine", "trained") + "[training]\nepochs = 1\nlearning_rate = 1e-5\n")
+    del arguments["--evaluation"]
+    given = every(arguments | {"--calibration": data})
+    recipes = [str(part) for part in (qat, "fp32", recipe)]
+    assert main(["quantize", *map(str, given), "--recipes", *recipes, "--seed", "3"]) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+    verify(bundle)
+    # The last int8 one is the default.
+    assert list(bundle.manifest.variants) == ["trained", "fp32", "mine"]
+    assert bundle.manifest.default_variant == "mine"
+    trainings = {name: variant.provenance.training for name, variant in bundle.manifest.variants.items()}
+    assert trainings["fp32"] is trainings["mine"] is None
+    training = trainings["trained"]
+    assert training is not None
+    # Of a folder that has splits, those to test on are not trained on.
+    assert [(images.name, images.images) for images in training.images] == [("data", 60)]
+    assert (training.seed, training.batch_size) == (3, 16)
+    assert training.command.startswith("python -m build quantize --weights ")
+    assert len(bundle.seen_images) == 60
+    assert (tmp_path / "run" / "recipe-trained" / "checkpoints").is_dir()
 
 
 def test_import_and_report_as_commands(colour_models: Path, tmp_path: Path) -> None:
@@ -225,6 +255,66 @@ def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_wor
     changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
     said = wrong(capsys, "all", *every(changed))
     assert said.startswith("16 images of calibration are among those that the weights were trained on, the")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "--calibration",
+        "--evaluation",
+        "--data --calibration",
+        "--data --evaluation",
+        "--data --calibration --evaluation",
+    ],
+)
+def test_all_takes_ones_own_photos_or_those_of_the_weights_classes(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str
+) -> None:
+    folders = {
+        "--data": tmp_path,
+        **{name: arguments.pop(name) for name in ("--calibration", "--evaluation")},
+    }
+    chosen = {name: folders[name] for name in given.split()}
+    said = wrong(capsys, "all", *every(arguments | chosen))
+    assert said == "all takes --data, or both --calibration and --evaluation"
+    assert list(tmp_path.iterdir()) == []
+
+
+def own(arguments: dict[str, Path | str], data: Path) -> dict[str, Path | str]:
+    """The options of `all` for one's own classes."""
+    kept = {name: value for name, value in arguments.items() if name not in ("--calibration", "--evaluation")}
+    return kept | {"--data": data}
+
+
+def test_classes_of_ones_own_must_be_learned(
+    arguments: dict[str, Path | str],
+    training_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    said = wrong(capsys, "all", *every(own(arguments, training_folder)), "--epochs", "0")
+    assert said == "--epochs 0 with --data would leave the classes unlearned; name 1 or more"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
+    arguments: dict[str, Path | str],
+    training_folder: Path,
+    evaluation: Path,
+    calibration: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    split: str,
+) -> None:
+    data = tmp_path / "data"
+    for name, folder in (("train", training_folder), ("val", calibration), ("test", evaluation)):
+        shutil.copytree(folder, data / name)
+    other = Path(shutil.copytree(data / split / "cat", tmp_path / "other"))
+    said = wrong(capsys, "all", *every(own(arguments, data)), "--unlabelled", other)
+    assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_recipes_of_one_name_are_refused(
