@@ -6,7 +6,6 @@ from build.assembly.assemble import check_destination
 from build.assembly.importing import import_model
 from build.assembly.variants import quantize
 from build.evidence.evaluation import record_evaluation
-from build.evidence.model_card import evaluation_table
 from build.evidence.report import renew_report
 from build.evidence.tables import evaluation_table
 from build.network.weights import Network, load_network

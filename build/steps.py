@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from build.assembly.variants import TrainingPlan
-from build.evidence.model_card import variant_table
 from build.evidence.picture import PICTURE
 from build.evidence.report import insert_table, write_report
 from build.evidence.tables import variant_table

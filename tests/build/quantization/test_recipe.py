@@ -10,6 +10,9 @@ from service.manifest import Precision
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"
 
+TRAINING = "[training]\nepochs = 1\nlearning_rate = 1e-5\n"
+QAT = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n' + TRAINING
+
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_recipe_that_comes_along_is_valid_and_named_as_its_file(path: Path) -> None:
@@ -70,6 +73,34 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     assert load_recipe(str(path)).name == "mine"
 
 
+def test_qat_trains_from_the_ranges_of_ptq() -> None:
+    qat, ptq = load_recipe("qat"), load_recipe("ptq")
+    assert qat.model_copy(update={"name": "ptq", "training": None}) == ptq
+    assert qat.training is not None
+    assert qat.training.batch_size == 16
+
+
+def test_settings_are_every_key_that_says_something() -> None:
+    assert load_recipe("fp32").settings() == {
+        "name": "fp32",
+        "weights": "float32",
+        "activations": "float32",
+        "representative_images": 0,
+    }
+    qat = load_recipe("qat")
+    assert qat.training is not None
+    assert qat.settings() == {
+        "name": "qat",
+        "weights": "int8-per-channel",
+        "activations": "int8",
+        "representative_images": 500,
+        "ranges": "least-error",
+        "training.epochs": qat.training.epochs,
+        "training.learning_rate": qat.training.learning_rate,
+        "training.batch_size": 16,
+    }
+
+
 def test_a_path_names_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"mine"'))
@@ -101,6 +132,18 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ),
         (
             'name = "a"\nweights = "float16"\nactivations = "int8"',
+            (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
+            (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
+            (QAT.replace("1e-5", "inf"), "training.learning_rate: Input should be a finite number"),
+            (QAT + "warmth = 3", "training.warmth: Extra inputs"),
+            (
+                QAT.replace("[training]", 'ranges = "converter"\n[training]'),
+                "training starts from least-error",
+            ),
+            (
+                'name = "a"\nweights = "float16"\nactivations = "float32"\n' + TRAINING,
+                "starts from least-error",
+            ),
             "need int8-per-channel weights, not float16",
         ),
         ('name = "a"\nweights = "int8-per-channel"\nactivations = "int8"', "must be above 0"),

@@ -241,3 +241,17 @@ def test_a_folder_is_one_runs(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert (folder / "run.json").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_training_that_diverges_says_so(views: Views, tmp_path: Path) -> None:
+    model = student()
+    with pytest.raises(BuildError, match="after 6 steps the loss is nan; take a lower learning rate"):
+        run_steps(
+            "train",
+            model,
+            lambda pixels, _: tf.reduce_mean(model(pixels)) * math.nan,
+            views,
+            SCHEDULE,
+            tmp_path,
+        )
+    assert list(tmp_path.iterdir()) == []

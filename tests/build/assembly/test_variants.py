@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+
+from build.assembly.variants import quantize
+from build.errors import BuildError
+from build.network.weights import Network
+from build.photos.data import sample
+from build.quantization.recipe import load_recipe
+from tests.build.conftest import REPRESENTATIVE
+
+
+def test_a_recipe_that_trains_needs_photos_to_train_on(
+    start: Network, calibration: Path, tmp_path: Path
+) -> None:
+    photos = sample(calibration, REPRESENTATIVE)
+    with pytest.raises(BuildError, match="the recipe qat trains; it needs photos to train on"):
+        quantize(start, [load_recipe("qat")], photos, "python -m build quantize", tmp_path / "small")
+    assert list(tmp_path.iterdir()) == []
