@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tf_keras
 from numpy.typing import NDArray
-from PIL import Image
 
 from build.assembly.variants import quantize
 from build.evidence.evaluation import record_evaluation
@@ -23,9 +22,10 @@ from build.quantization.recipe import load_recipe
 from service.bundle import Bundle, load_bundle
 from service.inference.image import Crop, load_pixels
 from service.inference.labelled import labelled_images
+from tests.crops import write_crops
 
 SIZE = 64
-CLASSES = ("cat", "coffee", "flower", "temple")
+CLASSES = ("cat", "coffee", "flower", "temple")  # The package photos' names.
 REPRESENTATIVE = 16
 SMALL_PTQ = load_recipe("ptq").model_copy(update={"representative_images": REPRESENTATIVE})
 
@@ -79,17 +79,7 @@ def make_folder(
 
     def make(name: str, seed: int, count: int) -> Path:
         folder = tmp_path_factory.mktemp(name) / name
-        random = np.random.default_rng(seed)
-        for label in CLASSES:
-            with Image.open(photos[label]) as photo:
-                whole = photo.convert("RGB")
-            (folder / label).mkdir(parents=True)
-            for index in range(count):
-                side = int(random.integers(150, 250))
-                left = int(random.integers(0, whole.width - side))
-                top = int(random.integers(0, whole.height - side))
-                crop = whole.crop((left, top, left + side, top + side))
-                crop.save(folder / label / f"{index}.jpg", quality=92)
+        write_crops(folder, photos, seed, count)
         return folder
 
     return make

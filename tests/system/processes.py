@@ -136,9 +136,9 @@ def serving(**settings: object) -> Iterator[Service]:
                 service.wait()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds; fail after a minute."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+def wait_for(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+    """Return when the condition holds; fail after a minute, or so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
