@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from build.splits import split_folder
+from build.photos.splits import split_folder
 from service.bundle import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
 from tests.crops import write_crops

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from build.assembly import variants
 from build.assembly.variants import TrainingPlan, quantize
 from build.errors import BuildError
 from build.network.model import LayerWeights
@@ -15,7 +16,7 @@ from build.photos.data import PhotoSet, sample
 from build.quantization.convert import convert, convert_int8
 from build.quantization.ranges import SIGMOID_RANGE, Range, calibrate
 from build.quantization.recipe import QuantizationAwareTraining, load_recipe
-from build.training import loop, variants
+from build.training import loop
 from build.training.fine_tuning import split_held_out
 from build.training.qat import QuantizedTraining, train_quantized
 from build.training.schedule import Schedule
