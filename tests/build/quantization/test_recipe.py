@@ -132,18 +132,6 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ),
         (
             'name = "a"\nweights = "float16"\nactivations = "int8"',
-            (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
-            (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
-            (QAT.replace("1e-5", "inf"), "training.learning_rate: Input should be a finite number"),
-            (QAT + "warmth = 3", "training.warmth: Extra inputs"),
-            (
-                QAT.replace("[training]", 'ranges = "converter"\n[training]'),
-                "training starts from least-error",
-            ),
-            (
-                'name = "a"\nweights = "float16"\nactivations = "float32"\n' + TRAINING,
-                "starts from least-error",
-            ),
             "need int8-per-channel weights, not float16",
         ),
         ('name = "a"\nweights = "int8-per-channel"\nactivations = "int8"', "must be above 0"),
@@ -159,6 +147,18 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         (
             'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nranges = "largest"',
             "ranges: Input should be 'least-error' or 'converter'",
+        ),
+        (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
+        (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
+        (QAT.replace("1e-5", "inf"), "training.learning_rate: Input should be a finite number"),
+        (QAT + "warmth = 3", "training.warmth: Extra inputs"),
+        (
+            QAT.replace("[training]", 'ranges = "converter"\n[training]'),
+            "training starts from least-error",
+        ),
+        (
+            'name = "a"\nweights = "float16"\nactivations = "float32"\n' + TRAINING,
+            "starts from least-error",
         ),
     ],
 )
