@@ -16,7 +16,6 @@ from build.photos.data import PhotoSet, sample
 from build.quantization.convert import convert, convert_int8
 from build.quantization.ranges import SIGMOID_RANGE, Range, calibrate
 from build.quantization.recipe import QuantizationAwareTraining, load_recipe
-from build.training import loop
 from build.training.fine_tuning import split_held_out
 from build.training.qat import QuantizedTraining, train_quantized
 from build.training.schedule import Schedule
@@ -24,7 +23,7 @@ from service.bundle import SEEN_DIGITS, Bundle, verify
 from service.inference.classifier import Classifier
 from service.inference.labelled import image_set
 from tests.build.conftest import REPRESENTATIVE, SIZE
-from tests.build.interruptions import interrupt, watch_steps
+from tests.build.interruptions import keep_as_interrupted, watch_steps
 
 HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3)
 SMALL_QAT = load_recipe("qat").model_copy(update={"representative_images": REPRESENTATIVE, "training": HOW})
@@ -51,11 +50,15 @@ def soft(start: Network) -> Network:
 
 @dataclass(frozen=True)
 class Whole:
-    """A training that went through without an interruption, and where it started."""
+    """A training that went through without an interruption, and where it started.
+
+    `interrupted` is what its folder held after four steps.
+    """
 
     ranges: Mapping[str, Range]
     trained: QuantizedTraining
     folder: Path
+    interrupted: Path
 
 
 @pytest.fixture(scope="module")
@@ -67,35 +70,32 @@ def whole(
 ) -> Whole:
     photos, watched = split_held_out(crops.photos)
     ranges, folder = spoiled(soft.weights, representative), tmp_path_factory.mktemp("whole")
-    arguments = (soft.weights, ranges, photos, watched, soft.preprocessing, SCHEDULE, folder)
-    return Whole(ranges, train_quantized(*arguments), folder)
+    interrupted = tmp_path_factory.mktemp("interrupted") / "recipe-qat"
+    with pytest.MonkeyPatch.context() as patch:
+        keep_as_interrupted(4, folder, interrupted, patch)
+        trained = train_quantized(soft.weights, ranges, photos, watched, soft.preprocessing, SCHEDULE, folder)
+    return Whole(ranges, trained, folder, interrupted)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle whose making was interrupted in the middle of training, and the steps of the second try."""
+    """A bundle whose making went on where its training was interrupted, and the steps that were left."""
 
     bundle: Bundle
     steps: list[int]
 
 
 @pytest.fixture(scope="module")
-def made(soft: Network, calibration: Path, crops: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tmp_path_factory.mktemp("made")
+def made(
+    soft: Network, calibration: Path, crops: PhotoSet, whole: Whole, tmp_path_factory: pytest.TempPathFactory
+) -> Made:
     photos, watched = split_held_out(crops.photos)
-    plan = TrainingPlan([crops], photos, watched, folder / "runs")
-    recipes = [SMALL_QAT, load_recipe("fp32")]
-    arguments = (soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, folder / "small", plan)
+    plan = TrainingPlan([crops], photos, watched, whole.interrupted.parent)
+    recipes, path = [SMALL_QAT, load_recipe("fp32")], tmp_path_factory.mktemp("made") / "small"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "calibrate", spoiled)
-        patch.setattr(loop, "STEPS_PER_CHECKPOINT", 4)
-        with patch.context() as first:
-            interrupt(6, first)
-            with pytest.raises(KeyboardInterrupt):
-                quantize(*arguments)
-        assert [path.name for path in folder.iterdir()] == ["runs"]
         steps = watch_steps(patch)
-        return Made(quantize(*arguments), steps)
+        return Made(quantize(soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, path, plan), steps)
 
 
 def test_training_brings_the_quantized_network_nearer_to_the_float_one(whole: Whole) -> None:

@@ -9,14 +9,14 @@ from build.network.model import LayerWeights
 from build.network.weights import Network, load_network, weights_digest
 from build.photos.augmentation import STRONG
 from build.photos.splits import Splits, split_folder
-from build.training import loop, transfer
+from build.training import transfer
 from build.training.loop import Views
 from build.training.schedule import Schedule
 from build.training.transfer import HEAD_VIEWS, _features, _fit_head, train_classes
 from service.bundle import SEEN_DIGITS
 from service.inference.labelled import image_set
 from tests.build.conftest import CLASSES
-from tests.build.interruptions import interrupt, watch_steps
+from tests.build.interruptions import keep_as_interrupted, watch_steps
 
 SCHEDULE = Schedule(epochs=1, batch_size=16, learning_rate=1e-4)
 COMMAND = "python -m build all"
@@ -39,16 +39,23 @@ def other(start: Network) -> Network:
 
 @dataclass(frozen=True)
 class Run:
-    """A training that went through without an interruption."""
+    """A training that went through without an interruption.
+
+    `interrupted` is what its folder held after two steps.
+    """
 
     network: Network
     folder: Path
+    interrupted: Path
 
 
 @pytest.fixture(scope="module")
 def run(other: Network, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run") / "whole"
-    return Run(train_classes(other, splits, SCHEDULE, folder, COMMAND), folder)
+    interrupted = folder.with_name("interrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        keep_as_interrupted(2, folder, interrupted, patch)
+        return Run(train_classes(other, splits, SCHEDULE, folder, COMMAND), folder, interrupted)
 
 
 def test_the_new_head_alone_tells_the_classes(run: Run) -> None:
@@ -88,28 +95,17 @@ def test_what_is_left_says_what_was_done(run: Run, other: Network, splits: Split
 
 
 def test_an_interrupted_run_goes_on_to_the_very_same_weights(
-    run: Run, other: Network, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, other: Network, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
-    with monkeypatch.context() as patch:
-        # The head is there when the whole network is interrupted.
-        step = transfer.run_steps
-
-        def interrupted(*arguments: object) -> float:
-            interrupt(3, patch)
-            return step(*arguments)  # type: ignore[arg-type]
-
-        patch.setattr(transfer, "run_steps", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_classes(other, splits, SCHEDULE, tmp_path, COMMAND)
-    assert (tmp_path / "head.npz").read_bytes() == (run.folder / "head.npz").read_bytes()
+    # The head is there when the whole network is interrupted.
+    assert sorted(path.name for path in run.interrupted.iterdir()) == ["checkpoints", "head.npz", "run.json"]
 
     def again(*_: object) -> None:
         raise AssertionError("the head is there")
 
     monkeypatch.setattr(transfer, "_features", again)
     steps = watch_steps(monkeypatch)
-    resumed = train_classes(other, splits, SCHEDULE, tmp_path, COMMAND)
+    resumed = train_classes(other, splits, SCHEDULE, run.interrupted, COMMAND)
     assert steps == list(range(2, len(splits.train.photos) // 16))
     assert weights_digest(resumed.weights) == weights_digest(run.network.weights)
     assert run.network.training is not None
