@@ -2,7 +2,7 @@
 
 import argparse
 
-from build.assembly.assemble import check_destination
+from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.importing import import_model
 from build.assembly.variants import quantize
 from build.evidence.evaluation import record_evaluation
@@ -68,6 +68,7 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
     check_destination(options.out)
     recipes = load_recipes(options.recipes)
     network = network_of(options)
+    refuse_other_classes(options.out, network.classes)
     sets: list[PhotoSet] = []
     if any(recipe.training for recipe in recipes):
         sets = unlabelled_sets(options)

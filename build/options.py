@@ -213,7 +213,7 @@ def _evaluation_options(parser: argparse.ArgumentParser, *, required: bool = Tru
         type=Crop,
         choices=list(Crop),
         default=Crop.BUNDLE,
-        help="to evaluate on: the bundle's crop, or whole images (none)",
+        help="bundle: evaluate on the bundle's crop, as it is served; none: on whole images (%(default)s)",
     )
     parser.add_argument(
         "--allow-seen", action="store_true", help="take images that were trained on too, and mark the result"

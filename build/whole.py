@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from build.assembly.assemble import check_destination
+from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.variants import TrainingPlan, quantize
 from build.errors import BuildError
 from build.estimate import estimate, forward_seconds, in_words
@@ -21,7 +21,7 @@ from build.photos.data import (
     unlabelled_photos,
     without_repeats,
 )
-from build.photos.splits import split_folder
+from build.photos.splits import split_folder, write_splits
 from build.quantization.recipe import Recipe, load_recipes
 from build.steps import (
     most_representative,
@@ -93,6 +93,7 @@ def _with_own_classes(
     if options.epochs == 0:
         raise BuildError("--epochs 0 with --data would leave the classes unlearned; name 1 or more")
     splits = split_folder(options.data, start.preprocessing, skip_corrupt=options.skip_corrupt)
+    refuse_other_classes(options.out, splits.classes)
     others = readable_sets([unlabelled_photos(path) for path in options.unlabelled], start, options)
     refuse_overlap(others, splits.val)
     if not options.allow_seen:
@@ -103,12 +104,13 @@ def _with_own_classes(
     seconds = estimate(
         forward, len(splits.train.photos), len(photos), len(splits.test.photos), schedule, recipes
     )
+    runs = runs_of(options)
+    listed = write_splits(splits, runs)
     show(
         f"{len(splits.classes.labels)} classes; {len(splits.train.photos)} photos to train on,"
-        f" {len(splits.val.photos)} to watch it by, {len(splits.test.photos)} to test on"
+        f" {len(splits.val.photos)} to watch training by, {len(splits.test.photos)} to test on: {listed}"
     )
     show(in_words(seconds))
-    runs = runs_of(options)
     return _Material(
         network=train_classes(start, splits, schedule, runs / "train", command),
         calibration=draw(splits.train, most_representative(recipes)),
@@ -122,6 +124,7 @@ def _with_the_weights_classes(
     start: Network, recipes: Sequence[Recipe], options: argparse.Namespace, command: str
 ) -> _Material:
     """The network fine-tuned with distillation, or as it is."""
+    refuse_other_classes(options.out, start.classes)
     trains = options.epochs != 0
     if trains:
         sets = training_sets(start, options.calibration, options.unlabelled)

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from build.assembly.operators import count_operators
 from build.errors import BuildError, first_fault
-from service.bundle import Bundle, Classes, check_replaceable, sha256_of, write_bundle
+from service.bundle import Bundle, Classes, check_replaceable, load_bundle, sha256_of, write_bundle
+from service.errors import BundleError
 from service.inference.classifier import encode
 from service.inference.image import load_pixels
 from service.inference.interpreter import Interpreter
@@ -94,6 +95,25 @@ def check_destination(path: Path) -> None:
             " and .-_, a letter or digit first"
         ) from None
     check_replaceable(path)
+
+
+def refuse_other_classes(path: Path, classes: Classes) -> None:
+    """Check that no bundle of other classes lies at `path`, which would be replaced by mistake.
+
+    One that can't be read, since it is damaged or of an earlier version, may be replaced.
+
+    Raises:
+        BuildError: one does.
+    """
+    try:
+        there = load_bundle(path)
+    except BundleError:
+        return
+    if there.classes != classes:
+        raise BuildError(
+            f"{path} holds a bundle of other classes, which would be replaced; name another folder, or"
+            " remove it"
+        )
 
 
 def assemble(

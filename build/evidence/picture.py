@@ -108,8 +108,9 @@ def _add_legend(figure: Figure) -> None:
         return Line2D([], [], marker="o", linestyle="", color="0.3", markerfacecolor=face, label=label)
 
     front = Line2D([], [], color=_FRONT, linestyle="--", label="Pareto front of the variants")
-    handles = [marker("variant, with its 95 % interval", "0.3"), marker("not in the bundle", "white"), front]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    apart = "variant, with its 95 % interval (set apart where two would cover each other)"
+    handles = [marker(apart, "0.3"), marker("not in the bundle", "white"), front]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
 def _set_limits(axes: Axes, points: Sequence[_Point], everything: Sequence[_Point]) -> None:

@@ -122,7 +122,8 @@ def refuse_overlap(
     if seen:
         raise BuildError(
             f"{len(seen)} images of {evaluation.name} are among those that the weights were trained on, the"
-            f" first {seen[0]}: accuracy on them says nothing of new images; take them out"
+            f" first {seen[0]}: accuracy on them says nothing of new images; take them out, start from other"
+            " weights (--weights), or mark the result with --allow-seen"
         )
 
 

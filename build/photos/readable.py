@@ -28,7 +28,7 @@ def readable(
         BuildError: some can't be read, and they are not to be skipped; or a class or a set has no others.
     """
     photos = without_repeats(sets)
-    reasons = _reasons(photos, preprocessing)
+    reasons = _reasons(photos, preprocessing) if photos else {}
     if not reasons:
         return list(sets)
     named = [f"{photo.path}: {reasons[photo.sha256]}" for photo in photos if photo.sha256 in reasons]

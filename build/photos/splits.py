@@ -1,12 +1,15 @@
-"""A folder of one's own photos → its classes, and what to train on, to choose by and to test on."""
+"""A folder of one's own photos → its classes, and what to train on, to watch it by and to test on."""
 
+import csv
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 from build.errors import BuildError
+from build.files import write_whole
 from build.photos.class_names import classes_of
 from build.photos.data import SPLITS, Photo, PhotoSet, is_held_out, labelled_photos, refuse_overlap
 from build.photos.readable import readable
@@ -24,7 +27,7 @@ _MOST_DRAWN = 3
 class Splits:
     """Labelled photos of the same classes, no image in two sets.
 
-    `train` to train and calibrate on, `val` to watch training and to choose by, `test` for nothing
+    `train` to train and calibrate on, `val` to watch training by, `test` for nothing
     but the accuracy that is reported.
     """
 
@@ -63,6 +66,24 @@ def split_folder(folder: Path, preprocessing: Preprocessing, *, skip_corrupt: bo
     if "val" not in sets:
         sets["val"], sets["train"] = _draw(sets["train"], is_held_out, "val")
     return Splits(classes, sets["train"], sets["val"], sets["test"])
+
+
+def write_splits(splits: Splits, folder: Path) -> Path:
+    """List which photo is in which set, as `splits.csv` in `folder`: set, label, path, SHA-256.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    lines = StringIO()
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(["set", "label", "path", "sha256"])
+    for name, photo_set in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+        for image in photo_set.images:
+            rows.writerow([name, splits.classes.labels[image.index], image.path, image.sha256])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "splits.csv"
+    write_whole(path, lines.getvalue().encode("utf-8", "surrogateescape"))
+    return path
 
 
 def is_tested_on(photo: Photo) -> bool:

@@ -40,7 +40,7 @@ def test_it_grows_with_the_epochs() -> None:
 def test_it_is_told_in_one_line() -> None:
     told = in_words({"features": 60.0, "train": 840.0, "fp32": 10.0, "qat": 290.0})
     assert told == "about 20 min on this machine if nothing else runs on it: train 14 min, qat 5 min"
-    assert in_words({"fp32": 3.0}) == "about 1 min on this machine if nothing else runs on it: fp32 1 min"
+    assert in_words({"fp32": 3.0}) == "about 10 s on this machine if nothing else runs on it: fp32 10 s"
 
 
 def test_a_forward_pass_is_timed(start: Network) -> None:

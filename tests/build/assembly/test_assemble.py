@@ -4,7 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.assembly.assemble import About, Model, assemble, check_destination, golden_pixels
+from build.assembly.assemble import (
+    About,
+    Model,
+    assemble,
+    check_destination,
+    golden_pixels,
+    refuse_other_classes,
+)
 from build.errors import BuildError
 from build.network.architecture import ARCHITECTURE
 from build.network.weights import default_preprocessing
@@ -164,3 +171,12 @@ def test_a_bundle_lies_where_nothing_else_does(small: Bundle, tmp_path: Path) ->
         check_destination(tmp_path)
     with pytest.raises(BundleError, match=r"notes\.txt is a file"):
         check_destination(tmp_path / "notes.txt")
+
+
+def test_a_bundle_of_other_classes_is_not_replaced(small: Bundle, tmp_path: Path) -> None:
+    refuse_other_classes(small.path, small.classes)
+    refuse_other_classes(tmp_path / "none", small.classes)
+    with pytest.raises(BuildError, match="holds a bundle of other classes, which would be replaced"):
+        refuse_other_classes(small.path, Classes(("a", "b"), None))
+    (tmp_path / "manifest.json").write_text("{}")
+    refuse_other_classes(tmp_path, small.classes)  # What can't be read may be built again.

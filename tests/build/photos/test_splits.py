@@ -1,3 +1,4 @@
+import csv
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +9,7 @@ import pytest
 from build.errors import BuildError
 from build.network.weights import default_preprocessing
 from build.photos.data import Photo, PhotoSet, is_held_out
-from build.photos.splits import Splits, is_tested_on, split_folder
+from build.photos.splits import Splits, is_tested_on, split_folder, write_splits
 from service.bundle import Classes
 from service.errors import DatasetError
 from service.inference.labelled import labelled_images
@@ -254,3 +255,13 @@ def test_photos_of_a_shop(shared: Path) -> None:
     sizes = [len(s.photos) for s in (splits.train, splits.val, splits.test)]
     assert sizes == [2640, 296, 2485]
     assert splits.test.images == labelled_images(folder / "test", splits.classes)
+
+
+def test_the_list_says_which_photo_is_where(training_folder: Path, tmp_path: Path) -> None:
+    splits = split(training_folder)
+    with write_splits(splits, tmp_path / "run").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name, photo_set in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+        expected = {(str(photo.path), photo.sha256, photo.path.parent.name) for photo in photo_set.photos}
+        assert {(r["path"], r["sha256"], r["label"]) for r in rows if r["set"] == name} == expected
+        assert expected

@@ -67,10 +67,14 @@ def test_the_documents_have_every_recipe_that_comes_along() -> None:
 
 
 def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    example, training = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     path = tmp_path / "mine.toml"
     path.write_text(example)
     assert load_recipe(str(path)).name == "mine"
+    path.write_text(example + training)
+    trained = load_recipe(str(path)).training
+    assert trained is not None
+    assert trained.epochs == 4
 
 
 def test_qat_trains_from_the_ranges_of_ptq() -> None:
