@@ -244,11 +244,11 @@ def _replace(staging: Path, path: Path) -> None:
     # Two renames, since no portable call swaps two folders: the old bundle is whole until the
     # first, the new one from the second on.
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(old / path.name)
     try:
+        path.rename(old / path.name)
         staging.rename(path)
-    except OSError:
-        (old / path.name).rename(path)
-        raise
     finally:
+        # However it ended, an interruption in between included: the old bundle goes only where another is.
+        if not path.exists():
+            (old / path.name).rename(path)
         shutil.rmtree(old, ignore_errors=True)

@@ -165,6 +165,26 @@ def test_a_failed_write_leaves_the_bundle_there_alone(copied: Bundle) -> None:
     assert [path.name for path in copied.path.parent.iterdir()] == ["copied"]
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_bundle_outlives_an_interruption_of_its_replacement(
+    copied: Bundle, monkeypatch: pytest.MonkeyPatch, nth: int, error: type[BaseException]
+) -> None:
+    rename, calls = Path.rename, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == nth:
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises((KeyboardInterrupt, BundleError)):
+        write_bundle(copied.path, copied.manifest, bundle_files(copied))
+    verify(load_bundle(copied.path))
+    assert [path.name for path in copied.path.parent.iterdir()] == ["copied"]
+
+
 def test_a_folder_with_other_things_in_it_is_left_alone(colours: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(BundleError, match="other things in it"):
