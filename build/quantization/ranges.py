@@ -27,6 +27,7 @@ on: power 1 gave 0.041, 1.6 0.013, 2 0.019, 3 0.040."""
 SILU_TAIL = 1 / 32
 """Where SiLU(x) is less than this share of a step of its output, x is clipped. Chosen by the mean KL
 to the float network on photos that were not calibrated on: 1/4 gave 0.022, 1/16 0.021, 1/32 0.019."""
+_LEAST_WIDTH = 1e-6
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,12 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
     for name, site in zip(names, sites, strict=True):
         if site is Site.BEFORE_SILU:
             ranges[name] = _before_silu(ranges[name], ranges[name.removesuffix("_in") + "_silu"])
-    return ranges
+    return {name: _with_steps(seen) for name, seen in ranges.items()}
+
+
+def _with_steps(seen: Range) -> Range:
+    """The range, or one next to nothing for a tensor that is zero throughout: a step can't be 0."""
+    return seen if seen.high - seen.low >= _LEAST_WIDTH else Range(0.0, _LEAST_WIDTH)
 
 
 def least_error_range(seen: Statistics) -> Range:
@@ -97,7 +103,8 @@ def _before_silu(before: Range, silu: Range) -> Range:
     """Give up the far negative values, whose SiLU is next to nothing in steps of its output."""
     least = SILU_TAIL * (silu.high - silu.low) / STEPS
     cuts = np.arange(1.3, 30, 0.03)  # From SiLU's minimum on, where it only rises towards 0.
-    low = -float(cuts[cuts / (1 + np.exp(cuts)) <= least][0])
+    far = cuts[cuts / (1 + np.exp(cuts)) <= least]
+    low = -float(far[0] if far.size else cuts[-1])
     return Range(max(before.low, low), before.high)
 
 
