@@ -200,13 +200,16 @@ def _save(manager: Any, done: int) -> None:
 
 def _restore(checkpoint: Any, folder: Path) -> Any:
     """Restore the last checkpoint, if there is one; returns what saves the next ones."""
-    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=1)
+    checkpoints = folder / "checkpoints"
+    damaged = f"is damaged; remove {folder} to train anew"
+    try:
+        manager = tf.train.CheckpointManager(checkpoint, str(checkpoints), max_to_keep=1)
+    except ValueError:  # The file that names the last one is empty.
+        raise BuildError(f"{checkpoints / 'checkpoint'} {damaged}") from None
     if manager.latest_checkpoint:
         try:
             checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         except (tf.errors.OpError, AssertionError, LookupError, ValueError):
-            raise BuildError(
-                f"the checkpoint {manager.latest_checkpoint} is damaged; remove {folder} to train anew"
-            ) from None
+            raise BuildError(f"the checkpoint {manager.latest_checkpoint} {damaged}") from None
         tqdm.write(f"resuming from {manager.latest_checkpoint}")
     return manager

@@ -157,6 +157,13 @@ def test_a_damaged_checkpoint_says_so(
     assert "\n" not in str(caught.value)
 
 
+def test_where_the_last_checkpoint_s_name_was_lost_the_error_says_so(views: Views, tmp_path: Path) -> None:
+    train(views, tmp_path)
+    (tmp_path / "checkpoints" / "checkpoint").write_bytes(b"")
+    with pytest.raises(BuildError, match=rf"checkpoint is damaged; remove {tmp_path} to train anew"):
+        train(views, tmp_path)
+
+
 def test_the_checkpoint_of_another_network_is_no_checkpoint(
     views: Views, tmp_path: Path, whole: list[np.ndarray]
 ) -> None:
