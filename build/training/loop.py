@@ -107,17 +107,17 @@ def run_steps(
     done = int(optimizer.iterations)
     started = time.monotonic() - float(seconds)
     step = _step_function(model, loss, optimizer)
-    progress = tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1)
-    for pixels, labels in batches(views, schedule, done, steps):
-        value = step(tf.constant(pixels, tf.float32), tf.constant(labels))
-        done += 1
-        progress.update()
-        if done % STEPS_PER_CHECKPOINT == 0 or done == steps:
-            _refuse_divergence(float(value), done)
-            progress.set_postfix(loss=f"{float(value):.4f}")
-            seconds.assign(time.monotonic() - started)
-            _save(manager, done)
-    progress.close()
+    # Closed however the training ends, so that what is said of its end has a line of its own.
+    with tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1) as progress:
+        for pixels, labels in batches(views, schedule, done, steps):
+            value = step(tf.constant(pixels, tf.float32), tf.constant(labels))
+            done += 1
+            progress.update()
+            if done % STEPS_PER_CHECKPOINT == 0 or done == steps:
+                _refuse_divergence(float(value), done)
+                progress.set_postfix(loss=f"{float(value):.4f}")
+                seconds.assign(time.monotonic() - started)
+                _save(manager, done)
     optimizer.finalize_variable_values(model.trainable_variables)
     return round(float(seconds), 1)
 
