@@ -76,7 +76,11 @@ def class_folders(folder: Path) -> list[Path]:
     Raises:
         DatasetError: it can't be read, or there are none.
     """
-    folders = [path for path in _entries(folder) if path.is_dir()]
+    entries = _entries(folder)
+    for path in entries:
+        if path.is_symlink() and not path.exists():
+            raise DatasetError(f"{path} is a link that leads nowhere; mend it, or remove it")
+    folders = [path for path in entries if path.is_dir()]
     if not folders:
         raise DatasetError(f"{folder} has no folders of images; it must hold one folder per class")
     return folders
@@ -139,6 +143,8 @@ def _class_images(folder: Path, index: int) -> Iterable[LabelledImage]:
     for path in paths:
         if path.is_dir():
             raise DatasetError(f"{path} is a folder within a class's folder; put its images into {folder}")
+        if path.exists() and not path.is_file():  # A pipe, on which reading would wait for ever.
+            raise DatasetError(f"{path} is no file; remove it")
         try:
             digest = sha256_of(path)
         except OSError as error:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -147,6 +148,21 @@ def test_a_broken_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "gone")
     with pytest.raises(DatasetError, match=r"link\.png can't be read: No such file"):
         labelled_images(tmp_path, WITH_IDS)
+
+
+def test_a_class_s_broken_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.jpg").write_bytes(b"1")
+    (tmp_path / "dog").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match="dog is a link that leads nowhere"):
+        labelled_images(tmp_path, Classes(("cat", "dog"), None))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    os.mkfifo(tmp_path / "cat" / "1.jpg")
+    with pytest.raises(DatasetError, match=r"1\.jpg is no file"):
+        labelled_images(tmp_path, Classes(("cat", "dog"), None))
 
 
 def test_a_set_of_images_is_the_same_in_any_order() -> None:
