@@ -1,7 +1,7 @@
 """Image folders to train and calibrate on."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -139,11 +139,28 @@ def training_folder(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+    """Every file below a folder, but for hidden ones; linked folders are followed, as a class's folder is.
+
+    Raises:
+        BuildError: there is none, or a link leads nowhere or back to a folder that it is in.
+        OSError: a folder can't be read.
+    """
+    paths = sorted(_below(folder, ()))
     if not paths:
         raise BuildError(f"{folder} holds no images")
     return paths
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _below(folder: Path, around: tuple[Path, ...]) -> Iterator[Path]:
+    around = (*around, folder.resolve())
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if path.resolve() in around:
+                raise BuildError(f"{path} is a link to a folder that it lies in; remove it")
+            yield from _below(path, around)
+        elif path.is_file():
+            yield path
+        else:
+            raise BuildError(f"{path} is no file, or a link that leads nowhere; remove it")

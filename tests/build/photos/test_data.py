@@ -90,3 +90,18 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_about_one_photo_in_twenty_is_held_out() -> None:
     photos = PhotoSet("", tuple(Photo(Path(), f"{n * 2654435761 % 2**32:08x}", None) for n in range(10_000)))
     assert 400 < sum(map(is_held_out, photos.photos)) < 600
+
+
+def test_linked_folders_are_followed_and_links_that_can_not_be_are_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.jpg").write_bytes(b"1")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    assert [photo.path for photo in unlabelled_photos(photos).photos] == [photos / "linked" / "1.jpg"]
+    assert [photo.path for photo in sample(photos, 5).photos] == [photos / "linked" / "1.jpg"]
+    for name, target in (("gone.jpg", "nowhere"), ("round", ".")):
+        (photos / name).symlink_to(target)
+        with pytest.raises(BuildError, match=rf"{name} is "):
+            unlabelled_photos(photos)
+        (photos / name).unlink()
