@@ -24,8 +24,11 @@ from build.errors import BuildError, first_fault
 from service.manifest import Precision, VariantName
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-# Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name.
-RESERVED_NAMES = frozenset({"pixels", "file", "allow_pickle", "start"})
+# Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name; the rest are columns
+# of per_class.csv, beside which each variant has one.
+RESERVED_NAMES = frozenset(
+    {"pixels", "file", "allow_pickle", "start", "index", "class_id", "label", "images"}
+)
 
 
 class WeightType(StrEnum):
