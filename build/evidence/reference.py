@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle, Classes, read_file
+from service.errors import BundleError
 from service.inference.evaluation import Measured
 from service.inference.labelled import LabelledImage
 from service.manifest import PER_CLASS, REFERENCE
@@ -54,15 +55,20 @@ def read_per_class(bundle: Bundle) -> tuple[ClassCount, ...]:
     """
     if PER_CLASS not in bundle.manifest.files:
         return ()
-    rows = csv.DictReader(StringIO(read_file(bundle, PER_CLASS).decode(), newline=""))
-    return tuple(
-        ClassCount(
-            label=row["label"],
-            images=int(row["images"]),
-            right={name: int(row[name]) for name in bundle.manifest.variants},
+    content = read_file(bundle, PER_CLASS)
+    try:
+        return tuple(
+            ClassCount(
+                label=row["label"],
+                images=int(row["images"]),
+                right={name: int(row[name]) for name in bundle.manifest.variants},
+            )
+            for row in csv.DictReader(StringIO(content.decode(), newline=""))
         )
-        for row in rows
-    )
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise BundleError(
+            f"{bundle.path / PER_CLASS} is not the counts of this bundle's variants; evaluate it again"
+        ) from None
 
 
 def _answers(probabilities: NDArray[np.float32]) -> Answers:
