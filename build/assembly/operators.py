@@ -1,6 +1,7 @@
 """What a `.tflite` file computes with."""
 
 from collections import Counter
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -17,5 +18,10 @@ def count_operators(content: bytes) -> dict[str, int]:
         model.operatorCodes[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators
     ]
     # A custom operator has a name of its own.
-    names = [code.customCode.decode() if code.customCode else _NAMES[code.builtinCode] for code in codes]
+    names = [code.customCode.decode() if code.customCode else _NAMES[_builtin(code)] for code in codes]
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _builtin(code: Any) -> int:
+    # Files from before 2020 have the number in the narrower of the two fields alone; TFLite takes the larger.
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))

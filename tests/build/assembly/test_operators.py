@@ -1,3 +1,8 @@
+from pathlib import Path
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
 from build.assembly.operators import count_operators
 from service.bundle import Bundle
 
@@ -14,3 +19,13 @@ def test_the_manifest_has_them(small: Bundle) -> None:
     for name, variant in small.manifest.variants.items():
         assert variant.operators == count_operators(small.variant_path(name).read_bytes())
     assert "QUANTIZE" not in small.variant("fp32").operators
+
+
+def test_an_old_file_s_operators_are_told_by_the_field_it_has(colour_models: Path) -> None:
+    content = (colour_models / "ptq.tflite").read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for code in model.operatorCodes:
+        code.builtinCode = 0
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    assert count_operators(bytes(builder.Output())) == count_operators(content)
