@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from build.files import in_utf8
 from build.options import command_parser
 from service.errors import StartError
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         from build.commands import run
 
-        run(options, f"python -m build {shlex.join(arguments)}")
+        run(options, in_utf8(f"python -m build {shlex.join(arguments)}"))
     except StartError as error:
         # A name in it, of a folder or a file, may have line ends.
         sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")

@@ -5,10 +5,11 @@ import argparse
 from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.importing import import_model
 from build.assembly.variants import quantize
+from build.errors import BuildError
 from build.evidence.evaluation import record_evaluation
 from build.evidence.report import renew_report
 from build.evidence.tables import evaluation_table
-from build.network.weights import Network, load_network
+from build.network.weights import Network, load_network, weights_digest
 from build.photos.data import PhotoSet, labelled_photos
 from build.quantization.recipe import load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
@@ -129,9 +130,13 @@ def _import(options: argparse.Namespace, command: str) -> None:
 
 def _start_of(bundle: Bundle, weights: str) -> Network:
     """The weights that a bundle's training started from; they must have its classes and its size."""
-    return load_network(
+    network = load_network(
         weights,
         labels=bundle.path / LABELS,
         class_ids=bundle.path / CLASS_IDS if bundle.class_ids else None,
         size=bundle.manifest.preprocessing.height,
     )
+    training = bundle.manifest.training
+    if training is None or weights_digest(network.weights) != training.started_from_sha256:
+        raise BuildError(f"--start {weights} is not what the training of {bundle.path} started from")
+    return network

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and their names in what is written."""
 
 import os
 from pathlib import Path
@@ -20,3 +20,8 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:  # A full disk: what was written would only keep it full.
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def in_utf8(name: str) -> str:
+    """Text with names of files in it, as JSON can hold it: U+FFFD for each byte that is not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from build.assembly.variants import TrainingPlan
 from build.evidence.picture import PICTURE
 from build.evidence.report import insert_table, write_report
 from build.evidence.tables import variant_table
+from build.files import in_utf8
 from build.network.weights import Network, load_network
 from build.photos.data import (
     PhotoSet,
@@ -102,4 +103,4 @@ def report(bundle: Bundle, options: argparse.Namespace) -> None:
 
 def show(text: str) -> None:
     """Write `text` and a line's end to standard output."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(in_utf8(text) + "\n")

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble
 from build.errors import BuildError, first_fault
+from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
 from build.network.weights import read_classes
 from build.quantization.recipe import RESERVED_NAMES
@@ -71,12 +72,14 @@ def import_model(
         name=name,
         content=content,
         precision=_PRECISIONS[interpreter.input.dtype],
-        provenance=Provenance(command=command, recipe={"imported": model.name}, tools=tool_versions()),
+        provenance=Provenance(
+            command=command, recipe={"imported": in_utf8(model.name)}, tools=tool_versions()
+        ),
         output_kind=output,
         mean=mean,
         std=std,
     )
-    about = About(path.absolute().name, model.stem, licence, default=name)
+    about = About(path.absolute().name, in_utf8(model.stem), in_utf8(licence), default=name)
     return assemble([variant], about, read_classes(outputs[1], labels, class_ids), preprocessing, path)
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from build.errors import BuildError
-from build.files import write_whole
+from build.files import in_utf8, write_whole
 from build.network.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
 from build.network.model import LayerWeights, Weights, keras_weights
 from build.network.read_back import read_back
@@ -66,7 +66,7 @@ def load_network(
         )
     weights = _download() if source == "imagenet" else _load_keras_file(path)
     classes = read_classes(weights["predictions"].bias.size, labels, class_ids)
-    return Network(path.name, weights, classes, default_preprocessing(size or INPUT_SIZE))
+    return Network(in_utf8(path.name), weights, classes, default_preprocessing(size or INPUT_SIZE))
 
 
 def save_trained(folder: Path, trained: Network, training: Training) -> None:
@@ -155,7 +155,7 @@ def _load_trained(folder: Path) -> Network:
             weights = {n: LayerWeights(arrays[f"{n}/kernel"], arrays[f"{n}/bias"]) for n in layers}
         class_ids = record["class_ids"]
         return Network(
-            source=folder.name,
+            source=in_utf8(folder.name),
             weights=weights,
             classes=Classes(tuple(record["labels"]), None if class_ids is None else tuple(class_ids)),
             preprocessing=Preprocessing.model_validate(record["preprocessing"]),

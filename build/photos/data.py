@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from build.errors import BuildError
+from build.files import in_utf8
 from service.bundle import SEEN_DIGITS, Classes, sha256_of
 from service.inference.labelled import LabelledImage, labelled_images
 
@@ -89,7 +90,7 @@ def draw(photo_set: PhotoSet, most: int) -> PhotoSet:
 def set_name(folder: Path) -> str:
     """The folder's name, with its parent's before that of a split, which says little alone."""
     path = folder.resolve()
-    return f"{path.parent.name}/{path.name}" if path.name in SPLITS else path.name
+    return in_utf8(f"{path.parent.name}/{path.name}" if path.name in SPLITS else path.name)
 
 
 def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:

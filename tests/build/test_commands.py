@@ -364,6 +364,15 @@ def test_a_start_of_other_classes_is_no_baseline(
     assert (small.path / "manifest.json").read_bytes() == before
 
 
+def test_a_start_is_what_training_started_from(
+    small: Bundle, evaluation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (small.path / "manifest.json").read_bytes()
+    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", small.path)
+    assert said == f"--start {small.path} is not what the training of {small.path} started from"
+    assert (small.path / "manifest.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
