@@ -1,5 +1,6 @@
 """Networks and recipes → a bundle."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def check_destination(path: Path) -> None:
     """Check that a bundle can lie at `path`, before the work that is to end there.
 
     Raises:
-        BuildError: its name can't be a bundle's.
+        BuildError: its name can't be a bundle's, or nothing can be written there.
         BundleError: it is a file, or a folder with other things in it.
     """
     try:
@@ -94,6 +95,11 @@ def check_destination(path: Path) -> None:
             f"{path} can't be a bundle's folder: a bundle is named as its folder, with letters, digits"
             " and .-_, a letter or digit first"
         ) from None
+    if path.is_symlink() and not path.exists():
+        raise BuildError(f"{path} is a link that leads nowhere; mend it, or name a new folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise BuildError(f"{path} can't be written: {above} is no folder that can be written to")
     check_replaceable(path)
 
 

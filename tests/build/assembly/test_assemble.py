@@ -180,3 +180,13 @@ def test_a_bundle_of_other_classes_is_not_replaced(small: Bundle, tmp_path: Path
         refuse_other_classes(small.path, Classes(("a", "b"), None))
     (tmp_path / "manifest.json").write_text("{}")
     refuse_other_classes(tmp_path, small.classes)  # What can't be read may be built again.
+
+
+def test_a_place_that_can_not_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(BuildError, match=r"file is no folder that can be written to"):
+        check_destination(tmp_path / "file" / "deep" / "bundle")
+    with pytest.raises(BuildError, match=r"link is a link that leads nowhere"):
+        check_destination(tmp_path / "link")
+    check_destination(tmp_path / "new" / "deep" / "bundle")
