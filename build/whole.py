@@ -24,6 +24,7 @@ from build.photos.data import (
 from build.photos.splits import split_folder, write_splits
 from build.quantization.recipe import Recipe, load_recipes
 from build.steps import (
+    check_trainable,
     most_representative,
     network_of,
     plan_of,
@@ -105,6 +106,8 @@ def _with_own_classes(
         forward, len(splits.train.photos), len(photos), len(splits.test.photos), schedule, recipes
     )
     runs = runs_of(options)
+    plan = TrainingPlan([splits.train, *others], photos, splits.val.photos, runs, options.seed)
+    check_trainable(recipes, plan)
     listed = write_splits(splits, runs)
     show(
         f"{len(splits.classes.labels)} classes; {len(splits.train.photos)} photos to train on,"
@@ -114,7 +117,7 @@ def _with_own_classes(
     return _Material(
         network=train_classes(start, splits, schedule, runs / "train", command),
         calibration=draw(splits.train, most_representative(recipes)),
-        plan=TrainingPlan([splits.train, *others], photos, splits.val.photos, runs, options.seed),
+        plan=plan,
         evaluation=splits.test,
         start=None,
     )
@@ -137,6 +140,9 @@ def _with_the_weights_classes(
     *sets, calibration, evaluation = readable_sets([*sets, calibration, evaluation], start, options)
     if not options.allow_seen:
         refuse_overlap([*sets, calibration], evaluation, start.seen_images)
+    plan = plan_of(sets, options) if sets else None
+    if plan:
+        check_trainable(recipes, plan)
     network = start
     if trains:
         schedule = schedule_of(options, DISTILLATION)
@@ -145,7 +151,7 @@ def _with_the_weights_classes(
     return _Material(
         network=network,
         calibration=calibration,
-        plan=plan_of(sets, options) if sets else None,
+        plan=plan,
         evaluation=evaluation,
         start=start if trains else None,
     )
