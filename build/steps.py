@@ -24,6 +24,7 @@ from build.photos.data import (
 from build.photos.readable import readable
 from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
+from build.training.loop import steps_of
 from build.training.schedule import Schedule
 from service.bundle import Bundle
 from service.inference.labelled import refuse_two_labels
@@ -90,6 +91,17 @@ def plan_of(sets: Sequence[PhotoSet], options: argparse.Namespace) -> TrainingPl
     """What recipes that train do so with: the photos of the sets, but for one in twenty."""
     photos, watched = split_held_out(without_repeats(sets))
     return TrainingPlan(sets, photos, watched, runs_of(options), options.seed)
+
+
+def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan) -> None:
+    """Check that there are photos enough for every recipe that trains, before the work that comes first.
+
+    Raises:
+        BuildError: there are fewer than one of its batches takes.
+    """
+    for recipe in recipes:
+        if recipe.training:
+            steps_of(plan.photos, Schedule(recipe.training.epochs, recipe.training.batch_size))
 
 
 def report(bundle: Bundle, options: argparse.Namespace) -> None:

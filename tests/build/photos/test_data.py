@@ -94,7 +94,6 @@ def test_about_one_photo_in_twenty_is_held_out() -> None:
     assert 400 < sum(map(is_held_out, photos.photos)) < 600
 
 
-<<<<<<< ours
 def test_linked_folders_are_followed_and_links_that_can_not_be_are_named(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "1.jpg").write_bytes(b"1")
@@ -108,9 +107,9 @@ def test_linked_folders_are_followed_and_links_that_can_not_be_are_named(tmp_pat
         with pytest.raises(BuildError, match=rf"{name} is "):
             unlabelled_photos(photos)
         (photos / name).unlink()
-=======
+
+
 def test_a_set_is_named_in_utf8(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"photos\xff")
     folder.mkdir()
     assert set_name(folder) == "photos\ufffd"
->>>>>>> theirs
