@@ -14,6 +14,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from build.errors import BuildError
 from build.network.model import PIXEL_STEP, PIXEL_ZERO, Site, Weights, network, set_weights
 
 BATCH = 20
@@ -57,6 +58,9 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
     """The range of every activation of the network, by its name.
 
     `pixels` is uint8[n, size, size, 3], the representative photos.
+
+    Raises:
+        BuildError: an activation is infinite, or no number.
     """
     names, sites, statistics = _observe(weights, pixels)
     ranges = {"input": INPUT_RANGE}
@@ -129,6 +133,9 @@ def _observe(
         return tf.stack([[tf.reduce_min(t), tf.reduce_max(t)] for t in outputs])
 
     seen = np.stack([extremes(batch) for batch in tqdm(batches, desc="calibrate 1/2", unit="batch")])
+    for (name, _, _), bounds in zip(taps, seen.swapaxes(0, 1), strict=True):
+        if not np.isfinite(bounds).all():
+            raise BuildError(f"the network's {name} is no finite number on a photo: its weights are damaged")
     lowest, highest = seen[:, :, 0].min(0), seen[:, :, 1].max(0)
     highest = np.maximum(highest, lowest + 1e-6)
     bounds = np.stack([lowest, highest], axis=1).astype(np.float32)
