@@ -65,13 +65,14 @@ def build_all(options: argparse.Namespace, command: str) -> None:
     check_destination(options.out)
     if options.insert:
         split_at_markers(options.insert)
-    recipes = load_recipes([*options.recipes, *options.baselines])
+    beside = [name for name in options.baselines if name not in options.recipes]
+    recipes = load_recipes([*options.recipes, *beside])
     kept, baselines = recipes[: len(options.recipes)], recipes[len(options.recipes) :]
     make = _with_own_classes if options.data else _with_the_weights_classes
     made = make(network_of(options), recipes, options, command)
     bundle = quantize(made.network, kept, made.calibration, command, options.out, made.plan)
     with tempfile.TemporaryDirectory() as scratch:
-        beside = Path(scratch) / "baselines"
+        folder = Path(scratch) / "baselines"
         bundle = record_evaluation(
             bundle,
             made.evaluation.images,
@@ -79,7 +80,7 @@ def build_all(options: argparse.Namespace, command: str) -> None:
             options.crop,
             allow_seen=options.allow_seen,
             start=made.start,
-            baselines=[quantize(made.network, baselines, made.calibration, command, beside, made.plan)]
+            baselines=[quantize(made.network, baselines, made.calibration, command, folder, made.plan)]
             if baselines
             else [],
         )
