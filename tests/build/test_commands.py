@@ -68,7 +68,7 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
     verify(bundle)
     assert list(bundle.manifest.variants) == ["fp32", "mine"]
     assert bundle.manifest.default_variant == "mine"
-    assert list(bundle.manifest.baselines) == ["start"]
+    assert list(bundle.manifest.baselines) == ["naive", "start"]
     training = bundle.manifest.training
     assert training is not None
     assert (training.steps, training.images[0].images) == (7, 30 * len(CLASSES))
@@ -86,7 +86,7 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
     assert files == f"{bundle_path / 'README.md'} and {bundle_path / 'variants.png'}"
     assert serving == f"Serve it with EDGEWISE_BUNDLE={bundle_path} make serve"
     table = result.stdout[: result.stdout.index("\n\nBold:")]
-    assert [row.split()[1] for row in table.splitlines()[2:]] == ["fp32", "**mine**", "*start*"]
+    assert [row.split()[1] for row in table.splitlines()[2:]] == ["fp32", "**mine**", "*naive*", "*start*"]
     assert table in readme.read_text()
     assert table in (bundle_path / "README.md").read_text()
     with Image.open(bundle_path / "variants.png") as picture:
