@@ -13,6 +13,7 @@ from build.errors import BuildError
 from build.network.architecture import ARCHITECTURE
 from build.network.weights import Network
 from build.photos.data import Photo, PhotoSet, without_repeats
+from build.photos.pixels import pixels_of
 from build.quantization.convert import convert, convert_int8
 from build.quantization.layer_check import check_layers
 from build.quantization.ranges import calibrate
@@ -22,9 +23,8 @@ from build.training.qat import train_quantized
 from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle import SEEN_DIGITS, Bundle
-from service.inference.image import load_pixels
 from service.inference.labelled import image_set
-from service.manifest import Precision, Preprocessing, Provenance, Training
+from service.manifest import Precision, Provenance, Training
 
 LICENCE = "Apache-2.0"
 
@@ -88,7 +88,7 @@ def make_models(
     Raises:
         BuildError: as `quantize` says.
     """
-    pixels = _representative(calibration, network.preprocessing)
+    pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):
         representative = pixels[: recipe.representative_images]
@@ -143,12 +143,3 @@ def _train(
         "quantization-aware",
     )
     return content, record
-
-
-def _representative(photos: PhotoSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The photos as the service sees them: uint8[n, height, width, 3]."""
-    shown = tqdm(photos.photos, desc="decode", unit="photo", disable=not photos.photos)
-    pixels = np.empty((len(photos.photos), preprocessing.height, preprocessing.width, 3), np.uint8)
-    for row, photo in zip(pixels, shown, strict=True):
-        row[:] = load_pixels(photo.path.read_bytes(), preprocessing)
-    return pixels

@@ -21,10 +21,10 @@ from build.errors import BuildError
 from build.network.model import Site, Weights, network, set_weights, with_pixel_input
 from build.network.weights import Network
 from build.photos.data import PhotoSet, sample, set_name, without_repeats
+from build.photos.pixels import pixels_of
 from build.quantization.ranges import Range, calibrate
-from service.inference.image import load_pixels
 from service.inference.labelled import image_set
-from service.manifest import ImageSet, Preprocessing
+from service.manifest import ImageSet
 
 BATCH = 20
 # A standard error needs two photos.
@@ -105,10 +105,10 @@ def measure_sensitivity(start: Network, calibration: PhotoSet, others: PhotoSet)
     be decoded.
     """
     preprocessing = start.preprocessing
-    ranges = calibrate(start.weights, _load(calibration, preprocessing))
+    ranges = calibrate(start.weights, pixels_of(calibration, preprocessing))
     switched = SwitchedNetwork(start.weights, preprocessing.height, ranges)
     groups = groups_of(switched.sites, list(start.weights))
-    pixels = _load(others, preprocessing)
+    pixels = pixels_of(others, preprocessing)
     losses: dict[str, Loss] = {}
     with tqdm(total=(1 + len(groups)) * len(pixels), desc="sensitivity", unit="photo") as progress:
         expected = switched.log_probabilities(pixels, progress)
@@ -209,11 +209,6 @@ def _block(name: str) -> str:
     if first.startswith("block"):
         return first
     return "stem" if first in ("input", "stem") else "head"
-
-
-def _load(photos: PhotoSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    shown = tqdm(photos.photos, desc="decode", unit="photo")
-    return np.stack([load_pixels(photo.path.read_bytes(), preprocessing) for photo in shown])
 
 
 def _image_set(photos: PhotoSet) -> ImageSet:

@@ -1,0 +1,18 @@
+"""Photos as the network sees them."""
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from build.photos.data import PhotoSet
+from service.inference.image import load_pixels
+from service.manifest import Preprocessing
+
+
+def pixels_of(photos: PhotoSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The photos of a set as the service sees them: uint8[n, height, width, 3]."""
+    shown = tqdm(photos.photos, desc="decode", unit="photo", disable=not photos.photos)
+    pixels = np.empty((len(photos.photos), preprocessing.height, preprocessing.width, 3), np.uint8)
+    for row, photo in zip(pixels, shown, strict=True):
+        row[:] = load_pixels(photo.path.read_bytes(), preprocessing)
+    return pixels
