@@ -13,6 +13,7 @@ from pathlib import Path
 from service.errors import StartError
 from service.inference.image import Crop
 from service.settings import PREFIX, load_settings
+from service.signals import end_on_signal
 
 UNUSABLE = 2
 INTERRUPTED = 130
@@ -59,6 +60,7 @@ def _run(options: argparse.Namespace) -> None:
 
             benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
         case _:
+            end_on_signal()
             from service.server import serve
 
             serve(settings)

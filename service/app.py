@@ -7,14 +7,18 @@ from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from service.api import classify, health, problems, variants
-from service.api.access import AccessLog
+from service.api.access import Access, AccessLog
+from service.api.arrivals import Arrivals
 from service.api.context import Context
+from service.api.direct import Shortcut
 from service.api.drain import Drain
 from service.api.unread import UnreadBody
 from service.bundle import Bundle, load_bundle
 from service.inference.image import DecodeLimits
+from service.inference.pool import Pool
 from service.inference.variants import LoadedVariant, Variants, load_variant
 from service.manifest import reference_evaluation
 from service.monitoring.metrics import Metrics
@@ -24,19 +28,24 @@ from service.settings import Settings
 def create_app(settings: Settings) -> FastAPI:
     """The application; its lifespan loads the variant, and raises a StartError where that fails."""
     metrics = Metrics(CollectorRegistry())
+    access_log = AccessLog(metrics)
     drain = Drain()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         loaded = await asyncio.to_thread(_load, settings, bundle)
-        loaded_variants = Variants(bundle, loaded)
-        _describe(metrics, settings, bundle, loaded)
-        app.state.context = Context(settings, metrics, drain, bundle, loaded_variants)
+        _describe(metrics, bundle, loaded)
+        pool = Pool(settings.workers, queue_size=settings.queue_size, queue_bytes=settings.queue_bytes)
+        metrics.watch_queue(lambda: pool.waiting, pool.queue_size, pool.workers)
+        app.state.context = Context(
+            settings, metrics, access_log, drain, _arrivals(settings), bundle, Variants(bundle, loaded), pool
+        )
         try:
             yield
         finally:
-            await asyncio.to_thread(loaded_variants.close)
+            access_log.write()
+            await asyncio.to_thread(pool.close)
 
     app = _Application(
         title="edgewise",
@@ -49,19 +58,23 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (classify, variants, health):
         app.include_router(routes.router)
     problems.install(app)
-    # The last one added is the outermost.
-    app.add_middleware(problems.UnexpectedErrors)
-    app.add_middleware(UnreadBody)
-    app.add_middleware(AccessLog, metrics=metrics)
+    app.add_middleware(problems.Problems)
     app.state.drain = drain
+    app.state.metrics = metrics
+    app.state.access_log = access_log
     return app
 
 
 class _Application(FastAPI):
-    """FastAPI, with the problem document among the schemas of its OpenAPI."""
+    """FastAPI behind middlewares that its own direct routes run in, too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The application, from the outside in."""
+        routes = Shortcut(super().build_middleware_stack(), classify.router.routes)
+        return Access(UnreadBody(routes), self.state.access_log)
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document."""
+        """The OpenAPI document, with the problem document among its schemas."""
         document = super().openapi()
         document["components"]["schemas"].setdefault(problems.SCHEMA, problems.Problem.model_json_schema())
         return document
@@ -72,16 +85,23 @@ def _load(settings: Settings, bundle: Bundle) -> LoadedVariant:
         bundle,
         settings.variant or bundle.manifest.default_variant,
         workers=settings.workers,
-        queue_size=settings.queue_size,
         delegate=settings.delegate,
         limits=DecodeLimits(max_pixels=settings.max_pixels),
     )
 
 
-def _describe(metrics: Metrics, settings: Settings, bundle: Bundle, loaded: LoadedVariant) -> None:
+def _arrivals(settings: Settings) -> Arrivals:
+    return Arrivals(
+        max_bytes=settings.max_body_bytes,
+        total_bytes=settings.read_bytes,
+        min_rate=settings.min_body_rate,
+        seconds=settings.read_timeout_seconds,
+    )
+
+
+def _describe(metrics: Metrics, bundle: Bundle, loaded: LoadedVariant) -> None:
     """Set the metrics that hold as long as the variant is loaded."""
     variant = bundle.variant(loaded.name)
-    metrics.watch_queue(lambda: loaded.pool.waiting, settings.queue_size, loaded.pool.workers)
     metrics.variant_info.labels(
         bundle=bundle.manifest.name,
         variant=loaded.name,

@@ -17,11 +17,14 @@ EdgewiseError
     ├── BadParameter        422  a query parameter has a bad value        (api)
     ├── InternalError       500  anything that was not foreseen           (api)
     ├── Draining            503  the service is stopping                  (api)
+    ├── TooManyConnections  503  every connection is in use               (protocol)
     ├── ImageTooLarge       413  more pixels than the limit               (inference.image)
     ├── UnsupportedImage    415  not an image format that is read         (inference.image)
     ├── CorruptImage        422  truncated or damaged image data          (inference.image)
     ├── UnknownVariant      404  the bundle has no such loaded variant    (inference.variants)
-    └── QueueFull           429  every place in the queue is taken        (inference.pool)
+    ├── QueueFull           429  every place in the queue is taken        (inference.pool, api)
+    ├── WaitTooLong         429  it would wait beyond its deadline        (inference.pool)
+    └── DeadlineExceeded    504  no worker was free before its deadline   (inference.pool)
 """
 
 from typing import ClassVar
@@ -144,6 +147,14 @@ class Draining(RequestError):
     title = "The service is stopping"
 
 
+class TooManyConnections(RequestError):
+    """Every connection that the service takes is in use."""
+
+    status = 503
+    code = "too-many-connections"
+    title = "There are too many connections"
+
+
 class ImageTooLarge(RequestError):
     """The image has more pixels, or would take more memory to decode, than the limit."""
 
@@ -177,8 +188,24 @@ class UnknownVariant(RequestError):
 
 
 class QueueFull(RequestError):
-    """Every place in the queue is taken."""
+    """Every place in the queue, or all memory for what waits or arrives, is taken."""
 
     status = 429
     code = "queue-full"
     title = "The queue is full"
+
+
+class WaitTooLong(RequestError):
+    """No worker would be free before the request's deadline."""
+
+    status = 429
+    code = "wait-too-long"
+    title = "The wait would be too long"
+
+
+class DeadlineExceeded(RequestError):
+    """The request was accepted, but no worker was free before its deadline."""
+
+    status = 504
+    code = "deadline-exceeded"
+    title = "The request waited too long"

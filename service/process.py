@@ -1,10 +1,13 @@
 """What the system knows of this process; None where the system (macOS) does not tell."""
 
 import os
+import resource
 import time
 from pathlib import Path
 
 _SELF = Path("/proc/self")
+# What the process itself has open: models, log, sockets; with room to spare.
+_OWN_DESCRIPTORS = 64
 
 
 def seconds_since_start() -> float | None:
@@ -25,3 +28,11 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def max_connections(wanted: int) -> int:
+    """As many connections as are wanted, or as the process may have descriptors for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(1, descriptors - _OWN_DESCRIPTORS))

@@ -2,25 +2,31 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
 from service.errors import StartError
 from service.monitoring.logs import SERVICE_LOGGER, JsonFormatter, TextFormatter, configure_logging, fields
-from service.process import resident_bytes, seconds_since_start
+from service.process import max_connections, resident_bytes, seconds_since_start
+from service.protocol import Protocol
 from service.settings import LogFormat, Settings
+from service.signals import stop_signal
 
 BACKLOG = 2048
+# Longer than a camera takes from one photo to the next.
+KEEP_ALIVE_SECONDS = 60
 # What answers that are already written get, at the least, to reach their clients.
 MIN_CLOSE_SECONDS = 1
 
@@ -30,12 +36,14 @@ _log = logging.getLogger(SERVICE_LOGGER)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish every accepted request within `drain_seconds`.
 
+    A second signal ends the process at once.
+
     Raises:
         StartError: the bundle can't be served, or the port can't be opened.
     """
     configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
-    with _bind(settings) as listener:
-        asyncio.run(_serve(settings, listener))
+    with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, listener))
 
 
 class _Server(uvicorn.Server):
@@ -53,54 +61,61 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._on_listening()
 
-
-class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, for bodies that turn out malformed while their request is being answered."""
-
-    def send_400_response(self, msg: str) -> None:
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            super().send_400_response(msg)
-        else:  # An answer is on its way already.
-            self.transport.close()
-        if self.cycle is not None:
-            # Else the application would answer too, on a connection that is closed.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+    async def close_stalled(self) -> None:
+        """Close the connections that nothing has come from in time."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Protocol):
+                connection.close_if_stalled()
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = create_app(settings)
     # uvicorn would log a traceback where the lifespan can't start; here its errors come through.
     async with app.router.lifespan_context(app):
         with _explained(settings):
             listener.listen(BACKLOG)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=_Protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-            ),
-            on_listening=lambda: _log_ready(app, listener),
-        )
-        stopping = asyncio.create_task(_stop(stop, server, app.state.drain, settings.drain_seconds))
+        server = _server(app, settings, listener)
+        stop = stop_signal()
+        stopping = asyncio.create_task(_stop(stop, server, app.state.drain, settings))
         try:
             await server.serve(sockets=[listener])
         finally:
             stopping.cancel()
 
 
-async def _stop(stop: asyncio.Event, server: uvicorn.Server, drain: Drain, drain_seconds: float) -> None:
-    await stop.wait()
-    _log.info("stopping: finishing what was accepted", extra=fields(requests=drain.owed))
-    left = await drain.finish(drain_seconds)
+def _server(app: FastAPI, settings: Settings, listener: socket.socket) -> _Server:
+    connection = functools.partial(
+        Protocol,
+        max_connections=max_connections(settings.max_connections),
+        refused=app.state.metrics.rejected.labels("too_many_connections").inc,
+    )
+    config = uvicorn.Config(
+        app,
+        http=cast(type[asyncio.Protocol], connection),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_notify=1,
+    )
+    server = _Server(config, on_listening=lambda: _log_ready(app, listener))
+    config.callback_notify = server.close_stalled
+    return server
+
+
+async def _stop(
+    stop: asyncio.Future[signal.Signals], server: uvicorn.Server, drain: Drain, settings: Settings
+) -> None:
+    number = await stop
+    # A person at the terminal has no probes that must notice first.
+    grace = settings.drain_grace_seconds if number == signal.SIGTERM else 0.0
+    _log.info("stopping: finishing what was accepted", extra=fields(requests=drain.owed, grace_seconds=grace))
+    await drain.announce(grace, settings.drain_seconds)
+    left = await drain.finish()
     if drain.owed:
         _log.warning("not all was answered within EDGEWISE_DRAIN_SECONDS", extra=fields(requests=drain.owed))
     server.config.timeout_graceful_shutdown = max(MIN_CLOSE_SECONDS, math.ceil(left))
@@ -147,7 +162,7 @@ def _log_ready(app: FastAPI, listener: socket.socket) -> None:
             url=url,
             bundle=context.bundle.manifest.name,
             variant=context.variants.active.name,
-            workers=context.variants.active.pool.workers,
+            workers=context.pool.workers,
             seconds_since_start=seconds and round(seconds, 3),
             resident_bytes=resident_bytes(),
         ),

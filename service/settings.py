@@ -23,9 +23,16 @@ from service.inference.image import DEFAULT_LIMITS
 
 PREFIX = "EDGEWISE_"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
+MEBIBYTE = 1024 * 1024
 DEFAULT_QUEUE_SIZE = 16
-DEFAULT_MAX_BODY_BYTES = 20 * 1024 * 1024
+DEFAULT_QUEUE_BYTES = 32 * MEBIBYTE
+DEFAULT_READ_BYTES = 32 * MEBIBYTE
+DEFAULT_MAX_BODY_BYTES = 20 * MEBIBYTE
+DEFAULT_MAX_CONNECTIONS = 512
+DEFAULT_REQUEST_TIMEOUT_SECONDS = 10.0
 DEFAULT_READ_TIMEOUT_SECONDS = 30.0
+DEFAULT_MIN_BODY_RATE = 1000.0
+DEFAULT_DRAIN_GRACE_SECONDS = 0.0
 DEFAULT_DRAIN_SECONDS = 20.0
 
 
@@ -53,11 +60,17 @@ class Settings(BaseModel):
     delegate: Delegate = Delegate.XNNPACK
     workers: PositiveInt = Field(default_factory=_usable_cores)
     queue_size: PositiveInt = DEFAULT_QUEUE_SIZE
+    queue_bytes: PositiveInt = DEFAULT_QUEUE_BYTES
+    request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
     max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
     max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_connections: PositiveInt = DEFAULT_MAX_CONNECTIONS
+    read_bytes: PositiveInt = DEFAULT_READ_BYTES
     read_timeout_seconds: PositiveFloat = DEFAULT_READ_TIMEOUT_SECONDS
+    min_body_rate: PositiveFloat = DEFAULT_MIN_BODY_RATE
+    drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS
     drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
     log_format: LogFormat = LogFormat.JSON
 

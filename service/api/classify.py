@@ -1,6 +1,5 @@
 """POST /v1/classify: one image in, its classes out."""
 
-import asyncio
 import time
 from typing import Annotated, Any
 
@@ -9,12 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.api.body import read_image
 from service.api.context import Context, Shared
+from service.api.direct import DirectRoute
 from service.api.problems import documented
+from service.api.work import classified
 from service.errors import (
     BadMultipart,
     BadParameter,
     BodyTooLarge,
     CorruptImage,
+    DeadlineExceeded,
     Draining,
     EmptyBody,
     ImageTooLarge,
@@ -23,12 +25,14 @@ from service.errors import (
     SlowBody,
     UnknownVariant,
     UnsupportedImage,
+    WaitTooLong,
 )
 from service.inference.image import Crop
+from service.inference.pool import Job
 
 DEFAULT_TOP_K = 5
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 class Parameters(BaseModel):
@@ -44,6 +48,9 @@ class Parameters(BaseModel):
     )
     crop: Crop = Field(
         Crop.BUNDLE, description="`bundle`: what the bundle sees of an image; `none`: the whole, squashed"
+    )
+    timeout_ms: int | None = Field(
+        None, ge=1, description="Milliseconds that it may wait for a worker, in place of the service's own"
     )
     min_probability: float = Field(
         0.0, ge=0, le=1, description="The answer is `uncertain` where the top class is less probable"
@@ -111,6 +118,7 @@ _REQUEST_BODY = {
 @router.post(
     "/v1/classify",
     summary="Classify an image",
+    response_model=Classification,
     openapi_extra={"requestBody": _REQUEST_BODY},
     responses=documented(
         EmptyBody,
@@ -123,39 +131,36 @@ _REQUEST_BODY = {
         BadParameter,
         CorruptImage,
         QueueFull,
+        WaitTooLong,
         InternalError,
         Draining,
+        DeadlineExceeded,
     ),
 )
-async def classify(
-    request: Request, response: Response, parameters: Annotated[Parameters, Query()], shared: Shared
-) -> Classification:
+async def classify(request: Request, parameters: Annotated[Parameters, Query()], shared: Shared) -> Response:
     """The image's most probable classes, what each stage took, and which variant answered."""
-    arrived = time.perf_counter()
-    _refuse_repeated(request)
+    arrived = time.monotonic()
     with shared.drain.owing():
         top_k = _top_k(parameters, shared.bundle.manifest.classes)
         variant = shared.variants.choose(parameters.variant)
         request.state.variant = variant.name
-        data = await read_image(
-            request,
-            max_bytes=shared.settings.max_body_bytes,
-            timeout_seconds=shared.settings.read_timeout_seconds,
-        )
-        read_seconds = time.perf_counter() - arrived
-        answer = await asyncio.wrap_future(variant.pool.submit(data, parameters.crop))
+        patience = _patience(parameters, shared)
+        shared.pool.check(arrived + patience)
+        data = await read_image(request, shared.arrivals)
+        whole = time.monotonic()
+        job = Job(variant, data, parameters.crop, deadline=whole + patience)
+        answer = await classified(request, shared.pool, job)
     prediction = answer.prediction
     stages = {
-        "read": read_seconds,
+        "read": whole - arrived,
         "queue": answer.queue_seconds,
         "decode": prediction.decode_seconds,
         "inference": prediction.inference_seconds,
     }
     predictions = _predictions(shared, prediction.top(top_k))
     timing = {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}
-    response.headers["Server-Timing"] = ", ".join(f"{stage};dur={took}" for stage, took in timing.items())
-    shared.metrics.observe_stages(variant.name, **stages, total=time.perf_counter() - arrived)
-    return Classification(
+    request.state.stages = {**stages, "total": time.monotonic() - arrived}
+    classification = Classification(
         id=request.state.id,
         bundle=shared.bundle.manifest.name,
         variant=variant.name,
@@ -164,13 +169,12 @@ async def classify(
         predictions=predictions,
         timing_ms=Timing(**timing),
     )
-
-
-def _refuse_repeated(request: Request) -> None:
-    names = [name for name, _ in request.query_params.multi_items()]
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if repeated:
-        raise BadParameter(f"given more than once: {', '.join(repeated)}")
+    server_timing = ", ".join(f"{stage};dur={took}" for stage, took in timing.items())
+    return Response(
+        classification.model_dump_json(),
+        headers={"Server-Timing": server_timing},
+        media_type="application/json",
+    )
 
 
 def _top_k(parameters: Parameters, classes: int) -> int:
@@ -179,6 +183,12 @@ def _top_k(parameters: Parameters, classes: int) -> int:
     if parameters.top_k > classes:
         raise BadParameter(f"top_k is {parameters.top_k}, but the model has {classes} classes")
     return parameters.top_k
+
+
+def _patience(parameters: Parameters, shared: Context) -> float:
+    """Seconds that the image may wait for a worker."""
+    longest = shared.settings.request_timeout_seconds
+    return longest if parameters.timeout_ms is None else min(parameters.timeout_ms / 1000, longest)
 
 
 def _predictions(shared: Context, top: list[tuple[int, float]]) -> list[ClassProbability]:

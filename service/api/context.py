@@ -5,8 +5,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.access import AccessLog
+from service.api.arrivals import Arrivals
 from service.api.drain import Drain
 from service.bundle import Bundle
+from service.inference.pool import Pool
 from service.inference.variants import Variants
 from service.monitoring.metrics import Metrics
 from service.settings import Settings
@@ -18,9 +21,12 @@ class Context:
 
     settings: Settings
     metrics: Metrics
+    access_log: AccessLog
     drain: Drain
+    arrivals: Arrivals
     bundle: Bundle
     variants: Variants
+    pool: Pool
 
 
 def _context(request: Request) -> Context:

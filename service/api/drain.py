@@ -1,4 +1,4 @@
-"""Stopping in good order: refuse what is new, finish what was accepted."""
+"""Stopping in good order: say so, refuse what is new, finish what was accepted."""
 
 import asyncio
 import math
@@ -13,6 +13,7 @@ class Drain:
 
     def __init__(self) -> None:
         self.owed = 0
+        self._refusing = False
         self._ends: float | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -27,9 +28,10 @@ class Drain:
         """Hold the stop back, until the time to drain is over, for the request that runs inside.
 
         Raises:
-            Draining: the service is stopping, or its time was over before the request was done.
+            Draining: the service takes nothing new, or its time was over before the request was done.
         """
-        self.check()
+        if self._refusing:
+            self.check()
         self.owed += 1
         self._idle.clear()
         try:
@@ -43,11 +45,19 @@ class Drain:
             if not self.owed:
                 self._idle.set()
 
-    async def finish(self, seconds: float) -> float:
-        """Refuse new requests and wait, at most `seconds`, for the accepted ones; returns what is left."""
-        self._ends = asyncio.get_running_loop().time() + seconds
+    async def announce(self, grace_seconds: float, seconds: float) -> None:
+        """Not be ready any more, but take new requests for `grace_seconds`.
+
+        Probes and proxies are slow to notice. `seconds`: what the accepted requests get after that.
+        """
+        self._ends = asyncio.get_running_loop().time() + grace_seconds + seconds
+        await asyncio.sleep(grace_seconds)
+
+    async def finish(self) -> float:
+        """Refuse new requests, wait for the accepted ones; returns the seconds that are left for that."""
+        self._refusing = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            await asyncio.wait_for(self._idle.wait(), self._seconds_left())
         return self._seconds_left()
 
     def _seconds_left(self) -> float:

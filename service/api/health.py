@@ -41,6 +41,7 @@ async def ready(shared: Shared) -> Health:
 )
 async def metrics(request: Request, shared: Shared) -> Response:
     """All metrics, in the text format or in OpenMetrics, as the request asks."""
+    shared.access_log.write()
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     except (TypeError, ValueError):  # It trips over versions that are not numbers.

@@ -41,18 +41,23 @@ def problem_type(error: type[RequestError]) -> str:
     return f"/problems/{error.code}"
 
 
+def problem_document(error: RequestError, id_: str) -> Problem:
+    """What `error` says, of the request of that id."""
+    return Problem(
+        type=problem_type(type(error)),
+        title=error.title,
+        status=error.status,
+        detail=str(error),
+        instance=f"urn:uuid:{id_}",
+    )
+
+
 def problem_response(
     request: Request, error: RequestError, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer that says what `error` says."""
     request.state.error = error
-    problem = Problem(
-        type=problem_type(type(error)),
-        title=error.title,
-        status=error.status,
-        detail=str(error),
-        instance=f"urn:uuid:{request.state.id}",
-    )
+    problem = problem_document(error, request.state.id)
     response = Response(problem.model_dump_json(), error.status, headers, MEDIA_TYPE)
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
@@ -78,8 +83,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_routing_error)
 
 
-class UnexpectedErrors:
-    """Innermost middleware: what nobody foresaw is logged with its traceback and answered by a bare 500."""
+class Problems:
+    """Middleware: answers what a direct route raises; what nobody foresaw is logged and answered by a 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -97,13 +102,18 @@ class UnexpectedErrors:
             await self._app(scope, receive, watch)
         except ClientDisconnect:
             raise
+        except RequestError as error:
+            await problem_response(Request(scope), error)(scope, receive, send)
+        except RequestValidationError as error:
+            response = await _on_invalid_parameters(Request(scope), error)
+            await response(scope, receive, send)
         except Exception:
             request = Request(scope)
             _log.exception("a request failed", extra=fields(id=request.state.id))
             if started:
                 raise
-            error = InternalError("the service failed in a way that it did not foresee; its log says how")
-            await problem_response(request, error)(scope, receive, send)
+            failure = InternalError("the service failed in a way that it did not foresee; its log says how")
+            await problem_response(request, failure)(scope, receive, send)
 
 
 async def _on_request_error(request: Request, error: Exception) -> Response:

@@ -35,7 +35,12 @@ class Prediction:
 
         Of equally likely ones the lower index goes first.
         """
-        return [(int(index), float(self.probabilities[index])) for index in ranking(self.probabilities)[:k]]
+        probabilities = self.probabilities
+        # Every one that may be among the first k, the last one's equals too, so that the lower index wins.
+        least = np.partition(probabilities, -k)[-k] if k < probabilities.size else 0
+        candidates = np.flatnonzero(probabilities >= least)
+        order = candidates[ranking(probabilities[candidates])[:k]]
+        return list(zip(order.tolist(), probabilities[order].tolist(), strict=True))
 
 
 class Classifier:

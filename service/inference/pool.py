@@ -1,16 +1,17 @@
-"""Worker threads, each with its own classifier, behind one bounded queue."""
+"""Worker threads behind one bounded queue of encoded images."""
 
 import math
-import queue
 import threading
-import time
-from collections.abc import Sequence
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
+from time import monotonic
 
-from service.errors import QueueFull
-from service.inference.classifier import Classifier, Prediction
+from service.errors import DeadlineExceeded, QueueFull, WaitTooLong
+from service.inference.classifier import Prediction
 from service.inference.image import Crop
+from service.inference.variants import LoadedVariant
 
 # How much of the estimate each new measurement replaces: about the last ten count.
 _SMOOTHING = 0.1
@@ -24,28 +25,47 @@ class Answer:
     queue_seconds: float
 
 
-@dataclass(frozen=True)
-class _Job:
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One image to classify, as it came.
+
+    `deadline`: when its answer is of no use any more, as `time.monotonic` has it.
+    """
+
+    variant: LoadedVariant
     data: bytes
     crop: Crop
+    deadline: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Queued:
+    job: Job
     future: Future[Answer]
     submitted: float
 
 
 class Pool:
-    """One thread a classifier; images wait for them in one queue of `queue_size` places.
+    """`workers` threads; images wait for them in one queue, bounded in images and in bytes.
 
-    Decode and inference happen in the same thread, so an image crosses threads once. What a
-    classifier raises reaches the caller through the future.
+    Each job goes to the first worker that is free, which runs it on its own classifier of the job's
+    variant. Decode and inference happen in the same thread, so an image crosses threads once. What
+    a classifier raises reaches the caller through the future. One thread alone may submit.
     """
 
-    def __init__(self, classifiers: Sequence[Classifier], queue_size: int) -> None:
-        self._queue: queue.Queue[_Job | None] = queue.Queue(queue_size)
+    def __init__(self, workers: int, *, queue_size: int, queue_bytes: int) -> None:
+        self.queue_size = queue_size
+        self._queue_bytes = queue_bytes
+        self._queue: SimpleQueue[_Queued | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._service_seconds = 0.0
+        self._waiting = 0
+        self._waiting_bytes = 0
+        # By variant: how many wait or are worked on, and the seconds that one takes.
+        self._owed: Counter[str] = Counter()
+        self._seconds_of: dict[str, float] = {}
         self._threads = [
-            threading.Thread(target=self._work, args=(classifier,), name=f"worker-{number}")
-            for number, classifier in enumerate(classifiers)
+            threading.Thread(target=self._work, args=(number,), name=f"worker-{number}")
+            for number in range(workers)
         ]
         for thread in self._threads:
             thread.start()
@@ -58,22 +78,54 @@ class Pool:
     @property
     def waiting(self) -> int:
         """How many images wait for a worker."""
-        return self._queue.qsize()
+        return self._waiting
 
-    def submit(self, data: bytes, crop: Crop) -> Future[Answer]:
-        """Queue an image, encoded as it came; a future that is cancelled while it waits costs no work.
+    @property
+    def wait_seconds(self) -> float:
+        """How long an image that came now would wait for a worker, as things are expected to go."""
+        with self._lock:
+            seconds = sum(count * self._seconds_of.get(name, 0.0) for name, count in self._owed.items())
+        return seconds / self.workers
+
+    def check(self, deadline: float) -> None:
+        """Whether an image that comes now finds a place, and a worker before `deadline`.
 
         Raises:
-            QueueFull: every place is taken; says in how many seconds those before it are done.
+            QueueFull: every place is taken.
+            WaitTooLong: it would wait longer than it can.
         """
-        job = _Job(data, crop, Future(), time.perf_counter())
-        try:
-            self._queue.put_nowait(job)
-        except queue.Full:
+        if self._waiting >= self.queue_size:
+            raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
+        wait = self.wait_seconds
+        if wait and monotonic() + wait > deadline:
+            raise WaitTooLong(
+                f"a worker is free in about {wait:.3g} seconds, after the request's deadline",
+                retry_after_seconds=self._retry_after(),
+            )
+
+    def submit(self, job: Job) -> Future[Answer]:
+        """Queue an image; a future that is cancelled while it waits costs no work.
+
+        The future raises DeadlineExceeded where no worker was free before the job's deadline.
+
+        Raises:
+            QueueFull: every place, or all memory for what waits, is taken.
+            WaitTooLong: it would wait longer than it can.
+        """
+        self.check(job.deadline)
+        # Only `submit` adds to what waits, and one thread alone submits: what fits now still fits below.
+        if self._waiting_bytes + len(job.data) > self._queue_bytes:
             raise QueueFull(
-                f"{self.waiting} images wait already", retry_after_seconds=self._clears_in_seconds()
-            ) from None
-        return job.future
+                f"{self._waiting} images of {self._waiting_bytes} bytes wait already",
+                retry_after_seconds=self._retry_after(),
+            )
+        with self._lock:
+            self._waiting += 1
+            self._waiting_bytes += len(job.data)
+            self._owed[job.variant.name] += 1
+        queued = _Queued(job, Future(), monotonic())
+        self._queue.put(queued)
+        return queued.future
 
     def close(self) -> None:
         """Finish what is queued, then end the threads; nothing may be submitted any more."""
@@ -82,24 +134,38 @@ class Pool:
         for thread in self._threads:
             thread.join()
 
-    def _clears_in_seconds(self) -> int:
-        images = self.waiting + self.workers
-        return max(1, math.ceil(self._service_seconds * images / self.workers))
+    def _retry_after(self) -> int:
+        return max(1, math.ceil(self.wait_seconds))
 
-    def _work(self, classifier: Classifier) -> None:
-        while (job := self._queue.get()) is not None:
-            if not job.future.set_running_or_notify_cancel():
-                continue
-            started = time.perf_counter()
-            try:
-                prediction = classifier.classify(job.data, job.crop)
-            except BaseException as error:
-                job.future.set_exception(error)
-            else:
-                job.future.set_result(Answer(prediction, started - job.submitted))
-            self._measured(time.perf_counter() - started)
+    def _work(self, worker: int) -> None:
+        while (queued := self._queue.get()) is not None:
+            with self._lock:
+                self._waiting -= 1
+                self._waiting_bytes -= len(queued.job.data)
+            seconds = _run(queued, worker)
+            with self._lock:
+                name = queued.job.variant.name
+                self._owed[name] -= 1
+                if seconds is not None:
+                    before = self._seconds_of.get(name, seconds)
+                    self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
 
-    def _measured(self, seconds: float) -> None:
-        with self._lock:
-            weight = _SMOOTHING if self._service_seconds else 1.0
-            self._service_seconds += weight * (seconds - self._service_seconds)
+
+def _run(queued: _Queued, worker: int) -> float | None:
+    """Classify, and give the result or the error to the future; the seconds that it took if it was begun."""
+    job, future = queued.job, queued.future
+    if not future.set_running_or_notify_cancel():
+        return None
+    started = monotonic()
+    if started > job.deadline:
+        future.set_exception(
+            DeadlineExceeded(f"no worker was free within the {started - queued.submitted:.3g} seconds it had")
+        )
+        return None
+    try:
+        prediction = job.variant.classifiers[worker].classify(job.data, job.crop)
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(Answer(prediction, started - queued.submitted))
+    return monotonic() - started

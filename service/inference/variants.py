@@ -7,17 +7,24 @@ from service.errors import UnknownVariant
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.image import DEFAULT_LIMITS, DecodeLimits
-from service.inference.pool import Pool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoadedVariant:
-    """A variant that answers: its worker threads, and what it runs on."""
+    """A variant that answers: one classifier a worker, all of them alike."""
 
     name: str
-    pool: Pool
-    delegate: Delegate
-    runtime: str
+    classifiers: tuple[Classifier, ...]
+
+    @property
+    def delegate(self) -> Delegate:
+        """What it runs on."""
+        return self.classifiers[0].delegate
+
+    @property
+    def runtime(self) -> str:
+        """The name and version of what runs it."""
+        return self.classifiers[0].runtime
 
 
 class Variants:
@@ -45,25 +52,19 @@ class Variants:
             raise UnknownVariant(f"variant {name!r} {known}; loaded: {self.active.name}")
         return variant
 
-    def close(self) -> None:
-        """Finish what is queued and let go of all threads."""
-        self.active.pool.close()
-
 
 def load_variant(
     bundle: Bundle,
     name: str,
     *,
     workers: int,
-    queue_size: int,
     delegate: Delegate = Delegate.XNNPACK,
     limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> LoadedVariant:
-    """Load a variant once a worker, self-tested, and start the workers.
+    """Load a variant once a worker, self-tested.
 
     Raises:
         BundleError: the bundle has no such variant, or its file is damaged.
         SelfTestError: it does not compute its golden vectors on this device.
     """
-    classifiers = [Classifier(bundle, name, delegate, limits) for _ in range(workers)]
-    return LoadedVariant(name, Pool(classifiers, queue_size), delegate, classifiers[0].runtime)
+    return LoadedVariant(name, tuple(Classifier(bundle, name, delegate, limits) for _ in range(workers)))

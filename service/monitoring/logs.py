@@ -9,8 +9,14 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+# What a record would look up for each line, and no line has.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+logging.logAsyncioTasks = False  # type: ignore[attr-defined]
+
 ACCESS_LOGGER = "edgewise.access"
 SERVICE_LOGGER = "edgewise"
+
+_encode = json.JSONEncoder(default=str).encode
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,7 +33,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -35,9 +41,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and more only for a traceback."""
-        fields = " ".join(
-            f"{name}={json.dumps(value, default=str)}" for name, value in _fields(record).items()
-        )
+        fields = " ".join(f"{name}={_encode(value)}" for name, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}  {fields}".rstrip()
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

@@ -12,7 +12,15 @@ from prometheus_client import (
 )
 
 STAGES = ("read", "queue", "decode", "inference", "total")
-REJECTIONS = ("queue_full", "draining", "slow_body", "client_gone")
+REJECTIONS = (
+    "queue_full",
+    "wait_too_long",
+    "deadline",
+    "slow_body",
+    "client_gone",
+    "draining",
+    "too_many_connections",
+)
 # 1 ms × 1.6^i, to 4.7 s: prometheus-client's own begin at 5 ms, which a small model undercuts.
 STAGE_BUCKETS = tuple(round(0.001 * 1.6**i, 6) for i in range(19))
 
@@ -63,13 +71,18 @@ class Metrics:
             "Top-k accuracy of the loaded variant in the bundle's reference evaluation.",
             ["variant", "k"],
         )
+        # Looking them up by their labels takes as long as counting.
+        self._stages_of: dict[str, dict[str, Histogram]] = {}
         for reason in REJECTIONS:
             self.rejected.labels(reason)
 
     def observe_stages(self, variant: str, **seconds: float) -> None:
         """Count what each of `STAGES` took in one answered classification."""
-        for stage in STAGES:
-            self.stage_seconds.labels(stage, variant).observe(seconds[stage])
+        stages = self._stages_of.get(variant)
+        if stages is None:
+            stages = self._stages_of[variant] = {s: self.stage_seconds.labels(s, variant) for s in STAGES}
+        for stage, histogram in stages.items():
+            histogram.observe(seconds[stage])
 
     def watch_queue(self, depth: Callable[[], int], capacity: int, workers: int) -> None:
         """Show the queue: its depth is asked for at each scrape."""

@@ -1,11 +1,14 @@
 """The real application behind the real server, in a thread, on a port of this machine."""
 
+import asyncio
+import functools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from typing import cast
 
 import httpx
 import uvicorn
@@ -13,6 +16,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
+from service.protocol import Protocol
 from service.settings import Settings
 from tests.colours import RGB
 
@@ -24,7 +28,11 @@ def running(
     """A client of the application, which `prepare` may change before it starts."""
     app = create_app(settings)
     prepare(app)
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, http="h11"))
+    connection = functools.partial(Protocol, max_connections=100, refused=lambda: None)
+    config = uvicorn.Config(
+        app, http=cast(type[asyncio.Protocol], connection), lifespan="on", log_config=None
+    )
+    server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from service.api.access import MAX_METHOD, MAX_PATH
+from service.api.access import MAX_PATH
 from service.monitoring.logs import JsonFormatter
 from service.settings import Settings
 from tests.api.running import photo, running
@@ -28,10 +28,10 @@ def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureF
 
 def test_a_line_is_short_whatever_is_asked_for(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "edgewise.access"), running(settings) as client:
-        client.request("M" * 60_000, "/livez")
+        client.delete("/livez")
         client.get("/" + "%1b" * 20_000)
     lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "edgewise.access"]
     first, second = map(json.loads, lines)
-    assert first["message"] == f"{'M' * MAX_METHOD} /livez 405"
+    assert first["message"] == "DELETE /livez 405"
     assert second["path"] == "/" + "\x1b" * (MAX_PATH - 1)
     assert max(map(len, lines)) < 4096

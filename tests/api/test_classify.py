@@ -118,7 +118,11 @@ def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
         ("crop=half", "bad-parameter", "crop is 'half', but it should be 'bundle' or 'none'"),
         ("min_probability=1.1", "bad-parameter", "min_probability is '1.1', but it should be less than"),
         ("min_probability=nan", "bad-parameter", "min_probability is 'nan', but it should be a finite"),
-        ("topk=1", "bad-parameter", "no parameter 'topk'; there are top_k, variant, crop, min_probability"),
+        (
+            "topk=1",
+            "bad-parameter",
+            "no parameter 'topk'; there are top_k, variant, crop, timeout_ms, min_probability",
+        ),
         ("top_k=1&top_k=2", "bad-parameter", "given more than once: top_k"),
         ("top_k=x&crop=y", "bad-parameter", "; crop is 'y'"),
     ],

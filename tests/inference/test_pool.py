@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from service.bundle import Bundle
-from service.errors import CorruptImage, QueueFull, UnsupportedImage
+from service.errors import CorruptImage, DeadlineExceeded, QueueFull, UnsupportedImage, WaitTooLong
 from service.inference.classifier import Classifier, Prediction
 from service.inference.image import Crop
-from service.inference.pool import Answer, Pool
+from service.inference.pool import Answer, Job, Pool
+from service.inference.variants import LoadedVariant
 from tests.colours import LABELS_OF, RGB
 
 
@@ -39,11 +40,24 @@ class Held(Classifier):
         return super().classify(data, crop)
 
 
+class Running:
+    """A pool, and the variant that its jobs are for."""
+
+    def __init__(self, pool: Pool, variant: LoadedVariant) -> None:
+        self.pool = pool
+        self.variant = variant
+
+    def submit(self, data: bytes, crop: Crop = Crop.BUNDLE, seconds: float = 60) -> Future[Answer]:
+        return self.pool.submit(Job(self.variant, data, crop, time.monotonic() + seconds))
+
+
 @contextmanager
-def running(*classifiers: Classifier, queue_size: int = 100) -> Iterator[Pool]:
-    pool = Pool(classifiers, queue_size)
+def running(
+    *classifiers: Classifier, queue_size: int = 100, queue_bytes: int = 1_000_000
+) -> Iterator[Running]:
+    pool = Pool(len(classifiers), queue_size=queue_size, queue_bytes=queue_bytes)
     try:
-        yield pool
+        yield Running(pool, LoadedVariant(classifiers[0].variant, classifiers))
     finally:
         for classifier in classifiers:
             if isinstance(classifier, Held):
@@ -57,16 +71,16 @@ def top(future: Future[Answer]) -> str:
 
 def test_each_image_gets_its_own_answer_from_many_workers(colours: Bundle) -> None:
     asked = [*RGB] * 20
-    with running(*(Classifier(colours, "ptq") for _ in range(3))) as pool:
-        assert pool.workers == 3
-        futures = [pool.submit(photo(colour), Crop.BUNDLE) for colour in asked]
+    with running(*(Classifier(colours, "ptq") for _ in range(3))) as run:
+        assert run.pool.workers == 3
+        futures = [run.submit(photo(colour)) for colour in asked]
         assert [top(future) for future in futures] == asked
 
 
 def test_an_answer_is_what_the_classifier_says(colours: Bundle) -> None:
     classifier = Classifier(colours, "fp32")
-    with running(classifier) as pool:
-        prediction = pool.submit(photo("red"), Crop.NONE).result(10).prediction
+    with running(classifier) as run:
+        prediction = run.submit(photo("red"), Crop.NONE).result(10).prediction
     expected = classifier.classify(photo("red"), Crop.NONE)
     assert np.array_equal(prediction.probabilities, expected.probabilities)
     assert prediction.variant == "fp32"
@@ -74,33 +88,33 @@ def test_an_answer_is_what_the_classifier_says(colours: Bundle) -> None:
 
 def test_an_image_that_finds_no_place_is_refused(colours: Bundle) -> None:
     held = Held(colours)
-    with running(held, queue_size=2) as pool:
-        first = pool.submit(photo("red"), Crop.BUNDLE)
+    with running(held, queue_size=2) as run:
+        first = run.submit(photo("red"))
         assert held.begun.acquire(timeout=10)
-        waiting = [pool.submit(photo(colour), Crop.BUNDLE) for colour in ("blue", "green")]
-        assert pool.waiting == 2
+        waiting = [run.submit(photo(colour)) for colour in ("blue", "green")]
+        assert run.pool.waiting == 2
         with pytest.raises(QueueFull, match="2 images wait") as caught:
-            pool.submit(photo("white"), Crop.BUNDLE)
+            run.submit(photo("white"))
         assert caught.value.retry_after_seconds == 1
         held.let.release(3)
         assert [top(future) for future in (first, *waiting)] == ["red", "blue", "green"]
-        assert pool.waiting == 0
+        assert run.pool.waiting == 0
 
 
 def test_the_waiting_time_is_told_and_measured(colours: Bundle) -> None:
     held = Held(colours)
-    with running(held, queue_size=3) as pool:
-        first = pool.submit(photo("red"), Crop.BUNDLE)
+    with running(held, queue_size=3) as run:
+        first = run.submit(photo("red"))
         assert held.begun.acquire(timeout=10)
-        second = pool.submit(photo("red"), Crop.BUNDLE)
+        second = run.submit(photo("red"))
         time.sleep(0.6)
         held.let.release()
         first.result(10)
         assert held.begun.acquire(timeout=10)
         for _ in range(3):
-            pool.submit(photo("red"), Crop.BUNDLE)
+            run.submit(photo("red"))
         with pytest.raises(QueueFull) as caught:
-            pool.submit(photo("red"), Crop.BUNDLE)
+            run.submit(photo("red"))
         # One in work and three that wait, 0.6 seconds or more each.
         assert caught.value.retry_after_seconds is not None
         assert caught.value.retry_after_seconds >= 3
@@ -118,18 +132,18 @@ def test_the_waiting_time_is_told_and_measured(colours: Bundle) -> None:
 def test_errors_come_through_and_the_worker_goes_on(
     colours: Bundle, data: bytes, error: type[Exception]
 ) -> None:
-    with running(Classifier(colours, "ptq")) as pool:
+    with running(Classifier(colours, "ptq")) as run:
         with pytest.raises(error):
-            pool.submit(data, Crop.BUNDLE).result(10)
-        assert top(pool.submit(photo("blue"), Crop.BUNDLE)) == "blue"
+            run.submit(data).result(10)
+        assert top(run.submit(photo("blue"))) == "blue"
 
 
 def test_what_was_cancelled_while_it_waited_is_not_worked_on(colours: Bundle) -> None:
     held = Held(colours)
-    with running(held) as pool:
-        first = pool.submit(photo("red"), Crop.BUNDLE)
+    with running(held) as run:
+        first = run.submit(photo("red"))
         assert held.begun.acquire(timeout=10)
-        second, third = (pool.submit(photo("blue"), Crop.BUNDLE) for _ in range(2))
+        second, third = (run.submit(photo("blue")) for _ in range(2))
         assert second.cancel()
         held.let.release(3)
         assert top(first) == "red"
@@ -139,7 +153,54 @@ def test_what_was_cancelled_while_it_waited_is_not_worked_on(colours: Bundle) ->
 
 def test_closing_finishes_what_is_queued(colours: Bundle) -> None:
     held = Held(colours)
-    with running(held) as pool:
-        futures = [pool.submit(photo(colour), Crop.BUNDLE) for colour in RGB]
+    with running(held) as run:
+        futures = [run.submit(photo(colour)) for colour in RGB]
     assert all(future.done() for future in futures)
     assert [top(future) for future in futures] == [*RGB]
+
+
+def test_what_waits_is_bounded_in_bytes(colours: Bundle) -> None:
+    held, image = Held(colours), photo("red")
+    with running(held, queue_bytes=2 * len(image)) as run:
+        first = run.submit(image)
+        assert held.begun.acquire(timeout=10)
+        waiting = [run.submit(image) for _ in range(2)]
+        with pytest.raises(QueueFull, match=f"2 images of {2 * len(image)} bytes wait already"):
+            run.submit(photo("blue"))
+        held.let.release(3)
+        assert [top(future) for future in (first, *waiting)] == ["red"] * 3
+        held.let.release()
+        assert top(run.submit(photo("blue"))) == "blue"
+
+
+def test_an_image_whose_deadline_passed_while_it_waited_is_not_worked_on(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        second, third = run.submit(photo("blue"), seconds=0.05), run.submit(photo("green"))
+        time.sleep(0.1)
+        held.let.release(3)
+        with pytest.raises(DeadlineExceeded, match=r"no worker was free within the 0\.1"):
+            second.result(10)
+        assert (top(first), top(third)) == ("red", "green")
+        assert held.images == 2
+
+
+def test_an_image_that_would_wait_beyond_its_deadline_is_refused(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        time.sleep(0.5)
+        held.let.release()
+        assert top(first) == "red"
+        # From now on one is expected to take half a second.
+        second = run.submit(photo("red"), seconds=0.1)
+        assert held.begun.acquire(timeout=10)
+        with pytest.raises(WaitTooLong, match=r"a worker is free in about 0\.5") as caught:
+            run.submit(photo("blue"), seconds=0.4)
+        assert caught.value.retry_after_seconds == 1
+        third = run.submit(photo("green"), seconds=10)
+        held.let.release(2)
+        assert (top(second), top(third)) == ("red", "green")

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 
 from service.bundle import Bundle
@@ -9,17 +7,14 @@ from service.inference.variants import Variants, load_variant
 
 
 @pytest.fixture
-def variants(colours: Bundle) -> Iterator[Variants]:
-    loaded = load_variant(colours, "fp32", workers=2, queue_size=3, delegate=Delegate.NONE)
-    variants = Variants(colours, loaded)
-    yield variants
-    variants.close()
+def variants(colours: Bundle) -> Variants:
+    return Variants(colours, load_variant(colours, "fp32", workers=2, delegate=Delegate.NONE))
 
 
 def test_what_is_loaded_says_what_it_runs_on(variants: Variants) -> None:
     active = variants.active
     assert active.name == "fp32"
-    assert active.pool.workers == 2
+    assert len(active.classifiers) == 2
     assert active.delegate is Delegate.NONE
     assert active.runtime.startswith("ai-edge-litert ")
 
@@ -39,4 +34,4 @@ def test_a_variant_that_is_not_there_is_told_apart(variants: Variants, name: str
 
 def test_an_unknown_variant_is_not_loaded(colours: Bundle) -> None:
     with pytest.raises(BundleError, match="no variant 'nope'; it has: fp32, int8, ptq, softmax"):
-        load_variant(colours, "nope", workers=1, queue_size=1)
+        load_variant(colours, "nope", workers=1)

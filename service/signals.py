@@ -1,0 +1,36 @@
+"""The signals that end the process, as its first one too: PID 1 has no default actions."""
+
+import asyncio
+import os
+import signal
+import sys
+from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def end_on_signal() -> None:
+    """Until the service is ready, a stop ends it at once: nothing was accepted yet."""
+    for number in STOPPING:
+        signal.signal(number, _end)
+
+
+def stop_signal() -> asyncio.Future[signal.Signals]:
+    """The first signal to stop, once it comes; a second one ends the process at once, whatever is left."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.done():
+            os._exit(128 + number)
+        stop.set_result(number)
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.stdout.flush()
+    # Not `sys.exit`: it would wait for the thread that loads the models.
+    os._exit(0 if number == signal.SIGTERM else 128 + number)

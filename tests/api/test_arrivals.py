@@ -1,0 +1,158 @@
+"""Bodies on their way, in pieces and at paces that a test decides."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+
+from service.api import arrivals
+from service.api.arrivals import Arrivals
+from service.errors import BodyTooLarge, QueueFull, SlowBody
+
+
+class Sender:
+    """A request whose body comes as it is sent."""
+
+    def __init__(self, announced: int | None = None) -> None:
+        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        headers = [] if announced is None else [(b"content-length", str(announced).encode())]
+        self.request = Request({"type": "http", "headers": headers}, self._messages.get)
+        self.arrived = bytearray()
+
+    def send(self, data: bytes, *, more: bool = True) -> None:
+        self._messages.put_nowait({"type": "http.request", "body": data, "more_body": more})
+
+    def leave(self) -> None:
+        self._messages.put_nowait({"type": "http.disconnect"})
+
+    def read(self, by: Arrivals) -> asyncio.Task[None]:
+        return asyncio.create_task(by.read(self.request, self.arrived.extend))
+
+
+def bounded(**limits: float) -> Arrivals:
+    return Arrivals(**{"max_bytes": 100, "total_bytes": 150, "min_rate": 1, "seconds": 60, **limits})
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_body_comes_whole_in_its_pieces() -> None:
+    async def test() -> None:
+        sender = Sender()
+        reading = sender.read(bounded())
+        for piece in (b"one", b"two"):
+            sender.send(piece)
+        sender.send(b"three", more=False)
+        await reading
+        assert sender.arrived == b"onetwothree"
+
+    run(test)
+
+
+@pytest.mark.parametrize("announced", [101, None])
+def test_a_body_beyond_the_limit_is_refused(announced: int | None) -> None:
+    async def test() -> None:
+        sender = Sender(announced)
+        sender.send(bytes(101))
+        with pytest.raises(BodyTooLarge, match="more than 100 bytes"):
+            await sender.read(bounded())
+        assert not sender.arrived
+
+    run(test)
+
+
+def test_a_sender_that_leaves_is_no_longer_waited_for() -> None:
+    async def test() -> None:
+        sender = Sender()
+        sender.leave()
+        with pytest.raises(ClientDisconnect):
+            await sender.read(bounded())
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"seconds": 0.1}, "it must come within 0.1 seconds"),
+        ({"min_rate": 1000}, "1000 bytes a second or more"),
+    ],
+)
+def test_a_slow_sender_is_cut_off(
+    limits: dict[str, float], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "GRACE_SECONDS", 0.1)
+
+    async def test() -> None:
+        sender = Sender()
+        sender.send(bytes(7))
+        with pytest.raises(SlowBody, match=f"7 bytes of the body arrived in 0.1 seconds; .*{told}"):
+            await sender.read(bounded(**limits))
+
+    run(test)
+
+
+def test_a_sender_that_keeps_its_pace_has_more_time_than_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "GRACE_SECONDS", 0.2)
+
+    async def test() -> None:
+        sender = Sender()
+        reading = sender.read(bounded(min_rate=10))
+        for _ in range(5):
+            sender.send(bytes(10))
+            await asyncio.sleep(0.1)
+        sender.send(b"", more=False)
+        await reading
+        assert len(sender.arrived) == 50
+
+    run(test)
+
+
+def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
+
+    async def test() -> None:
+        room = bounded()
+        slow, fast, new = Sender(), Sender(), Sender()
+        reading = [sender.read(room) for sender in (slow, fast, new)]
+        slow.send(bytes(40))
+        fast.send(bytes(90))
+        await settle()
+        new.send(bytes(50), more=False)
+        fast.send(bytes(5), more=False)
+        with pytest.raises(QueueFull, match="more than 150 bytes together") as caught:
+            await reading[0]
+        assert caught.value.retry_after_seconds == 1
+        await reading[1]
+        await reading[2]
+        assert (len(fast.arrived), len(new.arrived)) == (95, 50)
+
+    run(test)
+
+
+def test_where_none_is_slow_the_one_without_room_is_refused() -> None:
+    async def test() -> None:
+        room = bounded()
+        first, second = Sender(), Sender()
+        reading = [first.read(room), second.read(room)]
+        first.send(bytes(90))
+        await settle()
+        second.send(bytes(90))
+        with pytest.raises(QueueFull):
+            await reading[1]
+        first.send(b"", more=False)
+        await reading[0]
+        # What was taken is given back.
+        third = Sender()
+        third.send(bytes(100), more=False)
+        await third.read(room)
+
+    run(test)
