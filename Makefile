@@ -1,20 +1,24 @@
 # Each verb sets up the environment that it needs, once: see requirements/install.
 #   PYTHON=python3.12   the Python to set it up with; without it the first one found that fits
+#   RUNTIME=tflite      serve with tflite-runtime instead of LiteRT (Python 3.11): docs/delegates.md
 #   ARGS="..."          more arguments for the program that the verb runs
 
-SERVE := .venv-serve/bin/python
+ENVIRONMENT_litert := .venv-serve
+ENVIRONMENT_tflite := .venv-tflite
+RUNTIME := litert
+SERVE := $(or $(ENVIRONMENT_$(RUNTIME)),$(error RUNTIME is $(RUNTIME), but it should be litert or tflite))
 DEV := .venv/bin/python
 COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line $(ARGS)
 
-.PHONY: help serve test build lint format lock clean .venv .venv-serve
+.PHONY: help serve test build lint format lock clean .venv .venv-serve .venv-tflite
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # exec: no shell between make and the service, so that signals reach it.
-serve: .venv-serve ## serve models/imagenet-1k on http://127.0.0.1:8000 (EDGEWISE_* settings change that)
-	@exec $(SERVE) -m service $(ARGS)
+serve: $(SERVE) ## serve models/imagenet-1k on http://127.0.0.1:8000 (EDGEWISE_* settings change that)
+	@exec $(SERVE)/bin/python -m service $(ARGS)
 
 test: .venv ## run the tests
 	@$(DEV) -m pytest $(ARGS)
@@ -36,9 +40,11 @@ lock: .venv ## compile requirements/*.in to hashed pins: make lock ARGS=--upgrad
 	$(COMPILE) --output-file requirements/serve.txt requirements/serve.in
 	$(COMPILE) --output-file requirements/build.txt --constraint requirements/serve.txt requirements/build.in
 	$(COMPILE) --output-file requirements/dev.txt --constraint requirements/build.txt requirements/dev.in
+	sed '/^numpy==/,/# via/d' requirements/serve.txt | \
+		$(COMPILE) --output-file requirements/tflite.txt --constraint /dev/stdin requirements/tflite.in
 
 clean: ## remove the environments and caches (runs/ and models/ stay)
-	rm -rf .venv .venv-serve .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-serve .venv-tflite .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # TensorFlow has wheels for Python 3.13 at most.
@@ -47,3 +53,7 @@ clean: ## remove the environments and caches (runs/ and models/ stay)
 
 .venv-serve:
 	@requirements/install $@ requirements/serve.txt 14 "about a minute"
+
+# tflite-runtime has wheels for Python 3.11 at most.
+.venv-tflite:
+	@requirements/install $@ requirements/tflite.txt 11 "about a minute"

@@ -14,8 +14,10 @@ ROOT = Path(__file__).parent.parent
 REQUIREMENTS = ROOT / "requirements"
 # ai-edge-litert asks for the one, and requirements/serve.in bounds its version; uvicorn uses the other.
 NOT_IMPORTED = {"backports-strenum", "httptools"}
+# The other runtime, which is never in the same environment.
+OTHER_RUNTIME = "tflite-runtime"
 
-pinned = pytest.mark.parametrize("name", ["serve", "build", "dev"])
+pinned = pytest.mark.parametrize("name", ["serve", "build", "dev", "tflite"])
 
 
 def pins(name: str) -> dict[str, list[str]]:
@@ -59,6 +61,13 @@ def test_what_is_tested_is_what_is_served(smaller: str, larger: str) -> None:
     assert pins(smaller).items() <= pins(larger).items()
 
 
+def test_the_other_runtime_changes_nothing_but_what_it_must() -> None:
+    assert asked("tflite") == asked("serve") - {"ai-edge-litert"} - NOT_IMPORTED | {OTHER_RUNTIME}
+    served = pins("serve")
+    differ = {project(pin) for pin, hashes in pins("tflite").items() if served.get(pin) != hashes}
+    assert differ == {OTHER_RUNTIME, "numpy"}
+
+
 def test_the_service_installs_no_tensorflow() -> None:
     names = {project(pin) for pin in pins("serve")}
     assert {name for name in names if name.startswith("tensorflow") or name in ("keras", "tf-keras")} == set()
@@ -70,7 +79,7 @@ def distributions(package: str) -> set[str]:
     known = packages_distributions()
     return {
         normalized(distribution)
-        for module in imported - sys.stdlib_module_names - {"service", "build"}
+        for module in imported - sys.stdlib_module_names - {"service", "build", "tflite_runtime"}
         for distribution in known[module]
     }
 
