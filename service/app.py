@@ -85,7 +85,8 @@ def _load(settings: Settings, bundle: Bundle) -> LoadedVariant:
         bundle,
         settings.variant or bundle.manifest.default_variant,
         workers=settings.workers,
-        delegate=settings.delegate,
+        delegate=settings.chosen_delegate,
+        fallback=settings.delegate_fallback,
         limits=DecodeLimits(max_pixels=settings.max_pixels),
     )
 
@@ -108,8 +109,10 @@ def _describe(metrics: Metrics, bundle: Bundle, loaded: LoadedVariant) -> None:
         precision=variant.precision,
         sha256=variant.sha256,
         runtime=loaded.runtime,
-        delegate=loaded.delegate,
+        delegate=str(loaded.delegate),
     ).set(1)
+    metrics.delegate_partitions.labels(loaded.name).set(loaded.share.partitions)
+    metrics.delegate_fallback.set(loaded.fallback is not None)
     metrics.model_bytes.labels(loaded.name).set(variant.bytes)
     evaluation = reference_evaluation(variant.evaluations)
     if evaluation:

@@ -4,7 +4,8 @@ EdgewiseError
 ├── StartError              the service can't start; one line that says what to do
 │   ├── SettingsError       a setting is unknown or has a bad value       (settings)
 │   ├── BundleError         the bundle is missing, damaged or incomplete  (bundle)
-│   ├── DelegateError       a delegate can't be loaded                    (inference.delegates)
+│   ├── DelegateError       a delegate can't be loaded or does not do     (inference.delegates)
+│   ├── OperatorError       nothing here computes a model's operator      (inference.interpreter)
 │   ├── SelfTestError       the golden vectors do not hold on this device (inference.golden)
 │   └── DatasetError        a folder of labelled images can't be used     (inference.labelled)
 └── RequestError            one request can't be answered; becomes a problem document
@@ -47,7 +48,11 @@ class BundleError(StartError):
 
 
 class DelegateError(StartError):
-    """A delegate can't be loaded."""
+    """A delegate can't be loaded, or does not do for a model."""
+
+
+class OperatorError(StartError):
+    """A model has an operator that neither the runtime nor the delegate computes."""
 
 
 class SelfTestError(StartError):

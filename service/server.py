@@ -152,6 +152,12 @@ def _explained(settings: Settings) -> Iterator[None]:
 
 def _log_ready(app: FastAPI, listener: socket.socket) -> None:
     context: Context = app.state.context
+    active = context.variants.active
+    if active.fallback:
+        _log.warning(
+            "not running on the delegate that was asked for",
+            extra=fields(variant=active.name, delegate=str(active.delegate), reason=active.fallback),
+        )
     seconds = seconds_since_start()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -161,8 +167,11 @@ def _log_ready(app: FastAPI, listener: socket.socket) -> None:
         extra=fields(
             url=url,
             bundle=context.bundle.manifest.name,
-            variant=context.variants.active.name,
+            variant=active.name,
             workers=context.pool.workers,
+            runtime=active.runtime,
+            delegate=str(active.delegate),
+            graph=str(active.share),
             seconds_since_start=seconds and round(seconds, 3),
             resident_bytes=resident_bytes(),
         ),

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from service.errors import SettingsError
-from service.inference.delegates import Delegate
+from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
 from service.inference.image import DEFAULT_LIMITS
 
 PREFIX = "EDGEWISE_"
@@ -57,7 +61,9 @@ class Settings(BaseModel):
 
     bundle: Path = DEFAULT_BUNDLE
     variant: Annotated[str, Field(min_length=1)] | None = None
-    delegate: Delegate = Delegate.XNNPACK
+    delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK
+    delegate_options: str = ""
+    delegate_fallback: Fallback = Fallback.NONE
     workers: PositiveInt = Field(default_factory=_usable_cores)
     queue_size: PositiveInt = DEFAULT_QUEUE_SIZE
     queue_bytes: PositiveInt = DEFAULT_QUEUE_BYTES
@@ -73,6 +79,20 @@ class Settings(BaseModel):
     drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS
     drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
     log_format: LogFormat = LogFormat.JSON
+
+    @property
+    def chosen_delegate(self) -> Delegate:
+        """The delegate with its options."""
+        return Delegate(self.delegate, parse_options(self.delegate_options))
+
+    @field_validator("delegate_options")
+    @classmethod
+    def _check_options(cls, text: str, info: ValidationInfo) -> str:
+        options = parse_options(text)
+        delegate = info.data.get("delegate")  # None where that is wrong itself.
+        if options and delegate is not None and Delegate(delegate).is_built_in:
+            raise ValueError(f"should not be set: delegate {delegate} takes no options")
+        return text
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -104,5 +124,5 @@ def _nearest(name: str) -> str:
 def _describe(problem: Mapping[str, Any]) -> str:
     name = PREFIX + str(problem["loc"][0]).upper()
     # pydantic's messages begin with what they speak of: "Input should be …".
-    expected = problem["msg"].removeprefix("Input ").removeprefix("String ")
+    expected = re.sub("^(Input|String|Value error,) ", "", problem["msg"])
     return f"{name} is {problem['input']!r}, but it {expected}"

@@ -8,6 +8,7 @@ import sklearn.datasets
 from service.bundle import Bundle, load_bundle
 from service.settings import DEFAULT_BUNDLE
 from tests.colours import make_models, write_colours
+from tests.delegates import compile_delegate
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,3 +60,9 @@ def colour_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 def colours(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The colour classifier's bundle; tests that change it copy it first."""
     return write_colours(tmp_path_factory.mktemp("bundles") / "colours", colour_models)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of an external delegate that works."""
+    return compile_delegate(tmp_path_factory.mktemp("delegates") / "delegate.so")

@@ -17,6 +17,7 @@ from service.inference.image import Crop
 from service.inference.labelled import labelled_images
 from service.manifest import MODEL_CARD, Evaluation, comparison_with, reference_evaluation
 from service.reference import read_reference
+from tests.delegates import by_each_built_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +31,7 @@ def test_it_is_whole(default_bundle: Bundle) -> None:
     assert default_bundle.class_ids[281] == "n02123045"
 
 
-@pytest.mark.parametrize("delegate", Delegate)
+@by_each_built_in
 def test_its_golden_vectors_hold_here(default_bundle: Bundle, delegate: Delegate) -> None:
     for variant in default_bundle.manifest.variants:
         Classifier(default_bundle, variant, delegate)

@@ -47,7 +47,29 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
     ]
     assert re.search(r"^ptq +int8 +0\.0 +served$", out, re.MULTILINE)
     assert re.search(r"^fp32 +float32 +0\.0$", out, re.MULTILINE)
+    assert re.search(r"^Taken by xnnpack, under ai-edge-litert \S+:$", out, re.MULTILINE)
+    assert "\nfp32: 3 of 3 operators in 1 partition\n" in out
     assert "Would serve colours, variant ptq, on 127.0.0.1, port 8000" in out
+
+
+def test_check_tells_which_variants_a_delegate_does_not_do_for(
+    library: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_DELEGATE", str(library))
+    monkeypatch.setenv("EDGEWISE_VARIANT", "fp32")
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert "\nfp32: 1 of 3 operators in 1 partition; left: DEPTHWISE_CONV_2D 1, MEAN 1\n" in out
+    assert re.search(
+        r"^ptq: does not run here: delegate .* takes none of the \d operators", out, re.MULTILINE
+    )
+    monkeypatch.setenv("EDGEWISE_VARIANT", "ptq")
+    assert main(["check"]) == 2
+    assert "takes none of the" in one_line(capfd.readouterr().err)
+    monkeypatch.setenv("EDGEWISE_DELEGATE_FALLBACK", "cpu")
+    assert main(["check"]) == 0
+    told = r"^ptq: FALLBACK, \d of \d operators in 1 partition.* by xnnpack: delegate .* takes none"
+    assert re.search(told, capfd.readouterr().out, re.MULTILINE)
 
 
 def test_check_finds_a_variant_that_is_not_even_served(
@@ -68,7 +90,8 @@ def test_check_finds_a_variant_that_is_not_even_served(
     [
         ("EDGEWISE_VARIANT", "nope", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ("EDGEWISE_PROT", "80", "the nearest is EDGEWISE_PORT"),
-        ("EDGEWISE_DELEGATE", "gpu", "should be 'xnnpack' or 'none'"),
+        ("EDGEWISE_DELEGATE", "tpu", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute"),
+        ("EDGEWISE_DELEGATE", "nnapi", "delegate nnapi is Android's"),
     ],
 )
 def test_check_tells_what_is_wrong_in_one_line(
@@ -180,6 +203,8 @@ def test_benchmark_prints_a_table_and_writes_the_same_as_json(
     assert main(["benchmark", "--variants", "ptq,fp32", "--runs", "20", "--json", str(file)]) == 0
     out = capfd.readouterr().out
     assert re.match(r"ai-edge-litert \S+, delegate xnnpack, one thread, 20 inferences each", out)
+    assert "\nTaken by xnnpack:\nptq: " in out
+    assert "\nfp32: 3 of 3 operators in 1 partition\n" in out
     rows = dict(re.findall(r"^(ptq|fp32) +(.*)$", out, re.MULTILINE))
     result = json.loads(file.read_text())
     assert [variant["variant"] for variant in result["variants"]] == ["ptq", "fp32"] == list(rows)

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import SettingsError
-from service.inference.delegates import Delegate
+from service.inference.delegates import Delegate, Fallback, Kind
 from service.settings import PREFIX, LogFormat, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,9 @@ def test_every_setting_can_be_set() -> None:
     environ = {
         "EDGEWISE_BUNDLE": "some/folder",
         "EDGEWISE_VARIANT": "fp32",
-        "EDGEWISE_DELEGATE": "none",
+        "EDGEWISE_DELEGATE": "edgetpu",
+        "EDGEWISE_DELEGATE_OPTIONS": "device=usb:0,a=b",
+        "EDGEWISE_DELEGATE_FALLBACK": "cpu",
         "EDGEWISE_WORKERS": "3",
         "EDGEWISE_QUEUE_SIZE": "5",
         "EDGEWISE_QUEUE_BYTES": "6000",
@@ -42,7 +44,9 @@ def test_every_setting_can_be_set() -> None:
     assert settings == Settings(
         bundle=Path("some/folder"),
         variant="fp32",
-        delegate=Delegate.NONE,
+        delegate=Kind.EDGETPU,
+        delegate_options="device=usb:0,a=b",
+        delegate_fallback=Fallback.CPU,
         workers=3,
         queue_size=5,
         queue_bytes=6000,
@@ -87,7 +91,14 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_PORT", "tcp://10.0.0.1:80", "a valid integer"),
         ("EDGEWISE_PORT", "65536", "less than or equal to 65535"),
         ("EDGEWISE_WORKERS", "0", "greater than 0"),
-        ("EDGEWISE_DELEGATE", "gpu", "'xnnpack' or 'none'"),
+        ("EDGEWISE_DELEGATE", "tpu", "one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute path"),
+        ("EDGEWISE_DELEGATE", "lib/delegate.so", "the absolute path of a delegate's library"),
+        ("EDGEWISE_DELEGATE", "", "the absolute path of a delegate's library"),
+        ("EDGEWISE_DELEGATE_OPTIONS", "a", "key=value,key=value, which 'a' is not"),
+        ("EDGEWISE_DELEGATE_OPTIONS", "=b", "key=value,key=value, which '=b' is not"),
+        ("EDGEWISE_DELEGATE_OPTIONS", "a=1,a=2", "each key once; 'a' is there twice"),
+        ("EDGEWISE_DELEGATE_OPTIONS", "a=1", "not be set: delegate xnnpack takes no options"),
+        ("EDGEWISE_DELEGATE_FALLBACK", "gpu", "'none' or 'cpu'"),
         ("EDGEWISE_LOG_FORMAT", "xml", "'json' or 'text'"),
         ("EDGEWISE_READ_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("EDGEWISE_READ_TIMEOUT_SECONDS", "inf", "a finite number"),
@@ -102,6 +113,13 @@ def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: 
     assert f"{name} is {value!r}, but it should" in message
     assert expected in message
     assert "\n" not in message
+
+
+def test_a_delegate_comes_with_its_options() -> None:
+    environ = {"EDGEWISE_DELEGATE": "/lib/a.so", "EDGEWISE_DELEGATE_OPTIONS": "a=1,b="}
+    settings = load_settings(environ)
+    assert settings.chosen_delegate == Delegate(Path("/lib/a.so"), (("a", "1"), ("b", "")))
+    assert load_settings({}).chosen_delegate == Delegate.XNNPACK
 
 
 def test_all_bad_values_are_told_at_once() -> None:
@@ -119,8 +137,9 @@ def test_the_table_has_every_setting_and_its_default() -> None:
     table = dict(re.findall(r"^\| `(EDGEWISE_\w+)` \| (.*?) \|", text, re.MULTILINE))
     assert list(table) == [PREFIX + field.upper() for field in Settings.model_fields]
     told = {name: default.strip("`") for name, default in table.items() if default.startswith("`")}
-    # These two are words in the table: they depend on the machine and on the bundle.
-    assert set(table) - set(told) == {"EDGEWISE_VARIANT", "EDGEWISE_WORKERS"}
+    # These are words in the table: they depend on the machine and on the bundle, or are empty.
+    words = {"EDGEWISE_VARIANT", "EDGEWISE_WORKERS", "EDGEWISE_DELEGATE_OPTIONS"}
+    assert set(table) - set(told) == words
     bundle = told.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
     assert Settings().bundle == ROOT / bundle
     defaults = load_settings(told).model_dump(exclude={"workers"})

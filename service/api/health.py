@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.api.context import Shared
 from service.api.problems import documented
@@ -17,6 +17,15 @@ class Health(BaseModel):
     status: str
 
 
+class Readiness(Health):
+    """Ready, and whether all is as it was asked for."""
+
+    delegate: str = Field(description="What the active variant runs on")
+    delegate_fallback: str | None = Field(
+        description="Why that is not the delegate that was asked for; null where it is"
+    )
+
+
 @router.get("/livez", summary="Is it alive", responses=documented(InternalError))
 async def live() -> Health:
     """Whether the process answers; where it does not, restart it."""
@@ -24,13 +33,14 @@ async def live() -> Health:
 
 
 @router.get("/readyz", summary="Does it take requests", responses=documented(InternalError, Draining))
-async def ready(shared: Shared) -> Health:
+async def ready(shared: Shared) -> Readiness:
     """Whether to send requests here: the model is warm, and the service is not stopping.
 
     The port opens when the model is warm: before, there is no answer at all.
     """
     shared.drain.check()
-    return Health(status="ready")
+    active = shared.variants.active
+    return Readiness(status="ready", delegate=str(active.delegate), delegate_fallback=active.fallback)
 
 
 @router.get(

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from service.api.context import Shared
 from service.api.problems import documented
 from service.errors import InternalError
-from service.inference.delegates import Delegate
+from service.inference.share import GraphShare
 from service.manifest import Evaluation, Latency, Precision
 
 router = APIRouter()
@@ -21,7 +21,11 @@ class VariantStatus(BaseModel):
     sha256: str
     precision: Precision
     loaded: bool
-    delegate: Delegate | None = Field(description="What it runs on; null where it is not loaded")
+    delegate: str | None = Field(description="What it runs on; null where it is not loaded")
+    graph: GraphShare | None = Field(
+        description="What the delegate took of the graph; `left`: the operators that it did not, by kind"
+    )
+    fallback: str | None = Field(description="Why it does not run on the delegate that was asked for")
     runtime: str | None = Field(description="What runs it; null where it is not loaded")
     evaluations: list[Evaluation]
     latency: Latency | None = Field(description="Measured where the bundle was built, not here")
@@ -51,7 +55,9 @@ async def variants(shared: Shared) -> VariantList:
                 sha256=variant.sha256,
                 precision=variant.precision,
                 loaded=loaded is not None,
-                delegate=loaded.delegate if loaded else None,
+                delegate=str(loaded.delegate) if loaded else None,
+                graph=loaded.share if loaded else None,
+                fallback=loaded.fallback if loaded else None,
                 runtime=loaded.runtime if loaded else None,
                 evaluations=list(variant.evaluations),
                 latency=variant.latency,

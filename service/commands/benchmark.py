@@ -27,7 +27,7 @@ def benchmark(
         bundle,
         variants or list(bundle.manifest.variants),
         runs=runs,
-        delegate=settings.delegate,
+        delegate=settings.chosen_delegate,
         progress=_progress,
     )
     show(_report(results))
@@ -43,7 +43,11 @@ def _report(results: Sequence[VariantBenchmark]) -> str:
     first = results[0]
     head = f"{first.runtime}, delegate {first.delegate}, one thread, {first.runs} inferences each"
     header = ["variant", "MB", "p50 ms", "p99 ms", "mean ms", f"× {first.against}", "load s", "resident MB"]
-    return f"{head}; decoding is not in them\n\n" + table(header, [_row(result) for result in results])
+    taken = [f"{result.variant}: {result.share}" for result in results]
+    rows = table(header, [_row(result) for result in results])
+    return "\n".join(
+        [f"{head}; decoding is not in them", "", rows, "", f"Taken by {first.delegate}:", *taken]
+    )
 
 
 def _row(result: VariantBenchmark) -> list[str]:

@@ -47,7 +47,7 @@ def evaluate(
         crop,
         folder.resolve().name,
         allow_seen=allow_seen,
-        delegate=settings.delegate,
+        delegate=settings.chosen_delegate,
         progress=_progress,
     ).evaluations
     show(_report(evaluations, against or BASELINE))
@@ -55,7 +55,7 @@ def evaluate(
         json_file,
         {
             "bundle": bundle.manifest.name,
-            "delegate": settings.delegate,
+            "delegate": str(settings.delegate),
             "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
         },
     )

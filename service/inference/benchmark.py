@@ -12,8 +12,9 @@ from service.bundle import Bundle
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.evaluation import BASELINE
-from service.inference.footprint import Footprint, measure_footprint
+from service.inference.footprint import Footprint, measure_footprint, try_out
 from service.inference.golden import read_golden_vectors
+from service.inference.share import GraphShare
 
 # A variant's turn: long enough to have its weights in the caches, short enough that a slow
 # moment of the machine hits all variants alike.
@@ -28,13 +29,14 @@ class VariantBenchmark:
     """One variant on this machine, with one thread.
 
     Seconds are of one inference, from pixels to probabilities; decoding an image is not in them.
-    `speedup` is `against`'s median over this one's.
+    `share` is what the delegate took of the graph; `speedup` is `against`'s median over this one's.
     """
 
     variant: str
     bytes: int
     runtime: str
     delegate: str
+    share: GraphShare
     runs: int
     p50_seconds: float
     p99_seconds: float
@@ -64,9 +66,11 @@ def benchmark(
     up to whole turns of ten.
 
     Raises:
-        BundleError, SelfTestError: a variant can't be loaded.
+        BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
         StartError: it can't be loaded in a process of its own.
     """
+    for name in variants:
+        try_out(bundle, name, delegate)
     classifiers = [Classifier(bundle, name, delegate) for name in variants]
     footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
     seconds = _measure(classifiers, range(-(-runs // _TURN)), progress)
@@ -107,7 +111,8 @@ def _result(
         variant=classifier.variant,
         bytes=classifier.bundle.variant(classifier.variant).bytes,
         runtime=classifier.runtime,
-        delegate=classifier.delegate.value,
+        delegate=str(classifier.delegate),
+        share=classifier.share,
         runs=len(seconds),
         p50_seconds=p50,
         p99_seconds=p99,

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle, verify_variant
-from service.errors import BundleError
+from service.errors import BundleError, SelfTestError
 from service.inference.delegates import Delegate
 from service.inference.golden import check_golden_vectors, read_golden_vectors
 from service.inference.image import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
 from service.inference.interpreter import Interpreter
+from service.inference.share import GraphShare
 from service.manifest import InputTensor, Tensor
 
 
@@ -58,6 +59,7 @@ class Classifier:
         Raises:
             BundleError: there is no such variant, or its file is missing, damaged, can't be
                 loaded or disagrees with the manifest.
+            DelegateError, OperatorError: it can't be run with this delegate, or this runtime.
             SelfTestError: this device computes something else than the golden vectors.
         """
         verify_variant(bundle, variant)
@@ -76,6 +78,11 @@ class Classifier:
     def runtime(self) -> str:
         """The runtime's name and version."""
         return self._interpreter.runtime
+
+    @property
+    def share(self) -> GraphShare:
+        """What the delegate took of the graph."""
+        return self._interpreter.share
 
     def classify(self, data: bytes, crop: Crop = Crop.BUNDLE) -> Prediction:
         """Classify the bytes of one image.
@@ -107,9 +114,15 @@ class Classifier:
 
     def _self_test(self) -> None:
         golden = read_golden_vectors(self.bundle, self.variant)
-        actual = np.stack([self._raw(pixels) for pixels in golden.pixels])
-        path = self.bundle.variant_path(self.variant)
-        check_golden_vectors(f"{path} ({self.delegate})", golden.expected, actual, self._declared.golden)
+        name = f"{self.bundle.variant_path(self.variant)} ({self.delegate})"
+        try:
+            actual = np.stack([self._raw(pixels) for pixels in golden.pixels])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise SelfTestError(
+                f"{name} fails on its golden vectors: {reason}; try another delegate"
+            ) from None
+        check_golden_vectors(name, golden.expected, actual, self._declared.golden)
 
 
 def encode(pixels: NDArray[np.uint8], tensor: InputTensor) -> NDArray[Any]:

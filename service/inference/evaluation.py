@@ -12,9 +12,10 @@ from service.bundle import SEEN_DIGITS, Bundle
 from service.errors import DatasetError, RequestError
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
+from service.inference.footprint import try_out
 from service.inference.image import Crop
-from service.inference.interpreter import RUNTIME
 from service.inference.labelled import LabelledImage, image_set
+from service.inference.runtime import RUNTIME
 from service.manifest import Comparison, Evaluation, Proportion
 
 BASELINE = "fp32"
@@ -139,13 +140,14 @@ def evaluate(
 
     Raises:
         DatasetError: there are no images, one can't be decoded, or a candidate has seen some.
-        BundleError, SelfTestError: a candidate can't be loaded.
+        BundleError, OperatorError, DelegateError, SelfTestError: a candidate can't be loaded.
     """
     seen = _count_seen(candidates, images, allow_seen=allow_seen)
     dataset = image_set(dataset_name, (image.sha256 for image in images))
     labels = np.array([image.index for image in images], np.intp)
     probabilities: dict[str, NDArray[np.float32]] = {}
     for name, candidate in candidates.items():
+        try_out(candidate.bundle, candidate.variant, delegate)
         classifier = Classifier(candidate.bundle, candidate.variant, delegate)
         probabilities[name] = answer(classifier, images, crop, progress)
     evaluations = {
@@ -154,7 +156,7 @@ def evaluate(
             crop=crop.value,
             seen_images=seen,
             runtime=RUNTIME,
-            delegate=delegate.value,
+            delegate=str(delegate),
             tools={tool: version(tool) for tool in _DECODERS},
             top1=_hits(answers, labels, 1),
             top5=_hits(answers, labels, 5),

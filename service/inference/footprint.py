@@ -1,9 +1,10 @@
-"""What loading one variant takes, measured in a process that holds nothing else.
+"""Loading one variant in a process that holds nothing else: what it takes, and whether it survives.
 
-`python -m service.inference.footprint BUNDLE VARIANT DELEGATE` prints it as JSON.
+`python -m service.inference.footprint BUNDLE VARIANT DELEGATE OPTIONS` prints what it takes as JSON.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -11,12 +12,14 @@ from pathlib import Path
 from time import perf_counter
 
 from service.bundle import Bundle, load_bundle
-from service.errors import EdgewiseError, StartError
+from service.errors import DelegateError, EdgewiseError, StartError
 from service.inference.classifier import Classifier
-from service.inference.delegates import Delegate
+from service.inference.delegates import Delegate, parse_delegate
 from service.process import resident_bytes
 
 _ROOT = Path(__file__).parents[2]
+# A slow device compiles a graph for minutes; a delegate that hangs must not hang the start for ever.
+MAX_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,49 @@ def measure_footprint(bundle: Bundle, variant: str, delegate: Delegate) -> Footp
     Raises:
         StartError: the variant can't be loaded.
     """
-    process = subprocess.run(  # noqa: S603 (this very module)
-        [sys.executable, "-m", __name__, str(bundle.path.absolute()), variant, delegate],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = _load_alone(bundle, variant, delegate, MAX_SECONDS)
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise StartError(f"loading {variant} in a process of its own failed: {reason}")
     return Footprint(**json.loads(process.stdout))
+
+
+def try_out(bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float = MAX_SECONDS) -> None:
+    """See whether a delegate with a library of its own takes down the process that loads it.
+
+    All else that may be wrong shows where it is loaded for good.
+
+    Raises:
+        DelegateError: the process died of it, or was not done in time.
+    """
+    if not delegate.is_built_in:
+        _load_alone(bundle, variant, delegate, max_seconds)
+
+
+def _load_alone(
+    bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float
+) -> subprocess.CompletedProcess[str]:
+    try:
+        process = subprocess.run(  # noqa: S603 (this very module)
+            [sys.executable, "-m", __name__, str(bundle.path.absolute()), variant, *delegate.arguments],
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=max_seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise DelegateError(
+            f"delegate {delegate} did not load {variant} within {max_seconds:g} seconds; use another one, or"
+            " xnnpack"
+        ) from None
+    if process.returncode < 0:
+        raise DelegateError(
+            f"delegate {delegate} crashed the process that tried to load {variant} with it"
+            f" ({signal.Signals(-process.returncode).name}); use another one, or xnnpack"
+        )
+    return process
 
 
 def _load(bundle: Bundle, variant: str, delegate: Delegate) -> Footprint:
@@ -61,7 +96,8 @@ def _load(bundle: Bundle, variant: str, delegate: Delegate) -> Footprint:
 
 if __name__ == "__main__":
     try:
-        path, name, by = sys.argv[1:]
-        sys.stdout.write(json.dumps(asdict(_load(load_bundle(Path(path)), name, Delegate(by)))))
+        path, name, *delegated = sys.argv[1:]
+        footprint = _load(load_bundle(Path(path)), name, parse_delegate(*delegated))
+        sys.stdout.write(json.dumps(asdict(footprint)))
     except EdgewiseError as error:
         sys.exit(str(error))

@@ -1,52 +1,64 @@
-"""A `.tflite` file, loaded by LiteRT."""
+"""A `.tflite` file, loaded by the runtime."""
 
-from importlib.metadata import version
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter as LiteRT
-from ai_edge_litert.interpreter import OpResolverType
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.errors import BundleError
-from service.inference.delegates import Delegate
+from service.errors import BundleError, DelegateError, OperatorError, StartError
+from service.inference import runtime
+from service.inference.delegates import Delegate, load_delegate
+from service.inference.runtime import RUNTIME, OpResolverType
+from service.inference.share import partitions_of, share_of
 from service.manifest import Tensor
 
-RUNTIME = f"ai-edge-litert {version('ai-edge-litert')}"
-
-_OP_RESOLVERS = {
-    Delegate.XNNPACK: OpResolverType.BUILTIN,
-    Delegate.NONE: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-}
+_EDGE_TPU = "edgetpu-custom-op"
+# The runtime adds this to what the delegate said.
+_RESTORED = "Restored original execution plan after delegate application failure."
 
 
 class Interpreter:
     """One loaded model of one input and one output, with buffers of its own.
 
-    `input` and `output` are the tensors as the file declares them; `runtime` names what runs it.
-    Belongs to one thread at a time.
+    `input` and `output` are the tensors as the file declares them; `runtime` names what runs it;
+    `share` is what its delegate took of the graph. Belongs to one thread at a time.
     """
 
     def __init__(self, path: Path, delegate: Delegate = Delegate.XNNPACK, threads: int = 1) -> None:
         """Load `path` and allocate its tensors.
 
+        What an external delegate leaves XNNPACK takes, and what that leaves the built-in kernels.
+
         Raises:
             BundleError: the file can't be read, is no model, or is one that can't be run here.
+            OperatorError: neither the runtime nor the delegate computes one of its operators.
+            DelegateError: the delegate can't be loaded, or does not do for this model. That XNNPACK
+                takes nothing is no error: the CPU computes it all the same; `share` tells.
         """
         self.runtime = RUNTIME
+        external = [] if delegate.is_built_in else [load_delegate(delegate)]
         try:
-            self._litert = LiteRT(
+            self._model = runtime.Interpreter(
                 model_path=str(path),
                 num_threads=threads,
-                experimental_op_resolver_type=_OP_RESOLVERS[delegate],
+                experimental_op_resolver_type=_resolver(delegate),
+                experimental_delegates=external,
             )
-            self._litert.allocate_tensors()
+            taken_first = len(partitions_of(self._model._get_ops_details())) if external else None
+            self._model.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{path} can't be loaded by {RUNTIME}: {reason}") from None
-        inputs, outputs = self._litert.get_input_details(), self._litert.get_output_details()
+            raise _load_error(path, delegate, error) from None
+        nodes = self._model._get_ops_details()
+        self.share = share_of(nodes, partitions_of(nodes)[:taken_first])
+        if external and not self.share.taken:
+            raise DelegateError(
+                f"delegate {delegate} takes none of the {self.share.operators} operators of {path}: use a"
+                " variant that was made for it, or xnnpack"
+            )
+        inputs, outputs = self._model.get_input_details(), self._model.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise BundleError(
                 f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one of each"
@@ -55,11 +67,44 @@ class Interpreter:
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
 
     def invoke(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The raw output for one input; dtypes and shapes are those of `input` and `output`."""
-        self._litert.set_tensor(self._input_index, values)
-        self._litert.invoke()
-        output: NDArray[Any] = self._litert.get_tensor(self._output_index)
+        """The raw output for one input; dtypes and shapes are those of `input` and `output`.
+
+        Raises:
+            RuntimeError: an operator, or the delegate, failed.
+        """
+        self._model.set_tensor(self._input_index, values)
+        self._model.invoke()
+        output: NDArray[Any] = self._model.get_tensor(self._output_index)
         return output
+
+
+def _resolver(delegate: Delegate) -> OpResolverType:
+    if delegate == Delegate.NONE:
+        return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return OpResolverType.BUILTIN
+
+
+def _load_error(path: Path, delegate: Delegate, error: Exception) -> StartError:
+    reason = " ".join(str(error).split())
+    if older := re.search(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'", reason):
+        return OperatorError(
+            f"{path} needs the operator {older[1]} in version {older[2]}, which {RUNTIME} does not have: use"
+            " the newest ai-edge-litert, or another variant (`python -m service check` tells which run here)"
+        )
+    if custom := re.search(r"unresolved custom op: ([\w-]+?)(?=\.?(See|$|\s))", reason):
+        advice = (
+            "it was compiled for the Edge TPU: set EDGEWISE_DELEGATE=edgetpu"
+            if custom[1] == _EDGE_TPU and delegate.is_built_in
+            else "use the delegate that it was made for, or another variant"
+        )
+        return OperatorError(
+            f"{path} needs the operator {custom[1]}, which neither {RUNTIME} nor delegate {delegate} has:"
+            f" {advice}"
+        )
+    if not delegate.is_built_in and isinstance(error, RuntimeError):
+        reason = reason.removesuffix(_RESTORED)
+        return DelegateError(f"delegate {delegate} fails with {path}: {reason}; use another one, or xnnpack")
+    return BundleError(f"{path} can't be loaded by {RUNTIME}: {reason}")
 
 
 def _tensor(path: Path, details: dict[str, Any]) -> Tensor:

@@ -5,21 +5,32 @@ from dataclasses import dataclass
 from service.bundle import Bundle
 from service.errors import UnknownVariant
 from service.inference.classifier import Classifier
-from service.inference.delegates import Delegate
+from service.inference.delegates import Delegate, Fallback
 from service.inference.image import DEFAULT_LIMITS, DecodeLimits
+from service.inference.loading import load_classifiers
+from service.inference.share import GraphShare
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedVariant:
-    """A variant that answers: one classifier a worker, all of them alike."""
+    """A variant that answers: one classifier a worker, all of them alike.
+
+    `fallback` says why it does not run on the delegate that was asked for; None where it does.
+    """
 
     name: str
     classifiers: tuple[Classifier, ...]
+    fallback: str | None = None
 
     @property
     def delegate(self) -> Delegate:
         """What it runs on."""
         return self.classifiers[0].delegate
+
+    @property
+    def share(self) -> GraphShare:
+        """What that took of the graph."""
+        return self.classifiers[0].share
 
     @property
     def runtime(self) -> str:
@@ -59,12 +70,18 @@ def load_variant(
     *,
     workers: int,
     delegate: Delegate = Delegate.XNNPACK,
+    fallback: Fallback = Fallback.NONE,
     limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> LoadedVariant:
     """Load a variant once a worker, self-tested.
 
+    Where the delegate does not do, `fallback` may allow XNNPACK in its place.
+
     Raises:
         BundleError: the bundle has no such variant, or its file is damaged.
+        OperatorError: nothing here computes one of its operators.
+        DelegateError: the delegate can't be loaded, crashes, or takes nothing.
         SelfTestError: it does not compute its golden vectors on this device.
     """
-    return LoadedVariant(name, tuple(Classifier(bundle, name, delegate, limits) for _ in range(workers)))
+    classifiers, reason = load_classifiers(bundle, name, delegate, fallback, count=workers, limits=limits)
+    return LoadedVariant(name, tuple(classifiers), reason)

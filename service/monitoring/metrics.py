@@ -62,6 +62,17 @@ class Metrics:
             "1 for each loaded variant.",
             ["bundle", "variant", "precision", "sha256", "runtime", "delegate"],
         )
+        self.delegate_partitions = _gauge(
+            registry,
+            "edgewise_delegate_partitions",
+            "Parts of the loaded variant's graph that the delegate took.",
+            ["variant"],
+        )
+        self.delegate_fallback = _gauge(
+            registry,
+            "edgewise_delegate_fallback",
+            "1 where the active variant does not run on the delegate that was asked for.",
+        )
         self.model_bytes = _gauge(
             registry, "edgewise_model_bytes", "Size of the loaded variant's file.", ["variant"]
         )

@@ -3,15 +3,37 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.bundle import Bundle
+from service.inference.delegates import Fallback, Kind
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 
 
-@pytest.mark.parametrize(("path", "status"), [("/livez", "live"), ("/readyz", "ready")])
-def test_probes_are_content_with_a_running_service(client: httpx.Client, path: str, status: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/livez", {"status": "live"}),
+        ("/readyz", {"status": "ready", "delegate": "xnnpack", "delegate_fallback": None}),
+    ],
+)
+def test_probes_are_content_with_a_running_service(
+    client: httpx.Client, path: str, body: dict[str, str | None]
+) -> None:
     response = client.get(path)
     assert response.status_code == 200
-    assert response.json() == {"status": status}
+    assert response.json() == body
+
+
+def test_a_fallback_is_told(settings: Settings) -> None:
+    update = {"delegate": Kind.NNAPI, "delegate_fallback": Fallback.CPU}
+    with running(settings.model_copy(update=update)) as client:
+        answer = client.get("/readyz").json()
+        counted = samples(client)
+        (loaded,) = [v for v in client.get("/v1/variants").json()["variants"] if v["loaded"]]
+    assert (answer["status"], answer["delegate"]) == ("ready", "xnnpack")
+    assert answer["delegate_fallback"].startswith("delegate nnapi is Android's")
+    assert (loaded["delegate"], loaded["fallback"]) == ("xnnpack", answer["delegate_fallback"])
+    assert counted["edgewise_delegate_fallback"] == 1
+    assert counted['edgewise_delegate_partitions{variant="fp32"}'] == 1
 
 
 @pytest.mark.parametrize(
@@ -58,6 +80,8 @@ def test_requests_and_stages_are_counted(settings: Settings, colours: Bundle) ->
     assert counted["edgewise_queue_depth"] == 0
     assert counted["edgewise_queue_capacity"] == settings.queue_size
     assert counted["edgewise_workers"] == settings.workers
+    assert counted["edgewise_delegate_fallback"] == 0
+    assert counted['edgewise_delegate_partitions{variant="fp32"}'] == 1
     variant = colours.variant("fp32")
     assert counted['edgewise_model_bytes{variant="fp32"}'] == variant.bytes
     (info,) = families["edgewise_variant_info"].samples

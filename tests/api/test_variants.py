@@ -39,6 +39,9 @@ def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bun
         assert (variant["sha256"], variant["precision"]) == (declared.sha256, declared.precision)
         assert variant["delegate"] == ("xnnpack" if variant["loaded"] else None)
         assert (variant["runtime"] or "").startswith("ai-edge-litert ") is variant["loaded"]
+        share = {"operators": 3, "taken": 3, "partitions": 1, "left": {}}
+        assert variant["graph"] == (share if variant["loaded"] else None)
+        assert variant["fallback"] is None
         assert variant["evaluations"] == []
         assert variant["latency"] is None
 

@@ -11,7 +11,7 @@ from service.errors import BundleError, StartError
 from service.inference.benchmark import benchmark
 from service.inference.delegates import Delegate
 from service.inference.footprint import measure_footprint
-from service.inference.interpreter import RUNTIME
+from service.inference.runtime import RUNTIME
 from tests.colours import altered
 
 ROOT = Path(__file__).parents[2]

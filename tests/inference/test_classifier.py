@@ -16,6 +16,7 @@ from service.inference.image import Crop, DecodeLimits, fit
 from service.inference.interpreter import Interpreter
 from service.manifest import GOLDEN, GoldenTolerance, InputTensor
 from tests.colours import LABELS_OF, PRECISIONS, RGB, altered, archive, golden_of, golden_pixels
+from tests.delegates import by_each_built_in
 from tests.inference.encoded import CROPPED
 from tests.inference.encoded import encode as encode_image
 
@@ -27,7 +28,7 @@ def picture(colour: tuple[int, int, int]) -> bytes:
 
 
 @pytest.mark.parametrize("variant", PRECISIONS)
-@pytest.mark.parametrize("delegate", Delegate)
+@by_each_built_in
 def test_every_variant_tells_colours_apart(colours: Bundle, variant: str, delegate: Delegate) -> None:
     classifier = Classifier(colours, variant, delegate)
     for name, rgb in RGB.items():

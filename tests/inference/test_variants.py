@@ -15,7 +15,9 @@ def test_what_is_loaded_says_what_it_runs_on(variants: Variants) -> None:
     active = variants.active
     assert active.name == "fp32"
     assert len(active.classifiers) == 2
-    assert active.delegate is Delegate.NONE
+    assert active.delegate == Delegate.NONE
+    assert (active.share.operators, active.share.taken, active.share.partitions) == (3, 0, 0)
+    assert active.fallback is None
     assert active.runtime.startswith("ai-edge-litert ")
 
 

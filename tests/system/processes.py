@@ -25,10 +25,12 @@ def environment(**settings: object) -> dict[str, str]:
     return kept | {f"EDGEWISE_{name.upper()}": str(value) for name, value in settings.items()}
 
 
-def run(*arguments: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, python: str | Path = sys.executable, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """Run `python -m service` to its end."""
     return subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "service", *arguments],
+        [python, "-m", "service", *arguments],
         cwd=ROOT,
         env=environment(**settings),
         capture_output=True,
@@ -107,10 +109,10 @@ class Service:
             self.log.append(json.loads(line))
 
 
-def started(**settings: object) -> subprocess.Popen[str]:
+def started(python: str | Path = sys.executable, **settings: object) -> subprocess.Popen[str]:
     """A process whose log is its `stdout`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "service"],
+    return subprocess.Popen(  # noqa: S603
+        [python, "-m", "service"],
         cwd=ROOT,
         env=environment(**settings),
         stdout=subprocess.PIPE,
@@ -120,9 +122,9 @@ def started(**settings: object) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def serving(**settings: object) -> Iterator[Service]:
+def serving(python: str | Path = sys.executable, **settings: object) -> Iterator[Service]:
     """A service that is ready; it is stopped in the end where the test did not."""
-    with started(**{"port": 0, **settings}) as process:
+    with started(python, **{"port": 0, **settings}) as process:
         service = Service(process)
         try:
             assert service.url

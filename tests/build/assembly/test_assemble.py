@@ -24,6 +24,7 @@ from service.inference.labelled import image_set
 from service.manifest import Precision, Provenance, Tensor
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.colours import altered, archive, golden_of
+from tests.delegates import by_each_built_in
 
 ABOUT = About("small", ARCHITECTURE, "Apache-2.0", default="ptq")
 PREPROCESSING = default_preprocessing(SIZE)
@@ -57,7 +58,7 @@ def test_the_quantized_variant_is_the_default(small: Bundle) -> None:
     assert precisions == {"fp32": Precision.FLOAT32, "ptq": Precision.INT8}
 
 
-@pytest.mark.parametrize("delegate", Delegate)
+@by_each_built_in
 @pytest.mark.parametrize("variant", ["fp32", "ptq"])
 def test_the_golden_vectors_hold(small: Bundle, variant: str, delegate: Delegate) -> None:
     Classifier(small, variant, delegate)

@@ -8,13 +8,15 @@ from build.assembly.importing import import_model, variant_name
 from build.errors import BuildError
 from build.network.weights import IMAGENET
 from service.bundle import Bundle, verify
-from service.errors import BundleError
+from service.errors import BundleError, DelegateError, OperatorError
 from service.inference.classifier import Classifier
 from service.inference.evaluation import Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
 from service.manifest import Filter, Precision, Preprocessing, Resize
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, SIDE
+from tests.delegates import external
+from tests.models import with_custom_operator
 
 
 def imported(model: Path, path: Path, **options: Any) -> Bundle:
@@ -147,3 +149,15 @@ def test_a_mobilenet_of_others_is_as_good_as_they_say(shared: Path, tmp_path: Pa
     evaluations = evaluate({name: Candidate(bundle, name)}, images, Crop.NONE, "imagenet-val").evaluations
     assert evaluations[name].dataset.images == 650
     assert evaluations[name].top1.ratio >= 0.77
+
+
+def test_a_model_is_run_on_the_delegate_that_it_needs(models: Path, tmp_path: Path, library: Path) -> None:
+    options = {"mean": 127.5, "std": 127.5}
+    bundle = imported(models / "fp32.tflite", tmp_path / "bundle", delegate=external(library), **options)
+    assert Classifier(bundle, "fp32", external(library)).share.taken == 1
+    with pytest.raises(DelegateError, match=r"takes none of .*ptq\.tflite"):
+        imported(models / "ptq.tflite", tmp_path / "other", delegate=external(library))
+    compiled = models / "edge.tflite"
+    compiled.write_bytes(with_custom_operator((models / "fp32.tflite").read_bytes(), "edgetpu-custom-op"))
+    with pytest.raises(OperatorError, match=r"edge\.tflite needs the operator edgetpu-custom-op"):
+        imported(compiled, tmp_path / "edge", **options)

@@ -21,6 +21,7 @@ from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE
 from tests.colours import golden_of
+from tests.delegates import by_each_built_in
 
 Pixels = NDArray[np.uint8]
 
@@ -131,7 +132,7 @@ def test_a_variant_has_the_bytes_that_its_weights_take(
 
 # The mean error, in standard deviations of fp32's logits.
 @pytest.mark.parametrize(("name", "most"), [("fp16", 0.002), ("dynamic", 0.06), ("naive", 0.15)])
-@pytest.mark.parametrize("delegate", Delegate)
+@by_each_built_in
 def test_a_variant_computes_about_what_fp32_does(
     small: Bundle, others: Bundle, representative: Pixels, name: str, most: float, delegate: Delegate
 ) -> None:

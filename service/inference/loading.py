@@ -1,0 +1,43 @@
+"""Loading a variant for its workers, on the delegate that was asked for or, where allowed, on the CPU."""
+
+from service.bundle import Bundle
+from service.errors import DelegateError, SelfTestError
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate, Fallback
+from service.inference.footprint import try_out
+from service.inference.image import DEFAULT_LIMITS, DecodeLimits
+
+
+def load_classifiers(
+    bundle: Bundle,
+    name: str,
+    delegate: Delegate,
+    fallback: Fallback = Fallback.NONE,
+    *,
+    count: int = 1,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> tuple[list[Classifier], str | None]:
+    """`count` classifiers of a variant, and why they are not on `delegate`; None where they are.
+
+    XNNPACK taking nothing counts as a fallback too. It needs no leave: the CPU computes it either way.
+
+    Raises:
+        BundleError: the bundle has no such variant, or its file is damaged.
+        OperatorError: nothing here computes one of its operators.
+        DelegateError: the delegate can't be loaded, crashes, or takes nothing, and none may stand in.
+        SelfTestError: it does not compute its golden vectors on this device; likewise.
+    """
+    try:
+        try_out(bundle, name, delegate)
+        classifiers = [Classifier(bundle, name, delegate, limits) for _ in range(count)]
+    except (DelegateError, SelfTestError) as error:
+        if fallback is Fallback.NONE or delegate.is_built_in:
+            raise
+        return [Classifier(bundle, name, Delegate.XNNPACK, limits) for _ in range(count)], str(error)
+    share, runtime = classifiers[0].share, classifiers[0].runtime
+    if delegate == Delegate.XNNPACK and not share.taken:
+        return classifiers, (
+            f"xnnpack takes none of the {share.operators} operators of {name} under {runtime}: the built-in"
+            " kernels compute them"
+        )
+    return classifiers, None

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from service.errors import DelegateError, SelfTestError
+from service.inference.delegates import Delegate, Fallback, parse_delegate
+from service.inference.loading import load_classifiers
+from tests.delegates import external
+
+
+def test_what_does_is_loaded_as_often_as_asked(colours: Bundle, library: Path) -> None:
+    for delegate in (Delegate.XNNPACK, Delegate.NONE, external(library)):
+        classifiers, reason = load_classifiers(colours, "fp32", delegate, Fallback.CPU, count=2)
+        assert [classifier.delegate for classifier in classifiers] == [delegate] * 2
+        assert reason is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "error", "told"),
+    [
+        ("refuse", DelegateError, "no accelerator is plugged in"),
+        ("crash", DelegateError, "SIGABRT"),
+        ("nothing", DelegateError, "takes none of the 3 operators"),
+        ("wrong", SelfTestError, "golden vectors"),
+    ],
+)
+def test_the_cpu_stands_in_only_where_allowed(
+    colours: Bundle, library: Path, mode: str, error: type[Exception], told: str
+) -> None:
+    delegate = external(library, mode)
+    with pytest.raises(error, match=told):
+        load_classifiers(colours, "fp32", delegate, Fallback.NONE)
+    (classifier,), reason = load_classifiers(colours, "fp32", delegate, Fallback.CPU)
+    assert classifier.delegate == Delegate.XNNPACK
+    assert reason is not None
+    assert told in reason
+
+
+def test_a_named_delegate_falls_back_too(colours: Bundle) -> None:
+    (classifier,), reason = load_classifiers(colours, "fp32", parse_delegate("nnapi"), Fallback.CPU)
+    assert classifier.delegate == Delegate.XNNPACK
+    assert reason is not None
+    assert reason.startswith("delegate nnapi is Android's")

@@ -1,0 +1,36 @@
+""".tflite files that differ from a real one in an operator."""
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+
+def with_custom_operator(model: bytes, name: str) -> bytes:
+    """The model with a custom operator of that name in the place of FULLY_CONNECTED."""
+    content, code = _unpacked(model)
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = name
+    for operator in content.subgraphs[0].operators:
+        if content.operatorCodes[operator.opcodeIndex] is code:
+            operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.NONE, None
+    return _packed(content)
+
+
+def with_newer_operator(model: bytes, version: int) -> bytes:
+    """The model with FULLY_CONNECTED in another version."""
+    content, code = _unpacked(model)
+    code.version = version
+    return _packed(content)
+
+
+def _unpacked(model: bytes) -> tuple[schema.ModelT, schema.OperatorCodeT]:
+    content = schema.ModelT.InitFromPackedBuf(bytearray(model))
+    (code,) = [
+        code for code in content.operatorCodes if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED
+    ]
+    return content, code
+
+
+def _packed(content: schema.ModelT) -> bytes:
+    builder = flatbuffers.Builder()
+    builder.Finish(content.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
