@@ -1,0 +1,101 @@
+"""The service on tflite-runtime, in its own environment, which is set up once beside the others."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from tests.api.running import samples
+from tests.system.processes import ROOT, Service, environment, run, serving
+from tests.system.test_start import one_line
+
+FOLDER = ROOT / ".venv-tflite"
+NEWEST = "11"
+CAT = ROOT / "tests" / "data" / "cat.jpg"
+# XNNPACK of that time takes no int8 operator unless it is built to.
+SHARES = {
+    "fp32": "268 of 268 operators in 1 partition",
+    "fp16": "454 of 454 operators in 1 partition",
+    "ptq": "0 of 267 operators in 0 partitions",
+    "qat": "0 of 267 operators in 0 partitions",
+}
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The environment's Python."""
+    if shutil.which(f"python3.{NEWEST}") is None:
+        pytest.skip(f"needs Python 3.{NEWEST}, the newest that tflite-runtime is built for")
+    command = [
+        ROOT / "requirements" / "install",
+        FOLDER.name,
+        "requirements/tflite.txt",
+        NEWEST,
+        "about a minute",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    assert result.returncode == 0, result.stderr
+    return FOLDER / "bin" / "python"
+
+
+@pytest.fixture(scope="module", params=SHARES)
+def served(request: pytest.FixtureRequest, python: Path, default_bundle: Bundle) -> Iterator[Service]:
+    """A service of each of the default bundle's variants that this runtime has the operators of."""
+    with serving(python=python, bundle=default_bundle.path, variant=request.param, workers=1) as service:
+        yield service
+
+
+def test_it_answers_as_the_other_runtime_and_says_which_it_is(served: Service, service: Service) -> None:
+    path = "/v1/classify?top_k=1"
+    with service.client() as client:
+        expected = client.post(path, content=CAT.read_bytes()).json()
+    with served.client() as client:
+        answer = client.post(path, content=CAT.read_bytes()).json()
+        (loaded,) = [v for v in client.get("/v1/variants").json()["variants"] if v["loaded"]]
+        counted = samples(client)
+    assert answer["predictions"][0]["index"] == expected["predictions"][0]["index"]
+    ready = served.line("ready")
+    assert ready["graph"] == SHARES[answer["variant"]]
+    assert ready["runtime"] == loaded["runtime"] == "tflite-runtime 2.14.0"
+    (info,) = [name for name in counted if name.startswith("edgewise_variant_info")]
+    assert 'runtime="tflite-runtime 2.14.0"' in info
+    untaken = ready["graph"].startswith("0 ")
+    assert counted["edgewise_delegate_fallback"] == untaken
+    assert (loaded["fallback"] or "").startswith("xnnpack takes none of the 267 operators of ") is untaken
+
+
+def test_a_model_with_newer_operators_says_which_and_what_to_do(python: Path) -> None:
+    result = run(python=python, variant="dynamic", port=0)
+    assert result.returncode == 2
+    told = "needs the operator FULLY_CONNECTED in version 12, which tflite-runtime 2.14.0 does not have: use"
+    assert f"dynamic.tflite {told} the newest ai-edge-litert, or another variant" in one_line(result.stderr)
+
+
+def test_check_says_what_runs_there(python: Path) -> None:
+    result = run("check", python=python)
+    assert result.returncode == 0, result.stderr
+    assert "Taken by xnnpack, under tflite-runtime 2.14.0:" in result.stdout
+    assert "dynamic: does not run here: " in result.stdout
+    for name, share in SHARES.items():
+        assert f"\n{name}: " in result.stdout
+        assert share in result.stdout
+
+
+def test_every_module_of_the_service_is_imported_there(python: Path) -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "service").rglob("*.py")
+    ]
+    program = f"import numpy; [__import__(module) for module in {modules}]; print(numpy.__version__)"
+    result = subprocess.run(  # noqa: S603
+        [python, "-W", "error", "-c", program],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.startswith("1.")
