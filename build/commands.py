@@ -124,6 +124,7 @@ def _import(options: argparse.Namespace, command: str) -> None:
         filter_=options.filter,
         licence=options.licence,
         command=command,
+        delegate=options.delegate,
     )
     show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
 

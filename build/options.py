@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from build.network.architecture import CROP_FRACTION, INPUT_SIZE
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
+from service.inference.delegates import Delegate, parse_delegate
 from service.inference.image import Crop
 from service.manifest import Filter, Resize
 
@@ -256,3 +257,16 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop-fraction", type=_SHARE, help=f"of the shorter side ({CROP_FRACTION})")
     parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
     parser.add_argument("--licence", default="unknown", help="of the model")
+    parser.add_argument(
+        "--delegate",
+        type=_delegate,
+        default=Delegate.XNNPACK,
+        help="what runs it here: as EDGEWISE_DELEGATE, for a model that needs one (%(default)s)",
+    )
+
+
+def _delegate(name: str) -> Delegate:
+    try:
+        return parse_delegate(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{name!r} {error}") from None

@@ -18,6 +18,7 @@ from build.errors import BuildError, first_fault
 from service.bundle import Bundle, Classes, check_replaceable, load_bundle, sha256_of, write_bundle
 from service.errors import BundleError
 from service.inference.classifier import encode
+from service.inference.delegates import Delegate
 from service.inference.image import load_pixels
 from service.inference.interpreter import Interpreter
 from service.manifest import (
@@ -63,6 +64,7 @@ class Model:
     output_kind: Literal["logits", "probabilities"] = "logits"
     mean: float = 0.0
     std: float = 1.0
+    delegate: Delegate = Delegate.XNNPACK
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{model.name}.tflite"
         file.write_bytes(model.content)
-        interpreter = Interpreter(file)
+        interpreter = Interpreter(file, model.delegate)
         input_ = InputTensor(**interpreter.input.model_dump(), mean=model.mean, std=model.std)
         expected = (1, *pixels.shape[1:])
         if input_.shape != expected:

@@ -13,6 +13,7 @@ from build.network.weights import read_classes
 from build.quantization.recipe import RESERVED_NAMES
 from build.versions import tool_versions
 from service.bundle import Bundle
+from service.inference.delegates import Delegate
 from service.inference.interpreter import Interpreter
 from service.manifest import Filter, Precision, Preprocessing, Provenance, Resize
 
@@ -33,22 +34,25 @@ def import_model(
     filter_: Filter,
     licence: str,
     command: str,
+    delegate: Delegate = Delegate.XNNPACK,
 ) -> Bundle:
     """Write a bundle with the one variant that `model` holds; its name is the file's.
 
     `mean` and `std` are of a float32 input, `(pixel - mean) / std`. The size comes from the
-    model's own input. `crop_fraction` None: 0.875 of the shorter side.
+    model's own input. `crop_fraction` None: 0.875 of the shorter side. `delegate` computes the
+    golden vectors: a model may need one.
 
     Raises:
         BuildError: a file can't be read, the labels are not as many as the model's outputs, or
             the options do not fit the model or each other.
         BundleError: the model can't be loaded, or is no image classifier.
+        DelegateError, OperatorError: it can't be run with this delegate.
     """
     try:
         content = model.read_bytes()
     except OSError as error:
         raise BuildError(f"{model} can't be read: {error.strerror}") from None
-    interpreter = Interpreter(model)
+    interpreter = Interpreter(model, delegate)
     shape, outputs = interpreter.input.shape, interpreter.output.shape
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or len(outputs) != 2:
         raise BuildError(
@@ -78,6 +82,7 @@ def import_model(
         output_kind=output,
         mean=mean,
         std=std,
+        delegate=delegate,
     )
     about = About(path.absolute().name, in_utf8(model.stem), in_utf8(licence), default=name)
     return assemble([variant], about, read_classes(outputs[1], labels, class_ids), preprocessing, path)
