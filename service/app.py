@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from service.api import classify, health, problems, variants
+from service.api import classify, health, page, problems, variants
 from service.api.access import Access, AccessLog
 from service.api.arrivals import Arrivals
 from service.api.context import Context
@@ -51,12 +51,13 @@ def create_app(settings: Settings) -> FastAPI:
         title="edgewise",
         summary="Image classification on edge nodes",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
     for routes in (classify, variants, health):
         app.include_router(routes.router)
+    app.include_router(page.make_router())
     problems.install(app)
     app.add_middleware(problems.Problems)
     app.state.drain = drain

@@ -1,0 +1,31 @@
+// Makes elements, and texts that several places show.
+
+/** An element with attributes (`class`, `title`, …; null leaves one out) and children (nodes or texts). */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/** A bar that is `share` (0…1) of its place long. */
+export function bar(share, kind) {
+  const element = make("span", { class: `bar ${kind}`, "aria-hidden": "true" });
+  // Set here and not as an attribute: the page's policy allows no inline style.
+  element.style.inlineSize = `${Math.min(1, share) * 100}%`;
+  return element;
+}
+
+export function percent(ratio) {
+  return ratio > 0 && ratio < 0.0005 ? "< 0.1\u202f%" : `${(ratio * 100).toFixed(1)}\u202f%`;
+}
+
+export function milliseconds(value) {
+  return `${value.toFixed(value < 100 ? 1 : 0)}\u202fms`;
+}
+
+export function megabytes(bytes) {
+  return bytes < 100_000 ? `${Math.ceil(bytes / 1000)}\u202fkB` : `${(bytes / 1e6).toFixed(1)}\u202fMB`;
+}

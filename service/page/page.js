@@ -1,0 +1,165 @@
+// The page: takes a photo, asks the service, shows the answer. The latest photo wins.
+
+import * as answers from "./answers.js";
+import { make, megabytes } from "./dom.js";
+import { clear, show } from "./problem.js";
+import * as service from "./service.js";
+import * as variants from "./variants.js";
+
+const at = (id) => document.getElementById(id);
+
+let file = null;
+let active = null;
+let running = new AbortController();
+let callOffRetry = () => {};
+
+function take(photo) {
+  file = photo;
+  at("file").textContent = `${photo.name}, ${megabytes(photo.size)}`;
+  at("file").hidden = false;
+  look(photo);
+  classify();
+}
+
+function look(photo) {
+  const url = URL.createObjectURL(photo);
+  const image = new Image();
+  image.onload = () => {
+    URL.revokeObjectURL(url);
+    if (photo === file) framed(image);
+  };
+  image.onerror = () => {
+    URL.revokeObjectURL(url);
+    if (photo === file) framed(null);
+  };
+  image.src = url;
+}
+
+function framed(image) {
+  at("invitation").hidden = image !== null;
+  if (image === null) {
+    at("photo").hidden = true;
+    at("invitation-text").textContent = "This browser can't show the file";
+    return;
+  }
+  image.id = "photo";
+  image.alt = "The photo that was chosen";
+  at("photo").replaceWith(image);
+}
+
+async function classify({ retried = false } = {}) {
+  if (file === null) return;
+  running.abort();
+  callOffRetry();
+  running = new AbortController();
+  const { signal } = running;
+  clear(at("problem"));
+  at("key-form").hidden = true;
+  at("answer").setAttribute("aria-busy", "true");
+  at("status").textContent = "Classifying the photo.";
+  try {
+    // One after the other: at once, each would slow the other down.
+    const found = [];
+    for (const variant of chosen()) found.push(await service.classify(file, variant, signal));
+    if (signal.aborted) return;
+    answered(found);
+  } catch (error) {
+    if (signal.aborted) return;
+    failed(error, retried);
+  }
+  at("answer").removeAttribute("aria-busy");
+}
+
+function chosen() {
+  const [first, second] = [at("first").value, at("second").value];
+  return second ? [first, second] : [first];
+}
+
+function answered(found) {
+  const [first, second] = found;
+  at("result").replaceChildren(...(second ? answers.sideBySide(first, second) : answers.single(first)));
+  at("status").textContent = answers.spoken(found);
+  // Somebody else may have switched it.
+  if (at("first").value === "" && first.variant !== active) variants.refresh();
+}
+
+function failed(error, retried) {
+  at("result").replaceChildren();
+  at("status").textContent = "";
+  if (error.status === 401) {
+    show(at("problem"), error);
+    askForKey();
+    return;
+  }
+  const waits = error.status === 429 && !retried;
+  const again = error.status === 429 || error.status >= 500 || error.status === 0;
+  callOffRetry = show(at("problem"), error, { waits, again: again ? () => classify({ retried: waits }) : null });
+}
+
+function askForKey() {
+  at("key-form").hidden = false;
+  at("key").focus();
+}
+
+function refuse(title, detail) {
+  at("problem").replaceChildren(make("strong", {}, title), make("p", {}, detail));
+}
+
+function offer(list) {
+  active = list.active;
+  const loaded = list.variants.filter((variant) => variant.loaded).map((variant) => variant.name);
+  fill(at("first"), [["", `${active} (active)`], ...loaded.filter((name) => name !== active).map(twice)]);
+  fill(at("second"), [["", "none"], ...loaded.map(twice)]);
+  at("choice").hidden = loaded.length < 2;
+}
+
+function twice(name) {
+  return [name, name];
+}
+
+function fill(select, options) {
+  const before = select.value;
+  select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
+  if (options.some(([value]) => value === before)) select.value = before;
+}
+
+for (const input of [at("pick"), at("take")]) {
+  input.addEventListener("change", () => {
+    if (input.files.length) take(input.files[0]);
+    // So that the same file can be chosen again.
+    input.value = "";
+  });
+}
+
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  at("frame").classList.add("target");
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) at("frame").classList.remove("target");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  at("frame").classList.remove("target");
+  const [photo] = event.dataTransfer.files;
+  if (photo) take(photo);
+  else refuse("That was no file", "Save the picture first, then drop its file here.");
+});
+document.addEventListener("paste", (event) => {
+  if (event.target.closest("input")) return;
+  const [photo] = event.clipboardData.files;
+  if (photo) take(photo);
+  else refuse("There is no picture on the clipboard", "Copy one, then paste it here.");
+});
+
+for (const select of [at("first"), at("second")]) select.addEventListener("change", () => classify());
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  service.apiKey.set(at("key").value);
+  at("key").value = "";
+  at("key-form").hidden = true;
+  variants.refresh();
+  classify();
+});
+
+variants.start({ changed: offer, locked: askForKey });

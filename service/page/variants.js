@@ -1,0 +1,164 @@
+// Shows the bundle's variants, and switches the active one.
+
+import { make, megabytes, milliseconds, percent } from "./dom.js";
+import * as service from "./service.js";
+import { clear, show } from "./problem.js";
+
+const at = (id) => document.getElementById(id);
+const problem = at("variants-problem");
+
+let list = null;
+// Never stored: who switches variants may be at somebody else's browser.
+let token = null;
+let wanted = null;
+let callbacks = null;
+
+/** Show the variants now; calls `changed(list)` for each new list, `locked()` where an API key is needed. */
+export async function start({ changed, locked }) {
+  callbacks = { changed, locked };
+  at("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    token = at("token").value;
+    closeForm();
+    activate(wanted);
+  });
+  at("token-cancel").addEventListener("click", () => {
+    closeForm();
+    buttonOf(wanted)?.focus();
+  });
+  await refresh();
+}
+
+/** Ask the service for the variants again. */
+export async function refresh() {
+  clear(problem);
+  try {
+    take(await service.variants());
+  } catch (error) {
+    show(problem, error, { again: refresh });
+    if (error.status === 401) callbacks.locked();
+  }
+}
+
+function take(newList) {
+  list = newList;
+  const active = list.variants.find((variant) => variant.name === list.active);
+  at("answering").replaceChildren(
+    make("strong", {}, list.bundle),
+    ` answered by ${active.name}, ${active.precision}, ${megabytes(active.bytes)}${inShort(active)}`,
+  );
+  at("variants").replaceChildren(table());
+  at("notes").replaceChildren(...notes());
+  callbacks.changed(list);
+}
+
+function reference(variant) {
+  return variant.evaluations.find((evaluation) => evaluation.reference) ?? null;
+}
+
+function inShort(variant) {
+  const evaluation = reference(variant);
+  return evaluation ? `, top-1 ${percent(evaluation.top1.ratio)}` : "";
+}
+
+function table() {
+  const head = ["variant", "precision", "size", "top-1 (95\u202f%)", "top-5", "inference", ""];
+  return make(
+    "table",
+    {},
+    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, ...list.variants.map(row)),
+  );
+}
+
+function row(variant) {
+  const top1 = reference(variant)?.top1;
+  const top5 = reference(variant)?.top5;
+  const interval = top1 && make("small", {}, ` ${percent(top1.lower)}–${percent(top1.upper)}`);
+  return make(
+    "tr",
+    { class: variant.name === list.active ? "active" : null },
+    make("th", { scope: "row" }, variant.name),
+    make("td", {}, variant.precision),
+    make("td", { class: "number" }, megabytes(variant.bytes)),
+    make("td", { class: "number" }, ...(top1 ? [percent(top1.ratio), interval] : ["–"])),
+    make("td", { class: "number" }, top5 ? percent(top5.ratio) : "–"),
+    make("td", { class: "number" }, variant.latency ? milliseconds(variant.latency.p50_seconds * 1000) : "–"),
+    make("td", { class: "state" }, ...state(variant)),
+  );
+}
+
+function state(variant) {
+  if (variant.name === list.active) return [make("span", { class: "tag" }, "active")];
+  const loaded = variant.loaded ? [make("span", { class: "tag plain" }, "loaded")] : [];
+  if (list.switchable !== true) return loaded;
+  const button = make("button", { class: "button", type: "button", "data-variant": variant.name }, "Switch");
+  button.setAttribute("aria-label", `Switch to ${variant.name}`);
+  button.addEventListener("click", () => ask(variant.name));
+  return [...loaded, button];
+}
+
+function notes() {
+  const evaluation = list.variants.map(reference).find((found) => found !== null);
+  const lines = [];
+  if (evaluation) {
+    const { name, images } = evaluation.dataset;
+    lines.push(`Accuracy was measured on ${images.toLocaleString("en")} photos of ${name}`);
+    if (list.variants.some((variant) => variant.latency)) {
+      lines[0] += ", an inference on one thread of the machine that built the bundle";
+    }
+    lines[0] += ".";
+  }
+  if (list.switchable !== true) {
+    lines.push("This service has no admin token: EDGEWISE_VARIANT picks the active variant at its start.");
+  }
+  return [...lines.map((line) => make("p", {}, line)), ...howToLoadMore()];
+}
+
+function howToLoadMore() {
+  const loaded = list.variants.filter((variant) => variant.loaded);
+  const other = list.variants.find((variant) => !variant.loaded);
+  if (loaded.length > 1 || !other) return [];
+  const setting = `EDGEWISE_LOADED_VARIANTS=${other.name},${list.active}`;
+  const line = ["To see two answers side by side, start the service with ", make("code", {}, setting), "."];
+  return [make("p", {}, ...line)];
+}
+
+function buttonOf(name) {
+  return document.querySelector(`[data-variant="${CSS.escape(name)}"]`);
+}
+
+function ask(name) {
+  wanted = name;
+  if (token) {
+    activate(name);
+    return;
+  }
+  at("token-label").textContent = `Admin token, to switch to ${name}`;
+  at("token-form").hidden = false;
+  at("token").focus();
+}
+
+function closeForm() {
+  at("token").value = "";
+  at("token-form").hidden = true;
+}
+
+async function activate(name) {
+  clear(problem);
+  const buttons = document.querySelectorAll("[data-variant]");
+  for (const button of buttons) button.disabled = true;
+  buttonOf(name).textContent = "Loading …";
+  at("status").textContent = `Loading ${name}.`;
+  try {
+    take(await service.activate(name, token));
+    at("status").textContent = `${name} is active.`;
+  } catch (error) {
+    at("variants").replaceChildren(table());
+    show(problem, error);
+    if (error.status === 401 || error.status === 403) {
+      token = null;
+      ask(name);
+    }
+  }
+}
