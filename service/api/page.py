@@ -18,7 +18,6 @@ MEDIA_TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 ADDRESSES: Final = {"index.html": "/", "docs.html": "/docs"}
-# Whoever reaches the service would reach it from here too; nothing else does, and nothing is fetched elsewhere.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

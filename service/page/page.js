@@ -78,6 +78,7 @@ function chosen() {
 function answered(found) {
   const [first, second] = found;
   at("result").replaceChildren(...(second ? answers.sideBySide(first, second) : answers.single(first)));
+  document.querySelector("main").classList.toggle("comparing", second !== undefined);
   at("status").textContent = answers.spoken(found);
   // Somebody else may have switched it.
   if (at("first").value === "" && first.variant !== active) variants.refresh();

@@ -7,6 +7,17 @@ import { clear, show } from "./problem.js";
 const at = (id) => document.getElementById(id);
 const problem = at("variants-problem");
 
+// Those that are roomy are left out where there is little room.
+const COLUMNS = [
+  ["variant", null],
+  ["precision", "roomy"],
+  ["size", null],
+  ["top-1", null],
+  ["top-5", "roomy"],
+  ["inference", null],
+  ["state", "state"],
+];
+
 let list = null;
 // Never stored: who switches variants may be at somebody else's browser.
 let token = null;
@@ -62,11 +73,10 @@ function inShort(variant) {
 }
 
 function table() {
-  const head = ["variant", "precision", "size", "top-1 (95\u202f%)", "top-5", "inference", ""];
   return make(
     "table",
     {},
-    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
+    make("thead", {}, make("tr", {}, ...COLUMNS.map(([text, kind]) => make("th", { scope: "col", class: kind }, text)))),
     make("tbody", {}, ...list.variants.map(row)),
   );
 }
@@ -74,15 +84,15 @@ function table() {
 function row(variant) {
   const top1 = reference(variant)?.top1;
   const top5 = reference(variant)?.top5;
-  const interval = top1 && make("small", {}, ` ${percent(top1.lower)}–${percent(top1.upper)}`);
+  const interval = top1 && make("small", {}, ` ${(top1.lower * 100).toFixed(1)}–${(top1.upper * 100).toFixed(1)}`);
   return make(
     "tr",
     { class: variant.name === list.active ? "active" : null },
     make("th", { scope: "row" }, variant.name),
-    make("td", {}, variant.precision),
+    make("td", { class: "roomy" }, variant.precision),
     make("td", { class: "number" }, megabytes(variant.bytes)),
     make("td", { class: "number" }, ...(top1 ? [percent(top1.ratio), interval] : ["–"])),
-    make("td", { class: "number" }, top5 ? percent(top5.ratio) : "–"),
+    make("td", { class: "number roomy" }, top5 ? percent(top5.ratio) : "–"),
     make("td", { class: "number" }, variant.latency ? milliseconds(variant.latency.p50_seconds * 1000) : "–"),
     make("td", { class: "state" }, ...state(variant)),
   );
@@ -99,20 +109,21 @@ function state(variant) {
 }
 
 function notes() {
-  const evaluation = list.variants.map(reference).find((found) => found !== null);
-  const lines = [];
-  if (evaluation) {
-    const { name, images } = evaluation.dataset;
-    lines.push(`Accuracy was measured on ${images.toLocaleString("en")} photos of ${name}`);
-    if (list.variants.some((variant) => variant.latency)) {
-      lines[0] += ", an inference on one thread of the machine that built the bundle";
-    }
-    lines[0] += ".";
-  }
+  const lines = [howMeasured()];
   if (list.switchable !== true) {
     lines.push("This service has no admin token: EDGEWISE_VARIANT picks the active variant at its start.");
   }
-  return [...lines.map((line) => make("p", {}, line)), ...howToLoadMore()];
+  return [...lines.filter(Boolean).map((line) => make("p", {}, line)), ...howToLoadMore()];
+}
+
+function howMeasured() {
+  const evaluation = list.variants.map(reference).find((found) => found !== null);
+  if (!evaluation) return null;
+  const { name, images } = evaluation.dataset;
+  return (
+    `Accuracy, with its 95\u202f% interval, was measured on ${images.toLocaleString("en")} photos of ${name}; `
+    + "an inference, on one thread of the machine that built the bundle."
+  );
 }
 
 function howToLoadMore() {

@@ -1,0 +1,285 @@
+"""The page in a real browser, before a real service."""
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
+
+from service.bundle import Bundle
+from tests.system.processes import ROOT, Service
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CAT = ROOT / "tests" / "data" / "cat.jpg"
+TEXT = ROOT / "README.md"
+DESKTOP = {"width": 1200, "height": 900}
+PHONES = [{"width": 320, "height": 568}, {"width": 412, "height": 839}]
+STAGES = ["read", "queue", "decode", "inference", "network and the rest"]
+DEADLINE_MS = 30_000
+CLASSIFY = re.compile(r"/v1/classify(\?|$)")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is absent")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # Of this module alone: while it is open, no other test could run an event loop.
+    expect.set_options(timeout=DEADLINE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    """The page, on a desktop; in the end nothing was complained of, and nothing was asked of others."""
+    with watched(browser, service, viewport=DESKTOP) as page:
+        yield page
+
+
+@contextmanager
+def watched(browser: Browser, service: Service, path: str = "/", **context: Any) -> Iterator[Page]:
+    """A page of the service, in a context of its own."""
+    complaints: list[str] = []
+    asked: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        # A browser reports each answer that is an error; those of the routes are what some tests are about.
+        of_a_route = message.text.startswith("Failed to load resource") and "/v1/" in message.location["url"]
+        if message.type in ("error", "warning") and not of_a_route:
+            complaints.append(message.text)
+
+    with browser.new_context(**context) as opened:
+        opened.set_default_timeout(DEADLINE_MS)
+        page = opened.new_page()
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(service.url + path)
+        yield page
+    assert complaints == []
+    assert [url for url in asked if not url.startswith((service.url, "blob:"))] == []
+
+
+def labels(service: Service, photo: Path, **query: str) -> list[str]:
+    """What the service says to the photo, without a browser."""
+    with service.client() as client:
+        answer = client.post("/v1/classify", content=photo.read_bytes(), params=query).json()
+    return [prediction["label"] for prediction in answer["predictions"]]
+
+
+def transfer(page: Page, photo: Path) -> Any:
+    """What a drop or a paste of the photo carries."""
+    return page.evaluate_handle(
+        """([name, data]) => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+            return transfer;
+        }""",
+        [photo.name, base64.b64encode(photo.read_bytes()).decode()],
+    )
+
+
+def pick(page: Page, photo: Path) -> None:
+    page.set_input_files("#pick", photo)
+
+
+def take(page: Page, photo: Path) -> None:
+    page.set_input_files("#take", photo)
+
+
+def drop(page: Page, photo: Path) -> None:
+    page.dispatch_event("#frame", "drop", {"dataTransfer": transfer(page, photo)})
+
+
+def paste(page: Page, photo: Path) -> None:
+    page.evaluate(
+        "(clipboardData) => document.body.dispatchEvent("
+        "new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }))",
+        transfer(page, photo),
+    )
+
+
+def press(page: Page, photo: Path) -> None:
+    # So that Chromium asks us, and not the desktop, before the key is pressed.
+    page.on("filechooser", lambda _: None)
+    expect(page.locator("#variants table")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.locator("#pick")).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photo)
+
+
+@pytest.mark.parametrize("give", [pick, take, drop, paste, press])
+def test_a_photo_is_shown_and_answered(page: Page, service: Service, give: Callable[..., None]) -> None:
+    expected = labels(service, CAT)
+    give(page, CAT)
+    lines = page.locator(".classes li")
+    expect(lines.locator(".name")).to_contain_text(expected)
+    expect(page.locator(".top")).to_have_text(expected[0])
+    expect(page.locator("#status")).to_contain_text(f"qat: {expected[0]}")
+    shown = [float(text.split()[0]) for text in lines.locator(".number").all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    assert 0 < sum(shown) <= 100
+    widths = [box["width"] for box in map(Locator.bounding_box, lines.locator(".bar").all()) if box]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > widths[-1]
+    photo = page.locator("img#photo")
+    expect(photo).to_be_visible()
+    assert photo.evaluate("image => image.naturalWidth") == 451
+
+
+def test_the_time_of_each_stage_is_told(page: Page) -> None:
+    pick(page, CAT)
+    items = page.locator(".times li")
+    expect(items).to_have_count(len(STAGES))
+    texts = [re.fullmatch(r"(.+) ([\d.]+)\sms", text) for text in items.all_inner_texts()]
+    told = {found[1]: float(found[2]) for found in texts if found}
+    assert list(told) == STAGES
+    total = float(page.locator(".by .number, .by strong").last.inner_text().split()[0])
+    assert sum(told.values()) == pytest.approx(total, abs=1)
+
+
+def test_which_variant_answers_and_how_to_see_two(page: Page, default_bundle: Bundle) -> None:
+    rows = page.locator("#variants tbody tr")
+    expect(rows).to_have_count(len(default_bundle.manifest.variants))
+    active = rows.filter(has=page.locator(".tag", has_text="active"))
+    expect(active).to_have_text(re.compile(r"qat.*int8.*8\.4.MB.*84\.2.%.*81\.1–86\.8"))
+    expect(page.locator("#answering")).to_contain_text("imagenet-1k answered by qat")
+    expect(page.locator("#choice")).to_be_hidden()
+    expect(page.locator("#notes")).to_contain_text("EDGEWISE_LOADED_VARIANTS=fp32,qat")
+
+
+def test_an_error_is_told_in_the_words_of_the_service(page: Page, service: Service) -> None:
+    with service.client() as client:
+        problem = client.post("/v1/classify", content=TEXT.read_bytes()).json()
+    pick(page, CAT)
+    expect(page.locator(".classes li")).to_have_count(5)
+    pick(page, TEXT)
+    alert = page.get_by_role("alert").filter(has_text=problem["title"])
+    expect(alert).to_contain_text(problem["detail"])
+    expect(page.locator(".classes li")).to_have_count(0)
+    expect(page.locator("#photo")).to_be_hidden()
+    expect(page.locator("#invitation")).to_contain_text("can't show")
+    pick(page, CAT)
+    expect(page.locator(".classes li")).to_have_count(5)
+    expect(page.locator("#problem")).to_be_empty()
+
+
+def test_a_network_that_fails_is_told_and_tried_again(page: Page) -> None:
+    expect(page.locator("#variants table")).to_be_visible()
+    page.route(CLASSIFY, lambda route: route.abort())
+    pick(page, CAT)
+    expect(page.locator("#problem")).to_contain_text("No answer came")
+    page.unroute(CLASSIFY)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".classes li")).to_have_count(5)
+
+
+def test_a_full_queue_is_tried_once_more_by_itself(page: Page) -> None:
+    problem = {"type": "/problems/queue-full", "title": "The queue is full", "detail": "all 16 are taken"}
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        headers = {"Content-Type": "application/problem+json", "Retry-After": "3"}
+        route.fulfill(status=429, headers=headers, body=json.dumps(problem))
+
+    page.route(CLASSIFY, refuse)
+    pick(page, CAT)
+    expect(page.locator("#problem")).to_contain_text("Trying once more after 3 seconds")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    expect(page.locator("#problem")).to_contain_text("all 16 are taken")
+    assert len(asked) == 2
+    page.unroute(CLASSIFY)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".classes li")).to_have_count(5)
+
+
+def test_the_latest_photo_wins(page: Page, service: Service, photos: dict[str, Path]) -> None:
+    latest = labels(service, photos["flower"])[0]
+    assert latest != labels(service, CAT)[0]
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route(CLASSIFY, hold_the_first)
+    with page.expect_request(CLASSIFY):
+        pick(page, CAT)
+    with page.expect_event("requestfailed") as failed:
+        pick(page, photos["flower"])
+    assert failed.value.failure == "net::ERR_ABORTED"
+    expect(page.locator(".top")).to_have_text(latest)
+    expect(page.locator("#file")).to_contain_text("flower.jpg")
+    expect(page.locator("#answer")).not_to_have_attribute("aria-busy", "true")
+
+
+@pytest.mark.parametrize("viewport", PHONES, ids=lambda viewport: str(viewport["width"]))
+def test_it_fits_a_phone(browser: Browser, service: Service, viewport: dict[str, int]) -> None:
+    with watched(browser, service, viewport=viewport, is_mobile=True, has_touch=True) as page:
+        expect(page.locator("#variants table")).to_be_visible()
+        expect(page.get_by_text("Take a photo")).to_be_visible()
+        expect(page.locator("#take")).to_have_attribute("capture", "environment")
+        take(page, CAT)
+        expect(page.locator(".classes li")).to_have_count(5)
+        assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, service: Service, scheme: Any) -> None:
+    with watched(browser, service, viewport=DESKTOP, color_scheme=scheme) as page:
+        pick(page, TEXT)
+        expect(page.locator("#problem")).to_contain_text("not supported")
+        colours = page.evaluate(
+            """() => ["body", ".muted", ".card .muted", ".primary", ".problem", ".problem strong", ".tag"]
+                .map((selector) => {
+                    const element = document.querySelector(selector);
+                    const opaque = (node) => getComputedStyle(node).backgroundColor;
+                    let ground = element;
+                    while (opaque(ground) === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
+                    return [selector, getComputedStyle(element).color, opaque(ground)];
+                })"""
+        )
+    assert {name: ratio for name, *pair in colours if (ratio := contrast(*pair)) < 4.5} == {}
+
+
+def contrast(text: str, ground: str) -> float:
+    """The contrast of two CSS colours, as WCAG 2 has it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted((luminance(text), luminance(ground)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    expect(page.locator("#variants table")).to_be_visible()
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("input, select, button")]
+            .filter((control) => !control.labels?.length && !control.textContent.trim())
+            .map((control) => control.id)"""
+    )
+    assert unnamed == []
+
+
+def test_the_interface_is_documented_without_the_internet(browser: Browser, service: Service) -> None:
+    with watched(browser, service, "/docs", viewport=DESKTOP) as page:
+        operation = page.locator("#operations-default-classify_v1_classify_post")
+        operation.locator(".opblock-summary-control").click()
+        expect(operation).to_contain_text("min_probability")
