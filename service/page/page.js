@@ -10,6 +10,7 @@ const at = (id) => document.getElementById(id);
 
 let file = null;
 let active = null;
+let answeredBy = null;
 let running = new AbortController();
 let callOffRetry = () => {};
 
@@ -78,10 +79,13 @@ function chosen() {
 function answered(found) {
   const [first, second] = found;
   at("result").replaceChildren(...(second ? answers.sideBySide(first, second) : answers.single(first)));
+  // On a phone it lies below the photo.
+  at("answer").scrollIntoView({ block: "nearest" });
   document.querySelector("main").classList.toggle("comparing", second !== undefined);
   at("status").textContent = answers.spoken(found);
+  answeredBy = first.variant;
   // Somebody else may have switched it.
-  if (at("first").value === "" && first.variant !== active) variants.refresh();
+  if (at("first").value === "" && answeredBy !== active) variants.refresh();
 }
 
 function failed(error, retried) {
@@ -112,6 +116,7 @@ function offer(list) {
   fill(at("first"), [["", `${active} (active)`], ...loaded.filter((name) => name !== active).map(twice)]);
   fill(at("second"), [["", "none"], ...loaded.map(twice)]);
   at("choice").hidden = loaded.length < 2;
+  if (at("first").value === "" && answeredBy !== null && answeredBy !== active) classify();
 }
 
 function twice(name) {

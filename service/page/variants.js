@@ -55,8 +55,8 @@ function take(newList) {
   list = newList;
   const active = list.variants.find((variant) => variant.name === list.active);
   at("answering").replaceChildren(
-    make("strong", {}, list.bundle),
-    ` answered by ${active.name}, ${active.precision}, ${megabytes(active.bytes)}${inShort(active)}`,
+    make("strong", {}, active.name),
+    ` of ${list.bundle} answers: ${active.precision}, ${megabytes(active.bytes)}${inShort(active)}`,
   );
   at("variants").replaceChildren(table());
   at("notes").replaceChildren(...notes());
@@ -164,6 +164,8 @@ async function activate(name) {
   try {
     take(await service.activate(name, token));
     at("status").textContent = `${name} is active.`;
+    // The button that was pressed is gone.
+    at("variants").focus();
   } catch (error) {
     at("variants").replaceChildren(table());
     show(problem, error);
