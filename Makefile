@@ -11,7 +11,7 @@ DEV := .venv/bin/python
 COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line $(ARGS)
 
-.PHONY: help serve test build lint format lock clean .venv .venv-serve .venv-tflite
+.PHONY: help serve test bench build lint format lock clean .venv .venv-serve .venv-tflite
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ serve: $(SERVE) ## serve models/imagenet-1k on http://127.0.0.1:8000 (EDGEWISE_*
 
 test: .venv ## run the tests
 	@$(DEV) -m pytest $(ARGS)
+
+bench: .venv ## measure the service against the bare loop of the same work, in 4 minutes
+	@$(DEV) -m tests.bench $(ARGS)
 
 build: .venv ## run the build stage: make build ARGS="all --help"
 	@$(DEV) -m build $(ARGS)

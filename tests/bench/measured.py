@@ -1,0 +1,47 @@
+"""What one measurement of some seconds gave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+
+class Decoder(StrEnum):
+    """How a bare loop decodes: as the service does, or by Pillow alone."""
+
+    SERVICE = "service"
+    PILLOW = "pillow"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Requests in so many seconds of wall clock and of processor.
+
+    `answered`: with a prediction; `refused`: with an error's status; `failed`: no answer at all.
+    """
+
+    answered: int
+    seconds: float
+    cpu_seconds: float
+    refused: int = 0
+    failed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Answered requests a second."""
+        return self.answered / self.seconds
+
+    @property
+    def cpu_per_answer(self) -> float:
+        """Processor seconds an answered request."""
+        return self.cpu_seconds / self.answered if self.answered else float("inf")
+
+
+def median_rate(rounds: Sequence[Measured]) -> float:
+    """The rounds' median of answered requests a second."""
+    return median(measured.rate for measured in rounds)
+
+
+def median_cpu(rounds: Sequence[Measured]) -> float:
+    """The rounds' median of processor seconds an answered request."""
+    return median(measured.cpu_per_answer for measured in rounds)

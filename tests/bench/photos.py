@@ -1,0 +1,58 @@
+"""The photos that are sent: made of tests/data/cat.jpg, the same on every machine."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CAT = Path(__file__).parents[1] / "data" / "cat.jpg"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A JPEG on disk."""
+
+    name: str
+    path: Path
+    width: int
+    height: int
+
+    @property
+    def data(self) -> bytes:
+        """The file's bytes."""
+        return self.path.read_bytes()
+
+    def __str__(self) -> str:
+        size = self.path.stat().st_size
+        amount = f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
+        return f"{self.name} ({self.width} × {self.height}, {amount})"
+
+
+def small_photo(folder: Path) -> Photo:
+    """A frame as a small camera sends it, about 100 kB."""
+    return _write(folder, "100 kB", 800, 600, noise=5.0)
+
+
+def wide_photo(folder: Path) -> Photo:
+    """As many bytes for more pixels: the first size that the decoder may halve."""
+    return _write(folder, "100 kB, wide", 1280, 960, noise=0.5)
+
+
+def large_photo(folder: Path) -> Photo:
+    """12 megapixels, some MB."""
+    return _write(folder, "12 MP", 4000, 3000, noise=9.0)
+
+
+def _write(folder: Path, name: str, width: int, height: int, noise: float) -> Photo:
+    """The cat at this size, with a sensor's noise: without it an enlarged photo has few bytes to decode."""
+    with Image.open(CAT) as cat:
+        pixels = np.asarray(cat.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+    grain = np.random.default_rng(0).normal(0, noise, (height, width, 1))
+    noisy = (pixels + grain).round().clip(0, 255).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(noisy).save(buffer, "JPEG", quality=85)
+    path = folder / f"{width}x{height}.jpg"
+    path.write_bytes(buffer.getvalue())
+    return Photo(name, path, width, height)

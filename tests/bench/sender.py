@@ -1,0 +1,152 @@
+"""Requests at the times when they are due, whether or not those before are answered (an open loop).
+
+Latency counts from the time that a request was due: a server that is slow, or a connection that is
+not free, can't hide that way. One thread, plain sockets and epoll, the request's bytes made before:
+cheap enough to offer several times what the service takes, from one core.
+"""
+
+import gc
+import heapq
+import select
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tests.bench.connection import Connection, Reply
+from tests.bench.server import Server
+
+# epoll sleeps whole milliseconds; what is due sooner is waited for awake.
+_AWAKE_SECONDS = 0.0015
+_ASLEEP_SECONDS = 0.1
+# In place of a status: no answer, as the connection was refused or reset, or none in time; never sent.
+LOST, UNSENT = 0, -1
+# With Retry-After, the client may come again.
+REFUSED = frozenset({429, 503})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One client's request, from its last try; times in seconds since the start.
+
+    `due`: when the first try was; `sent`, `done`: of the last. `status` is of the answer, or `LOST`
+    or `UNSENT`. `retry_after`: seconds, as the answer says.
+    """
+
+    due: float
+    sent: float
+    done: float
+    tries: int
+    status: int
+    retry_after: float | None
+
+    @property
+    def latency(self) -> float:
+        """Seconds from when it was due to its answer."""
+        return self.done - self.due
+
+
+class _Due(NamedTuple):
+    at: float
+    first: float
+    tries: int
+
+
+class Sender:
+    """At most `connections` at once; one that is answered is used again, as HTTP allows."""
+
+    def __init__(self, server: Server, photo: bytes, *, connections: int, tries: int = 1) -> None:
+        """`tries`: how often a client comes that is told to come again later, and does as it is told."""
+        self._server = server
+        self._request = _request(server, photo)
+        self._limit = connections
+        self._tries = tries
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._idle: list[Connection] = []
+        self._under_way: dict[Connection, tuple[_Due, float]] = {}
+        self._due: list[_Due] = []
+        self._finished: list[Sent] = []
+
+    def run(self, rate: float, seconds: float, *, patience: float = 15.0) -> list[Sent]:
+        """Send `rate` requests a second, evenly paced, for so many seconds.
+
+        What finds no free connection for `patience` seconds is not sent, and what has no answer so
+        long after the last was due is given up.
+        """
+        self._due = [_Due(number / rate, number / rate, 1) for number in range(round(rate * seconds))]
+        gc.collect()
+        gc.disable()  # A collection is a pause, which would be taken for the server's.
+        try:
+            self._send(seconds + patience, patience)
+        finally:
+            gc.enable()
+            for connection in list(self._connections.values()):
+                self._forget(connection)
+            self._epoll.close()
+        return self._finished
+
+    def _send(self, end: float, patience: float) -> None:
+        start = time.perf_counter()
+        now = 0.0
+        while (self._due or self._under_way) and now < end:
+            while self._due and self._due[0].at <= now and (connection := self._free()):
+                self._under_way[connection] = (heapq.heappop(self._due), now)
+                connection.start(self._request)
+                now = time.perf_counter() - start
+            while self._due and self._due[0].at < now - patience:
+                due = heapq.heappop(self._due)
+                self._finished.append(Sent(due.first, now, now, due.tries, UNSENT, None))
+            for descriptor, _ in self._epoll.poll(self._sleep(now)):
+                self._advance(descriptor, time.perf_counter() - start)
+            now = time.perf_counter() - start
+        under_way = self._under_way.values()
+        self._finished += [Sent(due.first, sent, now, due.tries, LOST, None) for due, sent in under_way]
+        self._finished += [Sent(due.first, now, now, due.tries, UNSENT, None) for due in self._due]
+
+    def _sleep(self, now: float) -> float:
+        free = self._idle or len(self._connections) < self._limit
+        if not self._due or (self._due[0].at <= now and not free):
+            return _ASLEEP_SECONDS
+        return max(0.0, min(_ASLEEP_SECONDS, self._due[0].at - now - _AWAKE_SECONDS))
+
+    def _free(self) -> Connection | None:
+        if self._idle:
+            return self._idle.pop()
+        if len(self._connections) >= self._limit:
+            return None
+        connection = Connection(self._server.host, self._server.port)
+        self._connections[connection.descriptor] = connection
+        self._epoll.register(connection.descriptor, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        return connection
+
+    def _advance(self, descriptor: int, now: float) -> None:
+        connection = self._connections[descriptor]
+        reply = connection.advance()
+        if reply is None:
+            return
+        if connection in self._under_way:
+            self._settle(*self._under_way.pop(connection), now, reply)
+        else:  # The server closed an idle one.
+            self._idle.remove(connection)
+        if reply.reusable:
+            self._idle.append(connection)
+        else:
+            self._forget(connection)
+
+    def _settle(self, due: _Due, sent: float, now: float, reply: Reply) -> None:
+        if reply.status in REFUSED and reply.retry_after is not None and due.tries < self._tries:
+            heapq.heappush(self._due, _Due(now + reply.retry_after, due.first, due.tries + 1))
+        else:
+            self._finished.append(Sent(due.first, sent, now, due.tries, reply.status, reply.retry_after))
+
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection.descriptor]
+        connection.close()
+
+
+def _request(server: Server, photo: bytes) -> bytes:
+    head = (
+        f"POST /v1/classify HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"
+        f"Content-Type: image/jpeg\r\nContent-Length: {len(photo)}\r\n\r\n"
+    )
+    return head.encode() + photo

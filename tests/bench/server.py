@@ -1,0 +1,69 @@
+"""The service as a process of its own, on cores of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.process import children_on
+from tests.system.processes import ROOT, environment
+
+_START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service that is ready; `ready_seconds` counts from the start of its process."""
+
+    pid: int
+    host: str
+    port: int
+    ready_seconds: float
+
+    @property
+    def url(self) -> str:
+        """Where photos are POSTed."""
+        return f"http://{self.host}:{self.port}/v1/classify"
+
+
+@contextmanager
+def serving(
+    folder: Path, cores: frozenset[int], settings: Mapping[str, object], *, workers: int = 1
+) -> Iterator[Server]:
+    """Start the service on these cores; SIGTERM in the end.
+
+    Its log goes to a file in `folder`: that never blocks it, as a pipe would that nobody empties,
+    and costs no other process any time, as a pipe would that somebody does.
+    """
+    path = folder / f"service-{time.monotonic_ns()}.log"
+    with path.open("wb") as log, children_on(cores):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=environment(**{"port": 0, "workers": workers, **settings}),
+            stdout=log,
+            stderr=log,
+        )
+    with process:
+        try:
+            yield _when_ready(process, path)
+        finally:
+            process.terminate()
+
+
+def _when_ready(process: "subprocess.Popen[bytes]", log: Path) -> Server:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"the service did not start: {log.read_text().strip()}")
+        for line in log.read_text().splitlines(keepends=True):
+            # The runtime writes lines of its own beside the log's.
+            if line.startswith("{") and line.endswith("\n") and "url" in (fields := json.loads(line)):
+                host, _, port = fields["url"].removeprefix("http://").rpartition(":")
+                return Server(process.pid, host, int(port), fields["seconds_since_start"])
+        time.sleep(0.02)
+    raise SystemExit(f"the service was not ready after {_START_SECONDS} s")
