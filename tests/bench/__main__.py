@@ -12,21 +12,22 @@ from typing import Any
 
 from service.bundle import load_bundle
 from service.settings import DEFAULT_BUNDLE
-from tests.bench import report
+from tests.bench import memory, overload, report, slow
 from tests.bench.latency import measure_latency
-from tests.bench.photos import large_photo, small_photo, wide_photo
+from tests.bench.photos import PHOTOS, Photo
 from tests.bench.plan import Plan, two_cores
 from tests.bench.throughput import measure_throughput
 from tests.bench.wrk import program
 
-# Of the rounds' length: a 99th percentile takes thousands of requests.
-LATENCY_ROUNDS = 3
-PHOTOS = {"small": small_photo, "wide": wide_photo, "large": large_photo}
+# Of the rounds' length, where nothing is compared: a 99th percentile takes thousands of requests.
+_STEADY = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts that are asked for; print their tables."""
     options = _parser().parse_args(arguments)
+    if not any((options.throughput, options.latency, options.overload, options.slow, options.memory)):
+        options.throughput = options.latency = True
     program()
     server_cores, load_cores = two_cores()
     os.sched_setaffinity(0, load_cores)  # This process is the load too, or waits.
@@ -41,53 +42,74 @@ def main(arguments: Sequence[str] | None = None) -> None:
             server_cores=server_cores,
             load_cores=load_cores,
         )
-        results = _run(options, plan)
+        photos = [PHOTOS[name](plan.folder) for name in options.photos]
+        _show(report.heading(plan.variant, photos, plan.rounds, plan.seconds))
+        results = {"variant": plan.variant, **_run(options, plan, photos)}
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def _run(options: argparse.Namespace, plan: Plan) -> dict[str, Any]:
-    photos = [PHOTOS[name](plan.folder) for name in options.photos]
-    results: dict[str, Any] = {"variant": plan.variant}
-    _show(report.heading(plan.variant, photos, plan.rounds, plan.seconds))
-    usual = not (options.throughput or options.latency)
-    if usual or options.throughput:
+def _run(options: argparse.Namespace, plan: Plan, photos: Sequence[Photo]) -> dict[str, Any]:
+    """Each part's results, its tables shown as soon as there are any."""
+    results: dict[str, Any] = {}
+    first, seconds = photos[0], _STEADY * plan.rounds * plan.seconds
+    if options.throughput:
         throughput = measure_throughput(plan, photos)
         results["throughput"] = [asdict(result) for result in throughput]
         _show(report.throughput_table(throughput))
-    if usual or options.latency:
-        seconds = LATENCY_ROUNDS * plan.rounds * plan.seconds
-        latency = measure_latency(plan, photos[0], seconds)
+    if options.latency:
+        latency = measure_latency(plan, first, seconds)
         results["latency"] = asdict(latency)
-        _show(report.latency_table([latency]))
+        _show(report.latency_table(latency))
+    if options.overload:
+        overloaded, afterwards = overload.measure_overload(plan, first, options.overload)
+        results["overload"], results["afterwards"] = asdict(overloaded), asdict(afterwards)
+        _show(report.overload_table(overloaded), report.afterwards_table(afterwards))
+    if options.slow:
+        slowed = slow.measure_slow_senders(plan, first, options.slow, seconds)
+        results["slow"] = asdict(slowed)
+        _show(report.slow_senders_table(slowed))
+    if options.memory:
+        held = memory.measure_memory(plan, first, options.memory)
+        results["memory"] = asdict(held)
+        _show(report.memory_table(held))
     return results
 
 
-def _show(text: str) -> None:
-    sys.stdout.write(text + "\n\n")
+def _show(*tables: str) -> None:
+    sys.stdout.write("".join(f"{table}\n\n" for table in tables))
     sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description="Measure the service against the bare loop of the same work: without options, throughput"
+        " and latency. Tables on standard output; see docs/performance.md.",
+    )
     parser.add_argument("--throughput", action="store_true", help="requests/s and processor time")
     parser.add_argument("--latency", action="store_true", help="of evenly paced requests")
+    for part, default, what in (
+        ("overload", overload.DEFAULT_SECONDS, "seconds of four times what the service can do"),
+        ("slow", slow.DEFAULT_CONNECTIONS, "connections that send a byte a second beside a client"),
+        ("memory", memory.DEFAULT_REQUESTS, "requests, with a look at memory after a 20th and after all"),
+    ):
+        parser.add_argument(
+            f"--{part}", type=_positive, nargs="?", const=default, metavar="N", help=f"{what} ({default})"
+        )
+    variant = load_bundle(DEFAULT_BUNDLE).manifest.default_variant
+    parser.add_argument("--variant", default=variant, help=f"of the default bundle ({variant})")
+    parser.add_argument("--seconds", type=_positive, default=2, help="of each measurement (2)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="of all measurements in turn (5)")
     parser.add_argument(
-        "--variant",
-        default=load_bundle(DEFAULT_BUNDLE).manifest.default_variant,
-        help="of the default bundle (default %(default)s)",
-    )
-    parser.add_argument("--seconds", type=_positive, default=2, help="of each measurement (default 2)")
-    parser.add_argument("--rounds", type=_positive, default=5, help="of all in turn (default 5)")
-    parser.add_argument(
-        "--connections", type=_numbers, default=(1, 8, 64), metavar="A,B", help="of wrk (default 1,8,64)"
+        "--connections", type=_numbers, default=(1, 8, 64), metavar="N,N", help="of wrk (1,8,64)"
     )
     parser.add_argument(
         "--photos",
-        nargs="+",
-        choices=PHOTOS,
-        default=["small", "large"],
-        help="default: small and large; all parts but the throughput are measured with the first",
+        type=_photos,
+        default=("small", "large"),
+        metavar="A,B",
+        help=f"of {', '.join(PHOTOS)} (small,large); all but the throughput is measured with the first",
     )
     parser.add_argument(
         "--set",
@@ -95,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the service, without EDGEWISE_; may be given more than once",
+        help="a setting of the service, without EDGEWISE_; may be given again",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, each round's too")
     return parser
@@ -110,6 +132,14 @@ def _positive(text: str) -> int:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(_positive(part) for part in text.split(","))
+
+
+def _photos(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in PHOTOS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(PHOTOS)}")
+    return names
 
 
 def _setting(text: str) -> tuple[str, str]:

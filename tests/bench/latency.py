@@ -5,17 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.bench.measured import median_rate
+from tests.bench.capacity import measure_capacity
 from tests.bench.photos import Photo
 from tests.bench.plan import Plan
-from tests.bench.sender import Sender, Sent
-from tests.bench.server import Server, serving
-from tests.bench.wrk import load
+from tests.bench.sender import OK, Sender, Sent, evenly
+from tests.bench.server import serving
 
 SHARE = 0.8
-OK = 200
-CAPACITY_CONNECTIONS = 8
-CAPACITY_ROUNDS = 3
 _CONNECTIONS = 64
 
 
@@ -37,23 +33,13 @@ class Latency:
     errors: int
 
 
-def measure_capacity(plan: Plan, server: Server, photo: Photo) -> float:
-    """What the service answers a second when it is never out of work; it is warm afterwards."""
-    return median_rate(
-        [
-            load(server, photo, CAPACITY_CONNECTIONS, plan.seconds, plan.load_cores)
-            for _ in range(CAPACITY_ROUNDS)
-        ]
-    )
-
-
 def measure_latency(plan: Plan, photo: Photo, seconds: float) -> Latency:
     """Send evenly paced requests at `SHARE` of the capacity, which is measured before."""
     with serving(plan.folder, plan.server_cores, plan.settings) as server:
         plan.say("latency: the service's capacity")
         capacity = measure_capacity(plan, server, photo)
         plan.say(f"latency: {SHARE:.0%} of it for {seconds:g} s")
-        sent = Sender(server, photo.data, connections=_CONNECTIONS).run(SHARE * capacity, seconds)
+        sent = Sender(server, photo.data, connections=_CONNECTIONS).run(evenly(SHARE * capacity, seconds))
     return _latency(photo, capacity, sent)
 
 

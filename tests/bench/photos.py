@@ -1,6 +1,8 @@
 """The photos that are sent: made of tests/data/cat.jpg, the same on every machine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -30,29 +32,22 @@ class Photo:
         return f"{self.name} ({self.width} × {self.height}, {amount})"
 
 
-def small_photo(folder: Path) -> Photo:
-    """A frame as a small camera sends it, about 100 kB."""
-    return _write(folder, "100 kB", 800, 600, noise=5.0)
-
-
-def wide_photo(folder: Path) -> Photo:
-    """As many bytes for more pixels: the first size that the decoder may halve."""
-    return _write(folder, "100 kB, wide", 1280, 960, noise=0.5)
-
-
-def large_photo(folder: Path) -> Photo:
-    """12 megapixels, some MB."""
-    return _write(folder, "12 MP", 4000, 3000, noise=9.0)
-
-
-def _write(folder: Path, name: str, width: int, height: int, noise: float) -> Photo:
+def _write(folder: Path, *, name: str, width: int, height: int, noise: float, quality: int) -> Photo:
     """The cat at this size, with a sensor's noise: without it an enlarged photo has few bytes to decode."""
     with Image.open(CAT) as cat:
         pixels = np.asarray(cat.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
     grain = np.random.default_rng(0).normal(0, noise, (height, width, 1))
     noisy = (pixels + grain).round().clip(0, 255).astype(np.uint8)
     buffer = BytesIO()
-    Image.fromarray(noisy).save(buffer, "JPEG", quality=85)
+    Image.fromarray(noisy).save(buffer, "JPEG", quality=quality)
     path = folder / f"{width}x{height}.jpg"
     path.write_bytes(buffer.getvalue())
     return Photo(name, path, width, height)
+
+
+# `wide` has about the bytes of `small`, but so many pixels that the decoder may halve it.
+PHOTOS: dict[str, Callable[[Path], Photo]] = {
+    "small": partial(_write, name="100 kB", width=800, height=600, noise=5.0, quality=85),
+    "wide": partial(_write, name="100 kB, 1280 wide", width=1280, height=960, noise=0.5, quality=80),
+    "large": partial(_write, name="12 MP", width=4000, height=3000, noise=9.0, quality=85),
+}

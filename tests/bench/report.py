@@ -3,16 +3,27 @@
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from tests.bench.latency import SHARE, Latency
 from tests.bench.measured import Measured, median_cpu, median_rate
+from tests.bench.memory import Memory
+from tests.bench.overload import THEN, TIMES, TRIES, Afterwards, Overload
 from tests.bench.photos import Photo
+from tests.bench.sender import OK, UNSENT
+from tests.bench.slow import Client, SlowSenders
 from tests.bench.throughput import LOOP, PILLOW, SERVICE, Result
 
 MIN_OF_LOOP = 0.94
 MIN_OF_PILLOW = 1.05
 MAX_CPU = 1.06
 MAX_TAIL = 2.5
+MIN_SERVED = 0.95
+MAX_SLOWER = 2.0
+MAX_READY_SECONDS = 1.0
+MAX_MEMORY_BYTES = 120e6
+# Two looks at the same process differ by less.
+MAX_GROWTH = 0.02
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,12 +34,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def at_least(value: float, bound: float, digits: int = 2) -> str:
     """The number, bold where it is less."""
-    return f"{value:.{digits}f}" if value >= bound else f"**{value:.{digits}f}**"
+    return bold_unless(f"{value:.{digits}f}", value >= bound)
 
 
 def at_most(value: float, bound: float, digits: int = 2) -> str:
     """The number, bold where it is more."""
-    return f"{value:.{digits}f}" if value <= bound else f"**{value:.{digits}f}**"
+    return bold_unless(f"{value:.{digits}f}", value <= bound)
+
+
+def bold_unless(text: str, held: bool) -> str:
+    """The text, bold where its target was missed."""
+    return text if held else f"**{text}**"
 
 
 def throughput_table(results: Sequence[Result]) -> str:
@@ -41,6 +57,7 @@ def throughput_table(results: Sequence[Result]) -> str:
         "requests/s",
         f"of the bare loop (≥ {MIN_OF_LOOP})",
         f"of the Pillow loop (≥ {MIN_OF_PILLOW})",
+        "CPU %",
         "CPU ms a request",
         f"of the bare loop's (≤ {MAX_CPU})",
         "refused %",
@@ -63,6 +80,7 @@ def _throughput_row(result: Result, results: Sequence[Result]) -> list[str]:
         f"{rate:.1f}" if alone or not service else "",
         at_least(rate / median_rate(loops[LOOP]), MIN_OF_LOOP) if alone else "",
         at_least(rate / median_rate(loops[PILLOW]), MIN_OF_PILLOW) if alone else "",
+        f"{100 * median(measured.cpu_seconds / measured.seconds for measured in result.rounds):.0f}",
         f"{cpu * 1e3:.2f}",
         at_most(cpu / median_cpu(loops[LOOP]), MAX_CPU) if service else "",
         _refused(result.rounds) if service else "",
@@ -76,8 +94,8 @@ def _refused(rounds: Sequence[Measured]) -> str:
     return f"{100 * refused / total:.1f}" if total else ""
 
 
-def latency_table(results: Sequence[Latency]) -> str:
-    """One row a photo."""
+def latency_table(result: Latency) -> str:
+    """One row: percentiles, and how good a sender this was."""
     head = [
         "photo",
         f"requests/s ({SHARE:.0%} of what it can)",
@@ -88,11 +106,7 @@ def latency_table(results: Sequence[Latency]) -> str:
         "errors (0)",
         "sent late, p99 ms",
     ]
-    return table(head, [_latency_row(result) for result in results])
-
-
-def _latency_row(result: Latency) -> list[str]:
-    return [
+    row = [
         result.photo,
         f"{result.rate:.1f}",
         str(result.requests),
@@ -102,6 +116,114 @@ def _latency_row(result: Latency) -> list[str]:
         at_most(result.errors, 0, 0),
         f"{result.late_p99 * 1e3:.2f}",
     ]
+    return table(head, [row])
+
+
+def overload_table(result: Overload) -> str:
+    """What became of the requests, and what it cost."""
+    of_all = {status: f"{100 * count / result.requests:.1f}" for status, count in result.statuses.items()}
+    rows = [
+        ["offered, requests/s", f"{TIMES * result.capacity:.0f}", f"{TIMES} × {result.capacity:.1f}"],
+        ["sent, requests/s", f"{result.sent_rate:.0f}", "offered"],
+        ["accepted (200) %", of_all.get(OK, "0"), ""],
+        ["refused (429) %", of_all.get(429, "0"), ""],
+        ["of these with Retry-After", str(result.told_when), str(result.statuses.get(429, 0))],
+        ["not sent %", of_all.get(UNSENT, "0"), ""],
+        ["anything else (resets are 0)", _others(result), "none"],
+        ["accepted, requests/s", f"{result.accepted_rate:.1f}", f"{result.capacity:.1f}"],
+        ["accepted: within the deadline %", f"{100 * result.in_time:.2f}", "100"],
+        ["accepted: p50 ms", f"{result.accepted_p50 * 1e3:.0f}", ""],
+        ["accepted: p99 ms", f"{result.accepted_p99 * 1e3:.0f}", ""],
+        ["memory before, MB", _megabytes(result.memory_before), ""],
+        ["memory at most, MB", _megabytes(result.memory_peak), ""],
+    ]
+    return table([f"{result.photo}, {result.seconds:g} s of overload", "measured", "to compare with"], rows)
+
+
+def _others(result: Overload) -> str:
+    usual = (OK, 429, UNSENT)
+    others = [f"{count} of {status}" for status, count in result.statuses.items() if status not in usual]
+    return bold_unless(", ".join(others) or "none", not others)
+
+
+def afterwards_table(result: Afterwards) -> str:
+    """How many clients were served at which try."""
+    served = [f"{100 * result.served.get(number, 0) / result.clients:.1f}" for number in range(1, TRIES + 1)]
+    head = [
+        f"after the overload, requests/s ({THEN:.0%} of what it can)",
+        "clients",
+        *(f"served at try {number} %" for number in range(1, TRIES + 1)),
+        f"served (≥ {MIN_SERVED})",
+    ]
+    row = [f"{result.rate:.1f}", str(result.clients), *served, at_least(result.share, MIN_SERVED, 3)]
+    return table(head, [row])
+
+
+def slow_senders_table(result: SlowSenders) -> str:
+    """The client alone, then among slow senders."""
+    head = [
+        f"{result.photo}, a client at {result.rate:.1f} requests/s",
+        "requests",
+        "p50 ms",
+        "p99 ms",
+        "refused (0)",
+        "failed (0)",
+    ]
+    p50, p99 = (
+        at_most(ratio, MAX_SLOWER)
+        for ratio in (result.among.p50 / result.without.p50, result.among.p99 / result.without.p99)
+    )
+    return table(
+        head,
+        [
+            ["alone", *_client_cells(result.without)],
+            [f"among {result.connections} that send a byte a second", *_client_cells(result.among)],
+            [f"ratio (≤ {MAX_SLOWER:g})", "", p50, p99, "", ""],
+            ["cut off meanwhile", str(result.cut_off), "", "", "", ""],
+        ],
+    )
+
+
+def _client_cells(client: Client) -> list[str]:
+    return [
+        str(client.requests),
+        f"{client.p50 * 1e3:.2f}",
+        f"{client.p99 * 1e3:.2f}",
+        at_most(client.refused, 0, 0),
+        at_most(client.failed, 0, 0),
+    ]
+
+
+def memory_table(result: Memory) -> str:
+    """Start and memory of one worker."""
+    return table(
+        [
+            "photo",
+            f"ready after s (< {MAX_READY_SECONDS:g})",
+            "MB when ready",
+            f"MB after {result.first_requests} requests",
+            f"MB after {result.requests} (≤ {MAX_MEMORY_BYTES / 1e6:.0f})",
+            f"growth (≤ {MAX_GROWTH})",
+            "MB at most",
+            "failed (0)",
+        ],
+        [
+            [
+                result.photo,
+                at_most(result.ready_seconds, MAX_READY_SECONDS),
+                _megabytes(result.when_ready),
+                _megabytes(result.after_first),
+                bold_unless(_megabytes(result.after_all), result.after_all <= MAX_MEMORY_BYTES),
+                at_most(result.growth, MAX_GROWTH, 3),
+                _megabytes(result.peak),
+                at_most(result.failed, 0, 0),
+            ]
+        ],
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
 
 
 def heading(variant: str, photos: Sequence[Photo], rounds: int, seconds: int) -> str:

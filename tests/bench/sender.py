@@ -9,6 +9,7 @@ import gc
 import heapq
 import select
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ _AWAKE_SECONDS = 0.0015
 _ASLEEP_SECONDS = 0.1
 # In place of a status: no answer, as the connection was refused or reset, or none in time; never sent.
 LOST, UNSENT = 0, -1
+OK = 200
 # With Retry-After, the client may come again.
 REFUSED = frozenset({429, 503})
 
@@ -45,6 +47,11 @@ class Sent:
         return self.done - self.due
 
 
+def evenly(rate: float, seconds: float) -> list[float]:
+    """When `rate` requests a second are due, for so many seconds."""
+    return [number / rate for number in range(max(1, round(rate * seconds)))]
+
+
 class _Due(NamedTuple):
     at: float
     first: float
@@ -67,17 +74,17 @@ class Sender:
         self._due: list[_Due] = []
         self._finished: list[Sent] = []
 
-    def run(self, rate: float, seconds: float, *, patience: float = 15.0) -> list[Sent]:
-        """Send `rate` requests a second, evenly paced, for so many seconds.
+    def run(self, due: Sequence[float], *, patience: float = 15.0) -> list[Sent]:
+        """Send a request at each of these times, rising seconds from now.
 
         What finds no free connection for `patience` seconds is not sent, and what has no answer so
         long after the last was due is given up.
         """
-        self._due = [_Due(number / rate, number / rate, 1) for number in range(round(rate * seconds))]
+        self._due = [_Due(at, at, 1) for at in due]
         gc.collect()
         gc.disable()  # A collection is a pause, which would be taken for the server's.
         try:
-            self._send(seconds + patience, patience)
+            self._send(due[-1] + patience, patience)
         finally:
             gc.enable()
             for connection in list(self._connections.values()):

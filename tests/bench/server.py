@@ -40,6 +40,7 @@ def serving(
     and costs no other process any time, as a pipe would that somebody does.
     """
     path = folder / f"service-{time.monotonic_ns()}.log"
+    start = time.monotonic()
     with path.open("wb") as log, children_on(cores):
         process = subprocess.Popen(
             [sys.executable, "-m", "service"],
@@ -50,20 +51,19 @@ def serving(
         )
     with process:
         try:
-            yield _when_ready(process, path)
+            yield _when_ready(process, path, start)
         finally:
             process.terminate()
 
 
-def _when_ready(process: "subprocess.Popen[bytes]", log: Path) -> Server:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
+def _when_ready(process: "subprocess.Popen[bytes]", log: Path, start: float) -> Server:
+    while (passed := time.monotonic() - start) < _START_SECONDS:
         if process.poll() is not None:
             raise SystemExit(f"the service did not start: {log.read_text().strip()}")
         for line in log.read_text().splitlines(keepends=True):
             # The runtime writes lines of its own beside the log's.
             if line.startswith("{") and line.endswith("\n") and "url" in (fields := json.loads(line)):
                 host, _, port = fields["url"].removeprefix("http://").rpartition(":")
-                return Server(process.pid, host, int(port), fields["seconds_since_start"])
-        time.sleep(0.02)
+                return Server(process.pid, host, int(port), passed)
+        time.sleep(0.005)
     raise SystemExit(f"the service was not ready after {_START_SECONDS} s")

@@ -1,0 +1,115 @@
+"""Several times what the service can do, and then less than it can from clients that come again."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.bench.capacity import measure_capacity
+from tests.bench.photos import Photo
+from tests.bench.plan import Plan
+from tests.bench.process import memory_bytes
+from tests.bench.sender import OK, UNSENT, Sender, Sent, evenly
+from tests.bench.server import serving
+
+TIMES = 4
+THEN = 0.7
+TRIES = 3
+DEFAULT_SECONDS = 120
+# The service's own, unless it is set.
+_REQUEST_TIMEOUT_SECONDS = 10.0
+_CONNECTIONS = 256
+_TOO_MANY = 429
+# Of the overload's length.
+_AFTERWARDS = 0.25
+_PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Overload:
+    """Rates in requests a second, times in seconds, memory in bytes.
+
+    `statuses`: how many of each; 0 stands for lost, -1 for not sent as no connection was free.
+    `told_when`: of the 429, those with Retry-After. `in_time`: of the accepted, the share answered
+    within the service's deadline, from when it was sent. `accepted_rate`: while the overload lasted.
+    """
+
+    photo: str
+    capacity: float
+    seconds: float
+    requests: int
+    sent_rate: float
+    statuses: dict[int, int]
+    told_when: int
+    in_time: float
+    accepted_rate: float
+    accepted_p50: float
+    accepted_p99: float
+    memory_before: int
+    memory_peak: int
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """How many clients there were after the overload, and how many were served at which try."""
+
+    rate: float
+    clients: int
+    served: dict[int, int]
+
+    @property
+    def share(self) -> float:
+        """The share of clients that were served."""
+        return sum(self.served.values()) / self.clients
+
+
+def measure_overload(plan: Plan, photo: Photo, seconds: float) -> tuple[Overload, Afterwards]:
+    """`TIMES` the capacity for so many seconds; then, at once, `THEN` of it."""
+    with serving(plan.folder, plan.server_cores, plan.settings) as server:
+        plan.say("overload: the service's capacity")
+        capacity = measure_capacity(plan, server, photo)
+        before = memory_bytes(server.pid)
+        plan.say(f"overload: {TIMES} times that for {seconds:g} s")
+        sender = Sender(server, photo.data, connections=_CONNECTIONS)
+        sent = sender.run(evenly(TIMES * capacity, seconds), patience=_PATIENCE_SECONDS)
+        peak = memory_bytes(server.pid, "VmHWM")
+        plan.say(f"overload: {THEN:.0%} of it, from clients that do as Retry-After says")
+        sender = Sender(server, photo.data, connections=_CONNECTIONS, tries=TRIES)
+        clients = sender.run(
+            evenly(THEN * capacity, max(2, _AFTERWARDS * seconds)), patience=TRIES * _PATIENCE_SECONDS
+        )
+    timeout = float(str(plan.settings.get("request_timeout_seconds", _REQUEST_TIMEOUT_SECONDS)))
+    served = Counter(client.tries for client in clients if client.status == OK)
+    return (
+        _overload(photo, capacity, seconds, sent, timeout, (before, peak)),
+        Afterwards(THEN * capacity, len(clients), dict(sorted(served.items()))),
+    )
+
+
+def _overload(
+    photo: Photo,
+    capacity: float,
+    seconds: float,
+    sent: Sequence[Sent],
+    timeout: float,
+    memory: tuple[int, int],
+) -> Overload:
+    accepted = [request for request in sent if request.status == OK]
+    waits = np.array([request.done - request.sent for request in accepted] or [np.nan])
+    while_it_lasted = [r for r in sent if r.status != UNSENT and r.sent <= seconds]
+    return Overload(
+        photo=photo.name,
+        capacity=capacity,
+        seconds=seconds,
+        requests=len(sent),
+        sent_rate=len(while_it_lasted) / seconds,
+        statuses=dict(sorted(Counter(request.status for request in sent).items())),
+        told_when=sum(r.status == _TOO_MANY and r.retry_after is not None for r in sent),
+        in_time=float(np.mean(waits <= timeout)),
+        accepted_rate=sum(request.done <= seconds for request in accepted) / seconds,
+        accepted_p50=float(np.percentile(waits, 50)),
+        accepted_p99=float(np.percentile(waits, 99)),
+        memory_before=memory[0],
+        memory_peak=memory[1],
+    )

@@ -1,0 +1,109 @@
+"""A client among many that send a byte a second: what it notices of them."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.bench.capacity import measure_capacity
+from tests.bench.photos import Photo
+from tests.bench.plan import Plan
+from tests.bench.sender import OK, REFUSED, Sender, Sent, evenly
+from tests.bench.server import Server, serving
+
+DEFAULT_CONNECTIONS = 200
+# Of the capacity: the client's own requests don't wait for each other.
+_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Client:
+    """Seconds from when a request was due to its answer."""
+
+    requests: int
+    p50: float
+    p99: float
+    refused: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class SlowSenders:
+    """A client at `rate` requests a second without slow senders, and with them.
+
+    `cut_off`: how many of these the service was tired of; each came again at once.
+    """
+
+    photo: str
+    connections: int
+    rate: float
+    without: Client
+    among: Client
+    cut_off: int
+
+
+def measure_slow_senders(plan: Plan, photo: Photo, connections: int, seconds: float) -> SlowSenders:
+    """The same client for so many seconds alone, then among so many slow senders."""
+    with serving(plan.folder, plan.server_cores, plan.settings) as server:
+        plan.say("slow senders: the service's capacity")
+        rate = _SHARE * measure_capacity(plan, server, photo)
+        plan.say(f"slow senders: {seconds:g} s without, {seconds:g} s with them")
+        without = _client(server, photo, rate, seconds)
+        with _slow_senders(server, len(photo.data), connections) as cut_off:
+            among = _client(server, photo, rate, seconds)
+    return SlowSenders(photo.name, connections, rate, without, among, len(cut_off))
+
+
+def _client(server: Server, photo: Photo, rate: float, seconds: float) -> Client:
+    sent: Sequence[Sent] = Sender(server, photo.data, connections=1).run(evenly(rate, seconds))
+    p50, p99 = np.percentile([request.latency for request in sent], (50, 99))
+    refused = sum(request.status in REFUSED for request in sent)
+    answered = sum(request.status == OK for request in sent)
+    return Client(len(sent), float(p50), float(p99), refused, len(sent) - refused - answered)
+
+
+@contextmanager
+def _slow_senders(server: Server, size: int, connections: int) -> Iterator[list[int]]:
+    """So many connections that announce a body of `size` bytes; grows by one for each that is cut off."""
+    stop, cut_off = threading.Event(), list[int]()
+    open_ = [_announced(server, size) for _ in range(connections)]
+
+    def send() -> None:
+        number = 0
+        # One after the other, so that each sends a byte a second.
+        while not stop.wait(1 / connections):
+            try:
+                open_[number].send(b"\xff")
+                if open_[number].recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) is not None:
+                    raise ConnectionResetError  # An answer, or the end.
+            except BlockingIOError:
+                pass
+            except OSError:
+                cut_off.append(number)
+                open_[number].close()
+                with contextlib.suppress(OSError):
+                    open_[number] = _announced(server, size)
+            number = (number + 1) % connections
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        stop.wait(1)  # Until each has sent its first byte.
+        yield cut_off
+    finally:
+        stop.set()
+        thread.join()
+        for connection in open_:
+            connection.close()
+
+
+def _announced(server: Server, size: int) -> socket.socket:
+    connection = socket.create_connection((server.host, server.port), timeout=5)
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {size}\r\n\r\n"
+    connection.sendall(head.encode())
+    connection.setblocking(False)
+    return connection
