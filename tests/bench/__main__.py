@@ -19,7 +19,7 @@ from tests.bench.plan import Plan, two_cores
 from tests.bench.throughput import measure_throughput
 from tests.bench.wrk import program
 
-# Of the rounds' length, where nothing is compared: a 99th percentile takes thousands of requests.
+# How much longer than a measurement of throughput: a 99th percentile takes many requests.
 _STEADY = 3
 
 
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace, plan: Plan, photos: Sequence[Photo]) -> di
         results["overload"], results["afterwards"] = asdict(overloaded), asdict(afterwards)
         _show(report.overload_table(overloaded), report.afterwards_table(afterwards))
     if options.slow:
-        slowed = slow.measure_slow_senders(plan, first, options.slow, seconds)
+        slowed = slow.measure_slow_senders(plan, first, options.slow, _STEADY * plan.seconds)
         results["slow"] = asdict(slowed)
         _show(report.slow_senders_table(slowed))
     if options.memory:

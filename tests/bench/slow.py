@@ -22,7 +22,7 @@ _SHARE = 0.5
 
 @dataclass(frozen=True)
 class Client:
-    """Seconds from when a request was due to its answer."""
+    """Seconds from when a request was due to its answer: the medians of the rounds' percentiles."""
 
     requests: int
     p50: float
@@ -47,23 +47,31 @@ class SlowSenders:
 
 
 def measure_slow_senders(plan: Plan, photo: Photo, connections: int, seconds: float) -> SlowSenders:
-    """The same client for so many seconds alone, then among so many slow senders."""
+    """The same client for so many seconds alone, then among so many slow senders; round after round."""
     with serving(plan.folder, plan.server_cores, plan.settings) as server:
         plan.say("slow senders: the service's capacity")
         rate = _SHARE * measure_capacity(plan, server, photo)
-        plan.say(f"slow senders: {seconds:g} s without, {seconds:g} s with them")
-        without = _client(server, photo, rate, seconds)
-        with _slow_senders(server, len(photo.data), connections) as cut_off:
-            among = _client(server, photo, rate, seconds)
-    return SlowSenders(photo.name, connections, rate, without, among, len(cut_off))
+        without, among, cut_off = list[list[Sent]](), list[list[Sent]](), 0
+        for number in range(plan.rounds):
+            plan.say(f"slow senders: round {number + 1} of {plan.rounds}")
+            without.append(_one_client(server, photo, rate, seconds))
+            with _slow_senders(server, len(photo.data), connections) as gone:
+                among.append(_one_client(server, photo, rate, seconds))
+            cut_off += len(gone)
+    return SlowSenders(photo.name, connections, rate, _client(without), _client(among), cut_off)
 
 
-def _client(server: Server, photo: Photo, rate: float, seconds: float) -> Client:
-    sent: Sequence[Sent] = Sender(server, photo.data, connections=1).run(evenly(rate, seconds))
-    p50, p99 = np.percentile([request.latency for request in sent], (50, 99))
-    refused = sum(request.status in REFUSED for request in sent)
-    answered = sum(request.status == OK for request in sent)
-    return Client(len(sent), float(p50), float(p99), refused, len(sent) - refused - answered)
+def _one_client(server: Server, photo: Photo, rate: float, seconds: float) -> list[Sent]:
+    return Sender(server, photo.data, connections=1).run(evenly(rate, seconds))
+
+
+def _client(rounds: Sequence[Sequence[Sent]]) -> Client:
+    percentiles = [np.percentile([request.latency for request in sent], (50, 99)) for sent in rounds]
+    p50, p99 = np.median(percentiles, axis=0)
+    statuses = [request.status for sent in rounds for request in sent]
+    refused = sum(status in REFUSED for status in statuses)
+    answered = sum(status == OK for status in statuses)
+    return Client(len(statuses), float(p50), float(p99), refused, len(statuses) - refused - answered)
 
 
 @contextmanager

@@ -1,0 +1,96 @@
+"""`python -m tests.bench` gives its tables; how fast anything is is not asserted here."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.processes import ROOT
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is absent"),
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores"),
+]
+SHORT = ["--seconds", "1", "--rounds", "1", "--connections", "2", "--photos", "small"]
+PARTS = ["--throughput", "--latency", "--overload", "2", "--slow", "10", "--memory", "40"]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """What it printed and what it wrote, of one short run of all parts."""
+    file = tmp_path_factory.mktemp("bench") / "results.json"
+    command = [sys.executable, "-m", "tests.bench", *SHORT, *PARTS, "--json", str(file)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    assert result.returncode == 0, result.stderr
+    return result.stdout, json.loads(file.read_text())
+
+
+def test_every_part_prints_a_table(ran: tuple[str, dict[str, Any]]) -> None:
+    tables = re.findall(r"(?:^\|.*\|\n)+", ran[0], re.MULTILINE)
+    assert len(tables) == 6
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+        assert not re.search(r"\b(nan|inf)\b", table)
+
+
+def test_loops_and_service_answer_and_take_processor_time(ran: tuple[str, dict[str, Any]]) -> None:
+    results = ran[1]["throughput"]
+    assert [(r["name"], r["workers"], r["connections"]) for r in results] == [
+        ("bare loop", 1, None),
+        ("plain Pillow loop", 1, None),
+        ("service", 1, 2),
+        ("service", 2, 8),
+    ]
+    for (measured,) in (result["rounds"] for result in results):
+        assert measured["answered"] > 0
+        assert measured["seconds"] > 0.9
+        assert 0 < measured["cpu_seconds"] < 2.5 * measured["seconds"]
+        assert (measured["refused"], measured["failed"]) == (0, 0)
+
+
+def test_evenly_paced_requests_are_answered(ran: tuple[str, dict[str, Any]]) -> None:
+    latency = ran[1]["latency"]
+    assert latency["requests"] == pytest.approx(3 * latency["rate"], abs=1)
+    assert 0 <= latency["errors"] < latency["requests"]
+    assert 0 < latency["p50"] <= latency["p99"]
+
+
+def test_more_than_it_can_do_is_refused_and_told_when(ran: tuple[str, dict[str, Any]]) -> None:
+    overload, afterwards = ran[1]["overload"], ran[1]["afterwards"]
+    assert sum(overload["statuses"].values()) == overload["requests"]
+    assert overload["statuses"]["200"] > 0
+    assert overload["told_when"] == overload["statuses"].get("429", 0)
+    assert overload["memory_peak"] >= overload["memory_before"] > 0
+    assert sum(afterwards["served"].values()) <= afterwards["clients"]
+
+
+def test_a_client_is_measured_alone_and_among_slow_ones(ran: tuple[str, dict[str, Any]]) -> None:
+    slow = ran[1]["slow"]
+    assert slow["without"]["requests"] == slow["among"]["requests"] > 0
+    assert 0 < slow["among"]["p50"] <= slow["among"]["p99"]
+
+
+def test_memory_is_that_of_a_service_that_answered(ran: tuple[str, dict[str, Any]]) -> None:
+    memory = ran[1]["memory"]
+    assert (memory["first_requests"], memory["requests"], memory["failed"]) == (2, 40, 0)
+    assert 0 < memory["when_ready"] <= memory["peak"]
+    assert memory["ready_seconds"] > 0
+
+
+def test_without_wrk_it_says_what_to_do(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.bench"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "wrk is missing, which makes the load: install it (apt-get install wrk)\n"
