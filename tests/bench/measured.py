@@ -36,6 +36,11 @@ class Measured:
         """Processor seconds an answered request."""
         return self.cpu_seconds / self.answered if self.answered else float("inf")
 
+    @property
+    def cores(self) -> float:
+        """How many cores the process had on average."""
+        return self.cpu_seconds / self.seconds
+
 
 def median_rate(rounds: Sequence[Measured]) -> float:
     """The rounds' median of answered requests a second."""
@@ -45,3 +50,8 @@ def median_rate(rounds: Sequence[Measured]) -> float:
 def median_cpu(rounds: Sequence[Measured]) -> float:
     """The rounds' median of processor seconds an answered request."""
     return median(measured.cpu_per_answer for measured in rounds)
+
+
+def median_cores(rounds: Sequence[Measured]) -> float:
+    """The rounds' median of cores that the process had."""
+    return median(measured.cores for measured in rounds)

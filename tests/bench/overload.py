@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.settings import DEFAULT_REQUEST_TIMEOUT_SECONDS
 from tests.bench.capacity import measure_capacity
 from tests.bench.photos import Photo
 from tests.bench.plan import Plan
@@ -17,8 +18,6 @@ TIMES = 4
 THEN = 0.7
 TRIES = 3
 DEFAULT_SECONDS = 120
-# The service's own, unless it is set.
-_REQUEST_TIMEOUT_SECONDS = 10.0
 _CONNECTIONS = 256
 _TOO_MANY = 429
 # Of the overload's length.
@@ -79,7 +78,7 @@ def measure_overload(plan: Plan, photo: Photo, seconds: float) -> tuple[Overload
         clients = sender.run(
             evenly(THEN * capacity, max(2, _AFTERWARDS * seconds)), patience=TRIES * _PATIENCE_SECONDS
         )
-    timeout = float(str(plan.settings.get("request_timeout_seconds", _REQUEST_TIMEOUT_SECONDS)))
+    timeout = float(str(plan.settings.get("request_timeout_seconds", DEFAULT_REQUEST_TIMEOUT_SECONDS)))
     served = Counter(client.tries for client in clients if client.status == OK)
     return (
         _overload(photo, capacity, seconds, sent, timeout, (before, peak)),
