@@ -10,7 +10,7 @@ from service.settings import DEFAULT_REQUEST_TIMEOUT_SECONDS
 from tests.bench.capacity import measure_capacity
 from tests.bench.photos import Photo
 from tests.bench.plan import Plan
-from tests.bench.process import memory_bytes
+from tests.bench.process import cpu_seconds, memory_bytes
 from tests.bench.sender import OK, UNSENT, Sender, Sent, evenly
 from tests.bench.server import serving
 
@@ -31,7 +31,8 @@ class Overload:
 
     `statuses`: how many of each; 0 stands for lost, -1 for not sent as no connection was free.
     `told_when`: of the 429, those with Retry-After. `in_time`: of the accepted, the share answered
-    within the service's deadline, from when it was sent. `accepted_rate`: while the overload lasted.
+    within the service's deadline, from when it was sent. `accepted_rate`, and `cores` that
+    the service had on average: while the overload lasted.
     """
 
     photo: str
@@ -45,6 +46,7 @@ class Overload:
     accepted_rate: float
     accepted_p50: float
     accepted_p99: float
+    cores: float
     memory_before: int
     memory_peak: int
 
@@ -68,10 +70,11 @@ def measure_overload(plan: Plan, photo: Photo, seconds: float) -> tuple[Overload
     with serving(plan.folder, plan.server_cores, plan.settings) as server:
         plan.say("overload: the service's capacity")
         capacity = measure_capacity(plan, server, photo)
-        before = memory_bytes(server.pid)
+        before, used = memory_bytes(server.pid), cpu_seconds(server.pid)
         plan.say(f"overload: {TIMES} times that for {seconds:g} s")
         sender = Sender(server, photo.data, connections=_CONNECTIONS)
         sent = sender.run(evenly(TIMES * capacity, seconds), patience=_PATIENCE_SECONDS)
+        cores = (cpu_seconds(server.pid) - used) / max(request.done for request in sent)
         peak = memory_bytes(server.pid, "VmHWM")
         plan.say(f"overload: {THEN:.0%} of it, from clients that do as Retry-After says")
         sender = Sender(server, photo.data, connections=_CONNECTIONS, tries=TRIES)
@@ -81,7 +84,7 @@ def measure_overload(plan: Plan, photo: Photo, seconds: float) -> tuple[Overload
     timeout = float(str(plan.settings.get("request_timeout_seconds", DEFAULT_REQUEST_TIMEOUT_SECONDS)))
     served = Counter(client.tries for client in clients if client.status == OK)
     return (
-        _overload(photo, capacity, seconds, sent, timeout, (before, peak)),
+        _overload(photo, capacity, seconds, sent, timeout, cores, (before, peak)),
         Afterwards(THEN * capacity, len(clients), dict(sorted(served.items()))),
     )
 
@@ -92,6 +95,7 @@ def _overload(
     seconds: float,
     sent: Sequence[Sent],
     timeout: float,
+    cores: float,
     memory: tuple[int, int],
 ) -> Overload:
     accepted = [request for request in sent if request.status == OK]
@@ -109,6 +113,7 @@ def _overload(
         accepted_rate=sum(request.done <= seconds for request in accepted) / seconds,
         accepted_p50=float(np.percentile(waits, 50)),
         accepted_p99=float(np.percentile(waits, 99)),
+        cores=cores,
         memory_before=memory[0],
         memory_peak=memory[1],
     )

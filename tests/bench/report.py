@@ -9,7 +9,7 @@ from tests.bench.measured import Measured, median_cores, median_cpu, median_rate
 from tests.bench.memory import Memory
 from tests.bench.overload import THEN, TIMES, TRIES, Afterwards, Overload
 from tests.bench.photos import Photo
-from tests.bench.sender import OK, UNSENT
+from tests.bench.sender import LOST, OK, UNSENT
 from tests.bench.slow import Client, SlowSenders
 from tests.bench.throughput import LOOP, PILLOW, SERVICE, Result
 
@@ -136,11 +136,12 @@ def overload_table(result: Overload) -> str:
         ["refused (429) %", of_all.get(429, "0"), ""],
         ["of these with Retry-After", str(result.told_when), str(result.statuses.get(429, 0))],
         ["not sent %", of_all.get(UNSENT, "0"), ""],
-        ["anything else (resets are 0)", _others(result), "none"],
+        ["anything else", _others(result), "none"],
         ["accepted, requests/s", f"{result.accepted_rate:.1f}", f"{result.capacity:.1f}"],
         ["accepted: within the deadline %", f"{100 * result.in_time:.2f}", "100"],
         ["accepted: p50 ms", f"{result.accepted_p50 * 1e3:.0f}", ""],
         ["accepted: p99 ms", f"{result.accepted_p99 * 1e3:.0f}", ""],
+        ["CPU %", f"{100 * result.cores:.0f}", ""],
         ["memory before, MB", _megabytes(result.memory_before), ""],
         ["memory at most, MB", _megabytes(result.memory_peak), ""],
     ]
@@ -149,7 +150,11 @@ def overload_table(result: Overload) -> str:
 
 def _others(result: Overload) -> str:
     usual = (OK, 429, UNSENT)
-    others = [f"{count} of {status}" for status, count in result.statuses.items() if status not in usual]
+    others = [
+        f"{count} lost" if status == LOST else f"{count} with status {status}"
+        for status, count in result.statuses.items()
+        if status not in usual
+    ]
     return bold_unless(", ".join(others) or "none", not others)
 
 
