@@ -8,13 +8,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # What is read and thrown away behind an answer, so that a client that sends all before it reads gets there.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 5.0
+# The rest of a body that is announced to be no longer costs less than a new connection.
+KEEP_BYTES = 4 * 1024 * 1024
 
 
 class UnreadBody:
     """Middleware: where an answer comes before the end of the body, sends it whole at once, then
     discards a bounded amount of the body, then closes the connection.
 
-    A connection that is closed with bytes unread is reset, and a reset can overtake the answer.
+    A connection that is closed with bytes unread is reset, and a reset can overtake the answer. A body
+    that is announced to be small is left to the server to discard, and the connection stays: refusing
+    must cost next to nothing where there is too much to do already.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -28,6 +32,8 @@ class UnreadBody:
         unread = True
         # Until its first byte is asked for, a client that expects "100 Continue" sends none.
         held_back = _header(scope, b"expect").lower() == b"100-continue"
+
+        short = 0 < _announced(scope) <= KEEP_BYTES and not held_back
 
         async def watch() -> Message:
             nonlocal unread, held_back
@@ -44,7 +50,9 @@ class UnreadBody:
                 discarded += len(message.get("body", b""))
 
         async def answer(message: Message) -> None:
-            if unread and message["type"] == "http.response.start":
+            if short:
+                pass
+            elif unread and message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             elif unread and not held_back and not message.get("more_body", False):
                 await send({**message, "more_body": True})
@@ -58,6 +66,10 @@ class UnreadBody:
 
 def _has_body(scope: Scope) -> bool:
     return _header(scope, b"content-length") not in (b"", b"0") or bool(_header(scope, b"transfer-encoding"))
+
+
+def _announced(scope: Scope) -> int:
+    return int(_header(scope, b"content-length") or 0)
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
