@@ -1,0 +1,216 @@
+import contextlib
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from service.cores import quota_cores, usable_cores
+from tests.system.processes import environment
+
+ROOT = Path(__file__).parent.parent
+AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+V1, V2 = "4:cpu,cpuacct:", "0::"
+
+
+class Tree:
+    """A made-up /proc/self, and the hierarchies that it speaks of."""
+
+    def __init__(self, path: Path) -> None:
+        self.proc = path / "proc"
+        self.proc.mkdir()
+        self.v1, self.v2 = path / "v1 cpu", path / "v2"
+        self.inside("/", V1, V2)
+        self.mounted()
+
+    def inside(self, group: str, *hierarchies: str) -> None:
+        lines = ["11:memory:/other", *(hierarchy + group for hierarchy in hierarchies)]
+        (self.proc / "cgroup").write_text("\n".join(lines) + "\n")
+
+    def mounted(self, root: str = "/") -> None:
+        v1 = str(self.v1).replace(" ", "\\040")
+        (self.proc / "mountinfo").write_text(
+            f"22 1 0:20 / /proc rw shared:5 - proc proc rw\n"
+            f"32 31 0:29 {root} {v1} rw,relatime shared:9 master:2 - cgroup cgroup rw,cpu,cpuacct\n"
+            f"33 31 0:30 / {self.v1.parent / 'memory'} rw - cgroup cgroup rw,memory\n"
+            f"41 31 0:38 {root} {self.v2} rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
+        )
+
+    def limit_v1(self, group: str, quota: object, period: object = 100_000) -> None:
+        folder = self.v1 / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (folder / "cpu.cfs_period_us").write_text(f"{period}\n")
+
+    def limit_v2(self, group: str, content: str) -> None:
+        folder = self.v2 / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(content)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [
+        ("max 100000\n", math.inf),
+        ("200000 100000\n", 2),
+        ("350000 100000\n", 3.5),
+        ("5000 10000\n", 0.5),
+        ("900000 50000\n", 18),
+        ("", math.inf),
+        ("many\n", math.inf),
+        ("200000\n", math.inf),
+        ("200000 0\n", math.inf),
+    ],
+)
+def test_the_quota_of_a_container_counts(tree: Tree, content: str, cores: float) -> None:
+    tree.limit_v2(".", content)
+    assert quota_cores(tree.proc) == cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "cores"),
+    [(-1, 100_000, math.inf), (250_000, 100_000, 2.5), (50_000, 100_000, 0.5), ("?", "?", math.inf)],
+)
+def test_the_older_hierarchies_have_a_quota_too(
+    tree: Tree, quota: object, period: object, cores: float
+) -> None:
+    tree.limit_v1(".", quota, period)
+    assert quota_cores(tree.proc) == cores
+
+
+def test_a_tighter_group_around_it_counts(tree: Tree) -> None:
+    tree.inside("/pod/box", V2)
+    tree.limit_v2("pod/box", "400000 100000")
+    assert quota_cores(tree.proc) == 4
+    tree.limit_v2("pod", "300000 100000")
+    assert quota_cores(tree.proc) == 3
+    tree.limit_v2("other", "100000 100000")
+    assert quota_cores(tree.proc) == 3
+
+
+def test_a_tighter_group_around_it_counts_in_the_older_hierarchies_too(tree: Tree) -> None:
+    tree.inside("/pod/box", V1)
+    tree.limit_v1("pod/box", -1)
+    tree.limit_v1("pod", 300_000)
+    tree.limit_v1(".", 500_000)
+    assert quota_cores(tree.proc) == 3
+
+
+def test_of_two_hierarchies_the_tighter_counts(tree: Tree) -> None:
+    tree.inside("/box", V1, V2)
+    tree.limit_v1("box", 600_000)
+    tree.limit_v2("box", "700000 100000")
+    assert quota_cores(tree.proc) == 6
+    tree.limit_v2("box", "500000 100000")
+    assert quota_cores(tree.proc) == 5
+
+
+def test_a_group_that_is_mounted_alone_is_found(tree: Tree) -> None:
+    # As a container without a name space for its groups has it.
+    tree.inside("/docker/abc/inner", V1)
+    tree.mounted("/docker/abc")
+    tree.limit_v1("inner", 400_000)
+    assert quota_cores(tree.proc) == 4
+    tree.limit_v1(".", 200_000)
+    assert quota_cores(tree.proc) == 2
+
+
+def test_a_group_outside_the_mount_counts_as_the_mounted_one(tree: Tree) -> None:
+    tree.inside("/elsewhere", V2)
+    tree.mounted("/docker/abc")
+    tree.limit_v2(".", "200000 100000")
+    assert quota_cores(tree.proc) == 2
+
+
+def test_what_is_not_there_or_is_nonsense_limits_nothing(tree: Tree, tmp_path: Path) -> None:
+    assert quota_cores(tree.proc) == math.inf
+    assert quota_cores(tmp_path / "nowhere") == math.inf
+    for name in ("cgroup", "mountinfo"):
+        (tree.proc / name).write_bytes(b"\xff\x00 - :\n\n:::\n- - -\n")
+    assert quota_cores(tree.proc) == math.inf
+
+
+def test_without_a_quota_it_is_what_the_affinity_allows(tmp_path: Path) -> None:
+    assert usable_cores(tmp_path) == AFFINITY
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(0.01, 1), (1.9, 1), (AFFINITY + 0.5, AFFINITY)])
+def test_the_tighter_counts_rounded_down_but_there_is_one_at_least(
+    tree: Tree, quota: float, cores: int
+) -> None:
+    tree.limit_v2(".", f"{quota * 100_000:.0f} 100000")
+    assert usable_cores(tree.proc) == cores
+
+
+@contextlib.contextmanager
+def group(hierarchy: Path, limit: Callable[[Path], None]) -> Iterator[Path]:
+    """A group of this machine, around which there is none that is tighter."""
+    folder = hierarchy / f"edgewise-test-{uuid4()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"a control group can't be made in {hierarchy}: {error.strerror}")
+    try:
+        try:
+            limit(folder)
+        except OSError as error:
+            pytest.skip(f"a control group of {hierarchy} can't be limited: {error.strerror}")
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def limit_v1(folder: Path) -> None:
+    (folder / "cpu.cfs_period_us").write_text("100000")
+    (folder / "cpu.cfs_quota_us").write_text("150000")
+
+
+def limit_v2(folder: Path) -> None:
+    if "cpu" not in (folder / "cgroup.controllers").read_text().split():
+        pytest.skip(f"{folder.parent} does not control the processor")
+    (folder / "cpu.max").write_text("150000 100000")
+
+
+@pytest.mark.skipif(AFFINITY < 2, reason="there is one core in any case")
+@pytest.mark.parametrize(
+    ("hierarchies", "limit"),
+    [
+        pytest.param(("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"), limit_v1, id="v1"),
+        pytest.param(("/sys/fs/cgroup", "/sys/fs/cgroup/unified"), limit_v2, id="v2"),
+    ],
+)
+def test_a_process_in_a_real_group_sees_its_quota(
+    hierarchies: tuple[str, ...], limit: Callable[[Path], None]
+) -> None:
+    marker = "cgroup.controllers" if limit is limit_v2 else "cpu.cfs_quota_us"
+    mounted = [Path(path) for path in hierarchies if (Path(path) / marker).exists()]
+    if not mounted:
+        pytest.skip(f"none of {', '.join(hierarchies)} is such a hierarchy")
+    code = "from service.cores import usable_cores; print(usable_cores())"
+    with group(mounted[0], limit) as folder:
+        result = subprocess.run(  # noqa: S603
+            [
+                "/bin/sh",
+                "-c",
+                'echo $$ > "$0" && exec "$@"',
+                folder / "cgroup.procs",
+                sys.executable,
+                "-c",
+                code,
+            ],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert result.stdout == "1\n"
