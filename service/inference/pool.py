@@ -138,17 +138,29 @@ class Pool:
         return max(1, math.ceil(self.wait_seconds))
 
     def _work(self, worker: int) -> None:
-        while (queued := self._queue.get()) is not None:
-            with self._lock:
-                self._waiting -= 1
-                self._waiting_bytes -= len(queued.job.data)
-            seconds = _run(queued, worker)
-            with self._lock:
-                name = queued.job.variant.name
-                self._owed[name] -= 1
-                if seconds is not None:
-                    before = self._seconds_of.get(name, seconds)
-                    self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
+        while self._next(worker):
+            pass
+
+    def _next(self, worker: int) -> bool:
+        """Work on one image; False where there are no more.
+
+        A function of its own, so that a worker that waits for the next image does not hold the last
+        one and its variant.
+        """
+        queued = self._queue.get()
+        if queued is None:
+            return False
+        with self._lock:
+            self._waiting -= 1
+            self._waiting_bytes -= len(queued.job.data)
+        seconds = _run(queued, worker)
+        with self._lock:
+            name = queued.job.variant.name
+            self._owed[name] -= 1
+            if seconds is not None:
+                before = self._seconds_of.get(name, seconds)
+                self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
+        return True
 
 
 def _run(queued: _Queued, worker: int) -> float | None:
