@@ -1,9 +1,10 @@
 """One loaded variant: image bytes → class probabilities."""
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,11 +69,21 @@ class Classifier:
         self.delegate = delegate
         self._limits = limits
         self._declared = bundle.variant(variant)
-        path = bundle.variant_path(variant)
-        self._interpreter = Interpreter(path, delegate)
-        _check_tensor(f"{path}: input", self._interpreter.input, self._declared.input)
-        _check_tensor(f"{path}: output", self._interpreter.output, self._declared.output)
+        self._interpreter = self._load()
         self._self_test()
+
+    def twin(self) -> Self:
+        """One more of the same, for another thread.
+
+        The file is not verified again, nor are the golden vectors run: the same code computes the
+        same file on the same device.
+
+        Raises:
+            BundleError: the file can't be loaded any more.
+        """
+        twin = copy(self)
+        twin._interpreter = self._load()
+        return twin
 
     @property
     def runtime(self) -> str:
@@ -107,6 +118,13 @@ class Classifier:
         """The probabilities for uint8[height, width, 3]: float32[classes], of sum 1."""
         scores = self.scores(pixels)
         return softmax(scores) if self._declared.output.kind == "logits" else _normalize(scores)
+
+    def _load(self) -> Interpreter:
+        path = self.bundle.variant_path(self.variant)
+        interpreter = Interpreter(path, self.delegate)
+        _check_tensor(f"{path}: input", interpreter.input, self._declared.input)
+        _check_tensor(f"{path}: output", interpreter.output, self._declared.output)
+        return interpreter
 
     def _raw(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         raw: NDArray[Any] = self._interpreter.invoke(encode(pixels, self._declared.input))[0]
