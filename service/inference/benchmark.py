@@ -73,7 +73,7 @@ def benchmark(
         try_out(bundle, name, delegate)
     classifiers = [Classifier(bundle, name, delegate) for name in variants]
     footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
-    seconds = _measure(classifiers, range(-(-runs // _TURN)), progress)
+    seconds = measure(classifiers, range(-(-runs // _TURN)), progress)
     against = BASELINE if BASELINE in variants else variants[0]
     median = float(np.median(seconds[against]))
     return [
@@ -82,21 +82,22 @@ def benchmark(
     ]
 
 
-def _measure(
-    classifiers: Sequence[Classifier], rounds: Sequence[int], progress: Progress
+def measure(
+    classifiers: Sequence[Classifier], rounds: Sequence[int], progress: Progress = silent, turn: int = _TURN
 ) -> dict[str, list[float]]:
+    """The seconds of each variant's inferences of its golden pixels, `turn` of them in each round."""
     pixels = {c.variant: read_golden_vectors(c.bundle, c.variant).pixels for c in classifiers}
     seconds: dict[str, list[float]] = {c.variant: [] for c in classifiers}
     for _ in progress(rounds):
         for classifier in classifiers:
-            seconds[classifier.variant] += _turn(classifier, pixels[classifier.variant])
+            seconds[classifier.variant] += _turn(classifier, pixels[classifier.variant], turn)
     return seconds
 
 
-def _turn(classifier: Classifier, pixels: NDArray[np.uint8]) -> list[float]:
+def _turn(classifier: Classifier, pixels: NDArray[np.uint8], count: int) -> list[float]:
     seconds = []
     # The first is not counted: it finds the caches full of another variant's weights.
-    for image in islice(cycle(pixels), 1 + _TURN):
+    for image in islice(cycle(pixels), 1 + count):
         start = perf_counter()
         classifier.probabilities(image)
         seconds.append(perf_counter() - start)

@@ -1,0 +1,130 @@
+"""The fastest of a bundle's variants on this device, among those that are good enough."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from service.bundle import Bundle
+from service.errors import BundleError, DelegateError, SelfTestError, SettingsError
+from service.inference.benchmark import measure
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.manifest import Variant, reference_evaluation
+
+# A comparison of two variants: short turns, so that on a slow device it is soon over.
+_TURN = 5
+_ROUNDS = 6
+_SECONDS = 0.5
+# Times that are closer than that do not tell two variants apart: then the better one is taken.
+_SAME = 1.1
+
+
+@dataclass(frozen=True)
+class Duel:
+    """How a variant compares with the best of those before it: the other's median over its own.
+
+    Both were measured in turns, so this tells more than their seconds, which the load of the device
+    changes from one minute to the next.
+    """
+
+    against: str
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One variant: its reference top-1, its median seconds of an inference, why it can't be taken.
+
+    `top1` is None where the bundle does not tell it, `p50_seconds` where it was not measured, `duel`
+    where there was none to compare with, and `why_not` where it can be taken.
+    """
+
+    variant: str
+    top1: float | None
+    p50_seconds: float | None
+    duel: Duel | None
+    why_not: str | None
+
+
+def reference_top1(variant: Variant) -> float | None:
+    """The top-1 accuracy in the variant's reference evaluation, if there is one."""
+    evaluation = reference_evaluation(variant.evaluations)
+    return evaluation.top1.ratio if evaluation else None
+
+
+def too_inaccurate(variant: Variant, min_top1: float) -> str | None:
+    """Why a variant does not have a reference top-1 of at least `min_top1`; None where it has."""
+    top1 = reference_top1(variant)
+    if min_top1 == 0 or (top1 is not None and top1 >= min_top1):
+        return None
+    if top1 is None:
+        return f"the bundle does not tell its top-1, which must be at least {min_top1:g}"
+    return f"its top-1 is {top1:.4f}, less than {min_top1:g}"
+
+
+def measure_variants(bundle: Bundle, delegate: Delegate, min_top1: float) -> tuple[str, list[Contender]]:
+    """Find the fastest variant of at least `min_top1`; returns its name, and what is known of each.
+
+    Variants are measured in turns with the fastest so far, so that two at the most are loaded. Of
+    variants that are equally fast, within a tenth, the one of the better top-1 is taken.
+
+    Raises:
+        SettingsError: there is none; the message names the best there is.
+    """
+    best: Classifier | None = None
+    contenders = {}
+    # The small ones first: the largest is then loaded beside a small one.
+    for name, variant in sorted(bundle.manifest.variants.items(), key=lambda item: item[1].bytes):
+        top1, why_not = reference_top1(variant), too_inaccurate(variant, min_top1)
+        challenger = None
+        if why_not is None:
+            try:
+                challenger = Classifier(bundle, name, delegate)
+            except (BundleError, DelegateError, SelfTestError) as error:
+                why_not = str(error)
+        if challenger is None:
+            contenders[name] = Contender(name, top1, None, None, why_not)
+            continue
+        p50_seconds, duel = _compare(best, challenger)
+        contenders[name] = Contender(name, top1, p50_seconds, duel, None)
+        if best is None or _wins(contenders[name], contenders[best.variant]):
+            best = challenger
+    if best is None:
+        raise SettingsError(_none_will_do(bundle, min_top1, contenders.values()))
+    return best.variant, [contenders[name] for name in bundle.manifest.variants]
+
+
+def _compare(best: Classifier | None, challenger: Classifier) -> tuple[float, Duel | None]:
+    """The challenger's median seconds, and how it compares with the best so far."""
+    both = [challenger] if best is None else [best, challenger]
+    seconds = measure(both, range(_ROUNDS), _within_seconds, turn=_TURN)
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    median = medians[challenger.variant]
+    return median, None if best is None else Duel(best.variant, medians[best.variant] / median)
+
+
+def _wins(challenger: Contender, best: Contender) -> bool:
+    if challenger.duel is None:
+        return True
+    better = (challenger.top1 or 0.0) > (best.top1 or 0.0)
+    return challenger.duel.speedup > (1 / _SAME if better else _SAME)
+
+
+def _within_seconds(rounds: Sequence[int]) -> Iterable[int]:
+    ends = perf_counter() + _SECONDS
+    for number in rounds:
+        yield number
+        if perf_counter() > ends:
+            return
+
+
+def _none_will_do(bundle: Bundle, min_top1: float, contenders: Iterable[Contender]) -> str:
+    best = max(contenders, key=lambda contender: contender.top1 or 0.0)
+    if best.top1 is not None and best.top1 < min_top1:
+        return (
+            f"no variant of {bundle.path} has a top-1 of at least {min_top1:g} (EDGEWISE_MIN_TOP1): the best,"
+            f" {best.variant}, has {best.top1:.4f}"
+        )
+    return f"no variant of {bundle.path} can be used; of the best, {best.variant}: {best.why_not}"

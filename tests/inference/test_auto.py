@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from service.errors import SettingsError
+from service.inference.auto import measure_variants, too_inaccurate
+from service.inference.delegates import Delegate
+from service.inference.evaluation import proportion
+from service.manifest import GOLDEN, Evaluation, ImageSet
+from tests.colours import altered, archive, golden_of
+
+
+def evaluation(right: int) -> dict[str, tuple[Evaluation]]:
+    """What a variant has that is right on so many of 100 images."""
+    return {
+        "evaluations": (
+            Evaluation(
+                dataset=ImageSet(name="some", images=100, sha256="0" * 64),
+                crop="none",
+                seen_images=0,
+                runtime="r",
+                delegate="xnnpack",
+                tools={},
+                top1=proportion(right, 100),
+                top5=proportion(100, 100),
+                ece=0.1,
+                reference=True,
+            ),
+        )
+    }
+
+
+@pytest.fixture
+def measured(colours: Bundle, tmp_path: Path) -> Bundle:
+    """Top-1 of 0.9, 0.8 and 0.7; of `softmax` there is none."""
+    top1 = {"fp32": evaluation(90), "ptq": evaluation(80), "int8": evaluation(70)}
+    return altered(colours, tmp_path / "measured", **top1)
+
+
+def test_each_variant_is_measured_and_one_of_them_taken(measured: Bundle) -> None:
+    name, contenders = measure_variants(measured, Delegate.XNNPACK, 0.0)
+    assert [c.variant for c in contenders] == list(measured.manifest.variants)
+    assert {c.variant: c.top1 for c in contenders} == {"fp32": 0.9, "ptq": 0.8, "int8": 0.7, "softmax": None}
+    assert all(c.p50_seconds is not None and 0 < c.p50_seconds < 1 for c in contenders)
+    assert all(c.why_not is None for c in contenders)
+    assert [c.duel is None for c in contenders].count(True) == 1  # The first one has none to compare with.
+    assert name in measured.manifest.variants
+
+
+def test_the_fastest_is_taken(default_bundle: Bundle) -> None:
+    name, contenders = measure_variants(default_bundle, Delegate.XNNPACK, 0.0)
+    # The int8 ones are so much faster that no load of the machine hides it.
+    assert name in ("ptq", "qat")
+    speedups = {c.variant: c.duel.speedup for c in contenders if c.duel}
+    assert speedups["fp32"] < 1
+    assert speedups["fp16"] < 1
+
+
+def test_those_of_too_low_a_top1_are_passed_over(measured: Bundle) -> None:
+    name, contenders = measure_variants(measured, Delegate.XNNPACK, 0.85)
+    assert name == "fp32"
+    by_name = {contender.variant: contender for contender in contenders}
+    assert by_name["ptq"].why_not == "its top-1 is 0.8000, less than 0.85"
+    assert by_name["softmax"].why_not == "the bundle does not tell its top-1, which must be at least 0.85"
+    assert by_name["ptq"].p50_seconds is by_name["softmax"].p50_seconds is None
+
+
+def test_those_that_do_not_work_here_are_passed_over(measured: Bundle, tmp_path: Path) -> None:
+    golden = golden_of(measured)
+    golden["fp32"] = golden["fp32"] + 1
+    content = {GOLDEN: archive(golden), "int8.tflite": b"no model"}
+    bundle = altered(measured, tmp_path / "broken", content)
+    name, contenders = measure_variants(bundle, Delegate.XNNPACK, 0.7)
+    assert name == "ptq"
+    by_name = {contender.variant: contender for contender in contenders}
+    assert "does not compute its golden vectors" in (by_name["fp32"].why_not or "")
+    assert "can't be loaded by" in (by_name["int8"].why_not or "")
+
+
+def test_where_none_is_good_enough_the_best_is_named(measured: Bundle) -> None:
+    with pytest.raises(SettingsError, match=r"top-1 of at least 0\.95 .*: the best, fp32, has 0\.9000"):
+        measure_variants(measured, Delegate.XNNPACK, 0.95)
+
+
+def test_where_none_works_the_best_one_s_reason_is_told(measured: Bundle, tmp_path: Path) -> None:
+    damaged = {f"{name}.tflite": b"no model" for name in measured.manifest.variants}
+    bundle = altered(measured, tmp_path / "broken", damaged)
+    with pytest.raises(SettingsError, match=r"no variant .* can be used; of the best, fp32: .*can't be"):
+        measure_variants(bundle, Delegate.XNNPACK, 0.5)
+
+
+def test_without_a_minimum_a_bundle_needs_no_evaluation(colours: Bundle) -> None:
+    assert too_inaccurate(colours.variant("fp32"), 0.0) is None
+    assert too_inaccurate(colours.variant("fp32"), 0.1) is not None
