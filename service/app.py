@@ -1,6 +1,7 @@
 """The wiring: settings to a running application; its lifespan owns every resource."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from service.admin import read_token
 from service.api import classify, health, page, problems, variants
 from service.api.access import Access, AccessLog
 from service.api.arrivals import Arrivals
@@ -16,17 +18,17 @@ from service.api.context import Context
 from service.api.direct import Shortcut
 from service.api.drain import Drain
 from service.api.unread import UnreadBody
-from service.bundle import Bundle, load_bundle
-from service.inference.image import DecodeLimits
+from service.bundle import load_bundle
 from service.inference.pool import Pool
-from service.inference.variants import LoadedVariant, Variants, load_variant
-from service.manifest import reference_evaluation
+from service.inference.variants import Variants
 from service.monitoring.metrics import Metrics
+from service.selection import load, load_variants
 from service.settings import Settings
+from service.switching import Switch
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan loads the variant, and raises a StartError where that fails."""
+    """The application; its lifespan loads the variants, and raises a StartError where that fails."""
     metrics = Metrics(CollectorRegistry())
     access_log = AccessLog(metrics)
     drain = Drain()
@@ -34,12 +36,23 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
-        loaded = await asyncio.to_thread(_load, settings, bundle)
-        _describe(metrics, bundle, loaded)
+        admin_token = read_token(settings.admin_token_file) if settings.admin_token_file else None
+        loaded = await asyncio.to_thread(load_variants, settings, bundle)
+        switch = Switch(bundle, loaded, functools.partial(load, settings, bundle), metrics)
         pool = Pool(settings.workers, queue_size=settings.queue_size, queue_bytes=settings.queue_bytes)
         metrics.watch_queue(lambda: pool.waiting, pool.queue_size, pool.workers)
+        _watch_load(metrics, loaded, pool)
         app.state.context = Context(
-            settings, metrics, access_log, drain, _arrivals(settings), bundle, Variants(bundle, loaded), pool
+            settings,
+            metrics,
+            access_log,
+            drain,
+            _arrivals(settings),
+            bundle,
+            loaded,
+            switch,
+            admin_token,
+            pool,
         )
         try:
             yield
@@ -81,17 +94,6 @@ class _Application(FastAPI):
         return document
 
 
-def _load(settings: Settings, bundle: Bundle) -> LoadedVariant:
-    return load_variant(
-        bundle,
-        settings.variant or bundle.manifest.default_variant,
-        workers=settings.workers,
-        delegate=settings.chosen_delegate,
-        fallback=settings.delegate_fallback,
-        limits=DecodeLimits(max_pixels=settings.max_pixels),
-    )
-
-
 def _arrivals(settings: Settings) -> Arrivals:
     return Arrivals(
         max_bytes=settings.max_body_bytes,
@@ -101,21 +103,8 @@ def _arrivals(settings: Settings) -> Arrivals:
     )
 
 
-def _describe(metrics: Metrics, bundle: Bundle, loaded: LoadedVariant) -> None:
-    """Set the metrics that hold as long as the variant is loaded."""
-    variant = bundle.variant(loaded.name)
-    metrics.variant_info.labels(
-        bundle=bundle.manifest.name,
-        variant=loaded.name,
-        precision=variant.precision,
-        sha256=variant.sha256,
-        runtime=loaded.runtime,
-        delegate=str(loaded.delegate),
-    ).set(1)
-    metrics.delegate_partitions.labels(loaded.name).set(loaded.share.partitions)
-    metrics.delegate_fallback.set(loaded.fallback is not None)
-    metrics.model_bytes.labels(loaded.name).set(variant.bytes)
-    evaluation = reference_evaluation(variant.evaluations)
-    if evaluation:
-        metrics.expected_accuracy.labels(loaded.name, "1").set(evaluation.top1.ratio)
-        metrics.expected_accuracy.labels(loaded.name, "5").set(evaluation.top5.ratio)
+def _watch_load(metrics: Metrics, variants: Variants, pool: Pool) -> None:
+    relief = variants.relief
+    if relief is not None:
+        # Where no request has noticed yet that the load is over, the scrape does.
+        metrics.under_load.set_function(lambda: relief.consider(pool.wait_seconds))

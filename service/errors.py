@@ -10,6 +10,8 @@ EdgewiseError
 │   └── DatasetError        a folder of labelled images can't be used     (inference.labelled)
 └── RequestError            one request can't be answered; becomes a problem document
     ├── EmptyBody           400  the body has no bytes                    (api)
+    ├── Unauthorized        401  the right token is not there             (api)
+    ├── SwitchingDisabled   403  the service has no admin token           (api)
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
     ├── UnknownRoute        404  no such path                             (api)
     ├── MethodNotAllowed    405  the path is not for this method          (api)
@@ -22,12 +24,16 @@ EdgewiseError
     ├── ImageTooLarge       413  more pixels than the limit               (inference.image)
     ├── UnsupportedImage    415  not an image format that is read         (inference.image)
     ├── CorruptImage        422  truncated or damaged image data          (inference.image)
-    ├── UnknownVariant      404  the bundle has no such loaded variant    (inference.variants)
+    ├── UnknownVariant      404  the bundle has no such variant           (inference.variants)
+    ├── VariantNotLoaded    409  it has, but it is not loaded             (inference.variants)
+    ├── SwitchInProgress    409  another switch is not done yet           (switching)
+    ├── UnusableVariant     500  it can't be loaded on this device        (switching)
     ├── QueueFull           429  every place in the queue is taken        (inference.pool, api)
     ├── WaitTooLong         429  it would wait beyond its deadline        (inference.pool)
     └── DeadlineExceeded    504  no worker was free before its deadline   (inference.pool)
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -67,13 +73,14 @@ class RequestError(EdgewiseError):
     """One request can't be answered.
 
     `status` is the HTTP status, `code` the last part of the problem's stable `type`,
-    `title` its fixed one-line summary. `retry_after_seconds` says when the same request may
-    succeed, where that is known.
+    `title` its fixed one-line summary, `headers` what every such answer has.
+    `retry_after_seconds` says when the same request may succeed, where that is known.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, detail: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail)
@@ -86,6 +93,23 @@ class EmptyBody(RequestError):
     status = 400
     code = "empty-body"
     title = "The request has no image"
+
+
+class Unauthorized(RequestError):
+    """The request does not have the token that it needs."""
+
+    status = 401
+    code = "unauthorized"
+    title = "The right token is needed"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class SwitchingDisabled(RequestError):
+    """The service was not told who may switch."""
+
+    status = 403
+    code = "switching-disabled"
+    title = "Switching is disabled"
 
 
 class BadMultipart(RequestError):
@@ -185,11 +209,35 @@ class CorruptImage(RequestError):
 
 
 class UnknownVariant(RequestError):
-    """The request names a variant that is not loaded."""
+    """The request names a variant that the bundle has not."""
 
     status = 404
     code = "unknown-variant"
     title = "There is no such variant"
+
+
+class VariantNotLoaded(RequestError):
+    """The request names a variant of the bundle that is not loaded."""
+
+    status = 409
+    code = "variant-not-loaded"
+    title = "The variant is not loaded"
+
+
+class SwitchInProgress(RequestError):
+    """The service is loading the variant of another switch."""
+
+    status = 409
+    code = "switch-in-progress"
+    title = "Another switch is in progress"
+
+
+class UnusableVariant(RequestError):
+    """The variant can't be loaded, or does not pass its self-test, on this device."""
+
+    status = 500
+    code = "unusable-variant"
+    title = "The variant can't be used"
 
 
 class QueueFull(RequestError):

@@ -1,7 +1,6 @@
 """The settings: one frozen object, read once, from environment variables named `EDGEWISE_*`."""
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,12 +20,16 @@ from pydantic import (
     field_validator,
 )
 
+from service.cores import usable_cores
 from service.errors import SettingsError
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
 from service.inference.image import DEFAULT_LIMITS
 
 PREFIX = "EDGEWISE_"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
+# As `variant`: measure which one is the fastest here.
+AUTO = "auto"
+DEFAULT_UNDER_LOAD_SECONDS = 0.1
 MEBIBYTE = 1024 * 1024
 DEFAULT_QUEUE_SIZE = 16
 DEFAULT_QUEUE_BYTES = 32 * MEBIBYTE
@@ -47,11 +50,13 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-def _usable_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS has no affinity
-        return os.cpu_count() or 1
+def _names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
+VariantName = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -60,11 +65,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bundle: Path = DEFAULT_BUNDLE
-    variant: Annotated[str, Field(min_length=1)] | None = None
+    variant: VariantName | None = None
+    min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
+    loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_names)] = ()
+    variant_under_load: VariantName | None = None
+    under_load_seconds: PositiveFloat = DEFAULT_UNDER_LOAD_SECONDS
     delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK
     delegate_options: str = ""
     delegate_fallback: Fallback = Fallback.NONE
-    workers: PositiveInt = Field(default_factory=_usable_cores)
+    workers: PositiveInt = Field(default_factory=usable_cores)
     queue_size: PositiveInt = DEFAULT_QUEUE_SIZE
     queue_bytes: PositiveInt = DEFAULT_QUEUE_BYTES
     request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
@@ -78,6 +87,7 @@ class Settings(BaseModel):
     min_body_rate: PositiveFloat = DEFAULT_MIN_BODY_RATE
     drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS
     drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
+    admin_token_file: Path | None = None
     log_format: LogFormat = LogFormat.JSON
 
     @property

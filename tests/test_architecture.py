@@ -44,6 +44,9 @@ RULES = (
     ),
     Rule("service.errors", frozenset({"service"})),
     Rule("service.process", frozenset({"service"})),
+    Rule("service.cores", frozenset({"service"})),
+    Rule("service.selection", HTTP | {"service.api", "service.app", "service.server"}),
+    Rule("service.switching", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | {"service.inference"}),
     Rule("loadtest", TENSORFLOW | {"service", "build"}),
     *(

@@ -1,18 +1,11 @@
-import contextlib
 import math
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from service.cores import quota_cores, usable_cores
-from tests.system.processes import environment
 
-ROOT = Path(__file__).parent.parent
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 V1, V2 = "4:cpu,cpuacct:", "0::"
 
@@ -149,68 +142,3 @@ def test_the_tighter_counts_rounded_down_but_there_is_one_at_least(
 ) -> None:
     tree.limit_v2(".", f"{quota * 100_000:.0f} 100000")
     assert usable_cores(tree.proc) == cores
-
-
-@contextlib.contextmanager
-def group(hierarchy: Path, limit: Callable[[Path], None]) -> Iterator[Path]:
-    """A group of this machine, around which there is none that is tighter."""
-    folder = hierarchy / f"edgewise-test-{uuid4()}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"a control group can't be made in {hierarchy}: {error.strerror}")
-    try:
-        try:
-            limit(folder)
-        except OSError as error:
-            pytest.skip(f"a control group of {hierarchy} can't be limited: {error.strerror}")
-        yield folder
-    finally:
-        folder.rmdir()
-
-
-def limit_v1(folder: Path) -> None:
-    (folder / "cpu.cfs_period_us").write_text("100000")
-    (folder / "cpu.cfs_quota_us").write_text("150000")
-
-
-def limit_v2(folder: Path) -> None:
-    if "cpu" not in (folder / "cgroup.controllers").read_text().split():
-        pytest.skip(f"{folder.parent} does not control the processor")
-    (folder / "cpu.max").write_text("150000 100000")
-
-
-@pytest.mark.skipif(AFFINITY < 2, reason="there is one core in any case")
-@pytest.mark.parametrize(
-    ("hierarchies", "limit"),
-    [
-        pytest.param(("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"), limit_v1, id="v1"),
-        pytest.param(("/sys/fs/cgroup", "/sys/fs/cgroup/unified"), limit_v2, id="v2"),
-    ],
-)
-def test_a_process_in_a_real_group_sees_its_quota(
-    hierarchies: tuple[str, ...], limit: Callable[[Path], None]
-) -> None:
-    marker = "cgroup.controllers" if limit is limit_v2 else "cpu.cfs_quota_us"
-    mounted = [Path(path) for path in hierarchies if (Path(path) / marker).exists()]
-    if not mounted:
-        pytest.skip(f"none of {', '.join(hierarchies)} is such a hierarchy")
-    code = "from service.cores import usable_cores; print(usable_cores())"
-    with group(mounted[0], limit) as folder:
-        result = subprocess.run(  # noqa: S603
-            [
-                "/bin/sh",
-                "-c",
-                'echo $$ > "$0" && exec "$@"',
-                folder / "cgroup.procs",
-                sys.executable,
-                "-c",
-                code,
-            ],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    assert result.stdout == "1\n"

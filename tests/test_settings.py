@@ -21,6 +21,10 @@ def test_every_setting_can_be_set() -> None:
     environ = {
         "EDGEWISE_BUNDLE": "some/folder",
         "EDGEWISE_VARIANT": "fp32",
+        "EDGEWISE_MIN_TOP1": "0.8",
+        "EDGEWISE_LOADED_VARIANTS": "ptq, qat,",
+        "EDGEWISE_VARIANT_UNDER_LOAD": "dynamic",
+        "EDGEWISE_UNDER_LOAD_SECONDS": "0.5",
         "EDGEWISE_DELEGATE": "edgetpu",
         "EDGEWISE_DELEGATE_OPTIONS": "device=usb:0,a=b",
         "EDGEWISE_DELEGATE_FALLBACK": "cpu",
@@ -38,12 +42,17 @@ def test_every_setting_can_be_set() -> None:
         "EDGEWISE_MIN_BODY_RATE": "9.5",
         "EDGEWISE_DRAIN_GRACE_SECONDS": "3",
         "EDGEWISE_DRAIN_SECONDS": "0",
+        "EDGEWISE_ADMIN_TOKEN_FILE": "some/token",
         "EDGEWISE_LOG_FORMAT": "text",
     }
     settings = load_settings(environ)
     assert settings == Settings(
         bundle=Path("some/folder"),
         variant="fp32",
+        min_top1=0.8,
+        loaded_variants=("ptq", "qat"),
+        variant_under_load="dynamic",
+        under_load_seconds=0.5,
         delegate=Kind.EDGETPU,
         delegate_options="device=usb:0,a=b",
         delegate_fallback=Fallback.CPU,
@@ -61,6 +70,7 @@ def test_every_setting_can_be_set() -> None:
         min_body_rate=9.5,
         drain_grace_seconds=3,
         drain_seconds=0,
+        admin_token_file=Path("some/token"),
         log_format=LogFormat.TEXT,
     )
     assert {PREFIX + field.upper() for field in Settings.model_fields} == set(environ)
@@ -104,6 +114,8 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_READ_TIMEOUT_SECONDS", "inf", "a finite number"),
         ("EDGEWISE_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
         ("EDGEWISE_VARIANT", "", "at least 1 character"),
+        ("EDGEWISE_MIN_TOP1", "84", "less than or equal to 1"),
+        ("EDGEWISE_UNDER_LOAD_SECONDS", "0", "greater than 0"),
     ],
 )
 def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: str) -> None:
@@ -138,8 +150,14 @@ def test_the_table_has_every_setting_and_its_default() -> None:
     assert list(table) == [PREFIX + field.upper() for field in Settings.model_fields]
     told = {name: default.strip("`") for name, default in table.items() if default.startswith("`")}
     # These are words in the table: they depend on the machine and on the bundle, or are empty.
-    words = {"EDGEWISE_VARIANT", "EDGEWISE_WORKERS", "EDGEWISE_DELEGATE_OPTIONS"}
-    assert set(table) - set(told) == words
+    assert set(table) - set(told) == {
+        "EDGEWISE_VARIANT",
+        "EDGEWISE_LOADED_VARIANTS",
+        "EDGEWISE_VARIANT_UNDER_LOAD",
+        "EDGEWISE_DELEGATE_OPTIONS",
+        "EDGEWISE_WORKERS",
+        "EDGEWISE_ADMIN_TOKEN_FILE",
+    }
     bundle = told.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
     assert Settings().bundle == ROOT / bundle
     defaults = load_settings(told).model_dump(exclude={"workers"})

@@ -25,6 +25,7 @@ from service.errors import (
     SlowBody,
     UnknownVariant,
     UnsupportedImage,
+    VariantNotLoaded,
     WaitTooLong,
 )
 from service.inference.image import Crop
@@ -125,6 +126,7 @@ _REQUEST_BODY = {
         BadMultipart,
         UnknownVariant,
         SlowBody,
+        VariantNotLoaded,
         BodyTooLarge,
         ImageTooLarge,
         UnsupportedImage,
@@ -142,12 +144,14 @@ async def classify(request: Request, parameters: Annotated[Parameters, Query()],
     arrived = time.monotonic()
     with shared.drain.owing():
         top_k = _top_k(parameters, shared.bundle.manifest.classes)
-        variant = shared.variants.choose(parameters.variant)
-        request.state.variant = variant.name
+        named = shared.variants.find(parameters.variant)
+        request.state.variant = (named or shared.variants.active).name
         patience = _patience(parameters, shared)
         shared.pool.check(arrived + patience)
         data = await read_image(request, shared.arrivals)
         whole = time.monotonic()
+        variant = shared.variants.choose(named, shared.pool.wait_seconds)
+        request.state.variant = variant.name
         job = Job(variant, data, parameters.crop, deadline=whole + patience)
         answer = await classified(request, shared.pool, job)
     prediction = answer.prediction

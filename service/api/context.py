@@ -13,6 +13,7 @@ from service.inference.pool import Pool
 from service.inference.variants import Variants
 from service.monitoring.metrics import Metrics
 from service.settings import Settings
+from service.switching import Switch
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Context:
     arrivals: Arrivals
     bundle: Bundle
     variants: Variants
+    switch: Switch
+    admin_token: str | None
     pool: Pool
 
 

@@ -58,7 +58,8 @@ def problem_response(
     """The answer that says what `error` says."""
     request.state.error = error
     problem = problem_document(error, request.state.id)
-    response = Response(problem.model_dump_json(), error.status, headers, MEDIA_TYPE)
+    all_headers = {**error.headers, **(headers or {})}
+    response = Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response

@@ -1,15 +1,59 @@
-"""GET /v1/variants: what the bundle holds, what was measured of it, what is loaded."""
+"""GET /v1/variants: what the bundle holds, what was measured of it, what is loaded; and the switch."""
 
-from fastapi import APIRouter
-from pydantic import BaseModel, Field
+import hmac
+from typing import Annotated
 
-from service.api.context import Shared
+from fastapi import APIRouter, Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.api.context import Context, Shared
 from service.api.problems import documented
-from service.errors import InternalError
+from service.errors import (
+    BadParameter,
+    BodyTooLarge,
+    Draining,
+    InternalError,
+    QueueFull,
+    SlowBody,
+    SwitchingDisabled,
+    SwitchInProgress,
+    Unauthorized,
+    UnknownVariant,
+    UnusableVariant,
+)
+from service.inference.evaluation import BASELINE
 from service.inference.share import GraphShare
-from service.manifest import Evaluation, Latency, Precision
+from service.manifest import (
+    Comparison,
+    Evaluation,
+    Latency,
+    Precision,
+    Proportion,
+    comparison_with,
+    reference_evaluation,
+)
 
 router = APIRouter()
+
+
+class Images(BaseModel):
+    """The images of an evaluation."""
+
+    name: str
+    images: int
+
+
+class Accuracy(BaseModel):
+    """Accuracy on one set of labelled images; the manifest has more of it."""
+
+    dataset: Images
+    crop: str
+    top1: Proportion
+    top5: Proportion
+    ece: float = Field(description="Expected calibration error of the top-1 probability")
+    comparisons: list[Comparison] = Field(description=f"With {BASELINE} on the same images, if there is one")
+    reference: bool = Field(description="Whether it stands for the variant")
 
 
 class VariantStatus(BaseModel):
@@ -27,7 +71,7 @@ class VariantStatus(BaseModel):
     )
     fallback: str | None = Field(description="Why it does not run on the delegate that was asked for")
     runtime: str | None = Field(description="What runs it; null where it is not loaded")
-    evaluations: list[Evaluation]
+    evaluations: list[Accuracy] = Field(description="The one that stands for the variant, if there is one")
     latency: Latency | None = Field(description="Measured where the bundle was built, not here")
 
 
@@ -36,36 +80,115 @@ class VariantList(BaseModel):
 
     bundle: str
     default: str
-    active: str
+    active: str = Field(description="The one that answers where a request names none")
+    switchable: bool = Field(description="Whether there is an admin token, with which to switch")
     variants: list[VariantStatus]
+
+
+class Wanted(BaseModel):
+    """What a switch asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    variant: str = Field(max_length=64)
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Wanted.model_json_schema()}},
+    }
+}
+_bearer = HTTPBearer(auto_error=False, description="The content of the file EDGEWISE_ADMIN_TOKEN_FILE")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 @router.get("/v1/variants", summary="The bundle's variants", responses=documented(InternalError))
 async def variants(shared: Shared) -> VariantList:
     """What the bundle holds, what was measured of each variant, and which one answers."""
     manifest = shared.bundle.manifest
-    statuses = []
-    for name, variant in manifest.variants.items():
-        loaded = shared.variants.loaded(name)
-        statuses.append(
-            VariantStatus(
-                name=name,
-                file=variant.file,
-                bytes=variant.bytes,
-                sha256=variant.sha256,
-                precision=variant.precision,
-                loaded=loaded is not None,
-                delegate=str(loaded.delegate) if loaded else None,
-                graph=loaded.share if loaded else None,
-                fallback=loaded.fallback if loaded else None,
-                runtime=loaded.runtime if loaded else None,
-                evaluations=list(variant.evaluations),
-                latency=variant.latency,
-            )
-        )
     return VariantList(
         bundle=manifest.name,
         default=manifest.default_variant,
         active=shared.variants.active.name,
-        variants=statuses,
+        switchable=shared.admin_token is not None,
+        variants=[_status(shared, name) for name in manifest.variants],
+    )
+
+
+@router.put(
+    "/v1/variants/active",
+    summary="Switch the active variant",
+    openapi_extra=_BODY,
+    responses=documented(
+        Unauthorized,
+        SwitchingDisabled,
+        UnknownVariant,
+        SlowBody,
+        SwitchInProgress,
+        BodyTooLarge,
+        BadParameter,
+        QueueFull,
+        InternalError,
+        UnusableVariant,
+        Draining,
+    ),
+)
+async def switch(request: Request, credentials: Credentials, shared: Shared) -> VariantList:
+    """Load a variant and let it answer, while requests go on; what waits for the one before it gets that.
+
+    It does not outlive a restart. Answers like GET /v1/variants.
+    """
+    _authorize(credentials, shared.admin_token)
+    with shared.drain.owing():
+        chunks: list[bytes] = []
+        await shared.arrivals.read(request, chunks.append)
+        try:
+            wanted = Wanted.model_validate_json(b"".join(chunks))
+        except ValidationError:
+            raise BadParameter('the body must be JSON such as {"variant": "NAME"}') from None
+        await shared.switch.to(wanted.variant, request.client.host if request.client else None)
+        return await variants(shared)
+
+
+def _authorize(credentials: HTTPAuthorizationCredentials | None, token: str | None) -> None:
+    if token is None:
+        raise SwitchingDisabled(
+            "this service has no admin token: start it with EDGEWISE_ADMIN_TOKEN_FILE, the path of a file"
+            " that holds one"
+        )
+    given = credentials.credentials if credentials else ""
+    if not hmac.compare_digest(given.encode(), token.encode()):
+        raise Unauthorized("the header Authorization must be: Bearer, a blank, and the service's admin token")
+
+
+def _status(shared: Context, name: str) -> VariantStatus:
+    variant, loaded = shared.bundle.variant(name), shared.variants.loaded(name)
+    evaluation = reference_evaluation(variant.evaluations)
+    return VariantStatus(
+        name=name,
+        file=variant.file,
+        bytes=variant.bytes,
+        sha256=variant.sha256,
+        precision=variant.precision,
+        loaded=loaded is not None,
+        delegate=str(loaded.delegate) if loaded else None,
+        graph=loaded.share if loaded else None,
+        fallback=loaded.fallback if loaded else None,
+        runtime=loaded.runtime if loaded else None,
+        evaluations=[_accuracy(evaluation)] if evaluation else [],
+        latency=variant.latency,
+    )
+
+
+def _accuracy(evaluation: Evaluation) -> Accuracy:
+    comparison = comparison_with(evaluation, BASELINE)
+    return Accuracy(
+        dataset=Images(name=evaluation.dataset.name, images=evaluation.dataset.images),
+        crop=evaluation.crop,
+        top1=evaluation.top1,
+        top5=evaluation.top5,
+        ece=evaluation.ece,
+        comparisons=[comparison] if comparison else [],
+        reference=evaluation.reference,
     )

@@ -1,12 +1,15 @@
 """`python -m service check`: whether the settings and the bundle are fit to be served."""
 
+from service.admin import read_token
 from service.bundle import Bundle, load_bundle, verify
 from service.commands.output import show
 from service.commands.table import table
 from service.errors import DelegateError, OperatorError
+from service.inference.auto import Contender
 from service.inference.delegates import Fallback
 from service.inference.loading import load_classifiers
 from service.inference.runtime import RUNTIME
+from service.selection import lasting, select
 from service.settings import PREFIX, Settings
 
 
@@ -18,20 +21,27 @@ def check(settings: Settings) -> None:
     """
     bundle = load_bundle(settings.bundle)
     manifest = bundle.manifest
-    active = settings.variant or manifest.default_variant
-    bundle.variant(active)
+    if settings.admin_token_file:
+        read_token(settings.admin_token_file)
     verify(bundle)
-    computed = {name: _load(settings, bundle, name, served=name == active) for name in manifest.variants}
-    used = settings.model_copy(update={"variant": active})
+    selection = select(settings, bundle)
+    active = selection.active
+    served = dict.fromkeys(lasting(settings), "loaded") | {active: "served"}
+    computed = {name: _load(settings, bundle, name, served=name in served) for name in manifest.variants}
+    used = settings if selection.contenders else settings.model_copy(update={"variant": active})
     width = max(len(name) for name, _ in used)
-    show("\n".join(f"{PREFIX}{name.upper():<{width}}  {value}" for name, value in used))
+    show("\n".join(f"{PREFIX}{name.upper():<{width}}  {_text(value)}" for name, value in used))
     show("")
     rows = [
-        [name, variant.precision, f"{variant.bytes / 1e6:.1f}", "served" if name == active else ""]
+        [name, variant.precision, f"{variant.bytes / 1e6:.1f}", served.get(name, "")]
         for name, variant in manifest.variants.items()
     ]
     show(table(["variant", "precision", "MB", ""], rows))
     show("")
+    if selection.contenders:
+        header = ["auto", "top-1 %", "p50 ms", "speed", "why not"]
+        show(table(header, [_row(contender) for contender in selection.contenders]))
+        show("")
     show(f"Taken by {settings.delegate}, under {RUNTIME}:")
     show("\n".join(f"{name}: {result}" for name, result in computed.items()))
     show("")
@@ -53,3 +63,18 @@ def _load(settings: Settings, bundle: Bundle, name: str, *, served: bool) -> str
         return f"does not run here: {error}"
     taken = str(classifier.share)
     return f"FALLBACK, {taken} by {classifier.delegate}: {reason}" if reason else taken
+
+
+def _text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _row(contender: Contender) -> list[str]:
+    top1, seconds, duel = contender.top1, contender.p50_seconds, contender.duel
+    return [
+        contender.variant,
+        "" if top1 is None else f"{100 * top1:.2f}",
+        "" if seconds is None else f"{1000 * seconds:.2f}",
+        f"{duel.speedup:.2f} × {duel.against}" if duel else "",
+        contender.why_not or "",
+    ]

@@ -7,10 +7,11 @@ from time import perf_counter
 import numpy as np
 
 from service.bundle import Bundle
-from service.errors import BundleError, DelegateError, SelfTestError, SettingsError
+from service.errors import BundleError, DelegateError, OperatorError, SelfTestError, SettingsError
 from service.inference.benchmark import measure
 from service.inference.classifier import Classifier
-from service.inference.delegates import Delegate
+from service.inference.delegates import Delegate, Fallback
+from service.inference.loading import load_classifiers
 from service.manifest import Variant, reference_evaluation
 
 # A comparison of two variants: short turns, so that on a slow device it is soon over.
@@ -64,7 +65,9 @@ def too_inaccurate(variant: Variant, min_top1: float) -> str | None:
     return f"its top-1 is {top1:.4f}, less than {min_top1:g}"
 
 
-def measure_variants(bundle: Bundle, delegate: Delegate, min_top1: float) -> tuple[str, list[Contender]]:
+def measure_variants(
+    bundle: Bundle, delegate: Delegate, min_top1: float, fallback: Fallback = Fallback.NONE
+) -> tuple[str, list[Contender]]:
     """Find the fastest variant of at least `min_top1`; returns its name, and what is known of each.
 
     Variants are measured in turns with the fastest so far, so that two at the most are loaded. Of
@@ -81,8 +84,8 @@ def measure_variants(bundle: Bundle, delegate: Delegate, min_top1: float) -> tup
         challenger = None
         if why_not is None:
             try:
-                challenger = Classifier(bundle, name, delegate)
-            except (BundleError, DelegateError, SelfTestError) as error:
+                (challenger,), _ = load_classifiers(bundle, name, delegate, fallback)
+            except (BundleError, DelegateError, OperatorError, SelfTestError) as error:
                 why_not = str(error)
         if challenger is None:
             contenders[name] = Contender(name, top1, None, None, why_not)

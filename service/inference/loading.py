@@ -29,11 +29,11 @@ def load_classifiers(
     """
     try:
         try_out(bundle, name, delegate)
-        classifiers = [Classifier(bundle, name, delegate, limits) for _ in range(count)]
+        classifiers = _alike(Classifier(bundle, name, delegate, limits), count)
     except (DelegateError, SelfTestError) as error:
         if fallback is Fallback.NONE or delegate.is_built_in:
             raise
-        return [Classifier(bundle, name, Delegate.XNNPACK, limits) for _ in range(count)], str(error)
+        return _alike(Classifier(bundle, name, Delegate.XNNPACK, limits), count), str(error)
     share, runtime = classifiers[0].share, classifiers[0].runtime
     if delegate == Delegate.XNNPACK and not share.taken:
         return classifiers, (
@@ -41,3 +41,7 @@ def load_classifiers(
             " kernels compute them"
         )
     return classifiers, None
+
+
+def _alike(first: Classifier, count: int) -> list[Classifier]:
+    return [first, *(first.twin() for _ in range(count - 1))]

@@ -1,9 +1,10 @@
 """Which variants of a bundle are loaded, and the choice among them."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from service.bundle import Bundle
-from service.errors import UnknownVariant
+from service.errors import UnknownVariant, VariantNotLoaded
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
 from service.inference.image import DEFAULT_LIMITS, DecodeLimits
@@ -38,30 +39,98 @@ class LoadedVariant:
         return self.classifiers[0].runtime
 
 
-class Variants:
-    """The variants that are loaded: the active one."""
+class Relief:
+    """A faster variant that answers in place of the active one while the load is high.
 
-    def __init__(self, bundle: Bundle, active: LoadedVariant) -> None:
-        self._bundle = bundle
+    That begins where images wait longer than `seconds`, and ends where they wait less than half as
+    long; `changed` is called with whether it begins, and the waiting time.
+    """
+
+    def __init__(
+        self, variant: LoadedVariant, seconds: float, changed: Callable[[bool, float], None]
+    ) -> None:
+        self.variant = variant
+        self.answers = False
+        self._seconds = seconds
+        self._changed = changed
+
+    def consider(self, wait_seconds: float) -> bool:
+        """Whether it answers, now that an image would wait so long for a worker."""
+        answers = wait_seconds >= self._seconds / 2 if self.answers else wait_seconds > self._seconds
+        if answers != self.answers:
+            self.answers = answers
+            self._changed(answers, wait_seconds)
+        return answers
+
+
+class Variants:
+    """The variants that are loaded, and which one answers where a request names none.
+
+    Belongs to the event loop's thread. Whoever holds a LoadedVariant may go on using it after it is
+    no longer among these.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        active: LoadedVariant,
+        lasting: Iterable[LoadedVariant] = (),
+        relief: Relief | None = None,
+    ) -> None:
+        """`lasting` stay loaded whichever is active; `relief` must be among them."""
         self.active = active
+        self.relief = relief
+        self._bundle = bundle
+        self._lasting = {variant.name: variant for variant in lasting}
+
+    @property
+    def all(self) -> tuple[LoadedVariant, ...]:
+        """All that are loaded, each once, the active one first."""
+        return (self.active, *(v for v in self._lasting.values() if v.name != self.active.name))
 
     def loaded(self, name: str) -> LoadedVariant | None:
         """The variant of that name, None where it is not loaded."""
-        return self.active if name == self.active.name else None
+        return self.active if name == self.active.name else self._lasting.get(name)
 
-    def choose(self, name: str | None) -> LoadedVariant:
-        """The variant that a request names, or the active one where it names none.
+    def find(self, name: str | None) -> LoadedVariant | None:
+        """The variant that a request names, None where it names none.
 
         Raises:
-            UnknownVariant: it is not in the bundle, or not loaded; the message names those that are.
+            UnknownVariant: it is not in the bundle; the message names those that are.
+            VariantNotLoaded: it is in the bundle, but not loaded.
         """
         if name is None:
-            return self.active
+            return None
         variant = self.loaded(name)
         if variant is None:
-            known = "is not loaded" if name in self._bundle.manifest.variants else "is not in the bundle"
-            raise UnknownVariant(f"variant {name!r} {known}; loaded: {self.active.name}")
+            self.check_known(name)
+            names = ", ".join(sorted(v.name for v in self.all))
+            raise VariantNotLoaded(
+                f"variant {name!r} is not loaded, only {names}; start the service with it among"
+                " EDGEWISE_LOADED_VARIANTS, or make it the active one by PUT /v1/variants/active"
+            )
         return variant
+
+    def check_known(self, name: str) -> None:
+        """Raise UnknownVariant where the bundle has no variant of that name."""
+        if name not in self._bundle.manifest.variants:
+            names = ", ".join(sorted(self._bundle.manifest.variants))
+            raise UnknownVariant(f"the bundle has no variant {name!r}; it has: {names}")
+
+    def choose(self, named: LoadedVariant | None, wait_seconds: float) -> LoadedVariant:
+        """The variant for a request that is ready now: `named`, as `find` gave it, or whichever answers.
+
+        `wait_seconds`: how long an image would wait for a worker.
+        """
+        relief = self.relief
+        variant = self.active
+        if relief is not None and relief.consider(wait_seconds):
+            variant = relief.variant
+        return named or variant
+
+    def activate(self, variant: LoadedVariant) -> None:
+        """From now on `variant` answers; the one before is let go of, unless it is to stay loaded."""
+        self.active = variant
 
 
 def load_variant(

@@ -1,6 +1,7 @@
 """Every metric, in one registry that is passed in; `docs/metrics.md` says what each means."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -10,6 +11,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+
+from service.manifest import Variant, reference_evaluation
 
 STAGES = ("read", "queue", "decode", "inference", "total")
 REJECTIONS = (
@@ -26,6 +29,22 @@ STAGE_BUCKETS = tuple(round(0.001 * 1.6**i, 6) for i in range(19))
 
 # Else every counter and histogram has a second series, with the time of its first count.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class LoadedInfo:
+    """What is shown of a variant as long as it is loaded.
+
+    `partitions`: of its graph, what the delegate took; `is_fallback`: that is not the delegate that was
+    asked for.
+    """
+
+    name: str
+    variant: Variant
+    runtime: str
+    delegate: str
+    partitions: int
+    is_fallback: bool
 
 
 class Metrics:
@@ -73,6 +92,12 @@ class Metrics:
             "edgewise_delegate_fallback",
             "1 where the active variant does not run on the delegate that was asked for.",
         )
+        self.variant_active = _gauge(
+            registry,
+            "edgewise_variant_active",
+            "1 for the loaded variant that answers where a request names none, 0 for the others.",
+            ["variant"],
+        )
         self.model_bytes = _gauge(
             registry, "edgewise_model_bytes", "Size of the loaded variant's file.", ["variant"]
         )
@@ -81,6 +106,17 @@ class Metrics:
             "edgewise_expected_accuracy_ratio",
             "Top-k accuracy of the loaded variant in the bundle's reference evaluation.",
             ["variant", "k"],
+        )
+        self.under_load = _gauge(
+            registry,
+            "edgewise_under_load",
+            "1 while EDGEWISE_VARIANT_UNDER_LOAD answers in place of the active variant.",
+        )
+        self.switches = Counter(
+            "edgewise_switches_total",
+            "Switches of the active variant, by the variant asked for and how they ended.",
+            ["variant", "outcome"],
+            registry=registry,
         )
         # Looking them up by their labels takes as long as counting.
         self._stages_of: dict[str, dict[str, Histogram]] = {}
@@ -94,6 +130,31 @@ class Metrics:
             stages = self._stages_of[variant] = {s: self.stage_seconds.labels(s, variant) for s in STAGES}
         for stage, histogram in stages.items():
             histogram.observe(seconds[stage])
+
+    def show_variants(self, bundle: str, active: str, loaded: Iterable[LoadedInfo]) -> None:
+        """Show these variants, and no others, as those that are loaded."""
+        for gauge in (
+            self.variant_info,
+            self.variant_active,
+            self.delegate_partitions,
+            self.model_bytes,
+            self.expected_accuracy,
+        ):
+            gauge.clear()
+        for info in loaded:
+            name, variant = info.name, info.variant
+            self.variant_info.labels(
+                bundle, name, variant.precision, variant.sha256, info.runtime, info.delegate
+            ).set(1)
+            self.variant_active.labels(name).set(name == active)
+            if name == active:
+                self.delegate_fallback.set(info.is_fallback)
+            self.delegate_partitions.labels(name).set(info.partitions)
+            self.model_bytes.labels(name).set(variant.bytes)
+            evaluation = reference_evaluation(variant.evaluations)
+            if evaluation:
+                self.expected_accuracy.labels(name, "1").set(evaluation.top1.ratio)
+                self.expected_accuracy.labels(name, "5").set(evaluation.top5.ratio)
 
     def watch_queue(self, depth: Callable[[], int], capacity: int, workers: int) -> None:
         """Show the queue: its depth is asked for at each scrape."""

@@ -110,8 +110,8 @@ def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("query", "expected", "detail"),
     [
-        ("variant=ptq", "unknown-variant", "'ptq' is not loaded; loaded: fp32"),
-        ("variant=nope", "unknown-variant", "'nope' is not in the bundle; loaded: fp32"),
+        ("variant=ptq", "variant-not-loaded", "'ptq' is not loaded, only fp32; start"),
+        ("variant=nope", "unknown-variant", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ("top_k=0", "bad-parameter", "top_k is '0', but it should be greater than or equal to 1"),
         ("top_k=6", "bad-parameter", "top_k is 6, but the model has 5 classes"),
         ("top_k=two", "bad-parameter", "top_k is 'two', but it should be a valid integer"),

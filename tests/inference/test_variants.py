@@ -1,37 +1,105 @@
+import time
+import weakref
+
 import pytest
 
 from service.bundle import Bundle
-from service.errors import BundleError, UnknownVariant
+from service.errors import BundleError, UnknownVariant, VariantNotLoaded
 from service.inference.delegates import Delegate
-from service.inference.variants import Variants, load_variant
+from service.inference.image import Crop
+from service.inference.pool import Job, Pool
+from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
+from tests.api.running import photo, wait_for
 
 
 @pytest.fixture
-def variants(colours: Bundle) -> Variants:
-    return Variants(colours, load_variant(colours, "fp32", workers=2, delegate=Delegate.NONE))
+def fp32(colours: Bundle) -> LoadedVariant:
+    return load_variant(colours, "fp32", workers=2, delegate=Delegate.NONE)
 
 
-def test_what_is_loaded_says_what_it_runs_on(variants: Variants) -> None:
-    active = variants.active
-    assert active.name == "fp32"
-    assert len(active.classifiers) == 2
-    assert active.delegate == Delegate.NONE
-    assert (active.share.operators, active.share.taken, active.share.partitions) == (3, 0, 0)
-    assert active.fallback is None
-    assert active.runtime.startswith("ai-edge-litert ")
+@pytest.fixture
+def ptq(colours: Bundle) -> LoadedVariant:
+    return load_variant(colours, "ptq", workers=2)
 
 
-def test_a_request_that_names_none_gets_the_active_one(variants: Variants) -> None:
-    assert variants.choose(None) is variants.active
-    assert variants.choose("fp32") is variants.active
-    assert variants.loaded("fp32") is variants.active
+def test_what_is_loaded_says_what_it_runs_on(fp32: LoadedVariant) -> None:
+    assert fp32.name == "fp32"
+    assert len({classifier._interpreter for classifier in fp32.classifiers}) == 2
+    assert fp32.delegate == Delegate.NONE
+    assert (fp32.share.operators, fp32.share.taken, fp32.share.partitions) == (3, 0, 0)
+    assert fp32.fallback is None
+    assert fp32.runtime.startswith("ai-edge-litert ")
+
+
+def test_a_request_that_names_none_gets_the_active_one(colours: Bundle, fp32: LoadedVariant) -> None:
+    variants = Variants(colours, fp32)
+    assert variants.find(None) is None
+    assert variants.choose(None, wait_seconds=1000) is fp32
+    assert variants.find("fp32") is fp32
+    assert variants.choose(fp32, wait_seconds=1000) is fp32
     assert variants.loaded("ptq") is None
 
 
-@pytest.mark.parametrize(("name", "reason"), [("ptq", "is not loaded"), ("nope", "is not in the bundle")])
-def test_a_variant_that_is_not_there_is_told_apart(variants: Variants, name: str, reason: str) -> None:
-    with pytest.raises(UnknownVariant, match=f"{reason}; loaded: fp32"):
-        variants.choose(name)
+def test_a_variant_that_is_not_there_is_told_apart(colours: Bundle, fp32: LoadedVariant) -> None:
+    variants = Variants(colours, fp32)
+    with pytest.raises(UnknownVariant, match="no variant 'nope'; it has: fp32, int8, ptq, softmax"):
+        variants.find("nope")
+    with pytest.raises(VariantNotLoaded, match=r"'ptq' is not loaded, only fp32; .* PUT /v1/variants/active"):
+        variants.find("ptq")
+
+
+def test_several_can_be_loaded_and_named(colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant) -> None:
+    variants = Variants(colours, fp32, [ptq])
+    assert variants.all == (fp32, ptq)
+    assert variants.find("ptq") is ptq
+    assert variants.choose(None, 0) is fp32
+    with pytest.raises(VariantNotLoaded, match="only fp32, ptq;"):
+        variants.find("int8")
+
+
+def test_what_was_active_is_let_go_of_and_what_is_to_last_is_not(
+    colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
+) -> None:
+    variants = Variants(colours, fp32, [ptq])
+    variants.activate(ptq)
+    assert variants.all == (ptq,)
+    assert variants.choose(None, 0) is ptq
+    assert variants.loaded("fp32") is None
+    variants.activate(fp32)
+    assert variants.all == (fp32, ptq)
+
+
+def test_a_worker_that_waits_holds_on_to_no_variant(colours: Bundle) -> None:
+    pool = Pool(1, queue_size=10, queue_bytes=1_000_000)
+    try:
+        variant = load_variant(colours, "ptq", workers=1)
+        gone = weakref.ref(variant)
+        future = pool.submit(Job(variant, photo("red"), Crop.BUNDLE, time.monotonic() + 60))
+        del variant
+        assert future.result(10).prediction.variant == "ptq"
+        wait_for(lambda: gone() is None)
+    finally:
+        pool.close()
+
+
+def test_relief_begins_beyond_the_waiting_time_and_ends_at_half_of_it(
+    colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
+) -> None:
+    changes: list[tuple[bool, float]] = []
+    relief = Relief(ptq, 0.1, lambda *change: changes.append(change))
+    variants = Variants(colours, fp32, [ptq], relief)
+    waits = [0.0, 0.09, 0.1, 0.11, 0.2, 0.06, 0.05, 0.04, 0.09]
+    chosen = [variants.choose(None, wait).name for wait in waits]
+    assert chosen == ["fp32"] * 3 + ["ptq"] * 4 + ["fp32"] * 2
+    assert changes == [(True, 0.11), (False, 0.04)]
+
+
+def test_a_request_that_names_a_variant_gets_it_under_load_too(
+    colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
+) -> None:
+    variants = Variants(colours, fp32, [ptq], Relief(ptq, 0.1, lambda *_: None))
+    assert variants.choose(variants.find("fp32"), 1) is fp32
+    assert variants.choose(None, 1) is ptq
 
 
 def test_an_unknown_variant_is_not_loaded(colours: Bundle) -> None:

@@ -1,0 +1,109 @@
+"""What the settings say of variants: which one answers, and which are loaded beside it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.bundle import Bundle
+from service.errors import SettingsError
+from service.inference.auto import Contender, measure_variants, too_inaccurate
+from service.inference.image import DecodeLimits
+from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
+from service.monitoring.logs import SERVICE_LOGGER, fields
+from service.settings import AUTO, Settings
+
+_log = logging.getLogger(SERVICE_LOGGER)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The variant that answers, and where it was measured which one that is, what decided."""
+
+    active: str
+    contenders: tuple[Contender, ...] = ()
+
+
+def select(settings: Settings, bundle: Bundle) -> Selection:
+    """The variant that the settings name, or the bundle's default, or the fastest here for `auto`.
+
+    Raises:
+        BundleError: the bundle has not all variants that the settings name.
+        SettingsError: the variant's top-1 is less than `min_top1`.
+    """
+    for name in lasting(settings):
+        bundle.variant(name)
+    if settings.variant == AUTO:
+        active, contenders = measure_variants(
+            bundle, settings.chosen_delegate, settings.min_top1, settings.delegate_fallback
+        )
+        return Selection(active, tuple(contenders))
+    active = settings.variant or bundle.manifest.default_variant
+    why_not = too_inaccurate(bundle.variant(active), settings.min_top1)
+    if why_not is not None:
+        raise SettingsError(
+            f"variant {active} can't be used: {why_not}; set EDGEWISE_VARIANT or EDGEWISE_MIN_TOP1"
+        )
+    return Selection(active)
+
+
+def lasting(settings: Settings) -> tuple[str, ...]:
+    """The variants that stay loaded whichever answers, each once."""
+    under_load = (settings.variant_under_load,) if settings.variant_under_load else ()
+    return tuple(dict.fromkeys((*settings.loaded_variants, *under_load)))
+
+
+def load_variants(settings: Settings, bundle: Bundle) -> Variants:
+    """Select, say in the log what decided, and load all that the settings name.
+
+    Raises:
+        StartError: as `select` and `load` say.
+    """
+    selection = select(settings, bundle)
+    if selection.contenders:
+        _tell(selection, settings)
+    loaded = {name: load(settings, bundle, name) for name in lasting(settings)}
+    active = loaded.get(selection.active) or load(settings, bundle, selection.active)
+    relief = None
+    if settings.variant_under_load:
+        variant = loaded[settings.variant_under_load]
+        relief = Relief(variant, settings.under_load_seconds, _tell_load(variant.name))
+    return Variants(bundle, active, loaded.values(), relief)
+
+
+def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
+    """Load a variant as the settings have it.
+
+    Raises:
+        StartError: it can't be loaded, as `load_variant` says.
+    """
+    return load_variant(
+        bundle,
+        name,
+        workers=settings.workers,
+        delegate=settings.chosen_delegate,
+        fallback=settings.delegate_fallback,
+        limits=DecodeLimits(max_pixels=settings.max_pixels),
+    )
+
+
+def _tell(selection: Selection, settings: Settings) -> None:
+    table = {
+        contender.variant: {
+            "top1": contender.top1,
+            "p50_seconds": contender.p50_seconds and round(contender.p50_seconds, 6),
+            "against": contender.duel and contender.duel.against,
+            "speedup": contender.duel and round(contender.duel.speedup, 3),
+            "why_not": contender.why_not,
+        }
+        for contender in selection.contenders
+    }
+    details = fields(variant=selection.active, min_top1=settings.min_top1, measured=table)
+    _log.info("auto: %s is the fastest here", selection.active, extra=details)
+
+
+def _tell_load(variant: str) -> Callable[[bool, float], None]:
+    def tell(begins: bool, wait_seconds: float) -> None:
+        message = "under load: %s answers" if begins else "the load is over: %s does not answer any more"
+        _log.info(message, variant, extra=fields(variant=variant, wait_seconds=round(wait_seconds, 4)))
+
+    return tell

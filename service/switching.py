@@ -1,0 +1,83 @@
+"""Switching the active variant while requests go on."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from service.bundle import Bundle
+from service.errors import StartError, SwitchInProgress, UnusableVariant
+from service.inference.variants import LoadedVariant, Variants
+from service.monitoring.logs import SERVICE_LOGGER, fields
+from service.monitoring.metrics import LoadedInfo, Metrics
+
+_log = logging.getLogger(SERVICE_LOGGER)
+
+
+class Switch:
+    """Makes another variant the active one, one switch at a time; belongs to the event loop's thread."""
+
+    def __init__(
+        self, bundle: Bundle, variants: Variants, load: Callable[[str], LoadedVariant], metrics: Metrics
+    ) -> None:
+        """`load` loads a variant by its name, in another thread."""
+        self._bundle = bundle
+        self._variants = variants
+        self._load = load
+        self._metrics = metrics
+        self._loading: str | None = None
+        show_loaded(metrics, bundle, variants)
+
+    async def to(self, name: str, client: str | None) -> None:
+        """Load `name` and make it the active variant; until then the one before goes on.
+
+        `client`, for the log: the address of who asked.
+
+        Raises:
+            UnknownVariant: the bundle has no such variant.
+            SwitchInProgress: another one is being loaded.
+            UnusableVariant: it can't be loaded on this device.
+        """
+        self._variants.check_known(name)
+        if self._loading is not None:
+            raise SwitchInProgress(f"{self._loading} is being loaded; try again when it is there")
+        before = self._variants.active.name
+        if name == before:
+            return
+        details = {"from": before, "to": name, "client": client}
+        started = time.monotonic()
+        self._loading = name
+        try:
+            variant = self._variants.loaded(name)
+            if variant is None:
+                variant = await asyncio.to_thread(self._load, name)
+        except StartError as error:
+            _log.error("the variant can't be used", extra=fields(**details, reason=str(error)))
+            self._metrics.switches.labels(name, "failed").inc()
+            raise UnusableVariant(f"{before} goes on, since {name} can't be used: {error}") from None
+        finally:
+            self._loading = None
+        self._variants.activate(variant)
+        show_loaded(self._metrics, self._bundle, self._variants)
+        self._metrics.switches.labels(name, "done").inc()
+        seconds = round(time.monotonic() - started, 3)
+        told = fields(**details, seconds=seconds, delegate=str(variant.delegate), fallback=variant.fallback)
+        _log.log(
+            logging.WARNING if variant.fallback else logging.INFO, "another variant is active", extra=told
+        )
+
+
+def show_loaded(metrics: Metrics, bundle: Bundle, variants: Variants) -> None:
+    """Set the metrics of what is loaded, and no others."""
+    infos = [
+        LoadedInfo(
+            loaded.name,
+            bundle.variant(loaded.name),
+            loaded.runtime,
+            str(loaded.delegate),
+            loaded.share.partitions,
+            is_fallback=loaded.fallback is not None,
+        )
+        for loaded in variants.all
+    ]
+    metrics.show_variants(bundle.manifest.name, variants.active.name, infos)

@@ -1,0 +1,166 @@
+"""Several variants in one real service: switched between, and one that helps out, under load."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.bundle import Bundle
+from service.inference.classifier import Classifier
+from tests.api.running import samples
+from tests.system.processes import Service, run, serving, wait_for
+
+CLASSIFY = "/v1/classify"
+SWITCHES = 100
+CLIENTS = 4
+TOKEN = "0123456789abcdef"  # noqa: S105
+MEBIBYTE = 1024 * 1024
+
+
+def pictures(count: int, side: int) -> list[bytes]:
+    """Pictures of noise around some colour, all different."""
+    random = np.random.default_rng(0)
+    files = []
+    for _ in range(count):
+        file = BytesIO()
+        pixels = random.normal(random.integers(0, 256, 3), 60, (side, side, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def told(answer: dict[str, Any]) -> list[tuple[int, float]]:
+    return [(p["index"], p["probability"]) for p in answer["predictions"]]
+
+
+@contextmanager
+def asking(service: Service, images: list[bytes]) -> Iterator[list[tuple[int, httpx.Response]]]:
+    """As long as this lasts, clients post images, by turns; grows by each one's number and answer."""
+    answers: list[tuple[int, httpx.Response]] = []
+    over = threading.Event()
+
+    def ask(first: int) -> None:
+        with service.client() as client:
+            number = first
+            while not over.is_set():
+                number = (number + 1) % len(images)
+                answers.append((number, client.post(CLASSIFY, content=images[number])))
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        asked = [threads.submit(ask, first) for first in range(CLIENTS)]
+        try:
+            yield answers
+        finally:
+            over.set()
+            for future in asked:
+                future.result()
+
+
+def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bundle, tmp_path: Path) -> None:
+    names = ["fp32", "ptq"]
+    images = pictures(8, 48)
+    expected = {
+        (name, number): Classifier(colours, name).classify(image).top(5)
+        for name in names
+        for number, image in enumerate(images)
+    }
+    assert all(expected["fp32", number] != expected["ptq", number] for number in range(len(images)))
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with ExitStack() as stack:
+        service = stack.enter_context(
+            serving(bundle=colours.path, variant="fp32", workers=2, admin_token_file=token)
+        )
+        client = stack.enter_context(service.client())
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        memory = 0
+        with asking(service, images) as answers:
+            for switch in range(1, SWITCHES + 1):
+                name = names[switch % 2]
+                before = len(answers)
+                response = client.put("/v1/variants/active", json={"variant": name})
+                assert (response.status_code, response.json()["active"]) == (200, name)
+                # Some that were asked for after the switch are answered before the next one.
+                wait_for(lambda before=before: len(answers) > before + CLIENTS)
+                if switch == SWITCHES // 5:
+                    memory = service.memory("VmRSS")
+        assert {response.status_code for _, response in answers} == {200}
+        by_variant = dict.fromkeys(names, 0)
+        for number, response in answers:
+            answer = response.json()
+            assert told(answer) == expected[answer["variant"], number]
+            by_variant[answer["variant"]] += 1
+        assert min(by_variant.values()) >= SWITCHES
+        assert service.memory("VmRSS") < memory + 10 * MEBIBYTE
+        exposed = samples(client)
+        done = [exposed[f'edgewise_switches_total{{outcome="done",variant="{name}"}}'] for name in names]
+        assert done == [SWITCHES / 2] * 2
+    switched = [line for line in service.log if line["message"] == "another variant is active"]
+    assert [(line["from"], line["to"]) for line in switched[:2]] == [("fp32", "ptq"), ("ptq", "fp32")]
+    assert {line["client"] for line in switched} == {"127.0.0.1"}
+    assert len(switched) == SWITCHES
+    assert not [line for line in service.log if line["level"] in ("warning", "error")]
+
+
+def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
+    image = pictures(1, 300)
+    settings = {"variant": "fp32", "variant_under_load": "ptq", "under_load_seconds": 0.01, "workers": 1}
+    with serving(bundle=default_bundle.path, **settings) as service, service.client() as client:
+        # The first tells the pool how long one takes.
+        assert client.post(CLASSIFY, content=image[0]).json()["variant"] == "fp32"
+        with asking(service, image) as answers:
+            wait_for(lambda: any(response.json()["variant"] == "ptq" for _, response in answers))
+            wait_for(lambda: samples(client)["edgewise_under_load"] == 1)
+            named = client.post(f"{CLASSIFY}?variant=fp32", content=image[0])
+            assert named.json()["variant"] == "fp32"
+        assert service.line("under load: ptq answers")["wait_seconds"] > 0.01
+        wait_for(lambda: samples(client)["edgewise_under_load"] == 0)
+        assert client.post(CLASSIFY, content=image[0]).json()["variant"] == "fp32"
+        assert service.line("the load is over")["wait_seconds"] < 0.005
+        assert client.get("/v1/variants").json()["active"] == "fp32"
+        exposed = samples(client)
+        answered = {
+            name: exposed[f'edgewise_requests_total{{route="{CLASSIFY}",status="200",variant="{name}"}}']
+            for name in ("fp32", "ptq")
+        }
+    assert {response.status_code for _, response in answers} == {200}
+    given = [response.json()["variant"] for _, response in answers]
+    assert answered == {"fp32": given.count("fp32") + 3, "ptq": given.count("ptq")}
+
+
+def test_what_is_told_of_the_variants_is_short(service: Service) -> None:
+    with service.client() as client:
+        assert len(client.get("/v1/variants").content) < 5000
+
+
+def test_auto_says_in_the_log_what_decided(default_bundle: Bundle) -> None:
+    with serving(bundle=default_bundle.path, variant="auto", min_top1=0.8465) as service:
+        line = service.line("auto: ")
+        ready = service.line("ready")
+        assert ready["variant"] == line["variant"]
+    measured = line["measured"]
+    assert list(measured) == list(default_bundle.manifest.variants)
+    assert line["variant"] in ("fp32", "fp16")
+    assert measured["fp32"]["p50_seconds"] > 0
+    assert (measured["qat"]["p50_seconds"], measured["qat"]["why_not"]) == (
+        None,
+        "its top-1 is 0.8415, less than 0.8465",
+    )
+
+
+@pytest.mark.parametrize("content", [None, "short"])
+def test_without_a_fit_token_there_is_no_start(colours: Bundle, tmp_path: Path, content: str | None) -> None:
+    token = tmp_path / "token"
+    if content:
+        token.write_text(content)
+    result = run(bundle=colours.path, port=0, admin_token_file=token)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"edgewise: EDGEWISE_ADMIN_TOKEN_FILE: {token}")
