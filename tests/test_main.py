@@ -72,6 +72,31 @@ def test_check_tells_which_variants_a_delegate_does_not_do_for(
     assert re.search(told, capfd.readouterr().out, re.MULTILINE)
 
 
+def test_check_measures_too_where_the_start_would(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_VARIANT", "auto")
+    monkeypatch.setenv("EDGEWISE_LOADED_VARIANTS", "fp32,softmax")
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"^EDGEWISE_VARIANT +auto$", out, re.MULTILINE)
+    assert re.search(r"^EDGEWISE_LOADED_VARIANTS +fp32,softmax$", out, re.MULTILINE)
+    (served,) = re.findall(r"^(\w+) +\w+ +0\.0 +served$", out, re.MULTILINE)
+    loaded = set(re.findall(r"^(\w+) +\w+ +0\.0 +loaded$", out, re.MULTILINE))
+    assert loaded == {"fp32", "softmax"} - {served}
+    measured = re.findall(r"^(\w+) +\d+\.\d\d(?: +\d+\.\d\d × \w+)?$", out, re.MULTILINE)
+    assert measured == ["fp32", "ptq", "int8", "softmax"]
+    assert f"Would serve colours, variant {served}, on" in out
+
+
+def test_check_looks_at_the_admin_token_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_ADMIN_TOKEN_FILE", str(tmp_path / "none"))
+    assert main(["check"]) == 2
+    assert "none: No such file" in one_line(capfd.readouterr().err)
+
+
 def test_check_finds_a_variant_that_is_not_even_served(
     colours: Bundle,
     tmp_path: Path,

@@ -15,6 +15,7 @@ from service.settings import Settings
 from tests.api.running import running, samples
 
 ROOT = Path(__file__).parents[2]
+OF_SWITCHING = {"unauthorized", "switching-disabled", "switch-in-progress", "unusable-variant"}
 
 
 def every_error(base: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
@@ -47,9 +48,11 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
         for status, response in responses.items()
         for type_ in re.findall(r"`(/problems/[a-z-]+)`", response["description"])
     }
-    # These come before any route.
-    of_none = {"unknown-route", "method-not-allowed", "too-many-connections"}
-    assert told == {(problem_type(e), e.status) for e in every_error() if e.code not in of_none}
+    # These come before any route, and of the switch.
+    others = {"unknown-route", "method-not-allowed", "too-many-connections"} | OF_SWITCHING
+    assert told == {(problem_type(e), e.status) for e in every_error() if e.code not in others}
+    of_switch = str(document["paths"]["/v1/variants/active"]["put"]["responses"])
+    assert all(f"`/problems/{code}`" in of_switch for code in OF_SWITCHING)
     reference = responses["422"]["content"]["application/problem+json"]["schema"]["$ref"]
     schema = document["components"]["schemas"][reference.rpartition("/")[2]]
     assert set(schema["required"]) == {"type", "title", "status", "detail", "instance"}
