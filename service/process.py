@@ -1,5 +1,6 @@
-"""What the system knows of this process; None where the system (macOS) does not tell."""
+"""What the system knows of this process, None where the system (macOS) does not tell; and its memory."""
 
+import ctypes
 import os
 import resource
 import time
@@ -28,6 +29,15 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back_memory() -> None:
+    """Give what was freed back to the system: glibc keeps it for later, a whole model's worth."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except AttributeError:  # Another C library: it does without.
+        return
+    trim(ctypes.c_size_t(0))
 
 
 def max_connections(wanted: int) -> int:

@@ -10,6 +10,7 @@ from service.inference.auto import Contender, measure_variants, too_inaccurate
 from service.inference.image import DecodeLimits
 from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
 from service.monitoring.logs import SERVICE_LOGGER, fields
+from service.process import give_back_memory
 from service.settings import AUTO, Settings
 
 _log = logging.getLogger(SERVICE_LOGGER)
@@ -61,6 +62,7 @@ def load_variants(settings: Settings, bundle: Bundle) -> Variants:
     selection = select(settings, bundle)
     if selection.contenders:
         _tell(selection, settings)
+        give_back_memory()
     loaded = {name: load(settings, bundle, name) for name in lasting(settings)}
     active = loaded.get(selection.active) or load(settings, bundle, selection.active)
     relief = None

@@ -1,8 +1,10 @@
 """Switching the active variant while requests go on."""
 
 import asyncio
+import contextlib
 import logging
 import time
+import weakref
 from collections.abc import Callable
 
 from service.bundle import Bundle
@@ -10,6 +12,7 @@ from service.errors import StartError, SwitchInProgress, UnusableVariant
 from service.inference.variants import LoadedVariant, Variants
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.metrics import LoadedInfo, Metrics
+from service.process import give_back_memory
 
 _log = logging.getLogger(SERVICE_LOGGER)
 
@@ -41,10 +44,10 @@ class Switch:
         self._variants.check_known(name)
         if self._loading is not None:
             raise SwitchInProgress(f"{self._loading} is being loaded; try again when it is there")
-        before = self._variants.active.name
-        if name == before:
+        before = self._variants.active
+        if name == before.name:
             return
-        details = {"from": before, "to": name, "client": client}
+        details = {"from": before.name, "to": name, "client": client}
         started = time.monotonic()
         self._loading = name
         try:
@@ -54,10 +57,12 @@ class Switch:
         except StartError as error:
             _log.error("the variant can't be used", extra=fields(**details, reason=str(error)))
             self._metrics.switches.labels(name, "failed").inc()
-            raise UnusableVariant(f"{before} goes on, since {name} can't be used: {error}") from None
+            raise UnusableVariant(f"{before.name} goes on, since {name} can't be used: {error}") from None
         finally:
             self._loading = None
         self._variants.activate(variant)
+        if self._variants.loaded(before.name) is None:
+            weakref.finalize(before, _is_gone, asyncio.get_running_loop()).atexit = False
         show_loaded(self._metrics, self._bundle, self._variants)
         self._metrics.switches.labels(name, "done").inc()
         seconds = round(time.monotonic() - started, 3)
@@ -65,6 +70,11 @@ class Switch:
         _log.log(
             logging.WARNING if variant.fallback else logging.INFO, "another variant is active", extra=told
         )
+
+
+def _is_gone(loop: asyncio.AbstractEventLoop) -> None:
+    with contextlib.suppress(RuntimeError):  # The loop is closed: so is the service.
+        loop.call_soon_threadsafe(loop.run_in_executor, None, give_back_memory)
 
 
 def show_loaded(metrics: Metrics, bundle: Bundle, variants: Variants) -> None:

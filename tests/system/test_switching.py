@@ -110,6 +110,27 @@ def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bu
     assert not [line for line in service.log if line["level"] in ("warning", "error")]
 
 
+def test_a_variant_that_is_let_go_of_gives_its_memory_back(default_bundle: Bundle, tmp_path: Path) -> None:
+    (image,) = pictures(1, 300)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    settings = {"variant": "qat", "workers": 1, "admin_token_file": token}
+    with serving(bundle=default_bundle.path, **settings) as service, service.client() as client:
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+
+        def switch(name: str) -> None:
+            assert client.put("/v1/variants/active", json={"variant": name}).status_code == 200
+            assert client.post(CLASSIFY, content=image).json()["variant"] == name
+
+        client.post(CLASSIFY, content=image)
+        before = service.memory("VmRSS")
+        for _ in range(3):
+            switch("fp32")
+            assert service.memory("VmRSS") > before + 30 * MEBIBYTE
+            switch("qat")
+        wait_for(lambda: service.memory("VmRSS") < before + 20 * MEBIBYTE)
+
+
 def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
     image = pictures(1, 300)
     settings = {"variant": "fp32", "variant_under_load": "ptq", "under_load_seconds": 0.01, "workers": 1}
