@@ -4,19 +4,26 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from service import VERSION
 from service.admin import read_token
-from service.api import classify, health, page, problems, variants
+from service.api import batch, classify, health, page, problems, variants
 from service.api.access import Access, AccessLog
 from service.api.arrivals import Arrivals
 from service.api.context import Context
 from service.api.direct import Shortcut
 from service.api.drain import Drain
+from service.api.head import HeadAsGet
+from service.api.open_inference import messages
+from service.api.open_inference import routes as open_inference
 from service.api.unread import UnreadBody
 from service.bundle import load_bundle
 from service.inference.pool import Pool
@@ -25,6 +32,9 @@ from service.monitoring.metrics import Metrics
 from service.selection import load, load_variants
 from service.settings import Settings
 from service.switching import Switch
+
+# What scripts of other origins may read beside a few headers that all may.
+EXPOSED_HEADERS = ("Server-Timing", "Retry-After", "X-Request-ID", "Inference-Header-Content-Length")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -62,17 +72,19 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = _Application(
         title="edgewise",
+        version=VERSION,
         summary="Image classification on edge nodes",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    for routes in (classify, variants, health):
+    for routes in (classify, batch, variants, open_inference, health):
         app.include_router(routes.router)
     app.include_router(page.make_router())
     problems.install(app)
     app.add_middleware(problems.Problems)
+    app.state.cors_origins = settings.cors_origins
     app.state.drain = drain
     app.state.metrics = metrics
     app.state.access_log = access_log
@@ -85,13 +97,29 @@ class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The application, from the outside in."""
         routes = Shortcut(super().build_middleware_stack(), classify.router.routes)
-        return Access(UnreadBody(routes), self.state.access_log)
+        app: ASGIApp = HeadAsGet(UnreadBody(routes))
+        if self.state.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=self.state.cors_origins,
+                allow_methods=("GET", "POST", "PUT"),
+                allow_headers=("*",),
+                expose_headers=EXPOSED_HEADERS,
+            )
+        return Access(app, self.state.access_log)
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, with the problem document among its schemas."""
-        document = super().openapi()
-        document["components"]["schemas"].setdefault(problems.SCHEMA, problems.Problem.model_json_schema())
-        return document
+        """The OpenAPI document, with what routes read and answer past FastAPI among its schemas."""
+        if self.openapi_schema is None:
+            schemas = super().openapi()["components"]["schemas"]
+            models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+                (problems.Problem, "serialization"),
+                (problems.ProtocolProblem, "serialization"),
+                (messages.InferenceRequest, "validation"),
+            ]
+            _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
+            schemas |= more["$defs"]
+        return super().openapi()
 
 
 def _arrivals(settings: Settings) -> Arrivals:

@@ -13,10 +13,13 @@ EdgewiseError
     ├── Unauthorized        401  the right token is not there             (api)
     ├── SwitchingDisabled   403  the service has no admin token           (api)
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
+    ├── BadInferenceRequest 400  an inference request breaks the protocol (api)
     ├── UnknownRoute        404  no such path                             (api)
+    ├── UnknownModel        404  the model served has another name        (api)
     ├── MethodNotAllowed    405  the path is not for this method          (api)
     ├── SlowBody            408  the body did not arrive in time          (api)
     ├── BodyTooLarge        413  more bytes than the limit                (api)
+    ├── BatchTooLarge       413  more images than the limit               (api)
     ├── BadParameter        422  a query parameter has a bad value        (api)
     ├── InternalError       500  anything that was not foreseen           (api)
     ├── Draining            503  the service is stopping                  (api)
@@ -120,6 +123,22 @@ class BadMultipart(RequestError):
     title = "The multipart form can't be used"
 
 
+class BadInferenceRequest(RequestError):
+    """A request of the Open Inference Protocol is not as the protocol, or the model, has it."""
+
+    status = 400
+    code = "bad-inference-request"
+    title = "The inference request can't be used"
+
+
+class UnknownModel(RequestError):
+    """The request names a model that is not the one served."""
+
+    status = 404
+    code = "unknown-model"
+    title = "There is no such model"
+
+
 class UnknownRoute(RequestError):
     """There is nothing at this path."""
 
@@ -150,6 +169,14 @@ class BodyTooLarge(RequestError):
     status = 413
     code = "body-too-large"
     title = "The body is too large"
+
+
+class BatchTooLarge(RequestError):
+    """The request has more images than the limit."""
+
+    status = 413
+    code = "batch-too-large"
+    title = "There are too many images"
 
 
 class BadParameter(RequestError):

@@ -15,6 +15,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -24,6 +25,7 @@ from service.cores import usable_cores
 from service.errors import SettingsError
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
 from service.inference.image import DEFAULT_LIMITS
+from service.manifest import BundleName
 
 PREFIX = "EDGEWISE_"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
@@ -35,6 +37,7 @@ DEFAULT_QUEUE_SIZE = 16
 DEFAULT_QUEUE_BYTES = 32 * MEBIBYTE
 DEFAULT_READ_BYTES = 32 * MEBIBYTE
 DEFAULT_MAX_BODY_BYTES = 20 * MEBIBYTE
+DEFAULT_BATCH_LIMIT = 8
 DEFAULT_MAX_CONNECTIONS = 512
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 10.0
 DEFAULT_READ_TIMEOUT_SECONDS = 30.0
@@ -59,6 +62,14 @@ def _names(value: object) -> object:
 VariantName = Annotated[str, Field(min_length=1)]
 
 
+def _separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+# Browsers send them so: no path, and no slash in the end.
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
+
+
 class Settings(BaseModel):
     """What the service is told from outside; `docs/settings.md` says what each is for."""
 
@@ -79,9 +90,12 @@ class Settings(BaseModel):
     request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
     max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
     max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
+    batch_limit: PositiveInt = DEFAULT_BATCH_LIMIT
+    model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_connections: PositiveInt = DEFAULT_MAX_CONNECTIONS
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
     read_bytes: PositiveInt = DEFAULT_READ_BYTES
     read_timeout_seconds: PositiveFloat = DEFAULT_READ_TIMEOUT_SECONDS
     min_body_rate: PositiveFloat = DEFAULT_MIN_BODY_RATE

@@ -34,9 +34,12 @@ def test_every_setting_can_be_set() -> None:
         "EDGEWISE_REQUEST_TIMEOUT_SECONDS": "2",
         "EDGEWISE_MAX_BODY_BYTES": "1000",
         "EDGEWISE_MAX_PIXELS": "2000",
+        "EDGEWISE_BATCH_LIMIT": "4",
+        "EDGEWISE_MODEL_NAME": "birds",
         "EDGEWISE_HOST": "::1",
         "EDGEWISE_PORT": "80",
         "EDGEWISE_MAX_CONNECTIONS": "7",
+        "EDGEWISE_CORS_ORIGINS": "https://a.example, http://b.example:8080",
         "EDGEWISE_READ_BYTES": "8000",
         "EDGEWISE_READ_TIMEOUT_SECONDS": "1.5",
         "EDGEWISE_MIN_BODY_RATE": "9.5",
@@ -62,9 +65,12 @@ def test_every_setting_can_be_set() -> None:
         request_timeout_seconds=2,
         max_body_bytes=1000,
         max_pixels=2000,
+        batch_limit=4,
+        model_name="birds",
         host="::1",
         port=80,
         max_connections=7,
+        cors_origins=("https://a.example", "http://b.example:8080"),
         read_bytes=8000,
         read_timeout_seconds=1.5,
         min_body_rate=9.5,
@@ -116,6 +122,9 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_VARIANT", "", "at least 1 character"),
         ("EDGEWISE_MIN_TOP1", "84", "less than or equal to 1"),
         ("EDGEWISE_UNDER_LOAD_SECONDS", "0", "greater than 0"),
+        ("EDGEWISE_MODEL_NAME", "a/b", "match pattern"),
+        ("EDGEWISE_BATCH_LIMIT", "0", "greater than 0"),
+        ("EDGEWISE_CORS_ORIGINS", "https://a.example/", "match pattern"),
     ],
 )
 def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: str) -> None:
@@ -157,6 +166,8 @@ def test_the_table_has_every_setting_and_its_default() -> None:
         "EDGEWISE_DELEGATE_OPTIONS",
         "EDGEWISE_WORKERS",
         "EDGEWISE_ADMIN_TOKEN_FILE",
+        "EDGEWISE_MODEL_NAME",
+        "EDGEWISE_CORS_ORIGINS",
     }
     bundle = told.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
     assert Settings().bundle == ROOT / bundle

@@ -45,8 +45,8 @@ class AccessLog:
     """Counts and logs requests that are done, some at a time, soon after they are answered.
 
     One by one they would take twice as long, since after each inference the code for it is out of
-    the processor's caches. Routes leave behind in `request.state`: `variant`, and `stages`, the seconds that
-    each stage took.
+    the processor's caches. Routes leave behind in `request.state`: `variant`; `stages`, the seconds that
+    each stage took, of each image; `errors`, why single images have no answer.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -70,11 +70,14 @@ class AccessLog:
         state = done.scope["state"]
         variant: str = state.get("variant", "")
         self._metrics.requests.labels(_route(done.scope), str(done.status), variant).inc()
-        reason = "client_gone" if done.status == CLIENT_GONE else _REJECTIONS.get(type(state.get("error")))
-        if reason:
-            self._metrics.rejected.labels(reason).inc()
-        if "stages" in state:
-            self._metrics.observe_stages(variant, **state["stages"])
+        if done.status == CLIENT_GONE:
+            self._metrics.rejected.labels("client_gone").inc()
+        for error in (state.get("error"), *state.get("errors", ())):
+            reason = _REJECTIONS.get(type(error))
+            if reason and done.status != CLIENT_GONE:
+                self._metrics.rejected.labels(reason).inc()
+        for stages in state.get("stages", ()):
+            self._metrics.observe_stages(variant, **stages)
 
     def _log(self, done: _Done) -> None:
         if not _log.isEnabledFor(logging.INFO):

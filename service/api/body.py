@@ -1,10 +1,10 @@
-"""The image out of a request's body, in memory only."""
+"""The images out of a request's body, in memory only."""
 
 from fastapi import Request
 
 from service.api.arrivals import Arrivals
-from service.api.multipart import FormImage
-from service.errors import EmptyBody
+from service.api.multipart import FormImages
+from service.errors import BadMultipart, BatchTooLarge, EmptyBody
 
 
 async def read_image(request: Request, arrivals: Arrivals) -> bytes:
@@ -15,15 +15,44 @@ async def read_image(request: Request, arrivals: Arrivals) -> bytes:
         BadMultipart: it is a form, but can't be parsed or has not exactly one part, `image`.
         BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
     """
-    content_type = request.headers.get("Content-Type", "")
-    if content_type.lower().startswith("multipart/form-data"):
-        form = FormImage(content_type)
-        await arrivals.read(request, form.feed)
-        image = form.finish()
+    if _is_form(request):
+        several = BadMultipart("the form has more than one part named image; send them to /v1/classify/batch")
+        (image,) = await _read_form(request, arrivals, 1, several)
     else:
-        chunks: list[bytes] = []
-        await arrivals.read(request, chunks.append)
-        image = b"".join(chunks)
+        image = await read_body(request, arrivals)
     if not image:
         raise EmptyBody("the body is empty; send an image as the body, or as the part `image` of a form")
     return image
+
+
+async def read_images(request: Request, arrivals: Arrivals, limit: int) -> list[bytes]:
+    """The encoded images: the form's parts, all named `image`, in their order; one may have no bytes.
+
+    Raises:
+        BadMultipart: it is no form, or can't be parsed, or has no part, or one of another name.
+        BatchTooLarge: there are more than `limit`.
+        BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+    """
+    if not _is_form(request):
+        raise BadMultipart("the body is no form; send multipart/form-data whose parts are named image")
+    several = BatchTooLarge(f"the form has more than {limit} images, which is the most that is taken")
+    return await _read_form(request, arrivals, limit, several)
+
+
+async def read_body(request: Request, arrivals: Arrivals) -> bytes:
+    """The body as it is; raises what `Arrivals.read` does."""
+    chunks: list[bytes] = []
+    await arrivals.read(request, chunks.append)
+    return b"".join(chunks)
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
+
+
+async def _read_form(
+    request: Request, arrivals: Arrivals, limit: int, several: BadMultipart | BatchTooLarge
+) -> list[bytes]:
+    form = FormImages(request.headers["Content-Type"], limit, several)
+    await arrivals.read(request, form.feed)
+    return form.finish()

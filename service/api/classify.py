@@ -1,6 +1,7 @@
 """POST /v1/classify: one image in, its classes out."""
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -29,7 +30,7 @@ from service.errors import (
     WaitTooLong,
 )
 from service.inference.image import Crop
-from service.inference.pool import Job
+from service.inference.pool import Answer, Job
 
 DEFAULT_TOP_K = 5
 
@@ -86,8 +87,23 @@ class Timing(BaseModel):
     inference: float
 
 
+CLASSIFICATION_EXAMPLE: dict[str, Any] = {
+    "id": "3b4e844e-48a5-486f-8778-e5e48c58117a",
+    "bundle": "imagenet-1k",
+    "variant": "qat",
+    "crop": "bundle",
+    "uncertain": False,
+    "predictions": [
+        {"index": 281, "class_id": "n02123045", "label": "tabby, tabby cat", "probability": 0.4921875}
+    ],
+    "timing_ms": {"read": 0.125, "queue": 0.078, "decode": 2.439, "inference": 6.044},
+}
+
+
 class Classification(BaseModel):
     """The answer: the most probable classes, the first one first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CLASSIFICATION_EXAMPLE]})
 
     id: str = Field(description="Unguessable name of this answer; the log has it too")
     bundle: str
@@ -143,37 +159,22 @@ async def classify(request: Request, parameters: Annotated[Parameters, Query()],
     """The image's most probable classes, what each stage took, and which variant answered."""
     arrived = time.monotonic()
     with shared.drain.owing():
-        top_k = _top_k(parameters, shared.bundle.manifest.classes)
+        top_k = asked_top_k(parameters, shared.bundle.manifest.classes)
         named = shared.variants.find(parameters.variant)
         request.state.variant = (named or shared.variants.active).name
-        patience = _patience(parameters, shared)
-        shared.pool.check(arrived + patience)
+        seconds = patience(shared, parameters.timeout_ms)
+        shared.pool.check(arrived + seconds)
         data = await read_image(request, shared.arrivals)
         whole = time.monotonic()
         variant = shared.variants.choose(named, shared.pool.wait_seconds)
         request.state.variant = variant.name
-        job = Job(variant, data, parameters.crop, deadline=whole + patience)
+        job = Job(variant, data, parameters.crop, deadline=whole + seconds)
         answer = await classified(request, shared.pool, job)
-    prediction = answer.prediction
-    stages = {
-        "read": whole - arrived,
-        "queue": answer.queue_seconds,
-        "decode": prediction.decode_seconds,
-        "inference": prediction.inference_seconds,
-    }
-    predictions = _predictions(shared, prediction.top(top_k))
-    timing = {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}
-    request.state.stages = {**stages, "total": time.monotonic() - arrived}
-    classification = Classification(
-        id=request.state.id,
-        bundle=shared.bundle.manifest.name,
-        variant=variant.name,
-        crop=parameters.crop,
-        uncertain=predictions[0].probability < parameters.min_probability,
-        predictions=predictions,
-        timing_ms=Timing(**timing),
-    )
-    server_timing = ", ".join(f"{stage};dur={took}" for stage, took in timing.items())
+    stages = stage_seconds(whole - arrived, answer)
+    classification = described(shared, answer, request.state.id, parameters, top_k, stages)
+    request.state.stages = [{**stages, "total": time.monotonic() - arrived}]
+    timing = classification.timing_ms
+    server_timing = ", ".join(f"{stage};dur={took}" for stage, took in timing)
     return Response(
         classification.model_dump_json(),
         headers={"Server-Timing": server_timing},
@@ -181,7 +182,8 @@ async def classify(request: Request, parameters: Annotated[Parameters, Query()],
     )
 
 
-def _top_k(parameters: Parameters, classes: int) -> int:
+def asked_top_k(parameters: Parameters, classes: int) -> int:
+    """How many classes to name; raises BadParameter where the model has not so many."""
     if parameters.top_k is None:
         return min(DEFAULT_TOP_K, classes)
     if parameters.top_k > classes:
@@ -189,10 +191,36 @@ def _top_k(parameters: Parameters, classes: int) -> int:
     return parameters.top_k
 
 
-def _patience(parameters: Parameters, shared: Context) -> float:
-    """Seconds that the image may wait for a worker."""
+def patience(shared: Context, timeout_ms: float | None) -> float:
+    """Seconds that an image may wait for a worker."""
     longest = shared.settings.request_timeout_seconds
-    return longest if parameters.timeout_ms is None else min(parameters.timeout_ms / 1000, longest)
+    return longest if timeout_ms is None else min(timeout_ms / 1000, longest)
+
+
+def stage_seconds(read: float, answer: Answer) -> dict[str, float]:
+    """What each stage of a classification took."""
+    return {
+        "read": read,
+        "queue": answer.queue_seconds,
+        "decode": answer.prediction.decode_seconds,
+        "inference": answer.prediction.inference_seconds,
+    }
+
+
+def described(
+    shared: Context, answer: Answer, id_: str, parameters: Parameters, top_k: int, stages: Mapping[str, float]
+) -> Classification:
+    """The document that says what the workers answered."""
+    predictions = _predictions(shared, answer.prediction.top(top_k))
+    return Classification(
+        id=id_,
+        bundle=shared.bundle.manifest.name,
+        variant=answer.prediction.variant,
+        crop=parameters.crop,
+        uncertain=predictions[0].probability < parameters.min_probability,
+        predictions=predictions,
+        timing_ms=Timing(**{stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}),
+    )
 
 
 def _predictions(shared: Context, top: list[tuple[int, float]]) -> list[ClassProbability]:

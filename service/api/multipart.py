@@ -1,23 +1,29 @@
-"""The image out of a multipart form, parsed as its bytes arrive and never on disk."""
+"""The images out of a multipart form, parsed as its bytes arrive and never on disk."""
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import BadMultipart
+from service.errors import BadMultipart, RequestError
 
 FIELD = b"image"
 
 
-class FormImage:
-    """Takes the bytes of a `multipart/form-data` body whose one part is named `image`."""
+class FormImages:
+    """Takes the bytes of a `multipart/form-data` body whose parts are all named `image`."""
 
-    def __init__(self, content_type: str) -> None:
-        """Raises BadMultipart where `content_type` has no usable boundary."""
+    def __init__(self, content_type: str, limit: int, beyond: RequestError) -> None:
+        """`beyond` is raised where there are more than `limit` parts.
+
+        Raises:
+            BadMultipart: `content_type` has no usable boundary.
+        """
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BadMultipart("the Content-Type names no boundary")
-        self._image: list[bytes] = []
-        self._parts = 0
+        self._limit = limit
+        self._beyond = beyond
+        self._images: list[bytes] = []
+        self._part: list[bytes] = []
         self._header_name: list[bytes] = []
         self._header_value: list[bytes] = []
         self._disposition = b""
@@ -32,7 +38,8 @@ class FormImage:
                     "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
                     "on_header_end": self._on_header_end,
                     "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": lambda data, start, end: self._image.append(data[start:end]),
+                    "on_part_data": lambda data, start, end: self._part.append(data[start:end]),
+                    "on_part_end": self._on_part_end,
                     "on_end": self._on_end,
                 },
             )
@@ -43,27 +50,29 @@ class FormImage:
         """Take the body's next bytes.
 
         Raises:
-            BadMultipart: they can't be parsed, or begin a part other than the one `image`.
+            BadMultipart: they can't be parsed, or begin a part that is not named `image`.
+            RequestError: `beyond`, where they begin one part too many.
         """
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise BadMultipart(f"the form can't be parsed: {error}") from None
 
-    def finish(self) -> bytes:
-        """The image, when the whole body was fed.
+    def finish(self) -> list[bytes]:
+        """The images in their order, at least one, when the whole body was fed.
 
         Raises:
             BadMultipart: the form has no part, or ends before its closing boundary.
         """
         if not self._complete:
             raise BadMultipart("the form ends before its closing boundary")
-        if not self._parts:
+        if not self._images:
             raise BadMultipart("the form has no part; it must have one, named image")
-        return b"".join(self._image)
+        return self._images
 
     def _on_part_begin(self) -> None:
-        self._parts += 1
+        if len(self._images) == self._limit:
+            raise self._beyond
         self._disposition = b""
 
     def _on_header_begin(self) -> None:
@@ -79,10 +88,12 @@ class FormImage:
         if name != FIELD:
             text = ascii(name[:64].decode("utf-8", "replace"))
             raise BadMultipart(
-                f"the form has a part named {text}; it takes one named image, parameters in the query"
+                f"the form has a part named {text}; its images are named image, parameters go in the query"
             )
-        if self._parts > 1:
-            raise BadMultipart("the form has more than one part named image; send one image per request")
+
+    def _on_part_end(self) -> None:
+        self._images.append(b"".join(self._part))
+        self._part.clear()
 
     def _on_end(self) -> None:
         self._complete = True

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -17,15 +17,28 @@ from service.errors import BadParameter, InternalError, MethodNotAllowed, Reques
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
-SCHEMA = "Problem"
+# Under it, problems are read by clients of the Open Inference Protocol too.
+PROTOCOL_PATH = "/v2"
 # How much of what a client sent is repeated to it.
 MAX_REPEATED = 100
 
 _log = logging.getLogger(SERVICE_LOGGER)
 
 
+_EXAMPLE_ID = "61bd0968-517a-4475-aa3a-f0d98204c68b"
+PROBLEM_EXAMPLE: dict[str, Any] = {
+    "type": "/problems/corrupt-image",
+    "title": "The image is damaged",
+    "status": 422,
+    "detail": "the JPEG data is truncated",
+    "instance": f"urn:uuid:{_EXAMPLE_ID}",
+}
+
+
 class Problem(BaseModel):
     """A problem document."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [PROBLEM_EXAMPLE]})
 
     type: str = Field(
         description="Stable: tells the kinds of problem apart", examples=["/problems/corrupt-image"]
@@ -34,6 +47,16 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="What was wrong with this request, and what was expected")
     instance: str = Field(description="This one occurrence; the log has the same id", examples=["urn:uuid:…"])
+
+
+class ProtocolProblem(Problem):
+    """A problem document under `/v2`, with what clients of the Open Inference Protocol read."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**PROBLEM_EXAMPLE, "error": PROBLEM_EXAMPLE["detail"]}]}
+    )
+
+    error: str = Field(description="The same as `detail`")
 
 
 def problem_type(error: type[RequestError]) -> str:
@@ -58,6 +81,8 @@ def problem_response(
     """The answer that says what `error` says."""
     request.state.error = error
     problem = problem_document(error, request.state.id)
+    if request.url.path.startswith(PROTOCOL_PATH):
+        problem = ProtocolProblem(**problem.model_dump(), error=problem.detail)
     all_headers = {**error.headers, **(headers or {})}
     response = Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)
     if error.retry_after_seconds is not None:
@@ -65,15 +90,27 @@ def problem_response(
     return response
 
 
-def documented(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *errors: type[RequestError], schema: type[Problem] = Problem
+) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these errors, for OpenAPI."""
-    by_status: dict[int | str, list[str]] = {}
+    by_status: dict[int | str, list[type[RequestError]]] = {}
     for error in errors:
-        by_status.setdefault(error.status, []).append(f"{error.title} (`{problem_type(error)}`)")
-    content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{SCHEMA}"}}}
+        by_status.setdefault(error.status, []).append(error)
+    return {status: _documented(of_status, schema) for status, of_status in sorted(by_status.items())}
+
+
+def _documented(errors: list[type[RequestError]], schema: type[Problem]) -> dict[str, Any]:
+    examples = {}
+    for error in errors:
+        example = problem_document(error((error.__doc__ or "").splitlines()[0]), _EXAMPLE_ID).model_dump()
+        if schema is ProtocolProblem:
+            example["error"] = example["detail"]
+        examples[error.code] = {"summary": error.title, "value": example}
+    reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
     return {
-        status: {"description": "; or: ".join(texts), "content": content}
-        for status, texts in sorted(by_status.items())
+        "description": "; or: ".join(f"{error.title} (`{problem_type(error)}`)" for error in errors),
+        "content": {MEDIA_TYPE: {"schema": reference, "examples": examples}},
     }
 
 
@@ -128,6 +165,9 @@ async def _on_routing_error(request: Request, error: Exception) -> Response:
         return problem_response(request, UnknownRoute(f"there is nothing at {path}; /docs lists the routes"))
     if error.status_code == MethodNotAllowed.status:
         allow = (error.headers or {}).get("Allow", "")
+        # Every route that takes GET is asked with HEAD through it.
+        if allow == "GET":
+            allow = "GET, HEAD"
         detail = f"{path} does not take {_cut(request.method)}; it takes {allow}"
         return problem_response(request, MethodNotAllowed(detail), {"Allow": allow})
     raise error

@@ -1,13 +1,14 @@
-"""Handing an image to the workers, and waiting for its answer as long as the client does."""
+"""Handing images to the workers, and waiting for their answers as long as the client does."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from service.errors import RequestError
 from service.inference.pool import Answer, Job, Pool
 
 # In the scope's state: what the server calls when the client goes away.
@@ -22,17 +23,61 @@ async def classified(request: Request, pool: Pool, job: Job) -> Answer:
         RequestError: what is wrong with the image.
         ClientDisconnect: the client went away.
     """
-    future = pool.submit(job)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Answer] = loop.create_future()
-    future.add_done_callback(lambda done: loop.call_soon_threadsafe(_hand_over, done, answer))
+    future, answer = _submit(pool, job)
     state: dict[str, Any] = request.scope["state"]
-    state[ON_DISCONNECT] = _leaving(answer)
+    state[ON_DISCONNECT] = _leaving([answer])
     try:
         return await answer
     finally:
         del state[ON_DISCONNECT]
         future.cancel()
+
+
+async def each_classified(
+    request: Request, pool: Pool, jobs: Iterable[Job | RequestError]
+) -> list[Answer | RequestError]:
+    """The workers' answer to each job, or why there is none, in order; each takes a place of its own.
+
+    What is wrong with an image already stands in place of its job.
+
+    Raises:
+        ClientDisconnect: the client went away before all were answered.
+    """
+    futures: list[Future[Answer]] = []
+    answers: list[asyncio.Future[Answer]] = []
+    for job in jobs:
+        try:
+            if isinstance(job, RequestError):
+                raise job
+            future, answer = _submit(pool, job)
+            futures.append(future)
+        except RequestError as error:
+            answer = asyncio.get_running_loop().create_future()
+            answer.set_exception(error)
+        answers.append(answer)
+    state: dict[str, Any] = request.scope["state"]
+    state[ON_DISCONNECT] = _leaving(answers)
+    try:
+        return [_expected(result) for result in await asyncio.gather(*answers, return_exceptions=True)]
+    finally:
+        del state[ON_DISCONNECT]
+        for future in futures:
+            future.cancel()
+
+
+def _submit(pool: Pool, job: Job) -> tuple[Future[Answer], asyncio.Future[Answer]]:
+    """The worker's future, to cancel, and the event loop's, to await."""
+    future = pool.submit(job)
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Answer] = loop.create_future()
+    future.add_done_callback(lambda done: loop.call_soon_threadsafe(_hand_over, done, answer))
+    return future, answer
+
+
+def _expected(result: Answer | BaseException) -> Answer | RequestError:
+    if isinstance(result, BaseException) and not isinstance(result, RequestError):
+        raise result
+    return result
 
 
 def _hand_over(done: Future[Answer], answer: asyncio.Future[Answer]) -> None:
@@ -45,9 +90,10 @@ def _hand_over(done: Future[Answer], answer: asyncio.Future[Answer]) -> None:
         answer.set_result(done.result())
 
 
-def _leaving(answer: asyncio.Future[Answer]) -> Callable[[], None]:
+def _leaving(answers: Sequence[asyncio.Future[Answer]]) -> Callable[[], None]:
     def leave() -> None:
-        if not answer.done():
-            answer.set_exception(ClientDisconnect())
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(ClientDisconnect())
 
     return leave

@@ -95,14 +95,16 @@ class Classifier:
         """What the delegate took of the graph."""
         return self._interpreter.share
 
-    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE) -> Prediction:
-        """Classify the bytes of one image.
+    def classify(self, data: bytes | NDArray[np.uint8], crop: Crop = Crop.BUNDLE) -> Prediction:
+        """Classify the bytes of one image, or its pixels, uint8[height, width, 3], as they are.
 
         Raises:
             UnsupportedImage, CorruptImage, ImageTooLarge: as `service.inference.image` says.
         """
         start = perf_counter()
-        pixels = load_pixels(data, self.bundle.manifest.preprocessing, crop, self._limits)
+        pixels = data
+        if isinstance(pixels, bytes):
+            pixels = load_pixels(pixels, self.bundle.manifest.preprocessing, crop, self._limits)
         decoded = perf_counter()
         probabilities = self.probabilities(pixels)
         return Prediction(self.variant, probabilities, decoded - start, perf_counter() - decoded)

@@ -1,4 +1,4 @@
-"""Worker threads behind one bounded queue of encoded images."""
+"""Worker threads behind one bounded queue of images."""
 
 import math
 import threading
@@ -7,6 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, QueueFull, WaitTooLong
 from service.inference.classifier import Prediction
@@ -27,15 +30,20 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One image to classify, as it came.
+    """One image to classify, as it came: encoded, or as the model's pixels uint8[height, width, 3].
 
     `deadline`: when its answer is of no use any more, as `time.monotonic` has it.
     """
 
     variant: LoadedVariant
-    data: bytes
+    data: bytes | NDArray[np.uint8]
     crop: Crop
     deadline: float
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes while it waits."""
+        return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +95,14 @@ class Pool:
             seconds = sum(count * self._seconds_of.get(name, 0.0) for name, count in self._owed.items())
         return seconds / self.workers
 
-    def check(self, deadline: float) -> None:
-        """Whether an image that comes now finds a place, and a worker before `deadline`.
+    def check(self, deadline: float, images: int = 1) -> None:
+        """Whether so many images that come now find places, and the first a worker before `deadline`.
 
         Raises:
-            QueueFull: every place is taken.
+            QueueFull: there are not so many places left.
             WaitTooLong: it would wait longer than it can.
         """
-        if self._waiting >= self.queue_size:
+        if self._waiting + images > self.queue_size:
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         wait = self.wait_seconds
         if wait and monotonic() + wait > deadline:
@@ -114,14 +122,14 @@ class Pool:
         """
         self.check(job.deadline)
         # Only `submit` adds to what waits, and one thread alone submits: what fits now still fits below.
-        if self._waiting_bytes + len(job.data) > self._queue_bytes:
+        if self._waiting_bytes + job.size > self._queue_bytes:
             raise QueueFull(
                 f"{self._waiting} images of {self._waiting_bytes} bytes wait already",
                 retry_after_seconds=self._retry_after(),
             )
         with self._lock:
             self._waiting += 1
-            self._waiting_bytes += len(job.data)
+            self._waiting_bytes += job.size
             self._owed[job.variant.name] += 1
         queued = _Queued(job, Future(), monotonic())
         self._queue.put(queued)
@@ -152,7 +160,7 @@ class Pool:
             return False
         with self._lock:
             self._waiting -= 1
-            self._waiting_bytes -= len(queued.job.data)
+            self._waiting_bytes -= queued.job.size
         seconds = _run(queued, worker)
         with self._lock:
             name = queued.job.variant.name

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.multipart import FormImage
-from service.errors import BadMultipart
+from service.api.multipart import FormImages
+from service.errors import BadMultipart, BatchTooLarge
 from tests.api.running import photo
 
 TYPE = "multipart/form-data; boundary=xyz"
@@ -15,7 +15,12 @@ def part(content: bytes, disposition: str = 'form-data; name="image"', more: str
 
 
 def parse(body: bytes, content_type: str = TYPE) -> bytes:
-    form = FormImage(content_type)
+    (image,) = parse_all(body, 1, content_type)
+    return image
+
+
+def parse_all(body: bytes, limit: int, content_type: str = TYPE) -> list[bytes]:
+    form = FormImages(content_type, limit, BatchTooLarge("too many"))
     form.feed(body)
     return form.finish()
 
@@ -43,11 +48,12 @@ def test_the_name_is_found_among_other_things(disposition: str) -> None:
 def test_any_bytes_arrive_as_they_were_in_whatever_pieces(content: bytes, data: st.DataObject) -> None:
     boundary = b"a-boundary-that-is-not-in-the-content"
     body = part(content).replace(b"--xyz", b"--" + boundary, 1) + b"--" + boundary + b"--\r\n"
-    form = FormImage(f"multipart/form-data; boundary={boundary.decode()}")
+    type_ = f"multipart/form-data; boundary={boundary.decode()}"
+    form = FormImages(type_, 1, BatchTooLarge("too many"))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)))))
     for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True):
         form.feed(body[start:end])
-    assert form.finish() == content
+    assert form.finish() == [content]
 
 
 @given(st.binary())
@@ -65,7 +71,6 @@ def test_any_bytes_are_a_form_or_are_refused(body: bytes) -> None:
         (b"", "ends before its closing boundary"),
         (b"--xyz--\r\n", "has no part"),
         (part(b"abc"), "ends before its closing boundary"),
-        (part(b"abc") + part(b"abc") + b"--xyz--", "more than one part named image"),
         (part(b"5", 'form-data; name="top_k"') + b"--xyz--", "a part named 'top_k'"),
         (part(b"5", "form-data") + b"--xyz--", "a part named ''"),
         (b"--other\r\n", "can't be parsed"),
@@ -80,13 +85,25 @@ def test_what_is_wrong_with_a_form_is_told(body: bytes, detail: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_parts_come_in_their_order() -> None:
+    body = part(b"abc") + part(b"") + part(b"x") + b"--xyz--"
+    assert parse_all(body, 3) == [b"abc", b"", b"x"]
+
+
+def test_one_part_too_many_ends_the_reading() -> None:
+    form = FormImages(TYPE, 2, BatchTooLarge("too many"))
+    form.feed(part(b"abc") + part(b""))
+    with pytest.raises(BatchTooLarge, match="too many"):
+        form.feed(b"--xyz\r\n")
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'x' * 300}"],
 )
 def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(BadMultipart, match="boundary"):
-        FormImage(content_type)
+        FormImages(content_type, 1, BatchTooLarge("too many"))
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,15 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
         for status, response in responses.items()
         for type_ in re.findall(r"`(/problems/[a-z-]+)`", response["description"])
     }
-    # These come before any route, and of the switch.
-    others = {"unknown-route", "method-not-allowed", "too-many-connections"} | OF_SWITCHING
+    # These come before any route, or of other routes.
+    others = OF_SWITCHING | {
+        "unknown-route",
+        "method-not-allowed",
+        "too-many-connections",
+        "batch-too-large",
+        "bad-inference-request",
+        "unknown-model",
+    }
     assert told == {(problem_type(e), e.status) for e in every_error() if e.code not in others}
     of_switch = str(document["paths"]["/v1/variants/active"]["put"]["responses"])
     assert all(f"`/problems/{code}`" in of_switch for code in OF_SWITCHING)
@@ -90,7 +97,11 @@ def test_an_unknown_route_is_a_problem(client: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("GET", "/v1/classify", "POST"), ("DELETE", "/v1/variants", "GET"), ("POST", "/metrics", "GET")],
+    [
+        ("GET", "/v1/classify", "POST"),
+        ("DELETE", "/v1/variants", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+    ],
 )
 def test_a_wrong_method_is_a_problem_that_says_which_is_right(
     client: httpx.Client, method: str, path: str, allow: str

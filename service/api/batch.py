@@ -1,0 +1,131 @@
+"""POST /v1/classify/batch: several images in, an answer or a problem for each out."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
+
+from service.api.body import read_images
+from service.api.classify import (
+    CLASSIFICATION_EXAMPLE,
+    Classification,
+    Parameters,
+    asked_top_k,
+    described,
+    patience,
+    stage_seconds,
+)
+from service.api.context import Shared
+from service.api.direct import DirectRoute
+from service.api.problems import PROBLEM_EXAMPLE, Problem, documented, problem_document
+from service.api.work import each_classified
+from service.errors import (
+    BadMultipart,
+    BadParameter,
+    BatchTooLarge,
+    BodyTooLarge,
+    Draining,
+    EmptyBody,
+    InternalError,
+    QueueFull,
+    RequestError,
+    SlowBody,
+    UnknownVariant,
+    WaitTooLong,
+)
+from service.inference.pool import Job
+
+router = APIRouter(route_class=DirectRoute)
+
+
+class Unanswered(BaseModel):
+    """In place of a classification: why there is none."""
+
+    problem: Problem
+
+
+class BatchAnswer(BaseModel):
+    """What is said of each image, in the form's order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"results": [CLASSIFICATION_EXAMPLE, {"problem": PROBLEM_EXAMPLE}]}]}
+    )
+
+    results: list[Classification | Unanswered]
+
+
+_REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A form whose parts are image files, all named `image`; their content tells their types.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "string", "format": "binary"},
+                    }
+                },
+            }
+        }
+    },
+}
+
+
+@router.post(
+    "/v1/classify/batch",
+    summary="Classify several images",
+    response_model=BatchAnswer,
+    openapi_extra={"requestBody": _REQUEST_BODY},
+    responses=documented(
+        BadMultipart,
+        UnknownVariant,
+        SlowBody,
+        BodyTooLarge,
+        BatchTooLarge,
+        BadParameter,
+        QueueFull,
+        WaitTooLong,
+        InternalError,
+        Draining,
+    ),
+)
+async def classify_batch(
+    request: Request, parameters: Annotated[Parameters, Query()], shared: Shared
+) -> Response:
+    """Each image's most probable classes, or its problem; each takes a place in the queue of its own."""
+    arrived = time.monotonic()
+    with shared.drain.owing():
+        top_k = asked_top_k(parameters, shared.bundle.manifest.classes)
+        named = shared.variants.find(parameters.variant)
+        request.state.variant = (named or shared.variants.active).name
+        seconds = patience(shared, parameters.timeout_ms)
+        shared.pool.check(arrived + seconds)
+        images = await read_images(request, shared.arrivals, shared.settings.batch_limit)
+        whole = time.monotonic()
+        variant = shared.variants.choose(named, shared.pool.wait_seconds)
+        request.state.variant = variant.name
+        deadline = whole + seconds
+        jobs = [
+            Job(variant, image, parameters.crop, deadline)
+            if image
+            else EmptyBody("this part of the form has no bytes")
+            for image in images
+        ]
+        answers = await each_classified(request, shared.pool, jobs)
+    request.state.errors = [answer for answer in answers if isinstance(answer, RequestError)]
+    request.state.stages = []
+    results: list[Classification | Unanswered] = []
+    for number, answer in enumerate(answers):
+        id_ = f"{request.state.id}#{number}"
+        if isinstance(answer, RequestError):
+            results.append(Unanswered(problem=problem_document(answer, id_)))
+        else:
+            stages = stage_seconds(whole - arrived, answer)
+            results.append(described(shared, answer, id_, parameters, top_k, stages))
+            request.state.stages.append({**stages, "total": time.monotonic() - arrived})
+    return Response(BatchAnswer(results=results).model_dump_json(), media_type="application/json")

@@ -1,0 +1,187 @@
+"""The protocol's messages; members and parameters that are not in them are not looked at, as Triton does."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+INPUT = "image"
+OUTPUT = "probabilities"
+EXTENSIONS = ("binary_tensor_data", "classification")
+
+# A white PNG of 1 × 1 pixel.
+_WHITE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+_MODEL: dict[str, Any] = {"model_name": "imagenet-1k", "model_version": "qat"}
+
+
+class ServerMetadata(BaseModel):
+    """What serves, and the extensions of the protocol that it knows."""
+
+    name: str = Field(examples=["edgewise"])
+    version: str = Field(examples=["0.1.0"])
+    extensions: list[str] = Field(examples=[[*EXTENSIONS]])
+
+
+class TensorMetadata(BaseModel):
+    """One tensor; -1 in its shape is for any number of images up to the limit."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """The model: its versions are the bundle's variants."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "imagenet-1k",
+                    "versions": ["fp32", "qat"],
+                    "platform": "ai-edge-litert",
+                    "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, 224, 224, 3]}],
+                    "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, 1000]}],
+                }
+            ]
+        }
+    )
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ServerLive(BaseModel):
+    """The process answers."""
+
+    live: bool = Field(examples=[True])
+
+
+class ServerReady(BaseModel):
+    """The server takes requests."""
+
+    ready: bool = Field(examples=[True])
+
+
+class ModelReady(BaseModel):
+    """The model takes requests."""
+
+    name: str = Field(examples=["imagenet-1k"])
+    ready: bool = Field(examples=[True])
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RequestParameters(_Asked):
+    """Parameters of a whole request."""
+
+    timeout: int | None = Field(
+        None, ge=0, description="Microseconds that each image may wait for a worker; 0: the service's own"
+    )
+    binary_data_output: bool | None = Field(None, description="Whether outputs come as binary data")
+
+
+class InputParameters(_Asked):
+    """Parameters of an input."""
+
+    binary_data_size: int | None = Field(
+        None, ge=0, description="Bytes of its data behind the JSON, in place of `data`"
+    )
+    content_type: str | None = Field(None, description="`base64`: so the strings of `data` are encoded")
+
+
+class OutputParameters(_Asked):
+    """Parameters of an output."""
+
+    binary_data: bool | None = Field(None, description="Whether it comes as binary data")
+    classification: int | None = Field(
+        None, ge=0, description="In place of all: so many of the likeliest classes, as `value:index:label`"
+    )
+
+
+class RequestInput(_Asked):
+    """The images: pixels as UINT8 [n, height, width, 3], or files as BYTES [n] or [n, 1]."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: InputParameters | None = None
+    data: list[Any] | None = Field(None, description="Row by row, nested or flat")
+
+
+class RequestOutput(_Asked):
+    """An output that is asked for."""
+
+    name: str
+    parameters: OutputParameters | None = None
+
+
+class InferenceRequest(_Asked):
+    """A request to infer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "42",
+                    "inputs": [
+                        {
+                            "name": INPUT,
+                            "datatype": "BYTES",
+                            "shape": [1],
+                            "parameters": {"content_type": "base64"},
+                            "data": [_WHITE],
+                        }
+                    ],
+                    "outputs": [{"name": OUTPUT, "parameters": {"classification": 3}}],
+                }
+            ]
+        }
+    )
+
+    id: str | None = Field(None, description="Echoed")
+    parameters: RequestParameters | None = None
+    inputs: list[RequestInput]
+    outputs: list[RequestOutput] | None = None
+
+
+class ResponseOutput(BaseModel):
+    """One output: `probabilities` as FP32 [n, classes], or its classification as BYTES [n, k]."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, int] | None = Field(None, description="`binary_data_size` where `data` is behind")
+    data: list[JsonValue] | None = None
+
+
+class InferenceResponse(BaseModel):
+    """The answer of an inference; members that are null are left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                _MODEL
+                | {
+                    "id": "42",
+                    "outputs": [
+                        {
+                            "name": OUTPUT,
+                            "datatype": "BYTES",
+                            "shape": [1, 1],
+                            "data": ["0.492188:281:tabby, tabby cat"],
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[ResponseOutput]

@@ -1,0 +1,107 @@
+"""A body to a request: JSON, and behind it, where the header says so, binary data."""
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.api.open_inference.messages import InferenceRequest
+from service.errors import BadInferenceRequest
+from service.manifest import Preprocessing
+
+# What a request has beside its pixels: names, members, parameters.
+_OTHER_VALUES = 1000
+_LENGTH_BYTES = 4
+
+
+def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
+    """The JSON of a body, as long as `Inference-Header-Content-Length` says, and what is behind it.
+
+    Raises:
+        BadInferenceRequest: that is no length, or longer than the body.
+    """
+    if header_length is None:
+        return body, memoryview(b"")
+    # Some digits of other scripts are numbers too, and too many take long to convert.
+    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
+        raise BadInferenceRequest("Inference-Header-Content-Length is no number of bytes")
+    length = int(header_length)
+    if length > len(body):
+        raise BadInferenceRequest(
+            f"Inference-Header-Content-Length is {length}, but the body has {len(body)} bytes"
+        )
+    return body[:length], memoryview(body)[length:]
+
+
+def most_values(preprocessing: Preprocessing, images: int) -> int:
+    """How many values JSON has at most: those of the pixels of so many images, nested."""
+    height, width = preprocessing.height, preprocessing.width
+    return _OTHER_VALUES + images * (1 + height * (1 + width * (1 + 3)))
+
+
+def parse(text: bytes, max_values: int) -> InferenceRequest:
+    """The request that some JSON is.
+
+    JSON takes up to thirty times its size in memory, so that its values are counted before.
+
+    Raises:
+        BadInferenceRequest: it is no JSON, has more than `max_values`, or is no such request.
+    """
+    values = text.count(b",") + text.count(b"[") + text.count(b"{")
+    if values > max_values or text.count(b'"') > 2 * _OTHER_VALUES:
+        raise BadInferenceRequest(
+            f"the JSON has more than {max_values} values or {_OTHER_VALUES} strings;"
+            " send fewer images, or binary data"
+        )
+    try:
+        document = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_refuse_constant
+        )
+    except UnicodeDecodeError:
+        raise BadInferenceRequest("the JSON is not UTF-8 text") from None
+    except RecursionError:
+        raise BadInferenceRequest("the JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise BadInferenceRequest(f"the body is not JSON: {error}; binary data comes behind it") from None
+    except ValueError:
+        raise BadInferenceRequest("the JSON has a number of too many digits") from None
+    try:
+        return InferenceRequest.model_validate(document)
+    except ValidationError as error:
+        raise BadInferenceRequest(_describe(error)) from None
+
+
+def elements(data: memoryview, count: int) -> list[bytes]:
+    """The `count` elements of a BYTES tensor: each behind its length, 4 bytes, little-endian.
+
+    Raises:
+        BadInferenceRequest: there are fewer, or there is more behind them.
+    """
+    found: list[bytes] = []
+    offset = 0
+    for number in range(count):
+        start = offset + _LENGTH_BYTES
+        offset = start + int.from_bytes(data[offset:start], "little")
+        if start > len(data) or offset > len(data):
+            raise BadInferenceRequest(f"the binary data ends within element {number} of {count}")
+        found.append(bytes(data[start:offset]))
+    if offset != len(data):
+        raise BadInferenceRequest(f"the binary data has {len(data) - offset} bytes more than its elements")
+    return found
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadInferenceRequest("the JSON has an object with a member twice")
+    return members
+
+
+def _refuse_constant(name: str) -> None:
+    raise BadInferenceRequest(f"the JSON has {name}, which is no JSON")
+
+
+def _describe(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "the request"
+    return f"{where}: {fault['msg'].removeprefix('Input ')}"

@@ -1,0 +1,250 @@
+"""The routes under /v2; the model is the bundle, its versions are the variants."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.body import read_body
+from service.api.classify import patience, stage_seconds
+from service.api.context import Context, Shared
+from service.api.open_inference.images import Image, images_of
+from service.api.open_inference.messages import (
+    EXTENSIONS,
+    INPUT,
+    OUTPUT,
+    InferenceRequest,
+    InferenceResponse,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from service.api.open_inference.outputs import asked_output, output_of, written
+from service.api.open_inference.reading import most_values, parse, split
+from service.api.problems import ProtocolProblem, documented
+from service.api.work import each_classified
+from service.errors import (
+    BadInferenceRequest,
+    BatchTooLarge,
+    BodyTooLarge,
+    CorruptImage,
+    DeadlineExceeded,
+    Draining,
+    ImageTooLarge,
+    InternalError,
+    QueueFull,
+    RequestError,
+    SlowBody,
+    UnknownModel,
+    UnknownVariant,
+    UnsupportedImage,
+    WaitTooLong,
+)
+from service.inference.image import Crop
+from service.inference.pool import Answer, Job
+from service.inference.variants import LoadedVariant
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+BINARY = "application/octet-stream"
+PLATFORM = "ai-edge-litert"
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+_HEADER: dict[str, Any] = {
+    "name": HEADER_LENGTH,
+    "in": "header",
+    "description": "Bytes of the JSON, where binary data follows it",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "JSON, and behind it, where `Inference-Header-Content-Length` says so, binary data.",
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/InferenceRequest"},
+            "examples": {"image": {"value": InferenceRequest.model_json_schema()["examples"][0]}},
+        },
+        BINARY: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+_INFERENCE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {HEADER_LENGTH: {"description": _HEADER["description"], "schema": {"type": "integer"}}},
+    },
+    **documented(
+        BadInferenceRequest,
+        UnknownModel,
+        UnknownVariant,
+        SlowBody,
+        BodyTooLarge,
+        BatchTooLarge,
+        ImageTooLarge,
+        UnsupportedImage,
+        CorruptImage,
+        QueueFull,
+        WaitTooLong,
+        InternalError,
+        Draining,
+        DeadlineExceeded,
+        schema=ProtocolProblem,
+    ),
+}
+_METADATA = documented(UnknownModel, UnknownVariant, InternalError, schema=ProtocolProblem)
+_READINESS = documented(UnknownModel, UnknownVariant, InternalError, Draining, schema=ProtocolProblem)
+_SERVER = documented(InternalError, schema=ProtocolProblem)
+_SERVER_READINESS = documented(InternalError, Draining, schema=ProtocolProblem)
+_INFER: dict[str, Any] = {
+    "response_model": InferenceResponse,
+    "openapi_extra": {"requestBody": _REQUEST_BODY, "parameters": [_HEADER]},
+    "responses": _INFERENCE,
+}
+
+
+@router.get("", summary="What serves", responses=_SERVER)
+async def server(request: Request) -> ServerMetadata:
+    """The server's name, version and extensions of the protocol."""
+    return ServerMetadata(name=request.app.title, version=request.app.version, extensions=[*EXTENSIONS])
+
+
+@router.get("/health/live", summary="Is the server alive", responses=_SERVER)
+async def live() -> ServerLive:
+    """Whether the process answers."""
+    return ServerLive(live=True)
+
+
+@router.get("/health/ready", summary="Does the server take requests", responses=_SERVER_READINESS)
+async def ready(shared: Shared) -> ServerReady:
+    """Whether the model is warm and the service is not stopping."""
+    shared.drain.check()
+    return ServerReady(ready=True)
+
+
+@router.get("/models/{model}", summary="The model", responses=_METADATA)
+async def model_metadata(model: str, shared: Shared) -> ModelMetadata:
+    """The model's versions and tensors; `image` may also be BYTES [-1], with encoded images."""
+    return _metadata(shared, model)
+
+
+@router.get("/models/{model}/versions/{version}", summary="A version of the model", responses=_METADATA)
+async def version_metadata(model: str, version: str, shared: Shared) -> ModelMetadata:
+    """The same as of the model: all variants have the same tensors."""
+    metadata = _metadata(shared, model)
+    if version not in metadata.versions:
+        shared.variants.find(version)
+    return metadata
+
+
+@router.get("/models/{model}/ready", summary="Does the model take requests", responses=_READINESS)
+async def model_ready(model: str, shared: Shared) -> ModelReady:
+    """Whether the active variant answers."""
+    _check_model(shared, model)
+    shared.drain.check()
+    return ModelReady(name=model, ready=True)
+
+
+@router.get(
+    "/models/{model}/versions/{version}/ready",
+    summary="Does a version of the model take requests",
+    responses=_READINESS,
+)
+async def version_ready(model: str, version: str, shared: Shared) -> ModelReady:
+    """Whether the variant is loaded; 409 where it is not."""
+    _check_model(shared, model)
+    shared.variants.find(version)
+    shared.drain.check()
+    return ModelReady(name=model, ready=True)
+
+
+@router.post("/models/{model}/infer", summary="Classify images", **_INFER)
+async def infer(model: str, request: Request, shared: Shared) -> Response:
+    """The probabilities of up to `EDGEWISE_BATCH_LIMIT` images, by the active variant."""
+    _check_model(shared, model)
+    return await _infer(request, shared, None)
+
+
+@router.post(
+    "/models/{model}/versions/{version}/infer", summary="Classify images by a version of the model", **_INFER
+)
+async def version_infer(model: str, version: str, request: Request, shared: Shared) -> Response:
+    """The probabilities of up to `EDGEWISE_BATCH_LIMIT` images, by this variant."""
+    _check_model(shared, model)
+    return await _infer(request, shared, shared.variants.find(version))
+
+
+async def _infer(request: Request, shared: Context, named: LoadedVariant | None) -> Response:
+    arrived = time.monotonic()
+    request.state.variant = (named or shared.variants.active).name
+    with shared.drain.owing():
+        shared.pool.check(arrived + patience(shared, None))
+        message, images = await _read(request, shared)
+        asked = asked_output(message)
+        whole = time.monotonic()
+        variant = shared.variants.choose(named, shared.pool.wait_seconds)
+        request.state.variant = variant.name
+        deadline = whole + patience(shared, _timeout_ms(message))
+        # All or none: what has no place for each image would do the work of some for nothing.
+        shared.pool.check(deadline, len(images))
+        jobs = [Job(variant, image, Crop.BUNDLE, deadline) for image in images]
+        del images
+        answers = _all_of(await each_classified(request, shared.pool, jobs))
+    output, behind = output_of([answer.prediction for answer in answers], shared.bundle.labels, asked)
+    response = InferenceResponse(
+        model_name=_name(shared), model_version=variant.name, id=message.id, outputs=[output]
+    )
+    request.state.stages = [
+        {**stage_seconds(whole - arrived, answer), "total": time.monotonic() - arrived} for answer in answers
+    ]
+    text = written(response)
+    if not asked.binary_data:
+        return Response(text, media_type="application/json")
+    return Response(text + behind, headers={HEADER_LENGTH: str(len(text))}, media_type=BINARY)
+
+
+async def _read(request: Request, shared: Context) -> tuple[InferenceRequest, list[Image]]:
+    limit, preprocessing = shared.settings.batch_limit, shared.bundle.manifest.preprocessing
+    text, binary = split(await read_body(request, shared.arrivals), request.headers.get(HEADER_LENGTH))
+    message = parse(text, most_values(preprocessing, limit))
+    return message, images_of(message, binary, preprocessing, limit)
+
+
+def _timeout_ms(message: InferenceRequest) -> float | None:
+    microseconds = message.parameters.timeout if message.parameters else None
+    return microseconds / 1000 if microseconds else None
+
+
+def _all_of(answers: list[Answer | RequestError]) -> list[Answer]:
+    """The answers; raises the first error, which names its image where there are several."""
+    for number, answer in enumerate(answers):
+        if isinstance(answer, RequestError):
+            if len(answers) == 1:
+                raise answer
+            raise type(answer)(
+                f"image {number} of {len(answers)}: {answer}", retry_after_seconds=answer.retry_after_seconds
+            )
+    return [answer for answer in answers if isinstance(answer, Answer)]
+
+
+def _metadata(shared: Context, model: str) -> ModelMetadata:
+    _check_model(shared, model)
+    manifest = shared.bundle.manifest
+    size = [manifest.preprocessing.height, manifest.preprocessing.width, 3]
+    return ModelMetadata(
+        name=model,
+        versions=[*manifest.variants],
+        platform=PLATFORM,
+        inputs=[TensorMetadata(name=INPUT, datatype="UINT8", shape=[-1, *size])],
+        outputs=[TensorMetadata(name=OUTPUT, datatype="FP32", shape=[-1, manifest.classes])],
+    )
+
+
+def _name(shared: Context) -> str:
+    return shared.settings.model_name or shared.bundle.manifest.name
+
+
+def _check_model(shared: Context, model: str) -> None:
+    if model != _name(shared):
+        raise UnknownModel(f"there is no model {model[:64]!a}; there is {_name(shared)}")
