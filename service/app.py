@@ -111,7 +111,8 @@ class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with what routes read and answer past FastAPI among its schemas."""
         if self.openapi_schema is None:
-            schemas = super().openapi()["components"]["schemas"]
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
             models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
                 (problems.Problem, "serialization"),
                 (problems.ProtocolProblem, "serialization"),
@@ -119,7 +120,18 @@ class _Application(FastAPI):
             ]
             _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
             schemas |= more["$defs"]
+            _forget_validation(document)
         return super().openapi()
+
+
+def _forget_validation(document: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI says of every route that has something in its path, and none gives."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
 
 
 def _arrivals(settings: Settings) -> Arrivals:

@@ -32,6 +32,7 @@ from service.errors import (
     RequestError,
     SlowBody,
     UnknownVariant,
+    VariantNotLoaded,
     WaitTooLong,
 )
 from service.inference.pool import Job
@@ -63,6 +64,7 @@ _REQUEST_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": ["image"],
+                "additionalProperties": False,
                 "properties": {
                     "image": {
                         "type": "array",
@@ -84,6 +86,8 @@ _REQUEST_BODY: dict[str, Any] = {
     responses=documented(
         BadMultipart,
         UnknownVariant,
+        VariantNotLoaded,
+        VariantNotLoaded,
         SlowBody,
         BodyTooLarge,
         BatchTooLarge,

@@ -125,6 +125,7 @@ _REQUEST_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["image"],
+                "additionalProperties": False,
                 "properties": {"image": {"type": "string", "format": "binary"}},
             }
         },

@@ -8,13 +8,15 @@ from service.api.context import Shared
 from service.api.problems import documented
 from service.errors import Draining, InternalError
 
+METRICS_EXAMPLE = "# TYPE edgewise_queue_depth gauge\nedgewise_queue_depth 0.0\n"
+
 router = APIRouter()
 
 
 class Health(BaseModel):
     """The answer of a probe that is content."""
 
-    status: str
+    status: str = Field(examples=["live", "ready"])
 
 
 class Readiness(Health):
@@ -47,7 +49,10 @@ async def ready(shared: Shared) -> Readiness:
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documented(InternalError)},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}}},
+        **documented(InternalError),
+    },
 )
 async def metrics(request: Request, shared: Shared) -> Response:
     """All metrics, in the text format or in OpenMetrics, as the request asks."""

@@ -78,6 +78,33 @@ class VariantStatus(BaseModel):
 class VariantList(BaseModel):
     """The bundle's variants."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "bundle": "imagenet-1k",
+                    "default": "qat",
+                    "active": "qat",
+                    "switchable": True,
+                    "variants": [
+                        {
+                            "name": "qat",
+                            "file": "qat.tflite",
+                            "bytes": 8347136,
+                            "sha256": 64 * "0",
+                            "precision": "int8",
+                            "loaded": True,
+                            "delegate": "xnnpack",
+                            "runtime": "ai-edge-litert 2.1.2",
+                            "evaluations": [],
+                            "latency": None,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     bundle: str
     default: str
     active: str = Field(description="The one that answers where a request names none")

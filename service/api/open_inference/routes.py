@@ -41,6 +41,7 @@ from service.errors import (
     UnknownModel,
     UnknownVariant,
     UnsupportedImage,
+    VariantNotLoaded,
     WaitTooLong,
 )
 from service.inference.image import Crop
@@ -79,6 +80,7 @@ _INFERENCE: dict[int | str, dict[str, Any]] = {
         BadInferenceRequest,
         UnknownModel,
         UnknownVariant,
+        VariantNotLoaded,
         SlowBody,
         BodyTooLarge,
         BatchTooLarge,
@@ -93,8 +95,10 @@ _INFERENCE: dict[int | str, dict[str, Any]] = {
         schema=ProtocolProblem,
     ),
 }
-_METADATA = documented(UnknownModel, UnknownVariant, InternalError, schema=ProtocolProblem)
-_READINESS = documented(UnknownModel, UnknownVariant, InternalError, Draining, schema=ProtocolProblem)
+_METADATA = documented(UnknownModel, UnknownVariant, VariantNotLoaded, InternalError, schema=ProtocolProblem)
+_READINESS = documented(
+    UnknownModel, UnknownVariant, VariantNotLoaded, InternalError, Draining, schema=ProtocolProblem
+)
 _SERVER = documented(InternalError, schema=ProtocolProblem)
 _SERVER_READINESS = documented(InternalError, Draining, schema=ProtocolProblem)
 _INFER: dict[str, Any] = {

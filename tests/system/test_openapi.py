@@ -1,0 +1,69 @@
+"""The OpenAPI document is what the service does: requests that are made up from it show it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.processes import Service
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
+@pytest.fixture(scope="module")
+def document(service: Service) -> dict[str, Any]:
+    with service.client() as client:
+        return client.get("/openapi.json").json()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def test_whatever_is_made_up_from_it_is_answered_as_it_says(service: Service, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", "--no-color"]
+    # By itself, so that pytest's own filters and hypothesis' profile are not its.
+    result = subprocess.run(  # noqa: S603
+        [*command, f"{service.url}/openapi.json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    with service.client() as client:
+        assert client.get("/readyz").status_code == 200
+    assert not [line for line in service.log if line["level"] == "error"]
+
+
+def test_every_operation_has_a_summary_and_examples(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    lacking = []
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for body in bodies:
+            for content in body.get("content", {}).values():
+                schema = content.get("schema", {})
+                named = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
+                binary = "binary" in str(schema)
+                if not (binary or {"example", "examples"} & content.keys() or has_example(named, schemas)):
+                    lacking.append((name, schema))
+    assert lacking == []
+
+
+def has_example(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
+    properties = schema.get("properties", {}).values()
+    return "examples" in schema or (bool(properties) and all("examples" in p for p in properties))
+
+
+def test_there_is_no_operation_for_head(document: dict[str, Any]) -> None:
+    assert {name.split()[0] for name, _ in operations(document)} == {"get", "post"}
