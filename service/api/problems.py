@@ -22,6 +22,8 @@ PROTOCOL_PATH = "/v2"
 # How much of what a client sent is repeated to it.
 MAX_REPEATED = 100
 
+_RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}
+
 _log = logging.getLogger(SERVICE_LOGGER)
 
 
@@ -108,7 +110,8 @@ def _documented(errors: list[type[RequestError]], schema: type[Problem]) -> dict
             example["error"] = example["detail"]
         examples[error.code] = {"summary": error.title, "value": example}
     reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
-    return {
+    busy = {"headers": {"Retry-After": _RETRY_AFTER}} if errors[0].status in (429, 503) else {}
+    return busy | {
         "description": "; or: ".join(f"{error.title} (`{problem_type(error)}`)" for error in errors),
         "content": {MEDIA_TYPE: {"schema": reference, "examples": examples}},
     }

@@ -1,0 +1,112 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.api.running import photo, running, samples
+from tests.colours import RGB
+
+BATCH = "/v1/classify/batch"
+
+
+def form(*images: bytes) -> list[tuple[str, bytes]]:
+    return [("image", image) for image in images]
+
+
+def code(problem: dict[str, object]) -> str:
+    assert set(problem) == {"type", "title", "status", "detail", "instance"}
+    return str(problem["type"]).removeprefix("/problems/")
+
+
+def test_every_image_is_answered_in_order(client: httpx.Client) -> None:
+    response = client.post(BATCH, files=form(*map(photo, RGB)), params={"top_k": 1})
+    assert response.status_code == 200
+    results = response.json()["results"]
+    assert [result["predictions"][0]["label"] for result in results] == [*RGB]
+    assert {len(result["predictions"]) for result in results} == {1}
+    assert len({result["id"] for result in results}) == len(RGB)
+
+
+def test_each_is_answered_as_it_is_alone(client: httpx.Client) -> None:
+    query = {"crop": "none", "min_probability": "1"}
+    (result,) = client.post(BATCH, files=form(photo("red")), params=query).json()["results"]
+    alone = client.post("/v1/classify", content=photo("red"), params=query).json()
+    unlike = ("id", "timing_ms")
+    assert {k: v for k, v in result.items() if k not in unlike} == {
+        k: v for k, v in alone.items() if k not in unlike
+    }
+    assert result["timing_ms"].keys() == alone["timing_ms"].keys()
+
+
+def test_what_is_wrong_with_one_does_not_concern_the_others(client: httpx.Client) -> None:
+    images = form(photo("red"), b"no image", b"", photo("blue")[:60], photo("blue"))
+    red, *problems, blue = client.post(BATCH, files=images).json()["results"]
+    assert red["predictions"][0]["label"] == "red"
+    assert blue["predictions"][0]["label"] == "blue"
+    codes = [code(result["problem"]) for result in problems]
+    assert codes == ["unsupported-image", "empty-body", "corrupt-image"]
+    instances = [result["problem"]["instance"] for result in problems]
+    assert instances == [f"urn:uuid:{red['id'].removesuffix('0')}{number}" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status", "expected", "detail"),
+    [
+        (photo("red"), "image/png", 400, "bad-multipart", "no form"),
+        (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "bad-multipart", "has no part"),
+        (b"--x\r\n", "multipart/form-data", 400, "bad-multipart", "no boundary"),
+        (bytes(200_001), "multipart/form-data; boundary=x", 413, "body-too-large", "200000"),
+    ],
+)
+def test_a_bad_form_is_a_problem_as_a_whole(
+    client: httpx.Client, content: bytes, content_type: str, status: int, expected: str, detail: str
+) -> None:
+    response = client.post(BATCH, content=content, headers={"Content-Type": content_type})
+    assert response.status_code == status
+    assert code(response.json()) == expected
+    assert detail in response.json()["detail"]
+
+
+def test_one_image_too_many_is_told_the_limit(client: httpx.Client) -> None:
+    assert client.post(BATCH, files=form(*[photo("red")] * 8)).status_code == 200
+    response = client.post(BATCH, files=form(*[photo("red")] * 9))
+    assert response.status_code == 413
+    assert code(response.json()) == "batch-too-large"
+    assert "more than 8 images" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(("query", "status"), [("top_k=6", 422), ("topk=1", 422), ("variant=nope", 404)])
+def test_parameters_are_those_of_a_single_image(client: httpx.Client, query: str, status: int) -> None:
+    assert client.post(f"{BATCH}?{query}", files=form(photo("red"))).status_code == status
+
+
+def test_each_is_measured_and_each_that_found_no_place_is_told(settings: Settings) -> None:
+    # One is worked on for long, or waits; of the batch behind it at most one finds the place.
+    large = photo("red", size=(4500, 4500))
+    limits = {"workers": 1, "queue_size": 2, "max_pixels": 50_000_000, "max_body_bytes": 10_000_000}
+    with running(settings.model_copy(update=limits)) as client:
+        response = client.post(BATCH, files=form(*[large] * 5))
+        assert response.status_code == 200
+        results = response.json()["results"]
+        refused = [result["problem"] for result in results if "problem" in result]
+        assert 1 <= len(refused) < 5
+        assert {(code(problem), problem["status"]) for problem in refused} == {("queue-full", 429)}
+        counted = samples(client)
+        answered = 'edgewise_stage_seconds_count{stage="inference",variant="fp32"}'
+        assert counted[answered] == 5 - len(refused)
+        assert counted['edgewise_rejected_total{reason="queue_full"}'] == len(refused)
+        assert counted[f'edgewise_requests_total{{route="{BATCH}",status="200",variant="fp32"}}'] == 1
+
+
+def test_many_batches_at_once_are_answered_each_with_its_own(client: httpx.Client) -> None:
+    asked = [[*RGB][number % 5 :] for number in range(12)]
+
+    def ask(colours: list[str]) -> list[str]:
+        results = client.post(BATCH, files=form(*map(photo, colours))).json()["results"]
+        return [r["predictions"][0]["label"] if "predictions" in r else "refused" for r in results]
+
+    with ThreadPoolExecutor(3) as threads:
+        for colours, labels in zip(asked, threads.map(ask, asked), strict=True):
+            assert all(said in (colour, "refused") for colour, said in zip(colours, labels, strict=True))
+            assert set(labels) != {"refused"}
