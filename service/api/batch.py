@@ -87,7 +87,6 @@ _REQUEST_BODY: dict[str, Any] = {
         BadMultipart,
         UnknownVariant,
         VariantNotLoaded,
-        VariantNotLoaded,
         SlowBody,
         BodyTooLarge,
         BatchTooLarge,

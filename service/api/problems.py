@@ -18,7 +18,7 @@ from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
 # Under it, problems are read by clients of the Open Inference Protocol too.
-PROTOCOL_PATH = "/v2"
+PROTOCOL_PATH = "/v2/"
 # How much of what a client sent is repeated to it.
 MAX_REPEATED = 100
 
@@ -83,7 +83,7 @@ def problem_response(
     """The answer that says what `error` says."""
     request.state.error = error
     problem = problem_document(error, request.state.id)
-    if request.url.path.startswith(PROTOCOL_PATH):
+    if f"{request.url.path}/".startswith(PROTOCOL_PATH):
         problem = ProtocolProblem(**problem.model_dump(), error=problem.detail)
     all_headers = {**error.headers, **(headers or {})}
     response = Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)

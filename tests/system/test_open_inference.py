@@ -1,0 +1,138 @@
+"""Triton's own client against the service: it works unchanged."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from numpy.typing import NDArray
+
+from service.bundle import Bundle
+from service.inference.image import load_pixels
+from tests.system.processes import ROOT, Service
+
+MODEL = "imagenet-1k"
+PHOTO = ROOT / "tests" / "data" / "cat.jpg"
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(service.url.removeprefix("http://")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def probabilities(service: Service, default_bundle: Bundle) -> NDArray[np.float32]:
+    """What POST /v1/classify says of the photo, in index order."""
+    with service.client() as client:
+        query = {"top_k": default_bundle.manifest.classes}
+        said = client.post("/v1/classify", params=query, content=PHOTO.read_bytes()).json()["predictions"]
+    return np.array([p["probability"] for p in sorted(said, key=lambda p: p["index"])], np.float32)
+
+
+def files(*images: bytes) -> triton.InferInput:
+    tensor = triton.InferInput("image", [len(images)], "BYTES")
+    tensor.set_data_from_numpy(np.array(images, object))
+    return tensor
+
+
+def pixels(values: NDArray[np.uint8], *, binary: bool = True, name: str = "image") -> triton.InferInput:
+    tensor = triton.InferInput(name, [*values.shape], "UINT8")
+    tensor.set_data_from_numpy(values, binary_data=binary)
+    return tensor
+
+
+def test_it_learns_what_is_served(client: triton.InferenceServerClient, default_bundle: Bundle) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    server = client.get_server_metadata()
+    assert (server["name"], server["extensions"]) == ("edgewise", ["binary_tensor_data", "classification"])
+    model = client.get_model_metadata(MODEL)
+    assert model["versions"] == [*default_bundle.manifest.variants]
+    assert model["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 224, 224, 3]}]
+    assert model["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 1000]}]
+    assert client.get_model_metadata(MODEL, "fp32") == model
+
+
+def test_only_what_is_loaded_is_ready(client: triton.InferenceServerClient, default_bundle: Bundle) -> None:
+    loaded = default_bundle.manifest.default_variant
+    ready = {name: client.is_model_ready(MODEL, name) for name in default_bundle.manifest.variants}
+    assert ready == {name: name == loaded for name in default_bundle.manifest.variants}
+    assert client.is_model_ready(MODEL)
+    assert not client.is_model_ready("other")
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+def test_files_and_pixels_are_answered_as_by_classify(
+    client: triton.InferenceServerClient,
+    default_bundle: Bundle,
+    probabilities: NDArray[np.float32],
+    binary: bool,
+) -> None:
+    photo = PHOTO.read_bytes()
+    seen = load_pixels(photo, default_bundle.manifest.preprocessing)[np.newaxis]
+    outputs = [triton.InferRequestedOutput("probabilities", binary_data=binary)]
+    for tensor in (files(photo), pixels(seen, binary=binary)):
+        result = client.infer(MODEL, [tensor], outputs=outputs)
+        assert result.as_numpy("probabilities").dtype == np.float32
+        assert result.as_numpy("probabilities").tolist() == [probabilities.tolist()]
+        assert result.get_response()["model_version"] == default_bundle.manifest.default_variant
+
+
+def test_several_images_are_answered_at_once(
+    client: triton.InferenceServerClient, photos: dict[str, Path], probabilities: NDArray[np.float32]
+) -> None:
+    images = [path.read_bytes() for path in photos.values()]
+    result = client.infer(MODEL, [files(*images, PHOTO.read_bytes())], timeout=8_000_000, request_id="five")
+    assert result.as_numpy("probabilities").shape == (len(images) + 1, 1000)
+    assert result.as_numpy("probabilities")[-1].tolist() == probabilities.tolist()
+    assert result.get_response()["id"] == "five"
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+def test_classification_names_the_likeliest(
+    client: triton.InferenceServerClient,
+    default_bundle: Bundle,
+    probabilities: NDArray[np.float32],
+    binary: bool,
+) -> None:
+    asked = triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=3)
+    (said,) = client.infer(MODEL, [files(PHOTO.read_bytes())], outputs=[asked]).as_numpy("probabilities")
+    top = np.argsort(-probabilities, kind="stable")[:3]
+    texts = [text.decode() if isinstance(text, bytes) else text for text in said]
+    assert texts == [f"{probabilities[i]:f}:{i}:{default_bundle.labels[i]}" for i in top]
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "tensor", "expected"),
+    [
+        (MODEL, "", files(b"no image"), "not an image in a supported format"),
+        (MODEL, "", pixels(np.zeros((1, 10, 10, 3), np.uint8)), "must have [n, 224, 224, 3]"),
+        (MODEL, "", pixels(np.zeros((1, 224, 224, 3), np.uint8), name="x"), "one input, named image"),
+        (MODEL, "", files(*[b"x"] * 9), "more than 8 images"),
+        (MODEL, "fp32", files(b"x"), "'fp32' is not loaded"),
+        (MODEL, "1", files(b"x"), "'1' is not in the bundle"),
+        ("other", "", files(b"x"), "there is no model 'other'; there is imagenet-1k"),
+    ],
+)
+def test_it_is_told_what_is_wrong_in_the_services_words(
+    client: triton.InferenceServerClient, model: str, version: str, tensor: triton.InferInput, expected: str
+) -> None:
+    with pytest.raises(triton.InferenceServerException, match=re.escape(expected)) as caught:
+        client.infer(model, [tensor], version)
+    assert caught.value.status() in {"400", "404", "413", "415"}
+
+
+def test_the_example_of_the_documentation_runs(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "http.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?tritonclient.*?)```", text, re.DOTALL)
+    (tmp_path / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    address = httpx.URL(service.url).netloc.decode()
+    exec(compile(example.replace("127.0.0.1:8000", address), "docs/http.md", "exec"), {})  # noqa: S102
+    assert re.search(r":28[1-5]:.*cat", capsys.readouterr().out)
