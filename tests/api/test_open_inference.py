@@ -105,7 +105,13 @@ def test_pixels_files_json_and_binary_are_answered_alike(client: httpx.Client, c
 
 def test_several_are_answered_in_order(client: httpx.Client) -> None:
     assert labels_of(infer(client, base64_input(*map(photo, RGB)))) == [*RGB]
-    assert labels_of(infer(client, pixel_input(*RGB))) == [*RGB]
+    raw = np.array([pixels(colour) for colour in RGB], np.uint8)
+    by_pixels = binary("UINT8", [*raw.shape], raw.tobytes())
+    assert labels_of(infer(client, by_pixels, behind=raw.tobytes())) == [*RGB]
+
+
+def test_pixels_of_several_in_json_are_too_many_values(client: httpx.Client) -> None:
+    assert "as binary data" in told(infer(client, pixel_input("red", "blue")), 400)
 
 
 def test_an_id_is_echoed(client: httpx.Client) -> None:
@@ -267,13 +273,14 @@ def test_a_header_that_lies_is_told(client: httpx.Client, length: str) -> None:
         (b'{"id": -Infinity}', "-Infinity"),
         (b'{"id": "a", "id": "b"}', "a member twice"),
         (b'{"id": ' + b"9" * 5000 + b"}", "too many digits"),
-        (b'{"inputs": [' + b"1," * 90_000 + b"1]}", "more than"),
+        (b'{"inputs": [' + b"1," * 6000 + b"1]}", "more than"),
         (b"[" + b'"ab",' * 2000 + b'""]', "1000 strings"),
         (b"[]", "the request: should be"),
         (b"null", "the request: should be"),
         (b"{}", "inputs: Field required"),
         (b'{"inputs": {}}', "inputs: should be a valid list"),
         (b'{"inputs": [1]}', "inputs.0"),
+        (b'{"inputs": [' + b"1," * 4000 + b"1]}", "at most 8 items"),
         (photo("red"), "not UTF-8"),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value,

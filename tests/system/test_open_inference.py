@@ -1,6 +1,7 @@
 """Triton's own client against the service: it works unchanged."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle
 from service.inference.image import load_pixels
-from tests.system.processes import ROOT, Service
+from tests.system.processes import ROOT, Service, serving
 
 MODEL = "imagenet-1k"
 PHOTO = ROOT / "tests" / "data" / "cat.jpg"
@@ -136,3 +137,38 @@ def test_the_example_of_the_documentation_runs(
     address = httpx.URL(service.url).netloc.decode()
     exec(compile(example.replace("127.0.0.1:8000", address), "docs/http.md", "exec"), {})  # noqa: S102
     assert re.search(r":28[1-5]:.*cat", capsys.readouterr().out)
+
+
+def test_a_server_that_stops_is_live_but_not_ready() -> None:
+    with (
+        serving(drain_grace_seconds=5) as service,
+        triton.InferenceServerClient(service.url.removeprefix("http://")) as client,
+    ):
+        assert client.is_server_ready()
+        service.signal(signal.SIGTERM)
+        service.line("stopping")
+        assert client.is_server_live()
+        assert not client.is_server_ready()
+        assert not client.is_model_ready(MODEL)
+        # What comes within the grace is answered.
+        assert client.infer(MODEL, [files(PHOTO.read_bytes())]).as_numpy("probabilities").size == 1000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [' + b"1.5," * 5_000_000 + b"1]}",
+        b'{"inputs": [' + b"1.5," * 190_000 + b"1]}",
+        b"[" * 20_000_000,
+        b"[" + b"[0]," * 100_000 + b"1]",
+        b'{"id": "' + b"a" * 20_000_000 + b'"}',
+    ],
+    ids=["values", "errors", "depth", "lists", "text"],
+)
+def test_what_is_made_to_take_memory_takes_little(service: Service, body: bytes) -> None:
+    with service.client() as client:
+        client.post("/v1/classify", content=PHOTO.read_bytes())
+        before = service.memory("VmHWM")
+        assert client.post(f"/v2/models/{MODEL}/infer", content=body).status_code == 400
+    # The body itself, its text, and the strings in it.
+    assert service.memory("VmHWM") - before < 32 * 2**20 + 3 * len(body)

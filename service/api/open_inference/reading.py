@@ -33,10 +33,12 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     return body[:length], memoryview(body)[length:]
 
 
-def most_values(preprocessing: Preprocessing, images: int) -> int:
-    """How many values JSON has at most: those of the pixels of so many images, nested."""
-    height, width = preprocessing.height, preprocessing.width
-    return _OTHER_VALUES + images * (1 + height * (1 + width * (1 + 3)))
+def most_values(preprocessing: Preprocessing) -> int:
+    """How many values JSON has at most: those of one image's pixels, nested.
+
+    Parsing more would take memory that an edge node lacks, and hold up all other requests.
+    """
+    return _OTHER_VALUES + 1 + preprocessing.height * (1 + preprocessing.width * (1 + 3))
 
 
 def parse(text: bytes, max_values: int) -> InferenceRequest:
@@ -51,7 +53,7 @@ def parse(text: bytes, max_values: int) -> InferenceRequest:
     if values > max_values or text.count(b'"') > 2 * _OTHER_VALUES:
         raise BadInferenceRequest(
             f"the JSON has more than {max_values} values or {_OTHER_VALUES} strings;"
-            " send fewer images, or binary data"
+            " send the pixels of several images as binary data"
         )
     try:
         document = json.loads(

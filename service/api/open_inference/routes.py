@@ -211,7 +211,7 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
 async def _read(request: Request, shared: Context) -> tuple[InferenceRequest, list[Image]]:
     limit, preprocessing = shared.settings.batch_limit, shared.bundle.manifest.preprocessing
     text, binary = split(await read_body(request, shared.arrivals), request.headers.get(HEADER_LENGTH))
-    message = parse(text, most_values(preprocessing, limit))
+    message = parse(text, most_values(preprocessing))
     return message, images_of(message, binary, preprocessing, limit)
 
 
