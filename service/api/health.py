@@ -22,9 +22,9 @@ class Health(BaseModel):
 class Readiness(Health):
     """Ready, and whether all is as it was asked for."""
 
-    delegate: str = Field(description="What the active variant runs on")
+    delegate: str = Field(description="What the active variant runs on", examples=["xnnpack"])
     delegate_fallback: str | None = Field(
-        description="Why that is not the delegate that was asked for; null where it is"
+        description="Why that is not the delegate that was asked for; null where it is", examples=[None]
     )
 
 
