@@ -346,8 +346,8 @@ def test_what_is_not_there_is_told(client: httpx.Client, method: str, path: str,
 
 def test_a_variant_that_is_not_loaded_is_known_but_not_ready(client: httpx.Client) -> None:
     assert client.get(f"{MODEL}/versions/ptq").json()["versions"] == ["fp32", "ptq", "int8", "softmax"]
-    told(client.get(f"{MODEL}/versions/ptq/ready"), 404, "unknown-variant")
-    told(client.post(f"{MODEL}/versions/ptq/infer", content=b"{}"), 404, "unknown-variant")
+    told(client.get(f"{MODEL}/versions/ptq/ready"), 409, "variant-not-loaded")
+    told(client.post(f"{MODEL}/versions/ptq/infer", content=b"{}"), 409, "variant-not-loaded")
     assert client.get(f"{MODEL}/versions/fp32/ready").json() == {"name": "colours", "ready": True}
 
 
