@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from service import VERSION
 from service.admin import read_token
-from service.api import batch, classify, health, page, problems, variants
+from service.api import batch, classify, health, keys, page, problems, variants
 from service.api.access import Access, AccessLog
 from service.api.arrivals import Arrivals
 from service.api.context import Context
@@ -28,6 +28,7 @@ from service.api.unread import UnreadBody
 from service.bundle import load_bundle
 from service.inference.pool import Pool
 from service.inference.variants import Variants
+from service.keys import Keys, load_keys
 from service.monitoring.metrics import Metrics
 from service.selection import load, load_variants
 from service.settings import Settings
@@ -38,7 +39,11 @@ EXPOSED_HEADERS = ("Server-Timing", "Retry-After", "X-Request-ID", "Inference-He
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan loads the variants, and raises a StartError where that fails."""
+    """The application; its lifespan loads the variants, and raises a StartError where that fails.
+
+    Raises:
+        SettingsError: the file of API keys can't be used.
+    """
     metrics = Metrics(CollectorRegistry())
     access_log = AccessLog(metrics)
     drain = Drain()
@@ -86,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(problems.Problems)
     app.state.cors_origins = settings.cors_origins
     app.state.drain = drain
+    app.state.keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
     app.state.metrics = metrics
     app.state.access_log = access_log
     return app
@@ -96,7 +102,10 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The application, from the outside in."""
-        routes = Shortcut(super().build_middleware_stack(), classify.router.routes)
+        routes: ASGIApp = Shortcut(super().build_middleware_stack(), classify.router.routes)
+        api_keys: Keys | None = self.state.keys
+        if api_keys:
+            routes = keys.ApiKeys(routes, api_keys)
         app: ASGIApp = HeadAsGet(UnreadBody(routes))
         if self.state.cors_origins:
             app = CORSMiddleware(
@@ -121,6 +130,8 @@ class _Application(FastAPI):
             _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
             schemas |= more["$defs"]
             _forget_validation(document)
+            if self.state.keys:
+                keys.describe(document)
         return super().openapi()
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import DeadlineExceeded, Draining, QueueFull, RequestError, SlowBody, WaitTooLong
+from service.api.correlation import REQUEST_ID, correlation
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    QueueFull,
+    RequestError,
+    SlowBody,
+    Unauthorized,
+    WaitTooLong,
+)
 from service.monitoring.logs import ACCESS_LOGGER, fields
 from service.monitoring.metrics import Metrics
 
@@ -27,6 +36,7 @@ _REJECTIONS: dict[type, str] = {
     DeadlineExceeded: "deadline",
     Draining: "draining",
     SlowBody: "slow_body",
+    Unauthorized: "unauthorized",
 }
 _log = logging.getLogger(ACCESS_LOGGER)
 
@@ -46,7 +56,8 @@ class AccessLog:
 
     One by one they would take twice as long, since after each inference the code for it is out of
     the processor's caches. Routes leave behind in `request.state`: `variant`; `stages`, the seconds that
-    each stage took, of each image; `errors`, why single images have no answer.
+    each stage took, of each image; `key`, the name of the API key; `bytes_in`, how much of a body arrived;
+    `error`, and `errors`, why single images have no answer.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -84,14 +95,19 @@ class AccessLog:
             return
         scope, state = done.scope, done.scope["state"]
         error: RequestError | None = state.get("error")
+        stages: list[dict[str, float]] = state.get("stages", [])
         line = (scope["method"], _route(scope), done.status)
         details = fields(
             id=state["id"],
             path=scope["path"][:MAX_PATH],
             client=scope["client"][0] if scope.get("client") else None,
             seconds=round(done.seconds, 6),
+            bytes_in=state.get("bytes_in"),
+            timing_ms=_milliseconds(stages[0]) if len(stages) == 1 else None,
             variant=state.get("variant") or None,
+            key=state.get("key"),
             problem=error.code if error else None,
+            **state["correlation"],
         )
         record = _log.makeRecord(
             ACCESS_LOGGER, logging.INFO, __file__, 0, "%s %s %d", line, None, extra=details
@@ -103,7 +119,7 @@ class AccessLog:
 class Access:
     """Outermost middleware: names each request, and enters it into the log when it is done.
 
-    The name, unguessable, is `request.state.id`.
+    The name, unguessable, is `request.state.id`. The answer's `X-Request-ID` is the client's own, or that.
     """
 
     def __init__(self, app: ASGIApp, log: AccessLog) -> None:
@@ -118,12 +134,15 @@ class Access:
         started = time.perf_counter()
         state = scope.setdefault("state", {})
         state["id"] = str(uuid.uuid4())
+        told = state["correlation"] = correlation(scope["headers"])
+        request_id = (REQUEST_ID, told.get("request_id", state["id"]).encode())
         status = CLIENT_GONE
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), request_id]}
             await send(message)
 
         try:
@@ -137,3 +156,7 @@ class Access:
 def _route(scope: Scope) -> str:
     path: str = getattr(scope.get("route"), "path", "unmatched")
     return path
+
+
+def _milliseconds(stages: dict[str, float]) -> dict[str, float]:
+    return {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}

@@ -59,6 +59,7 @@ class Arrivals:
         except TimeoutError:
             raise self._cut_off(arrival, now() - arrival.started) from None
         finally:
+            request.state.bytes_in = arrival.received
             self._forget(arrival)
 
     async def _receive(self, request: Request, arrival: _Arrival, take: Callable[[bytes], None]) -> None:

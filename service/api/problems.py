@@ -13,7 +13,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BadParameter, InternalError, MethodNotAllowed, RequestError, UnknownRoute
+from service.errors import (
+    BadParameter,
+    InternalError,
+    MethodNotAllowed,
+    RequestError,
+    Unauthorized,
+    UnknownRoute,
+)
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
@@ -89,6 +96,8 @@ def problem_response(
     response = Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status == Unauthorized.status:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

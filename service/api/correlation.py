@@ -1,0 +1,28 @@
+"""What a client says of where its request belongs: a request id of its own, a trace."""
+
+import re
+from collections.abc import Iterable
+
+REQUEST_ID = b"x-request-id"
+TRACE_PARENT = b"traceparent"
+_NAMES = frozenset({REQUEST_ID, TRACE_PARENT})
+
+_PRINTABLE = re.compile(rb"[ -~]{1,128}")
+# https://www.w3.org/TR/trace-context/: version, trace id, parent's span id, flags; more from version 01 on.
+_TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+
+
+def correlation(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """`request_id`, `trace_id` and `span_id`, as far as headers have them; what is malformed is left out."""
+    given = [header for header in headers if header[0] in _NAMES]
+    return _read(dict(given)) if given else {}
+
+
+def _read(given: dict[bytes, bytes]) -> dict[str, str]:
+    told = {}
+    if _PRINTABLE.fullmatch(request_id := given.get(REQUEST_ID, b"")):
+        told["request_id"] = request_id.decode()
+    trace = _TRACE.fullmatch(given.get(TRACE_PARENT, b""))
+    if trace and not (trace[0].startswith(b"00") and trace[3]):
+        told |= {"trace_id": trace[1].decode(), "span_id": trace[2].decode()}
+    return told

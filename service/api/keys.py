@@ -1,0 +1,68 @@
+"""Who may use the routes: with API keys, those who have one."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.problems import documented, problem_response
+from service.errors import Unauthorized
+from service.keys import Keys
+
+_GUARDED = ("/v1/", "/v2/")
+# Probes of the Open Inference Protocol, open as those of our own are.
+_OPEN = "/v2/health/"
+# It asks for the admin token, in the same header.
+_ADMIN = ("PUT", "/v1/variants/active")
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+class ApiKeys:
+    """Middleware: refuses requests without a key, before their body is read.
+
+    The key's name is `request.state.key`.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, as ASGI has it."""
+        if scope["type"] == "http" and needs_key(scope["method"], scope["path"]):
+            name = self._name(scope)
+            if name is None:
+                error = Unauthorized(
+                    "this needs an API key that the service knows, as `Authorization: Bearer KEY` or as"
+                    " `X-API-Key: KEY`"
+                )
+                await problem_response(Request(scope), error)(scope, receive, send)
+                return
+            scope["state"]["key"] = name
+        await self._app(scope, receive, send)
+
+    def _name(self, scope: Scope) -> str | None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        keys = (headers.get(b"x-api-key"), token.strip() if scheme.lower() == b"bearer" else None)
+        return next((name for key in keys if key and (name := self._keys.name(key))), None)
+
+
+def needs_key(method: str, path: str) -> bool:
+    """Whether a request needs a key, where there are keys."""
+    folder = path + "/"
+    return folder.startswith(_GUARDED) and not folder.startswith(_OPEN) and (method, path) != _ADMIN
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Say in an OpenAPI document which operations need a key."""
+    document["components"]["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if needs_key(method.upper(), path):
+                operation["security"] = [{scheme: []} for scheme in _SCHEMES]
+                operation["responses"]["401"] = documented(Unauthorized)[401]
