@@ -5,7 +5,9 @@ Standard error is left to what the runtime's native code writes there, which is 
 
 import json
 import logging
-import sys
+import os
+import select
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +17,8 @@ logging.logAsyncioTasks = False  # type: ignore[attr-defined]
 
 ACCESS_LOGGER = "edgewise.access"
 SERVICE_LOGGER = "edgewise"
+
+STANDARD_OUTPUT = 1
 
 _encode = json.JSONEncoder(default=str).encode
 
@@ -48,14 +52,51 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-def configure_logging(formatter: logging.Formatter) -> None:
+class Output(logging.Handler):
+    """Writes lines to a descriptor, and never waits for whoever reads them.
+
+    What can't be written at once, since a pipe is full or its reader gone, or a disk is full, is
+    dropped; `on_drop` is called for each line.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.on_drop: Callable[[], None] = lambda: None
+        self._descriptor = descriptor
+        self._writable = select.poll()
+        self._writable.register(descriptor, select.POLLOUT)
+        self._in_line = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, or drop it."""
+        line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        if self._in_line:
+            line = b"\n" + line
+        while line:
+            written = self._write(line[: select.PIPE_BUF])
+            if not written:
+                self.on_drop()
+                return
+            self._in_line = len(line) > written
+            line = line[written:]
+
+    def _write(self, part: bytes) -> int:
+        """How much was written: a descriptor that is writable takes so little without waiting."""
+        try:
+            return os.write(self._descriptor, part) if self._writable.poll(0) else 0
+        except OSError:
+            return 0
+
+
+def configure_logging(formatter: logging.Formatter) -> Output:
     """Send every record, the server's own too, through `formatter` to standard output."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Output(STANDARD_OUTPUT)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(SERVICE_LOGGER).setLevel(logging.INFO)
     # It warns of every malformed form; the sender is told, and the access log has the status.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    return handler
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:

@@ -20,6 +20,7 @@ REJECTIONS = (
     "wait_too_long",
     "deadline",
     "slow_body",
+    "unauthorized",
     "client_gone",
     "draining",
     "too_many_connections",
@@ -70,6 +71,11 @@ class Metrics:
             "edgewise_rejected_total",
             "Classifications that the load, the sender or the drain prevented, by reason.",
             ["reason"],
+            registry=registry,
+        )
+        self.log_lines_dropped = Counter(
+            "edgewise_log_lines_dropped_total",
+            "Lines of the log that could not be written.",
             registry=registry,
         )
         self.queue_depth = _gauge(registry, "edgewise_queue_depth", "Images waiting for a worker.")

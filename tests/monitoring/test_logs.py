@@ -22,11 +22,11 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_a_line_of_json_has_time_level_message_and_fields(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+    root: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging(JsonFormatter())
     logging.getLogger("edgewise").info("it is %s", "ready", extra=fields(port=80, text="a\nb"))
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.count("\n") == 1
     line = json.loads(out)
     assert abs((datetime.now(UTC) - datetime.fromisoformat(line.pop("time"))).total_seconds()) < 60
@@ -39,34 +39,34 @@ def test_a_line_of_json_has_time_level_message_and_fields(
     }
 
 
-def test_a_traceback_stays_in_its_line(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_stays_in_its_line(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(JsonFormatter())
     try:
         raise ValueError("broken")
     except ValueError:
         logging.getLogger("edgewise").exception("it failed")
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.count("\n") == 1
     assert 'raise ValueError("broken")' in json.loads(out)["traceback"]
 
 
 def test_no_text_can_break_a_line_or_steer_a_terminal(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+    root: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = "\r\n\x0b\x0c\x1b[31m\x7f\x85\x9b31m\u2028\u2029\udcff"
     for formatter in (JsonFormatter(), TextFormatter()):
         configure_logging(formatter)
         logging.getLogger("edgewise").info("said", extra=fields(text=text))
-        out = capsys.readouterr().out
+        out = capfd.readouterr().out
         (line,) = out.splitlines()
         assert line.replace("\x7f", "").isprintable()
         assert json.dumps(text) in line
 
 
-def test_text_is_for_people(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_for_people(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(TextFormatter())
     logging.getLogger("edgewise").warning("it is %s", "late", extra=fields(path="a\nb", seconds=1.5))
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.count("\n") == 1
     assert out.endswith(' WARNING it is late  path="a\\nb" seconds=1.5\n')
 
@@ -81,8 +81,8 @@ def test_text_is_for_people(root: logging.Logger, capsys: pytest.CaptureFixture[
     ],
 )
 def test_what_is_shown(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str], logger: str, level: int, shown: bool
+    root: logging.Logger, capfd: pytest.CaptureFixture[str], logger: str, level: int, shown: bool
 ) -> None:
     configure_logging(JsonFormatter())
     logging.getLogger(logger).log(level, "something")
-    assert bool(capsys.readouterr().out) is shown
+    assert bool(capfd.readouterr().out) is shown
