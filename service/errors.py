@@ -10,7 +10,7 @@ EdgewiseError
 │   └── DatasetError        a folder of labelled images can't be used     (inference.labelled)
 └── RequestError            one request can't be answered; becomes a problem document
     ├── EmptyBody           400  the body has no bytes                    (api)
-    ├── Unauthorized        401  the right token is not there             (api)
+    ├── Unauthorized        401  the right key or token is not there      (api)
     ├── SwitchingDisabled   403  the service has no admin token           (api)
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
     ├── BadInferenceRequest 400  an inference request breaks the protocol (api)
@@ -99,7 +99,7 @@ class EmptyBody(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The request does not have the token that it needs."""
+    """The right API key, or admin token, is not there."""
 
     status = 401
     code = "unauthorized"

@@ -7,6 +7,7 @@ import logging
 import math
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -18,11 +19,20 @@ from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
 from service.errors import StartError
-from service.monitoring.logs import SERVICE_LOGGER, JsonFormatter, TextFormatter, configure_logging, fields
+from service.handshake import over_tls
+from service.monitoring.logs import (
+    SERVICE_LOGGER,
+    JsonFormatter,
+    Output,
+    TextFormatter,
+    configure_logging,
+    fields,
+)
 from service.process import max_connections, resident_bytes, seconds_since_start
-from service.protocol import Protocol
+from service.protocol import Protocol, close_stalled
 from service.settings import LogFormat, Settings
 from service.signals import stop_signal
+from service.tls import tls_context
 
 BACKLOG = 2048
 # Longer than a camera takes from one photo to the next.
@@ -39,11 +49,12 @@ def serve(settings: Settings) -> None:
     A second signal ends the process at once.
 
     Raises:
-        StartError: the bundle can't be served, or the port can't be opened.
+        StartError: the bundle can't be served, the port can't be opened, keys or certificate can't be used.
     """
-    configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
+    tls = tls_context(settings)
+    log = configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
     with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listener))
+        runner.run(_serve(settings, listener, tls, log))
 
 
 class _Server(uvicorn.Server):
@@ -62,19 +73,19 @@ class _Server(uvicorn.Server):
         self._on_listening()
 
     async def close_stalled(self) -> None:
-        """Close the connections that nothing has come from in time."""
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Protocol):
-                connection.close_if_stalled()
+        close_stalled(self.server_state)
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, log: Output
+) -> None:
     app = create_app(settings)
+    log.on_drop = app.state.metrics.log_lines_dropped.inc
     # uvicorn would log a traceback where the lifespan can't start; here its errors come through.
     async with app.router.lifespan_context(app):
         with _explained(settings):
             listener.listen(BACKLOG)
-        server = _server(app, settings, listener)
+        server = _server(app, settings, listener, tls)
         stop = stop_signal()
         stopping = asyncio.create_task(_stop(stop, server, app.state.drain, settings))
         try:
@@ -83,12 +94,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             stopping.cancel()
 
 
-def _server(app: FastAPI, settings: Settings, listener: socket.socket) -> _Server:
-    connection = functools.partial(
+def _server(app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> _Server:
+    places = max_connections(settings.max_connections)
+    connection: Callable[..., asyncio.Protocol] = functools.partial(
         Protocol,
-        max_connections=max_connections(settings.max_connections),
+        max_connections=places,
         refused=app.state.metrics.rejected.labels("too_many_connections").inc,
     )
+    if tls:
+        connection = over_tls(connection, tls, places)
     config = uvicorn.Config(
         app,
         http=cast(type[asyncio.Protocol], connection),
@@ -102,7 +116,7 @@ def _server(app: FastAPI, settings: Settings, listener: socket.socket) -> _Serve
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_notify=1,
     )
-    server = _Server(config, on_listening=lambda: _log_ready(app, listener))
+    server = _Server(config, on_listening=lambda: _log_ready(app, listener, "https" if tls else "http"))
     config.callback_notify = server.close_stalled
     return server
 
@@ -150,7 +164,7 @@ def _explained(settings: Settings) -> Iterator[None]:
         ) from None
 
 
-def _log_ready(app: FastAPI, listener: socket.socket) -> None:
+def _log_ready(app: FastAPI, listener: socket.socket, scheme: str) -> None:
     context: Context = app.state.context
     active = context.variants.active
     if active.fallback:
@@ -160,7 +174,7 @@ def _log_ready(app: FastAPI, listener: socket.socket) -> None:
         )
     seconds = seconds_since_start()
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     _log.info(
         "ready: POST an image to %s/v1/classify",
         url,

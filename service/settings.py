@@ -94,6 +94,9 @@ class Settings(BaseModel):
     model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    api_keys_file: Path | None = None
     max_connections: PositiveInt = DEFAULT_MAX_CONNECTIONS
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
     read_bytes: PositiveInt = DEFAULT_READ_BYTES

@@ -10,7 +10,9 @@ from service.inference.delegates import Fallback
 from service.inference.loading import load_classifiers
 from service.inference.runtime import RUNTIME
 from service.selection import lasting, select
+from service.keys import load_keys
 from service.settings import PREFIX, Settings
+from service.tls import tls_context
 
 
 def check(settings: Settings) -> None:
@@ -23,6 +25,9 @@ def check(settings: Settings) -> None:
     manifest = bundle.manifest
     if settings.admin_token_file:
         read_token(settings.admin_token_file)
+    if settings.api_keys_file:
+        load_keys(settings.api_keys_file)
+    tls_context(settings)
     verify(bundle)
     selection = select(settings, bundle)
     active = selection.active
