@@ -21,6 +21,7 @@ EdgewiseError
     ├── BodyTooLarge        413  more bytes than the limit                (api)
     ├── BatchTooLarge       413  more images than the limit               (api)
     ├── BadParameter        422  a query parameter has a bad value        (api)
+    ├── HeadTooLarge        431  first line and headers have too many     (protocol)
     ├── InternalError       500  anything that was not foreseen           (api)
     ├── Draining            503  the service is stopping                  (api)
     ├── TooManyConnections  503  every connection is in use               (protocol)
@@ -103,7 +104,7 @@ class Unauthorized(RequestError):
 
     status = 401
     code = "unauthorized"
-    title = "The right token is needed"
+    title = "The right key or token is needed"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
@@ -185,6 +186,14 @@ class BadParameter(RequestError):
     status = 422
     code = "bad-parameter"
     title = "A parameter has a bad value"
+
+
+class HeadTooLarge(RequestError):
+    """The request's first line and headers have more bytes than the limit."""
+
+    status = 431
+    code = "head-too-large"
+    title = "The request's head is too large"
 
 
 class InternalError(RequestError):

@@ -7,25 +7,48 @@ to arrive.
 import uuid
 from asyncio import AbstractEventLoop, BaseTransport, Transport
 from collections.abc import Callable
-from typing import Any, cast
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.api.problems import MEDIA_TYPE, problem_document
 from service.api.work import ON_DISCONNECT
-from service.errors import TooManyConnections
+from service.errors import HeadTooLarge, RequestError, TooManyConnections
 
 # A head, or what is left of a body that nobody wants, must have come by then.
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
 # A chunk of one byte comes in six.
 _MAX_FRAMING = 16
+# Requests that may wait on a connection for the one before them.
+MAX_PIPELINED = 32
+# How long what a refused client still sends is thrown away, and for how many at once: a connection
+# that is closed with bytes unread is reset, and a reset can overtake the answer.
+LINGER_SECONDS = 1.0
+MAX_LINGERING = 16
+
+
+class _Flow(FlowControl):
+    """Reads nothing more while requests wait for the one before them, or once the connection ends."""
+
+    def __init__(self, transport: Transport, waiting: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting():
+            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
     """One connection of at most `max_connections`; `refused` is called where one more is refused."""
+
+    _lingering: ClassVar[set["Protocol"]] = set()
 
     def __init__(
         self,
@@ -42,24 +65,33 @@ class Protocol(HttpToolsProtocol):
         self._refused = refused
         self._idle_since = self.loop.time()
         self._fed = self._body_bytes = 0
+        # uvicorn's `cycle` is the last one whose head has come: pipelined ones wait for this one.
+        self._running: RequestResponseCycle | None = None
+        self._ending = False
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Take a connection, in place of the one that is idle longest where there are too many."""
         super().connection_made(cast(Transport, transport))
+        self.flow = _Flow(self.transport, lambda: self._ending or bool(self.pipeline))
         if len(self.connections) > self._max_connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the work for a client that is gone."""
         super().connection_lost(exc)
-        leave = self.cycle and cast(dict[str, Any], self.cycle.scope)["state"].get(ON_DISCONNECT)
-        if leave:
-            leave()
+        self._lingering.discard(self)
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+            leave = cast(dict[str, Any], self._running.scope)["state"].get(ON_DISCONNECT)
+            if leave:
+                leave()
 
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._running is not None and not self._running.response_complete
 
     def close_if_stalled(self) -> None:
         """Close where neither a request is answered nor the next one has come in time."""
@@ -68,18 +100,31 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse what came, or throw it away where the last answer was given."""
+        if self in self._lingering:
+            return
         if self.timeout_keep_alive_task is not None:
             self._idle_since = self.loop.time()
         self._fed += len(data)
         super().data_received(data)
         if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + len(data):
-            self.transport.abort()
+            if self.busy:
+                self.transport.abort()
+            else:
+                self._end(
+                    HeadTooLarge(f"it has more than {MAX_HEAD_BYTES} bytes, which is the most that is taken")
+                )
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self._fed = self._body_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """The request's head is there."""
+        super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            raise ValueError("too many requests wait for the one before them")
 
     def on_body(self, body: bytes) -> None:
         """Some of a body."""
@@ -93,14 +138,26 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer is on its way already."""
-        if self.busy and self.cycle.response_started:
+        running = self._running
+        if running is not None and self.busy and not running.more_body:
+            # It came whole: it is answered, and what was wrong came behind it.
+            self.pipeline.clear()
+            self._ending = True
+            running.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if running is not None and self.busy and running.response_started:
             self.transport.close()
         else:
             super().send_400_response(msg)
-        if self.cycle is not None:
+        if running is not None:
             # Else the application would answer too, on a connection that is closed.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            running.disconnected = True
+            running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> None:
         others = (c for c in self.connections if isinstance(c, Protocol) and c is not self and not c.busy)
@@ -110,16 +167,36 @@ class Protocol(HttpToolsProtocol):
             idle.transport.close()
         else:
             self._refused()
-            self.transport.write(_refusal())
+            self.connections.discard(self)
+            self._end(
+                TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
+            )
+
+    def _end(self, error: RequestError) -> None:
+        """Give an answer that needs no request, and close when it has been read."""
+        self.transport.write(_answer(error))
+        if len(self._lingering) < MAX_LINGERING:
+            self._lingering.add(self)
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        else:
             self.transport.close()
 
 
-def _refusal() -> bytes:
-    error = TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
+def _answer(error: RequestError) -> bytes:
     document = problem_document(error, str(uuid.uuid4())).model_dump_json().encode()
-    head = (
-        f"HTTP/1.1 {error.status} Service Unavailable\r\nContent-Type: {MEDIA_TYPE}\r\n"
-        f"Content-Length: {len(document)}\r\nRetry-After: {error.retry_after_seconds}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode() + document
+    head = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Length: {len(document)}",
+        "Connection: close",
+    ]
+    if error.retry_after_seconds is not None:
+        head.append(f"Retry-After: {error.retry_after_seconds}")
+    return "\r\n".join([*head, "", ""]).encode() + document
+
+
+def close_stalled(state: ServerState) -> None:
+    """Close the connections that nothing has come from in time."""
+    for connection in list(state.connections):
+        if isinstance(connection, Protocol):
+            connection.close_if_stalled()

@@ -18,7 +18,6 @@ from service.errors import (
     InternalError,
     MethodNotAllowed,
     RequestError,
-    Unauthorized,
     UnknownRoute,
 )
 from service.monitoring.logs import SERVICE_LOGGER, fields
@@ -96,8 +95,6 @@ def problem_response(
     response = Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
-    if error.status == Unauthorized.status:
-        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
