@@ -3,15 +3,14 @@
 import asyncio
 import os
 import signal
-import sys
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def end_on_signal() -> None:
     """Until the service is ready, a stop ends it at once: nothing was accepted yet."""
-    for number in STOPPING:
+    for number in _stopping():
         signal.signal(number, _end)
 
 
@@ -25,12 +24,17 @@ def stop_signal() -> asyncio.Future[signal.Signals]:
             os._exit(128 + number)
         stop.set_result(number)
 
-    for number in STOPPING:
+    for number in _stopping():
         loop.add_signal_handler(number, on_signal, number)
     return stop
 
 
+def _stopping() -> list[signal.Signals]:
+    """Those that stop: SIGHUP, the end of a terminal, does not where it was ignored before, by `nohup`."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOPPING if number != signal.SIGHUP or not ignored]
+
+
 def _end(number: int, _: FrameType | None) -> None:
-    sys.stdout.flush()
     # Not `sys.exit`: it would wait for the thread that loads the models.
     os._exit(0 if number == signal.SIGTERM else 128 + number)
