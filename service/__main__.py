@@ -12,6 +12,7 @@ from pathlib import Path
 
 from service.errors import StartError
 from service.inference.image import Crop
+from service.process import open_standard_descriptors
 from service.settings import PREFIX, load_settings
 from service.signals import end_on_signal
 
@@ -61,6 +62,7 @@ def _run(options: argparse.Namespace) -> None:
             benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
         case _:
             end_on_signal()
+            open_standard_descriptors()
             from service.server import serve
 
             serve(settings)

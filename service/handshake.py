@@ -1,79 +1,91 @@
-"""TLS on a connection: the handshake, before there is a connection to speak of.
+"""Connections over TLS: accepted, and their handshakes bounded in time and in number.
 
-A server for TLS of asyncio's own, as uvicorn starts it, gives a client a minute for it and bounds
-nothing: those that connect and say nothing would take every descriptor.
+A server for TLS as uvicorn starts it gives a client a minute for the handshake and does not count
+those that are under way: clients that connect and say nothing would take every descriptor.
 """
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, cast
-
-from uvicorn.server import ServerState
+from collections.abc import Callable, Set
 
 HANDSHAKE_SECONDS = 10.0
 # What a client gets to say that it, too, is done.
 SHUTDOWN_SECONDS = 1.0
+# How long to wait where the process has no descriptor left.
+PAUSE_SECONDS = 0.1
 
 
-def over_tls(
-    connection: Callable[..., asyncio.Protocol], context: ssl.SSLContext, places: int
-) -> Callable[..., asyncio.Protocol]:
-    """What makes connections over TLS, as uvicorn asks for them; `places` are for handshakes as well."""
-    # The oldest one first.
-    under_way: dict[asyncio.Transport, None] = {}
+class TlsListener:
+    """Accepts on a listening socket; `connection` makes what speaks on it once the handshake is done.
 
-    def make_room(connections: int) -> None:
-        if len(under_way) > 1 and len(under_way) + connections > places:
-            oldest = next(iter(under_way))
-            del under_way[oldest]
-            oldest.abort()
+    Handshakes and the `connections` that there are take at most `places`: the oldest handshake gives way.
+    """
 
-    def make(*, server_state: ServerState, **options: Any) -> asyncio.Protocol:
-        secured = connection(server_state=server_state, **options)
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        connection: Callable[[], asyncio.Protocol],
+        connections: Set[object],
+        places: int,
+    ) -> None:
+        self._listener = listener
+        self._context = context
+        self._connection = connection
+        self._connections = connections
+        self._places = places
+        self._loop = asyncio.get_running_loop()
+        # The oldest one first.
+        self._handshakes: dict[asyncio.Task[None], None] = {}
+        self._open_again: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        self._open()
 
-        async def shake(transport: asyncio.Transport) -> None:
-            under_way[transport] = None
-            make_room(len(server_state.connections))
-            try:
-                await _secure(transport, context, secured)
-            finally:
-                under_way.pop(transport, None)
+    def close(self) -> None:
+        """Accept nothing more, and give up the handshakes that are under way."""
+        if self._open_again:
+            self._open_again.cancel()
+        self._loop.remove_reader(self._listener)
+        for task in self._handshakes:
+            task.cancel()
 
-        return _Accepted(shake)
+    async def wait_closed(self) -> None:
+        """Return when the handshakes have ended."""
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
-    return make
+    def _open(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
 
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:
+            self._loop.remove_reader(self._listener)
+            self._open_again = self._loop.call_later(PAUSE_SECONDS, self._open)
+            return
+        accepted.setblocking(False)
+        if self._handshakes and len(self._handshakes) + len(self._connections) >= self._places:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.cancel()
+        task = self._loop.create_task(self._shake(accepted))
+        self._handshakes[task] = None
+        task.add_done_callback(lambda done: self._end(done, accepted))
 
-class _Accepted(asyncio.Protocol):
-    """A connection that nothing was said on yet; what happens then is up to `shake`."""
-
-    def __init__(self, shake: Callable[[asyncio.Transport], Any]) -> None:
-        self._shake = shake
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Else what comes before the task runs would not reach it.
-        cast(asyncio.Transport, transport).pause_reading()
-        # Kept, since the loop holds tasks weakly.
-        self._task = asyncio.get_running_loop().create_task(self._shake(cast(asyncio.Transport, transport)))
-
-
-async def _secure(
-    transport: asyncio.Transport, context: ssl.SSLContext, connection: asyncio.Protocol
-) -> None:
-    """Shake hands, and let `connection` speak where that succeeds."""
-    try:
-        secured = await asyncio.get_running_loop().start_tls(
-            transport,
-            # Not the connection: it would be told of the end of what never began.
-            asyncio.Protocol(),
-            context,
-            server_side=True,
+    async def _shake(self, accepted: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(
+            self._connection,
+            accepted,
+            ssl=self._context,
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ssl_shutdown_timeout=SHUTDOWN_SECONDS,
         )
-    except OSError:  # What strangers send; TLS itself tells them what was wrong.
-        return
-    if secured is not None and not secured.is_closing():
-        secured.set_protocol(connection)
-        connection.connection_made(secured)
+
+    def _end(self, task: asyncio.Task[None], accepted: socket.socket) -> None:
+        self._handshakes.pop(task, None)
+        # What strangers send is no error of the service; TLS itself tells them what was wrong.
+        if task.cancelled() or task.exception():
+            accepted.close()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 _SELF = Path("/proc/self")
+STANDARD_ERROR = 2
 # What the process itself has open: models, log, sockets; with room to spare.
 _OWN_DESCRIPTORS = 64
 
@@ -38,6 +39,14 @@ def give_back_memory() -> None:
     except AttributeError:  # Another C library: it does without.
         return
     trim(ctypes.c_size_t(0))
+
+
+def open_standard_descriptors() -> None:
+    """Have those that were closed at the start lead nowhere; else sockets would get their numbers."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= STANDARD_ERROR:
+        descriptor = os.dup(descriptor)
+    os.close(descriptor)
 
 
 def max_connections(wanted: int) -> int:

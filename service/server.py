@@ -19,7 +19,7 @@ from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
 from service.errors import StartError
-from service.handshake import over_tls
+from service.handshake import TlsListener
 from service.monitoring.logs import (
     SERVICE_LOGGER,
     JsonFormatter,
@@ -60,8 +60,16 @@ def serve(settings: Settings) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which close the port at once and end the process by the signal."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        tls: ssl.SSLContext | None,
+        places: int,
+        on_listening: Callable[[], None],
+    ) -> None:
         super().__init__(config)
+        self._tls = tls
+        self._places = places
         self._on_listening = on_listening
 
     @contextlib.contextmanager
@@ -69,11 +77,26 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            self.servers = [
+                cast(asyncio.Server, self._listen(listener, self._tls)) for listener in sockets or []
+            ]
+            self.started = True
         self._on_listening()
 
     async def close_stalled(self) -> None:
         close_stalled(self.server_state)
+
+    def _listen(self, listener: socket.socket, tls: ssl.SSLContext) -> TlsListener:
+        connection = functools.partial(
+            cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return TlsListener(listener, tls, connection, self.server_state.connections, self._places)
 
 
 async def _serve(
@@ -96,13 +119,11 @@ async def _serve(
 
 def _server(app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> _Server:
     places = max_connections(settings.max_connections)
-    connection: Callable[..., asyncio.Protocol] = functools.partial(
+    connection = functools.partial(
         Protocol,
         max_connections=places,
         refused=app.state.metrics.rejected.labels("too_many_connections").inc,
     )
-    if tls:
-        connection = over_tls(connection, tls, places)
     config = uvicorn.Config(
         app,
         http=cast(type[asyncio.Protocol], connection),
@@ -116,7 +137,8 @@ def _server(app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_notify=1,
     )
-    server = _Server(config, on_listening=lambda: _log_ready(app, listener, "https" if tls else "http"))
+    scheme = "https" if tls else "http"
+    server = _Server(config, tls, places, on_listening=lambda: _log_ready(app, listener, scheme))
     config.callback_notify = server.close_stalled
     return server
 

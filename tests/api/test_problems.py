@@ -53,6 +53,7 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
         "unknown-route",
         "method-not-allowed",
         "too-many-connections",
+        "head-too-large",
         "batch-too-large",
         "bad-inference-request",
         "unknown-model",

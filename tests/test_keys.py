@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.keys import MIN_CHARACTERS, load_keys
+
+KEY = "k" * MIN_CHARACTERS
+
+
+def test_each_line_is_a_key_and_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# cameras\n\n{KEY}1 camera-3, at the door\n   # more\n{KEY}2\n")
+    keys = load_keys(path)
+    assert keys.name(f"{KEY}1".encode()) == "camera-3, at the door"
+    assert keys.name(f"{KEY}2".encode()) == "line-5"
+    for unknown in (KEY, f"{KEY}12", f"{KEY}1 camera-3", "camera-3", "", "# cameras"):
+        assert keys.name(unknown.encode()) is None
+
+
+def test_no_key_is_held_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(KEY)
+    assert KEY not in repr(vars(load_keys(path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "has no key"),
+        (b"# none\n\n", "has no key"),
+        (
+            f"{KEY}\nshort-secret name\n".encode(),
+            "the key in line 2 has 12 characters, but it should have 16",
+        ),
+        ("schlüssel-schlüssel".encode(), "the key in line 1 should be of ASCII characters only"),
+        (f"{KEY} a\n{KEY} b\n".encode(), "the key in line 2 is there twice"),
+        (b"\xff" * 20, "no text in UTF-8"),
+    ],
+)
+def test_what_is_no_list_of_keys_is_told_without_the_keys(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"^EDGEWISE_API_KEYS_FILE can't be used: ") as caught:
+        load_keys(path)
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="nowhere: No such file or directory"):
+        load_keys(tmp_path / "nowhere")
+    with pytest.raises(SettingsError, match="Is a directory"):
+        load_keys(tmp_path)
