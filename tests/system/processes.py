@@ -77,6 +77,10 @@ class Service:
         wait_for(is_there)
         return found[0]
 
+    def wait_for_lines(self, requests: int) -> None:
+        """Return when the log has as many requests."""
+        wait_for(lambda: sum(line["logger"] == "edgewise.access" for line in list(self.log)) >= requests)
+
     @property
     def url(self) -> str:
         """Where it listens."""

@@ -1,0 +1,158 @@
+"""The log, when whoever reads it does not, and what stands in it."""
+
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.api.running import photo, samples
+from tests.system.processes import ROOT, environment, serving
+from tests.system.test_malformed import exchange
+
+CLASSIFY = "/v1/classify"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@contextmanager
+def unread(bundle: Bundle) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], httpx.Client]]:
+    """A process whose log nobody reads after the line that says where it listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment(bundle=bundle.path, port=0),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            with httpx.Client(base_url=url, timeout=30) as client:
+                yield process, process.stdout, client
+        finally:
+            process.terminate()
+
+
+def ended_well(process: subprocess.Popen[bytes]) -> bool:
+    process.terminate()
+    status = process.wait(30)
+    assert process.stderr is not None
+    return status == 0 and b"Error" not in process.stderr.read()
+
+
+def dropped(client: httpx.Client) -> float:
+    return samples(client)["edgewise_log_lines_dropped_total"]
+
+
+def test_a_reader_that_is_gone_stops_nothing(colours: Bundle) -> None:
+    with unread(colours) as (process, log, client):
+        log.close()
+        for _ in range(5):
+            assert client.post(CLASSIFY, content=photo("red")).status_code == 200
+        assert dropped(client) >= 5
+        assert ended_well(process)
+
+
+def test_a_reader_that_does_not_read_stops_nothing_and_may_go_on(colours: Bundle) -> None:
+    with unread(colours) as (process, log, client):
+        path = "/" + "x" * 400
+        # A pipe holds 64 KiB.
+        for _ in range(300):
+            assert client.get(path).status_code == 404
+        assert dropped(client) > 0
+        taken = b""
+        while select.select([log], [], [], 0)[0]:
+            taken += os.read(log.fileno(), 65536)
+        client.get("/livez")
+        client.get("/metrics")
+        assert all(json.loads(line) for line in taken.splitlines())
+        taken = os.read(log.fileno(), 65536)
+        assert b"GET /livez 200" in taken
+        assert ended_well(process)
+
+
+def test_without_standard_output_it_serves_too(colours: Bundle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = f"exec {sys.executable} -m service >&- 2>&- <&-"
+    with subprocess.Popen(  # noqa: S602
+        command, shell=True, cwd=ROOT, env=environment(bundle=colours.path, port=port)
+    ) as process:
+        try:
+            transport = httpx.HTTPTransport(retries=8)
+            with httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}") as client:
+                for _ in range(3):
+                    assert client.post(CLASSIFY, content=photo("red")).status_code == 200
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def test_what_is_no_http_is_a_line_like_any_other(colours: Bundle) -> None:
+    with serving(bundle=colours.path) as service:
+        exchange(service.url, b"\x16\x03\x01 no HTTP\r\n\r\n")
+        line = service.line("Invalid HTTP request received.")
+    assert (line["level"], line["logger"]) == ("warning", "uvicorn.error")
+
+
+def test_the_documentation_has_every_field_of_a_requests_line(colours: Bundle, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-secret-key-0123456 camera\n")
+    told = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/logs.md").read_text(), re.MULTILINE))
+    with serving(bundle=colours.path, api_keys_file=keys) as service, service.client() as client:
+        headers = {"X-API-Key": "a-secret-key-0123456", "X-Request-ID": "mine", "traceparent": TRACE}
+        client.post(f"{CLASSIFY}?top_k=1", content=photo("red"), headers=headers)
+        client.post(CLASSIFY, content=b"no image", headers=headers)
+        client.get("/readyz")
+        service.wait_for_lines(3)
+    lines = [line for line in service.log if line["logger"] == "edgewise.access"]
+    assert {name for line in lines for name in line} == set(told)
+    for line in lines:
+        assert set(told) - set(line) <= {"request_id", "trace_id", "span_id"}
+    assert lines[0]["bytes_in"] == len(photo("red"))
+    assert set(lines[0]["timing_ms"]) == {"read", "queue", "decode", "inference", "total"}
+    types = {"text": str, "number": (int, float), "object": dict}
+    for name, type_ in told.items():
+        values = [line[name] for line in lines if line.get(name) is not None]
+        assert values
+        assert all(isinstance(value, types[type_]) for value in values)
+    whole = json.dumps(service.log)
+    assert "secret" not in whole
+    assert "top_k" not in whole
+
+
+@pytest.mark.parametrize("format_", ["json", "text"])
+def test_no_secret_stands_in_it(colours: Bundle, tmp_path: Path, format_: str) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-secret-key-0123456\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment(bundle=colours.path, port=0, api_keys_file=keys, log_format=format_),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        while "ready" not in first:
+            first = process.stdout.readline()
+        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", first)[:1]
+        for key in ("a-secret-key-0123456", "another-secret-value"):
+            for path in ("/v1/variants?token=secret", "/v1/variants"):
+                httpx.get(url + path, headers={"Authorization": f"Bearer {key}"})
+        process.terminate()
+        assert "secret" not in first + process.stdout.read()

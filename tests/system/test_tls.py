@@ -1,0 +1,175 @@
+"""HTTPS, with a certificate that openssl signed by itself."""
+
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.api.running import photo
+from tests.system.processes import Service, run, serving, wait_for
+from tests.system.test_start import one_line
+
+OPENSSL = shutil.which("openssl") or ""
+pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+
+CLASSIFY = "/v1/classify"
+
+
+@dataclass(frozen=True)
+class Pair:
+    certificate: Path
+    key: Path
+
+    @property
+    def settings(self) -> dict[str, Path]:
+        return {"tls_cert_file": self.certificate, "tls_key_file": self.key}
+
+    def client_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+
+def made(folder: Path, *options: str) -> Pair:
+    folder.mkdir(exist_ok=True)
+    pair = Pair(folder / "cert.pem", folder / "key.pem")
+    files = ["-keyout", str(pair.key), "-out", str(pair.certificate)]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    named = ["-subj", "/CN=edgewise", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run(  # noqa: S603
+        [OPENSSL, "req", "-x509", *curve, *named, *files, *(options or ["-nodes"])],
+        check=True,
+        capture_output=True,
+    )
+    return pair
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return made(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def secure(colours: Bundle, pair: Pair) -> Iterator[Service]:
+    with serving(bundle=colours.path, **pair.settings) as service:
+        yield service
+
+
+@contextmanager
+def connected(service: Service) -> Iterator[socket.socket]:
+    url = httpx.URL(service.url)
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        yield connection
+
+
+def test_it_is_served_over_https(secure: Service, pair: Pair) -> None:
+    assert secure.url.startswith("https://127.0.0.1:")
+    with httpx.Client(base_url=secure.url, verify=pair.client_context()) as client:
+        for _ in range(3):
+            assert client.post(CLASSIFY, content=photo("red", "BMP", (600, 400))).status_code == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_is_sent_along_with_the_handshake_is_heard(
+    secure: Service, pair: Pair, version: ssl.TLSVersion
+) -> None:
+    context = pair.client_context()
+    context.minimum_version = context.maximum_version = version
+    with connected(secure) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_older_versions_are_refused(secure: Service, pair: Pair) -> None:
+    context = pair.client_context()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with connected(secure) as plain, pytest.raises(ssl.SSLError):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_plain_http_and_nonsense_hurt_nobody(colours: Bundle, pair: Pair) -> None:
+    with serving(bundle=colours.path, **pair.settings) as service:
+        for sent in (b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n", bytes(2000), b"\x16\x03\x01"):
+            with connected(service) as connection:
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
+                assert b"HTTP/" not in connection.recv(65536)
+        assert httpx.get(f"{service.url}/livez", verify=pair.client_context()).status_code == 200
+    assert {line["level"] for line in service.log} == {"info"}
+
+
+def test_clients_that_do_not_shake_hands_take_no_place_for_ever(colours: Bundle, pair: Pair) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with (
+            serving(bundle=colours.path, max_connections=64, **pair.settings) as service,
+            httpx.Client(base_url=service.url, verify=pair.client_context()) as client,
+            ExitStack() as stack,
+        ):
+            assert client.get("/livez").status_code == 200
+            before = descriptors(service)
+            silent = [stack.enter_context(connected(service)) for _ in range(600)]
+            for connection in silent[:300]:
+                connection.setblocking(True)
+                connection.settimeout(30)
+                assert connection.recv(1) == b""  # gave way
+            wait_for(lambda: descriptors(service) <= before + 64, 5)
+            assert client.get("/livez").status_code == 200
+            assert httpx.get(f"{service.url}/livez", verify=pair.client_context()).status_code == 200
+            started = time.monotonic()
+            wait_for(lambda: descriptors(service) <= before + 1, 30)
+            assert time.monotonic() - started < 20
+        assert {line["level"] for line in service.log} == {"info"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def descriptors(service: Service) -> int:
+    return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
+
+
+def test_it_stops_at_once_beside_clients_that_keep_their_connections(colours: Bundle, pair: Pair) -> None:
+    with serving(bundle=colours.path, **pair.settings) as service, ExitStack() as stack:
+        context = pair.client_context()
+        plain = stack.enter_context(connected(service))
+        stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+        stack.enter_context(connected(service))
+        started = time.monotonic()
+        service.process.terminate()
+        assert service.wait() == 0
+        assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_what_can_not_be_used_stops_the_start_in_one_line(
+    colours: Bundle, pair: Pair, tmp_path: Path, command: str
+) -> None:
+    other = made(tmp_path / "other")
+    encrypted = made(tmp_path / "encrypted", "-passout", "pass:secret")
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("no PEM")
+    cases: list[tuple[dict[str, Path], str]] = [
+        ({"tls_cert_file": pair.certificate}, "belong together: set both, or none"),
+        ({"tls_key_file": pair.key}, "belong together: set both, or none"),
+        ({**pair.settings, "tls_cert_file": tmp_path / "no"}, "EDGEWISE_TLS_CERT_FILE can't be used: "),
+        ({**pair.settings, "tls_key_file": tmp_path}, "EDGEWISE_TLS_KEY_FILE can't be used: "),
+        ({**pair.settings, "tls_key_file": other.key}, "(key values mismatch)"),
+        ({**pair.settings, "tls_cert_file": nonsense}, "are not a certificate and its key, both in PEM"),
+        (encrypted.settings, "EDGEWISE_TLS_KEY_FILE is encrypted"),
+    ]
+    for settings, told in cases:
+        result = run(command, bundle=colours.path, port=0, **settings)
+        assert result.returncode == 2
+        assert told in one_line(result.stderr)
