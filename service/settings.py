@@ -94,12 +94,12 @@ class Settings(BaseModel):
     model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    api_keys_file: Path | None = None
     max_connections: PositiveInt = DEFAULT_MAX_CONNECTIONS
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
     read_bytes: PositiveInt = DEFAULT_READ_BYTES
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    api_keys_file: Path | None = None
     read_timeout_seconds: PositiveFloat = DEFAULT_READ_TIMEOUT_SECONDS
     min_body_rate: PositiveFloat = DEFAULT_MIN_BODY_RATE
     drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS

@@ -41,6 +41,9 @@ def test_every_setting_can_be_set() -> None:
         "EDGEWISE_MAX_CONNECTIONS": "7",
         "EDGEWISE_CORS_ORIGINS": "https://a.example, http://b.example:8080",
         "EDGEWISE_READ_BYTES": "8000",
+        "EDGEWISE_TLS_CERT_FILE": "tls/cert.pem",
+        "EDGEWISE_TLS_KEY_FILE": "tls/key.pem",
+        "EDGEWISE_API_KEYS_FILE": "keys",
         "EDGEWISE_READ_TIMEOUT_SECONDS": "1.5",
         "EDGEWISE_MIN_BODY_RATE": "9.5",
         "EDGEWISE_DRAIN_GRACE_SECONDS": "3",
@@ -72,6 +75,9 @@ def test_every_setting_can_be_set() -> None:
         max_connections=7,
         cors_origins=("https://a.example", "http://b.example:8080"),
         read_bytes=8000,
+        tls_cert_file=Path("tls/cert.pem"),
+        tls_key_file=Path("tls/key.pem"),
+        api_keys_file=Path("keys"),
         read_timeout_seconds=1.5,
         min_body_rate=9.5,
         drain_grace_seconds=3,
@@ -168,6 +174,9 @@ def test_the_table_has_every_setting_and_its_default() -> None:
         "EDGEWISE_ADMIN_TOKEN_FILE",
         "EDGEWISE_MODEL_NAME",
         "EDGEWISE_CORS_ORIGINS",
+        "EDGEWISE_TLS_CERT_FILE",
+        "EDGEWISE_TLS_KEY_FILE",
+        "EDGEWISE_API_KEYS_FILE",
     }
     bundle = told.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
     assert Settings().bundle == ROOT / bundle
