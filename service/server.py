@@ -53,8 +53,11 @@ def serve(settings: Settings) -> None:
     """
     tls = tls_context(settings)
     log = configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
-    with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listener, tls, log))
+    try:
+        with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listener, tls, log))
+    finally:
+        log.flush(MIN_CLOSE_SECONDS)
 
 
 class _Server(uvicorn.Server):
@@ -86,9 +89,6 @@ class _Server(uvicorn.Server):
             self.started = True
         self._on_listening()
 
-    async def close_stalled(self) -> None:
-        close_stalled(self.server_state)
-
     def _listen(self, listener: socket.socket, tls: ssl.SSLContext) -> TlsListener:
         connection = functools.partial(
             cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class),
@@ -108,7 +108,7 @@ async def _serve(
     async with app.router.lifespan_context(app):
         with _explained(settings):
             listener.listen(BACKLOG)
-        server = _server(app, settings, listener, tls)
+        server = _server(app, settings, listener, tls, log)
         stop = stop_signal()
         stopping = asyncio.create_task(_stop(stop, server, app.state.drain, settings))
         try:
@@ -117,7 +117,9 @@ async def _serve(
             stopping.cancel()
 
 
-def _server(app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> _Server:
+def _server(
+    app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, log: Output
+) -> _Server:
     places = max_connections(settings.max_connections)
     connection = functools.partial(
         Protocol,
@@ -139,7 +141,12 @@ def _server(app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.
     )
     scheme = "https" if tls else "http"
     server = _Server(config, tls, places, on_listening=lambda: _log_ready(app, listener, scheme))
-    config.callback_notify = server.close_stalled
+
+    async def every_second() -> None:
+        close_stalled(server.server_state)
+        log.flush()
+
+    config.callback_notify = every_second
     return server
 
 

@@ -19,6 +19,8 @@ ACCESS_LOGGER = "edgewise.access"
 SERVICE_LOGGER = "edgewise"
 
 STANDARD_OUTPUT = 1
+# About a thousand lines.
+MAX_KEPT_BYTES = 512 * 1024
 
 _encode = json.JSONEncoder(default=str).encode
 
@@ -55,37 +57,43 @@ class TextFormatter(logging.Formatter):
 class Output(logging.Handler):
     """Writes lines to a descriptor, and never waits for whoever reads them.
 
-    What can't be written at once, since a pipe is full or its reader gone, or a disk is full, is
-    dropped; `on_drop` is called for each line.
+    What can't be written at once is kept, up to a bound, and written by and by. Beyond that, and where the
+    reader is gone or the disk full, lines are dropped; `on_drop` is told how many.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self.on_drop: Callable[[], None] = lambda: None
+        self.on_drop: Callable[[int], None] = lambda _: None
         self._descriptor = descriptor
-        self._writable = select.poll()
-        self._writable.register(descriptor, select.POLLOUT)
-        self._in_line = False
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._kept = bytearray()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, or drop it."""
+        """Write or keep one record, or drop it."""
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-        if self._in_line:
-            line = b"\n" + line
-        while line:
-            written = self._write(line[: select.PIPE_BUF])
-            if not written:
-                self.on_drop()
-                return
-            self._in_line = len(line) > written
-            line = line[written:]
+        if len(self._kept) + len(line) > MAX_KEPT_BYTES:
+            self.on_drop(1)
+        else:
+            self._kept += line
+        self.flush()
 
-    def _write(self, part: bytes) -> int:
-        """How much was written: a descriptor that is writable takes so little without waiting."""
+    def flush(self, wait_seconds: float = 0.0) -> None:
+        """Write what is kept; where it can't be written at once, wait so long for each part of it."""
+        self.acquire()
         try:
-            return os.write(self._descriptor, part) if self._writable.poll(0) else 0
+            while self._kept and self._poll.poll(wait_seconds * 1000):
+                del self._kept[: self._write()]
+        finally:
+            self.release()
+
+    def _write(self) -> int:
+        try:
+            # A descriptor that is writable takes so little without waiting.
+            return os.write(self._descriptor, self._kept[: select.PIPE_BUF])
         except OSError:
-            return 0
+            self.on_drop(self._kept.count(b"\n"))
+            return len(self._kept)
 
 
 def configure_logging(formatter: logging.Formatter) -> Output:

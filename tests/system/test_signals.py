@@ -1,0 +1,199 @@
+"""Signals before the service is ready, while it stops, and where it is the first process."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.api.running import photo
+from tests.system.processes import ROOT, Service, environment, serving, started, wait_for
+from tests.system.test_drain import CLASSIFY, IMAGE, begun, received
+
+UNSHARE = shutil.which("unshare") or ""
+TINI = shutil.which("tini") or ""
+NAMESPACE = [UNSHARE, "--pid", "--fork", "--mount-proc"]
+
+
+def can_unshare() -> bool:
+    return bool(UNSHARE) and subprocess.run([*NAMESPACE, "true"], check=False).returncode == 0  # noqa: S603
+
+
+as_first_process = pytest.mark.skipif(
+    not can_unshare(), reason="unshare is absent, or may not make a namespace of processes here"
+)
+
+
+@contextmanager
+def launched(
+    bundle: Bundle, prefix: list[str], command: list[str], **settings: object
+) -> Iterator[tuple[Service, int]]:
+    """A service behind `prefix`, and the id of the process that is the first one after it."""
+    with subprocess.Popen(  # noqa: S603
+        [*prefix, *command],
+        cwd=ROOT,
+        env=environment(bundle=bundle.path, port=0, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_for(lambda: bool(children.read_text()))
+        child = int(children.read_text().split()[0])
+        try:
+            yield Service(process), child
+        finally:
+            subprocess.run(["kill", "-KILL", str(child)], check=False, stderr=subprocess.DEVNULL)  # noqa: S603, S607
+
+
+def send(number: signal.Signals, process: int) -> None:
+    subprocess.run(["kill", f"-{number}", str(process)], check=True)  # noqa: S603, S607
+
+
+SERVE = [sys.executable, "-m", "service"]
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_while_the_models_load_a_signal_ends_it_at_once(number: signal.Signals, status: int) -> None:
+    with started(bundle=ROOT / "models" / "imagenet-1k", port=0, variant="fp32", workers=40) as process:
+        mapped = Path(f"/proc/{process.pid}/maps")
+        # The models are read from then on.
+        wait_for(lambda: "_pywrap_litert" in mapped.read_text() or "tflite" in mapped.read_text())
+        assert process.poll() is None
+        sent = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == status
+        assert time.monotonic() - sent < 1
+        assert process.stdout is not None
+        assert "ready" not in process.stdout.read()
+
+
+def test_a_second_signal_ends_it_at_once(colours: Bundle) -> None:
+    for second in (signal.SIGTERM, signal.SIGINT):
+        with serving(bundle=colours.path) as service, ExitStack() as stack:
+            begun(service, stack)
+            service.signal(signal.SIGTERM)
+            service.line("stopping")
+            sent = time.monotonic()
+            service.signal(second)
+            assert service.wait() == 128 + second
+            assert time.monotonic() - sent < 2
+
+
+def test_the_end_of_a_terminal_stops_it_in_good_order(colours: Bundle) -> None:
+    with serving(bundle=colours.path) as service, ExitStack() as stack:
+        connection = begun(service, stack)
+        service.signal(signal.SIGHUP)
+        service.line("stopping")
+        connection.sendall(IMAGE[10:])
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert service.wait() == 0
+
+
+def test_nohup_keeps_it_going(colours: Bundle) -> None:
+    command = ["sh", "-c", f'trap "" HUP; {sys.executable} -m service & wait']
+    with launched(colours, [], command) as (service, process):
+        assert service.url
+        send(signal.SIGHUP, process)
+        time.sleep(0.3)
+        with service.client() as client:
+            assert client.get("/readyz").status_code == 200
+
+
+@as_first_process
+def test_as_the_first_process_it_answers_what_it_accepted_and_ends_with_0(colours: Bundle) -> None:
+    with launched(colours, NAMESPACE, SERVE) as (service, process), ExitStack() as stack:
+        connection = begun(service, stack)
+        send(signal.SIGTERM, process)
+        service.line("stopping")
+        connection.sendall(IMAGE[10:])
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert service.wait() == 0
+
+
+@as_first_process
+def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> None:
+    with launched(default_bundle, NAMESPACE, SERVE, variant="fp32", workers=40) as (service, process):
+        mapped = Path(f"/proc/{process}/maps")
+        wait_for(lambda: "tflite" in mapped.read_text())
+        send(signal.SIGTERM, process)
+        assert service.process.wait(5) == 0
+
+
+@pytest.mark.skipif(not TINI, reason="tini is absent")
+@pytest.mark.parametrize("prefix", [[TINI, "-s", "--"], [*NAMESPACE, TINI, "--"]], ids=["child", "first"])
+def test_under_an_init_that_forwards_signals_it_is_the_same(colours: Bundle, prefix: list[str]) -> None:
+    if "--pid" in prefix and not can_unshare():
+        pytest.skip("unshare may not make a namespace of processes here")
+    with launched(colours, prefix, SERVE) as (service, process), ExitStack() as stack:
+        connection = begun(service, stack)
+        send(signal.SIGTERM, process if "--pid" in prefix else service.process.pid)
+        service.line("stopping")
+        connection.sendall(IMAGE[10:])
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert service.wait() == 0
+
+
+def test_during_the_grace_it_is_not_ready_but_takes_requests(colours: Bundle) -> None:
+    with serving(bundle=colours.path, drain_grace_seconds=1.5) as service, ExitStack() as stack:
+        client = stack.enter_context(service.client())
+        assert client.get("/readyz").status_code == 200
+        service.signal(signal.SIGTERM)
+        service.line("stopping")
+        assert client.get("/readyz").status_code == 503
+        assert client.post(CLASSIFY, content=IMAGE).status_code == 200
+        # On a new connection too: the port stays open.
+        assert httpx.post(service.url + CLASSIFY, content=IMAGE).status_code == 200
+        late = begun(service, stack)
+        answers: list[int] = []
+        wait_for(
+            lambda: answers.append(client.post(CLASSIFY, content=IMAGE).status_code) or answers[-1] == 503
+        )
+        assert set(answers) == {200, 503}
+        late.sendall(IMAGE[10:])
+        assert received(late).startswith(b"HTTP/1.1 200 ")
+        assert service.wait() == 0
+
+
+def test_at_four_times_its_capacity_it_answers_what_it_accepted(default_bundle: Bundle) -> None:
+    image = photo("red", "JPEG", (1200, 900))
+    settings = {"workers": 1, "queue_size": 8, "drain_seconds": 20}
+    with serving(bundle=default_bundle.path, variant="qat", **settings) as service:
+        answered: list[int] = []
+        broken: list[str] = []
+
+        def ask(_: int) -> None:
+            with service.client() as client:
+                while True:
+                    try:
+                        answered.append(client.post(CLASSIFY, content=image).status_code)
+                    except httpx.ConnectError:
+                        return
+                    except httpx.TransportError as error:
+                        # Nothing was accepted on a connection that the stop closed while it was idle.
+                        broken.append(repr(error))
+                        return
+
+        with ThreadPoolExecutor(36) as threads:
+            asking = threads.map(ask, range(36))
+            time.sleep(3)
+            service.signal(signal.SIGTERM)
+            list(asking)
+        assert service.wait() == 0
+    logged = [line for line in service.log if line["logger"] == "edgewise.access"]
+    assert set(answered) == {200, 429, 503}
+    for status in (200, 429, 503):
+        assert answered.count(status) == sum(line["message"].endswith(f" {status}") for line in logged)
+    assert not [line for line in logged if line["message"].endswith(" 499")]
+    assert json.dumps([line for line in service.log if line["level"] != "info"]) == "[]"
