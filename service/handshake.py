@@ -7,7 +7,7 @@ those that are under way: clients that connect and say nothing would take every 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 HANDSHAKE_SECONDS = 10.0
 # What a client gets to say that it, too, is done.
@@ -19,7 +19,7 @@ PAUSE_SECONDS = 0.1
 class TlsListener:
     """Accepts on a listening socket; `connection` makes what speaks on it once the handshake is done.
 
-    Handshakes and the `connections` that there are take at most `places`: the oldest handshake gives way.
+    Where more than `most` handshakes are under way, the oldest one gives way.
     """
 
     def __init__(
@@ -27,14 +27,12 @@ class TlsListener:
         listener: socket.socket,
         context: ssl.SSLContext,
         connection: Callable[[], asyncio.Protocol],
-        connections: Set[object],
-        places: int,
+        most: int,
     ) -> None:
         self._listener = listener
         self._context = context
         self._connection = connection
-        self._connections = connections
-        self._places = places
+        self._most = most
         self._loop = asyncio.get_running_loop()
         # The oldest one first.
         self._handshakes: dict[asyncio.Task[None], None] = {}
@@ -67,7 +65,7 @@ class TlsListener:
             self._open_again = self._loop.call_later(PAUSE_SECONDS, self._open)
             return
         accepted.setblocking(False)
-        if self._handshakes and len(self._handshakes) + len(self._connections) >= self._places:
+        if len(self._handshakes) >= self._most:
             oldest = next(iter(self._handshakes))
             del self._handshakes[oldest]
             oldest.cancel()

@@ -164,7 +164,11 @@ class Protocol(HttpToolsProtocol):
         idle = min(others, key=lambda c: c._idle_since, default=None)
         if idle is not None:
             self.connections.discard(idle)
-            idle.transport.close()
+            if idle.transport.get_write_buffer_size():
+                idle.transport.close()
+            else:
+                # Not `close`: over TLS it would wait for the client, and keep the descriptor.
+                idle.transport.abort()
         else:
             self._refused()
             self.connections.discard(self)

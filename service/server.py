@@ -37,6 +37,8 @@ from service.tls import tls_context
 BACKLOG = 2048
 # Longer than a camera takes from one photo to the next.
 KEEP_ALIVE_SECONDS = 60
+# Connections over TLS that are no connections yet, beside those that are.
+MAX_HANDSHAKES = 64
 # What answers that are already written get, at the least, to reach their clients.
 MIN_CLOSE_SECONDS = 1
 
@@ -67,12 +69,12 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         tls: ssl.SSLContext | None,
-        places: int,
+        handshakes: int,
         on_listening: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._tls = tls
-        self._places = places
+        self._handshakes = handshakes
         self._on_listening = on_listening
 
     @contextlib.contextmanager
@@ -96,7 +98,7 @@ class _Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        return TlsListener(listener, tls, connection, self.server_state.connections, self._places)
+        return TlsListener(listener, tls, connection, self._handshakes)
 
 
 async def _serve(
@@ -140,7 +142,8 @@ def _server(
         timeout_notify=1,
     )
     scheme = "https" if tls else "http"
-    server = _Server(config, tls, places, on_listening=lambda: _log_ready(app, listener, scheme))
+    handshakes = max(1, min(MAX_HANDSHAKES, places // 4))
+    server = _Server(config, tls, handshakes, on_listening=lambda: _log_ready(app, listener, scheme))
 
     async def every_second() -> None:
         close_stalled(server.server_state)
