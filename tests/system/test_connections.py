@@ -1,0 +1,288 @@
+"""More connections, longer heads and slower senders than a service can do with."""
+
+import re
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.api.running import photo, samples
+from tests.system.processes import Service, serving, wait_for
+from tests.system.test_drain import begun, received
+
+CLASSIFY = "/v1/classify"
+IMAGE = photo("red")
+MEBIBYTE = 2**20
+LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+CHUNKED = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def connect(service: Service, stack: ExitStack) -> socket.socket:
+    url = httpx.URL(service.url)
+    return stack.enter_context(socket.create_connection((url.host, url.port), timeout=30))
+
+
+def answered(connection: socket.socket) -> bool:
+    connection.sendall(LIVE)
+    answer = b""
+    while not answer.endswith(b"}"):
+        more = connection.recv(65536)
+        if not more:
+            return False
+        answer += more
+    return answer.startswith(b"HTTP/1.1 200 ")
+
+
+def closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(65536) == b""
+    except ConnectionError:
+        return True
+
+
+@contextmanager
+def at_most(descriptors: int) -> Iterator[None]:
+    """What is started meanwhile may have so many open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def small(colours: Bundle) -> Iterator[Service]:
+    with serving(bundle=colours.path, max_connections=8, workers=1) as service:
+        yield service
+
+
+def test_the_connection_that_is_idle_longest_gives_way(small: Service) -> None:
+    with ExitStack() as stack:
+        connections = [connect(small, stack) for _ in range(8)]
+        for connection in [*connections, connections[0]]:
+            assert answered(connection)
+            # The clock has milliseconds.
+            time.sleep(0.01)
+        busy = connections[1]
+        busy.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\nx" % len(IMAGE))
+        time.sleep(0.2)
+        assert answered(connect(small, stack))
+        assert closed(connections[2])
+        assert answered(connections[0])
+        assert answered(connections[3])
+
+
+def test_where_all_are_busy_one_more_is_told_so(small: Service) -> None:
+    reason = 'edgewise_rejected_total{reason="too_many_connections"}'
+    with small.client() as client:
+        before = samples(client)[reason]
+    with ExitStack() as stack:
+        begun_ones = [begun(small, stack) for _ in range(8)]
+        # A client that sends all before it reads sees the answer, and not a reset.
+        response = httpx.post(small.url + CLASSIFY, content=bytes(3 * MEBIBYTE))
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["retry-after"] == "1"
+        assert response.json()["type"] == "/problems/too-many-connections"
+        for connection in begun_ones:
+            connection.sendall(IMAGE[10:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with small.client() as client:
+        assert samples(client)[reason] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"GET /" + b"x" * 1000, b"x" * 10_000),
+        (b"GET /livez HTTP/1.1\r\n", b"a: b\r\n" * 2_000),
+        (b"GET /livez HTTP/1.1\r\nCookie: ", b"x" * 10_000),
+    ],
+    ids=["line", "headers", "header"],
+)
+def test_a_head_without_end_is_told_so(small: Service, begins: bytes, goes_on: bytes) -> None:
+    before = small.memory("VmRSS")
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(begins)
+        answer = b""
+        connection.settimeout(0.05)
+        for _ in range(5_000):
+            try:
+                connection.sendall(goes_on)
+                answer = connection.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b"/problems/head-too-large" in answer
+    assert small.memory("VmRSS") - before < 16 * MEBIBYTE
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"4;x=", b"x" * 10_000),
+        (b"1\r\nx\r\n0\r\n", b"a: b\r\n" * 2_000),
+        (b"1\r\nx\r\n0\r\na: ", b"x" * 10_000),
+    ],
+    ids=["chunk extension", "trailers", "trailer"],
+)
+def test_a_body_that_is_all_framing_is_closed(small: Service, begins: bytes, goes_on: bytes) -> None:
+    before = small.memory("VmRSS")
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(CHUNKED + begins)
+        with pytest.raises(ConnectionError):
+            connection.sendall(goes_on * 5_000)
+    assert small.memory("VmRSS") - before < 16 * MEBIBYTE
+
+
+def test_a_body_in_chunks_of_one_byte_is_taken(small: Service) -> None:
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        image = photo("red", "BMP", (200, 100))
+        body = b"".join(b"1\r\n%c\r\n" % byte for byte in image)
+        assert len(body) > 300_000
+        connection.sendall(CHUNKED.replace(b"Host: test", b"Connection: close") + body + b"0\r\n\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_that_stalls_is_closed(small: Service) -> None:
+    with ExitStack() as stack:
+        silent, dripping = connect(small, stack), connect(small, stack)
+        dripping.sendall(b"GET / HTTP/1.1\r\nA: ")
+        started = time.monotonic()
+        while not closed_now(dripping):
+            assert time.monotonic() - started < 20
+            try:
+                dripping.sendall(b"x")
+            except ConnectionError:
+                break
+            time.sleep(0.5)
+        assert time.monotonic() - started > 9
+        assert closed(silent)
+
+
+def closed_now(connection: socket.socket) -> bool:
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        connection.settimeout(30)
+        return False
+
+
+def test_descriptors_do_not_run_out(colours: Bundle) -> None:
+    with at_most(128):
+        context = serving(bundle=colours.path)
+        service = context.__enter__()
+    with ExitStack() as stack:
+        stack.push(context)
+        for _ in range(3):
+            idle = [connect(service, stack) for _ in range(300)]
+            assert httpx.post(service.url + CLASSIFY, content=IMAGE).status_code == 200
+            with service.client() as client:
+                for _ in range(5):
+                    assert client.post(CLASSIFY, content=IMAGE).status_code == 200
+        assert sum(map(answered, idle[-20:])) == 20
+
+
+def test_slow_senders_do_not_keep_a_fast_one_out(colours: Bundle) -> None:
+    with serving(bundle=colours.path) as service, ExitStack() as stack:
+        slow = [begun(service, stack) for _ in range(200)]
+        stop = threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(1):
+                for connection in slow:
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with service.client() as client:
+                ends = time.monotonic() + 8
+                while time.monotonic() < ends:
+                    assert client.post(CLASSIFY, content=IMAGE).status_code == 200
+        finally:
+            stop.set()
+            thread.join()
+        # They were cut off, and told so.
+        for connection in slow:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_pipelined_requests_are_answered_in_their_order(small: Service) -> None:
+    classify = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE
+    last = b"GET /nope HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(classify + LIVE + classify + LIVE * 10 + last)
+        answers = received(connection)
+    statuses = re.findall(rb"HTTP/1\.1 (\d+) ", answers)
+    assert statuses == [b"200"] * 13 + [b"404"]
+    order = [answers.index(b'"predictions"'), answers.index(b'"live"'), answers.rindex(b'"predictions"')]
+    assert order == sorted(order)
+
+
+def test_requests_without_end_on_one_connection_take_no_memory(small: Service) -> None:
+    before = small.memory("VmRSS")
+    with ExitStack() as stack:
+        connections = [connect(small, stack) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(CHUNKED + b"1\r\nx\r\n0\r\n\r\n")
+            connection.settimeout(3)
+            with pytest.raises((ConnectionError, TimeoutError)):
+                connection.sendall(LIVE * 4_000_000)
+        assert small.memory("VmRSS") - before < 16 * MEBIBYTE
+        assert httpx.get(small.url + "/livez").status_code == 200
+    assert not [line for line in small.log if line["level"] == "error"]
+
+
+def test_what_was_accepted_is_answered_whatever_comes_behind_it(small: Service) -> None:
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(head + IMAGE + b"\x00 no HTTP\r\n\r\n")
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["closed", "half-closed"])
+def test_nothing_is_computed_for_clients_that_left(default_bundle: Bundle, half: bool) -> None:
+    image = photo("red", "JPEG", (3000, 2000))
+    request = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(image) + image
+    with (
+        serving(bundle=default_bundle.path, variant="qat", workers=1, queue_size=60) as service,
+        service.client() as client,
+        ExitStack() as stack,
+    ):
+        client.get("/livez")
+        connections = [connect(service, stack) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(request)
+        wait_for(lambda: samples(client)["edgewise_queue_depth"] >= 20)
+        for connection in connections:
+            if half:
+                connection.shutdown(socket.SHUT_WR)
+            else:
+                connection.close()
+        wait_for(lambda: samples(client)["edgewise_queue_depth"] == 0)
+        assert client.post(CLASSIFY, content=IMAGE).status_code == 200
+        told = samples(client)
+    gone = told['edgewise_rejected_total{reason="client_gone"}']
+    computed = told['edgewise_stage_seconds_count{stage="total",variant="qat"}']
+    assert gone >= 20
+    assert computed + gone == 41
