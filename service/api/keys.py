@@ -60,7 +60,7 @@ def needs_key(method: str, path: str) -> bool:
 
 def describe(document: dict[str, Any]) -> None:
     """Say in an OpenAPI document which operations need a key."""
-    document["components"]["securitySchemes"] = _SCHEMES
+    document["components"].setdefault("securitySchemes", {}).update(_SCHEMES)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if needs_key(method.upper(), path):

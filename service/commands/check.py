@@ -9,8 +9,8 @@ from service.inference.auto import Contender
 from service.inference.delegates import Fallback
 from service.inference.loading import load_classifiers
 from service.inference.runtime import RUNTIME
-from service.selection import lasting, select
 from service.keys import load_keys
+from service.selection import lasting, select
 from service.settings import PREFIX, Settings
 from service.tls import tls_context
 
