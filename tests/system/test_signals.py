@@ -1,6 +1,7 @@
 """Signals before the service is ready, while it stops, and where it is the first process."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,12 @@ def send(number: signal.Signals, process: int) -> None:
     subprocess.run(["kill", f"-{number}", str(process)], check=True)  # noqa: S603, S607
 
 
+def catches(number: signal.Signals, process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    (caught,) = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 SERVE = [sys.executable, "-m", "service"]
 
 
@@ -67,9 +74,7 @@ SERVE = [sys.executable, "-m", "service"]
 )
 def test_while_the_models_load_a_signal_ends_it_at_once(number: signal.Signals, status: int) -> None:
     with started(bundle=ROOT / "models" / "imagenet-1k", port=0, variant="fp32", workers=40) as process:
-        mapped = Path(f"/proc/{process.pid}/maps")
-        # The models are read from then on.
-        wait_for(lambda: "_pywrap_litert" in mapped.read_text() or "tflite" in mapped.read_text())
+        wait_for(lambda: catches(signal.SIGTERM, process.pid))
         assert process.poll() is None
         sent = time.monotonic()
         process.send_signal(number)
@@ -125,8 +130,7 @@ def test_as_the_first_process_it_answers_what_it_accepted_and_ends_with_0(colour
 @as_first_process
 def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> None:
     with launched(default_bundle, NAMESPACE, SERVE, variant="fp32", workers=40) as (service, process):
-        mapped = Path(f"/proc/{process}/maps")
-        wait_for(lambda: "tflite" in mapped.read_text())
+        wait_for(lambda: catches(signal.SIGTERM, process))
         send(signal.SIGTERM, process)
         assert service.process.wait(5) == 0
 
