@@ -117,13 +117,15 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    variant: str = Field(max_length=64)
+    variant: str = Field(max_length=64, examples=["fp32"])
 
 
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": Wanted.model_json_schema()}},
+        "content": {
+            "application/json": {"schema": Wanted.model_json_schema(), "example": {"variant": "fp32"}}
+        },
     }
 }
 _bearer = HTTPBearer(auto_error=False, description="The content of the file EDGEWISE_ADMIN_TOKEN_FILE")

@@ -115,7 +115,7 @@ def test_classification_names_the_likeliest(
         (MODEL, "", pixels(np.zeros((1, 224, 224, 3), np.uint8), name="x"), "one input, named image"),
         (MODEL, "", files(*[b"x"] * 9), "more than 8 images"),
         (MODEL, "fp32", files(b"x"), "'fp32' is not loaded"),
-        (MODEL, "1", files(b"x"), "'1' is not in the bundle"),
+        (MODEL, "1", files(b"x"), "has no variant '1'; it has: dynamic"),
         ("other", "", files(b"x"), "there is no model 'other'; there is imagenet-1k"),
     ],
 )
@@ -124,7 +124,7 @@ def test_it_is_told_what_is_wrong_in_the_services_words(
 ) -> None:
     with pytest.raises(triton.InferenceServerException, match=re.escape(expected)) as caught:
         client.infer(model, [tensor], version)
-    assert caught.value.status() in {"400", "404", "413", "415"}
+    assert caught.value.status() in {"400", "404", "409", "413", "415"}
 
 
 def test_the_example_of_the_documentation_runs(

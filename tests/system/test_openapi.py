@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.system.processes import Service
+from tests.system.processes import Service, serving
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The default bundle, served to those who have the token of the admin too."""
+    token = tmp_path_factory.mktemp("admin") / "token"
+    token.write_text("a-token-that-nobody-guesses")
+    with serving(admin_token_file=token) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -66,4 +75,4 @@ def has_example(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
 
 
 def test_there_is_no_operation_for_head(document: dict[str, Any]) -> None:
-    assert {name.split()[0] for name, _ in operations(document)} == {"get", "post"}
+    assert {name.split()[0] for name, _ in operations(document)} == {"get", "post", "put"}
