@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from uvicorn import Config
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -127,9 +127,15 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("too many requests wait for the one before them")
 
     def on_body(self, body: bytes) -> None:
-        """Some of a body."""
+        """Some of a body: as in uvicorn, but a body that comes at once is not copied two more times."""
         self._body_bytes += len(body)
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body = cast(bytearray, cycle.body + body if cycle.body else body)
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """The request is answered."""

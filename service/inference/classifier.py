@@ -37,12 +37,13 @@ class Prediction:
 
         Of equally likely ones the lower index goes first.
         """
-        probabilities = self.probabilities
-        # Every one that may be among the first k, the last one's equals too, so that the lower index wins.
-        least = np.partition(probabilities, -k)[-k] if k < probabilities.size else 0
-        candidates = np.flatnonzero(probabilities >= least)
-        order = candidates[ranking(probabilities[candidates])[:k]]
-        return list(zip(order.tolist(), probabilities[order].tolist(), strict=True))
+        rising = self.probabilities.copy()
+        last = max(0, rising.size - max(1, k))
+        rising.partition(last)
+        # All that equal the last of them as well, so that the lower index wins.
+        candidates = (self.probabilities >= rising[last]).nonzero()[0]
+        pairs = zip(candidates.tolist(), self.probabilities[candidates].tolist(), strict=True)
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
 class Classifier:

@@ -3,6 +3,7 @@
 Standard error is left to what the runtime's native code writes there, which is neither.
 """
 
+import functools
 import json
 import logging
 import os
@@ -117,4 +118,11 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    seconds, milliseconds = divmod(int(record.created * 1000), 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}+00:00"
+
+
+# Many lines in a row are of the same second.
+@functools.lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
