@@ -76,9 +76,10 @@ def read_header(data: bytes) -> Header:
             scan = segment
     if frame is None or scan is None:
         raise CorruptImage("the JPEG ends before its picture begins")
-    if data.count(bytes((0xFF, _SOS)), scan.start) > _MAX_SCANS:
-        raise CorruptImage(f"the JPEG has more than {_MAX_SCANS} scans")
     header = _read_frame(data, frame, scan, exif)
+    # Of the others the decoder reads the first scan and no more.
+    if header.buffered and data.count(bytes((0xFF, _SOS)), scan.start) > _MAX_SCANS:
+        raise CorruptImage(f"the JPEG has more than {_MAX_SCANS} scans")
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except KeyError:  # simplejpeg's own table has no name for its colours.
