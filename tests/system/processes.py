@@ -116,7 +116,8 @@ class Service:
 def started(python: str | Path = sys.executable, **settings: object) -> subprocess.Popen[str]:
     """A process whose log is its `stdout`."""
     return subprocess.Popen(  # noqa: S603
-        [python, "-m", "service"],
+        # Tests that nohup runs would pass on that SIGHUP is ignored.
+        ["env", "--default-signal=HUP", python, "-m", "service"],  # noqa: S607
         cwd=ROOT,
         env=environment(**settings),
         stdout=subprocess.PIPE,
