@@ -69,6 +69,9 @@ class Arrivals:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
+            if arrival.gave_way:
+                # This came before its timeout did; it is not counted any more.
+                raise TimeoutError
             chunk: bytes = message.get("body", b"")
             arrival.received += len(chunk)
             self._bytes += len(chunk)
@@ -91,8 +94,9 @@ class Arrivals:
             slowest = min(old, key=lambda a: a.received / (now - a.started), default=None)
             if slowest is None:
                 raise self._no_memory()
-            slowest.gave_way = True
-            slowest.timeout.reschedule(now)
+            if not slowest.timeout.expired():
+                slowest.gave_way = True
+                slowest.timeout.reschedule(now)
             self._forget(slowest)
 
     def _forget(self, arrival: _Arrival) -> None:

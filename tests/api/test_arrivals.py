@@ -156,3 +156,57 @@ def test_where_none_is_slow_the_one_without_room_is_refused() -> None:
         await third.read(room)
 
     run(test)
+
+
+def test_who_gives_way_takes_no_more_room_though_more_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
+
+    async def test() -> None:
+        room = bounded()
+        slow, fast = Sender(), Sender()
+        # The fast one makes room when the slow one's next piece is there, but not read.
+        reading = [fast.read(room), slow.read(room)]
+        slow.send(bytes(60))
+        fast.send(bytes(70))
+        await settle()
+        fast.send(bytes(25), more=False)
+        slow.send(bytes(30))
+        await settle()
+        slow.send(bytes(5), more=False)
+        with pytest.raises(QueueFull):
+            await reading[1]
+        await reading[0]
+        assert len(slow.arrived) == 60
+        others = [Sender(), Sender()]
+        reading = [other.read(room) for other in others]
+        for other in others:
+            other.send(bytes(75))
+        await settle()
+        for other in others:
+            other.send(b"", more=False)
+        await asyncio.gather(*reading)
+
+    run(test)
+
+
+def test_one_whose_time_is_over_just_now_is_no_trouble_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
+
+    async def test() -> None:
+        room = bounded(seconds=0.1)
+        late, new = Sender(), Sender()
+        reading = late.read(room)
+        late.send(bytes(90))
+        await settle()
+        coming = new.read(room)
+        await settle()
+        # All in one turn of the loop: its time ends, and the other needs room before it is told so.
+        new.send(bytes(90), more=False)
+        (arrival,) = [a for a in room._arriving if a.received == 90]
+        arrival.timeout._on_timeout()
+        await coming
+        with pytest.raises(SlowBody):
+            await reading
+        assert len(new.arrived) == 90
+
+    run(test)
