@@ -17,6 +17,8 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60
+# What nohup or a shell in the background runs is passed on that SIGHUP or SIGINT is ignored.
+WITH_SIGNALS = ["env", "--default-signal"]
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -43,7 +45,7 @@ def run(
 def interrupted(command: list[str | Path], when: bytes, **settings: object) -> tuple[int, bytes]:
     """Interrupt a command once its standard error shows `when`; its exit status and what came after."""
     with subprocess.Popen(  # noqa: S603
-        command, cwd=ROOT, env=environment(**settings), stderr=subprocess.PIPE
+        [*WITH_SIGNALS, *command], cwd=ROOT, env=environment(**settings), stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
         shown = b""
@@ -116,8 +118,7 @@ class Service:
 def started(python: str | Path = sys.executable, **settings: object) -> subprocess.Popen[str]:
     """A process whose log is its `stdout`."""
     return subprocess.Popen(  # noqa: S603
-        # Tests that nohup runs would pass on that SIGHUP is ignored.
-        ["env", "--default-signal=HUP", python, "-m", "service"],  # noqa: S607
+        [*WITH_SIGNALS, python, "-m", "service"],
         cwd=ROOT,
         env=environment(**settings),
         stdout=subprocess.PIPE,
