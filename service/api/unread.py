@@ -33,7 +33,7 @@ class UnreadBody:
         # Until its first byte is asked for, a client that expects "100 Continue" sends none.
         held_back = _header(scope, b"expect").lower() == b"100-continue"
 
-        short = 0 < _announced(scope) <= KEEP_BYTES and not held_back
+        short = 0 < _announced(scope) <= KEEP_BYTES and not held_back and _stays(scope)
 
         async def watch() -> Message:
             nonlocal unread, held_back
@@ -66,6 +66,11 @@ class UnreadBody:
 
 def _has_body(scope: Scope) -> bool:
     return _header(scope, b"content-length") not in (b"", b"0") or bool(_header(scope, b"transfer-encoding"))
+
+
+def _stays(scope: Scope) -> bool:
+    """Whether the connection outlives the answer, as far as the client is concerned."""
+    return scope["http_version"] == "1.1" and b"close" not in _header(scope, b"connection").lower()
 
 
 def _announced(scope: Scope) -> int:

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,6 +74,19 @@ def test_a_connection_outlives_the_refusal_of_a_short_body(client: httpx.Client)
         answer.read()
         assert connection.sock is opened
     connection.close()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_short_body_on_a_connection_that_ends_is_read_too(client: httpx.Client, version: str) -> None:
+    begin = head("Content-Length: 1000000", "Connection: close").replace(
+        b"HTTP/1.1", f"HTTP/{version}".encode()
+    )
+    with connected(client) as connection:
+        connection.sendall(begin)
+        for _ in range(20):
+            time.sleep(0.01)
+            connection.sendall(bytes(50_000))
+        assert received(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def _chunked(announced: bool) -> dict[str, str]:
