@@ -87,6 +87,8 @@ def problem_response(
     request: Request, error: RequestError, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer that says what `error` says."""
+    # The frames that it came through know it, the request and the image, which would stay for long.
+    error.__traceback__ = error.__context__ = None
     request.state.error = error
     problem = problem_document(error, request.state.id)
     if f"{request.url.path}/".startswith(PROTOCOL_PATH):

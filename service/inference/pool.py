@@ -11,7 +11,7 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, QueueFull, WaitTooLong
+from service.errors import DeadlineExceeded, QueueFull, RequestError, WaitTooLong
 from service.inference.classifier import Prediction
 from service.inference.image import Crop
 from service.inference.variants import LoadedVariant
@@ -185,6 +185,9 @@ def _run(queued: _Queued, worker: int) -> float | None:
     try:
         prediction = job.variant.classifiers[worker].classify(job.data, job.crop)
     except BaseException as error:
+        if isinstance(error, RequestError):
+            # Its frames hold the image, and the future that holds it: both would stay for long.
+            error.__traceback__ = error.__context__ = None
         future.set_exception(error)
     else:
         future.set_result(Answer(prediction, started - queued.submitted))

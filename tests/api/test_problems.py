@@ -6,11 +6,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from service import errors
-from service.api.problems import problem_type
-from service.errors import RequestError
+from service.api.problems import problem_response, problem_type
+from service.errors import CorruptImage, RequestError
 from service.settings import Settings
 from tests.api.running import running, samples
 
@@ -33,6 +33,21 @@ def test_the_documentation_has_every_problem_and_no_other() -> None:
 def test_types_are_unique() -> None:
     types = [problem_type(error) for error in every_error()]
     assert len(types) == len(set(types))
+
+
+def damaged() -> None:
+    try:
+        bytes([256])
+    except ValueError:
+        raise CorruptImage("so") from None
+
+
+def test_an_error_that_is_answered_holds_no_frames() -> None:
+    request = Request({"type": "http", "path": "/", "headers": [], "server": None, "state": {"id": "1"}})
+    with pytest.raises(CorruptImage) as caught:
+        damaged()
+    assert problem_response(request, caught.value).status_code == 422
+    assert (caught.value.__traceback__, caught.value.__context__) == (None, None)
 
 
 def test_the_drawing_of_the_errors_is_right() -> None:

@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -136,6 +138,21 @@ def test_errors_come_through_and_the_worker_goes_on(
         with pytest.raises(error):
             run.submit(data).result(10)
         assert top(run.submit(photo("blue"))) == "blue"
+
+
+def test_an_image_with_an_error_does_not_wait_for_the_garbage_collection(colours: Bundle) -> None:
+    with running(Classifier(colours, "ptq")) as run:
+        gc.disable()
+        try:
+            future = run.submit(b"no image")
+            assert isinstance(future.exception(10), UnsupportedImage)
+            gone = weakref.ref(future)
+            del future
+            # The worker is done with it when it has the next one.
+            assert top(run.submit(photo("blue"))) == "blue"
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 def test_what_was_cancelled_while_it_waited_is_not_worked_on(colours: Bundle) -> None:
