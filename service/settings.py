@@ -53,18 +53,13 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-def _names(value: object) -> object:
+def _separated(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return tuple(name for part in value.split(",") if (name := part.strip()))
+    return tuple(stripped for part in value.split(",") if (stripped := part.strip()))
 
 
 VariantName = Annotated[str, Field(min_length=1)]
-
-
-def _separated(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
 
 # Browsers send them so: no path, and no slash in the end.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
@@ -78,7 +73,7 @@ class Settings(BaseModel):
     bundle: Path = DEFAULT_BUNDLE
     variant: VariantName | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
-    loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_names)] = ()
+    loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_separated)] = ()
     variant_under_load: VariantName | None = None
     under_load_seconds: PositiveFloat = DEFAULT_UNDER_LOAD_SECONDS
     delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.api.body import read_body
 from service.api.context import Context, Shared
 from service.api.problems import documented
 from service.errors import (
@@ -170,10 +171,9 @@ async def switch(request: Request, credentials: Credentials, shared: Shared) -> 
     """
     _authorize(credentials, shared.admin_token)
     with shared.drain.owing():
-        chunks: list[bytes] = []
-        await shared.arrivals.read(request, chunks.append)
+        body = await read_body(request, shared.arrivals)
         try:
-            wanted = Wanted.model_validate_json(b"".join(chunks))
+            wanted = Wanted.model_validate_json(body)
         except ValidationError:
             raise BadParameter('the body must be JSON such as {"variant": "NAME"}') from None
         await shared.switch.to(wanted.variant, request.client.host if request.client else None)
