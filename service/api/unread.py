@@ -26,14 +26,11 @@ class UnreadBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, as ASGI has it."""
-        if scope["type"] != "http" or not _has_body(scope):
+        if scope["type"] != "http" or not _has_body(scope) or _is_left_to_the_server(scope):
             await self._app(scope, receive, send)
             return
         unread = True
-        # Until its first byte is asked for, a client that expects "100 Continue" sends none.
-        held_back = _header(scope, b"expect").lower() == b"100-continue"
-
-        short = 0 < _announced(scope) <= KEEP_BYTES and not held_back and _stays(scope)
+        held_back = _is_held_back(scope)
 
         async def watch() -> Message:
             nonlocal unread, held_back
@@ -50,9 +47,7 @@ class UnreadBody:
                 discarded += len(message.get("body", b""))
 
         async def answer(message: Message) -> None:
-            if short:
-                pass
-            elif unread and message["type"] == "http.response.start":
+            if unread and message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             elif unread and not held_back and not message.get("more_body", False):
                 await send({**message, "more_body": True})
@@ -68,13 +63,19 @@ def _has_body(scope: Scope) -> bool:
     return _header(scope, b"content-length") not in (b"", b"0") or bool(_header(scope, b"transfer-encoding"))
 
 
+def _is_left_to_the_server(scope: Scope) -> bool:
+    short = 0 < int(_header(scope, b"content-length") or 0) <= KEEP_BYTES
+    return short and not _is_held_back(scope) and _stays(scope)
+
+
+def _is_held_back(scope: Scope) -> bool:
+    """Until its first byte is asked for, a client that expects "100 Continue" sends none."""
+    return _header(scope, b"expect").lower() == b"100-continue"
+
+
 def _stays(scope: Scope) -> bool:
     """Whether the connection outlives the answer, as far as the client is concerned."""
     return scope["http_version"] == "1.1" and b"close" not in _header(scope, b"connection").lower()
-
-
-def _announced(scope: Scope) -> int:
-    return int(_header(scope, b"content-length") or 0)
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
