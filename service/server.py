@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
-from service.errors import StartError
+from service.errors import StartError, TooManyConnections
 from service.handshake import TlsListener
 from service.monitoring.logs import (
     SERVICE_LOGGER,
@@ -29,6 +29,7 @@ from service.monitoring.logs import (
     configure_logging,
     fields,
 )
+from service.monitoring.metrics import REASONS
 from service.process import max_connections, resident_bytes, seconds_since_start
 from service.protocol import Protocol, close_stalled
 from service.settings import LogFormat, Settings
@@ -130,7 +131,7 @@ def _server(
     connection = functools.partial(
         Protocol,
         max_connections=places,
-        refused=app.state.metrics.rejected.labels("too_many_connections").inc,
+        refused=app.state.metrics.rejected.labels(REASONS[TooManyConnections]).inc,
     )
     config = uvicorn.Config(
         app,

@@ -10,34 +10,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.correlation import REQUEST_ID, correlation
-from service.errors import (
-    DeadlineExceeded,
-    Draining,
-    QueueFull,
-    RequestError,
-    SlowBody,
-    Unauthorized,
-    WaitTooLong,
-)
+from service.errors import RequestError
 from service.monitoring.logs import ACCESS_LOGGER, fields
-from service.monitoring.metrics import Metrics
+from service.monitoring.metrics import CLIENT_GONE, REASONS, Metrics
 
 # Not in any standard, but in many logs: the client went away before it had an answer.
-CLIENT_GONE = 499
+GONE_STATUS = 499
 
 BATCH_SECONDS = 0.1
 
 # Longer lines are split on their way by what collects logs.
 MAX_PATH = 512
 
-_REJECTIONS: dict[type, str] = {
-    QueueFull: "queue_full",
-    WaitTooLong: "wait_too_long",
-    DeadlineExceeded: "deadline",
-    Draining: "draining",
-    SlowBody: "slow_body",
-    Unauthorized: "unauthorized",
-}
 _log = logging.getLogger(ACCESS_LOGGER)
 
 
@@ -81,12 +65,10 @@ class AccessLog:
         state = done.scope["state"]
         variant: str = state.get("variant", "")
         self._metrics.requests.labels(_route(done.scope), str(done.status), variant).inc()
-        if done.status == CLIENT_GONE:
-            self._metrics.rejected.labels("client_gone").inc()
-        for error in (state.get("error"), *state.get("errors", ())):
-            reason = _REJECTIONS.get(type(error))
-            if reason and done.status != CLIENT_GONE:
-                self._metrics.rejected.labels(reason).inc()
+        errors = (state.get("error"), *state.get("errors", ()))
+        reasons = [REASONS[type(error)] for error in errors if type(error) in REASONS]
+        for reason in [CLIENT_GONE] if done.status == GONE_STATUS else reasons:
+            self._metrics.rejected.labels(reason).inc()
         for stages in state.get("stages", ()):
             self._metrics.observe_stages(variant, **stages)
 
@@ -136,7 +118,7 @@ class Access:
         state["id"] = str(uuid.uuid4())
         told = state["correlation"] = correlation(scope["headers"])
         request_id = (REQUEST_ID, told.get("request_id", state["id"]).encode())
-        status = CLIENT_GONE
+        status = GONE_STATUS
 
         async def watch(message: Message) -> None:
             nonlocal status

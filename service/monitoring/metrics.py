@@ -12,19 +12,31 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    QueueFull,
+    RequestError,
+    SlowBody,
+    TooManyConnections,
+    Unauthorized,
+    WaitTooLong,
+)
 from service.manifest import Variant, reference_evaluation
 
 STAGES = ("read", "queue", "decode", "inference", "total")
-REJECTIONS = (
-    "queue_full",
-    "wait_too_long",
-    "deadline",
-    "slow_body",
-    "unauthorized",
-    "client_gone",
-    "draining",
-    "too_many_connections",
-)
+# What counts as a rejection: these errors, and clients that left.
+REASONS: dict[type[RequestError], str] = {
+    QueueFull: "queue_full",
+    WaitTooLong: "wait_too_long",
+    DeadlineExceeded: "deadline",
+    SlowBody: "slow_body",
+    Unauthorized: "unauthorized",
+    Draining: "draining",
+    TooManyConnections: "too_many_connections",
+}
+CLIENT_GONE = "client_gone"
+REJECTIONS = (*REASONS.values(), CLIENT_GONE)
 # 1 ms × 1.6^i, to 4.7 s: prometheus-client's own begin at 5 ms, which a small model undercuts.
 STAGE_BUCKETS = tuple(round(0.001 * 1.6**i, 6) for i in range(19))
 
