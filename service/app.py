@@ -88,7 +88,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.include_router(page.make_router())
     problems.install(app)
-    app.add_middleware(problems.Problems)
     app.state.cors_origins = settings.cors_origins
     app.state.drain = drain
     app.state.keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None

@@ -127,13 +127,14 @@ def _documented(errors: list[type[RequestError]], schema: type[Problem]) -> dict
 
 def install(app: FastAPI) -> None:
     """Answer every error that a route raises, or that there is no route, with a problem document."""
-    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_middleware(Problems)
+    # FastAPI and Starlette answer these themselves otherwise.
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(HTTPException, _on_routing_error)
 
 
 class Problems:
-    """Middleware: answers what a direct route raises; what nobody foresaw is logged and answered by a 500."""
+    """Middleware: answers what a route raises; what nobody foresaw is logged and answered by a 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -163,10 +164,6 @@ class Problems:
                 raise
             failure = InternalError("the service failed in a way that it did not foresee; its log says how")
             await problem_response(request, failure)(scope, receive, send)
-
-
-async def _on_request_error(request: Request, error: Exception) -> Response:
-    return problem_response(request, cast(RequestError, error))
 
 
 async def _on_routing_error(request: Request, error: Exception) -> Response:
