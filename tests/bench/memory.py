@@ -5,9 +5,9 @@ from statistics import median
 
 from tests.bench.photos import Photo
 from tests.bench.plan import Plan
-from tests.bench.process import memory_bytes
 from tests.bench.sender import OK, Sender
 from tests.bench.server import Server, serving
+from tests.system.processes import memory_bytes
 
 DEFAULT_REQUESTS = 20_000
 _STARTS = 5

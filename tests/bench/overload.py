@@ -10,9 +10,10 @@ from service.settings import DEFAULT_REQUEST_TIMEOUT_SECONDS
 from tests.bench.capacity import measure_capacity
 from tests.bench.photos import Photo
 from tests.bench.plan import Plan
-from tests.bench.process import cpu_seconds, memory_bytes
+from tests.bench.process import cpu_seconds
 from tests.bench.sender import OK, UNSENT, Sender, Sent, evenly
 from tests.bench.server import serving
+from tests.system.processes import memory_bytes
 
 TIMES = 4
 THEN = 0.7

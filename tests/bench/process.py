@@ -1,7 +1,6 @@
-"""What Linux tells of a process: processor time, memory; and which cores a new one gets."""
+"""What Linux tells of a process: processor time; and which cores a new one gets."""
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +25,6 @@ def cpu_seconds(pid: int) -> float:
     # The second field, the program's name in parentheses, may hold blanks.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def memory_bytes(pid: int, which: str = "VmRSS") -> int:
-    """Bytes of memory that the process holds: now (VmRSS) or at the most so far (VmHWM)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(kilobytes) * 1024
 
 
 def wait_until_idle(pid: int, seconds: float = 30) -> None:

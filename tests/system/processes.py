@@ -58,6 +58,13 @@ def interrupted(command: list[str | Path], when: bytes, **settings: object) -> t
     return process.returncode, rest
 
 
+def memory_bytes(pid: int, which: str = "VmRSS") -> int:
+    """Bytes of memory that the process holds: now (VmRSS) or at the most so far (VmHWM)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) * 1024
+
+
 class Service:
     """A running service; `log` grows as it writes lines."""
 
@@ -95,9 +102,7 @@ class Service:
 
     def memory(self, which: str = "VmHWM") -> int:
         """Bytes of memory: at the highest (VmHWM) or now (VmRSS)."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
-        return int(kilobytes) * 1024
+        return memory_bytes(self.process.pid, which)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
