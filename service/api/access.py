@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.correlation import REQUEST_ID, correlation
+from service.api.stages import milliseconds
 from service.errors import RequestError
 from service.monitoring.logs import ACCESS_LOGGER, fields
 from service.monitoring.metrics import CLIENT_GONE, REASONS, Metrics
@@ -85,7 +86,7 @@ class AccessLog:
             client=scope["client"][0] if scope.get("client") else None,
             seconds=round(done.seconds, 6),
             bytes_in=state.get("bytes_in"),
-            timing_ms=_milliseconds(stages[0]) if len(stages) == 1 else None,
+            timing_ms=milliseconds(stages[0]) if len(stages) == 1 else None,
             variant=state.get("variant") or None,
             key=state.get("key"),
             problem=error.code if error else None,
@@ -138,7 +139,3 @@ class Access:
 def _route(scope: Scope) -> str:
     path: str = getattr(scope.get("route"), "path", "unmatched")
     return path
-
-
-def _milliseconds(stages: dict[str, float]) -> dict[str, float]:
-    return {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}

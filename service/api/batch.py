@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from service.api.admission import admit, choose, patience
 from service.api.body import read_images
 from service.api.classify import (
     CLASSIFICATION_EXAMPLE,
@@ -13,12 +14,11 @@ from service.api.classify import (
     Parameters,
     asked_top_k,
     described,
-    patience,
-    stage_seconds,
 )
 from service.api.context import Shared
 from service.api.direct import DirectRoute
 from service.api.problems import PROBLEM_EXAMPLE, Problem, documented, problem_document
+from service.api.stages import stage_seconds
 from service.api.work import each_classified
 from service.errors import (
     BadMultipart,
@@ -105,13 +105,11 @@ async def classify_batch(
     with shared.drain.owing():
         top_k = asked_top_k(parameters, shared.bundle.manifest.classes)
         named = shared.variants.find(parameters.variant)
-        request.state.variant = (named or shared.variants.active).name
         seconds = patience(shared, parameters.timeout_ms)
-        shared.pool.check(arrived + seconds)
+        admit(request, shared, named, arrived + seconds)
         images = await read_images(request, shared.arrivals, shared.settings.batch_limit)
         whole = time.monotonic()
-        variant = shared.variants.choose(named, shared.pool.wait_seconds)
-        request.state.variant = variant.name
+        variant = choose(request, shared, named)
         deadline = whole + seconds
         jobs = [
             Job(variant, image, parameters.crop, deadline)

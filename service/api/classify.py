@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.api.admission import admit, choose, patience
 from service.api.body import read_image
 from service.api.context import Context, Shared
 from service.api.direct import DirectRoute
 from service.api.problems import documented
+from service.api.stages import milliseconds, stage_seconds
 from service.api.work import classified
 from service.errors import (
     BadMultipart,
@@ -162,14 +164,11 @@ async def classify(request: Request, parameters: Annotated[Parameters, Query()],
     with shared.drain.owing():
         top_k = asked_top_k(parameters, shared.bundle.manifest.classes)
         named = shared.variants.find(parameters.variant)
-        request.state.variant = (named or shared.variants.active).name
         seconds = patience(shared, parameters.timeout_ms)
-        shared.pool.check(arrived + seconds)
+        admit(request, shared, named, arrived + seconds)
         data = await read_image(request, shared.arrivals)
         whole = time.monotonic()
-        variant = shared.variants.choose(named, shared.pool.wait_seconds)
-        request.state.variant = variant.name
-        job = Job(variant, data, parameters.crop, deadline=whole + seconds)
+        job = Job(choose(request, shared, named), data, parameters.crop, deadline=whole + seconds)
         answer = await classified(request, shared.pool, job)
     stages = stage_seconds(whole - arrived, answer)
     classification = described(shared, answer, request.state.id, parameters, top_k, stages)
@@ -192,22 +191,6 @@ def asked_top_k(parameters: Parameters, classes: int) -> int:
     return parameters.top_k
 
 
-def patience(shared: Context, timeout_ms: float | None) -> float:
-    """Seconds that an image may wait for a worker."""
-    longest = shared.settings.request_timeout_seconds
-    return longest if timeout_ms is None else min(timeout_ms / 1000, longest)
-
-
-def stage_seconds(read: float, answer: Answer) -> dict[str, float]:
-    """What each stage of a classification took."""
-    return {
-        "read": read,
-        "queue": answer.queue_seconds,
-        "decode": answer.prediction.decode_seconds,
-        "inference": answer.prediction.inference_seconds,
-    }
-
-
 def described(
     shared: Context, answer: Answer, id_: str, parameters: Parameters, top_k: int, stages: Mapping[str, float]
 ) -> Classification:
@@ -220,7 +203,7 @@ def described(
         crop=parameters.crop,
         uncertain=predictions[0].probability < parameters.min_probability,
         predictions=predictions,
-        timing_ms=Timing(**{stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}),
+        timing_ms=Timing(**milliseconds(stages)),
     )
 
 

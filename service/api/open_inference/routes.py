@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.admission import admit, choose, patience
 from service.api.body import read_body
-from service.api.classify import patience, stage_seconds
 from service.api.context import Context, Shared
 from service.api.open_inference.images import Image, images_of
 from service.api.open_inference.messages import (
@@ -25,6 +25,7 @@ from service.api.open_inference.messages import (
 from service.api.open_inference.outputs import asked_output, output_of, written
 from service.api.open_inference.reading import most_values, parse, split
 from service.api.problems import ProtocolProblem, documented
+from service.api.stages import stage_seconds
 from service.api.work import each_classified
 from service.errors import (
     BadInferenceRequest,
@@ -181,14 +182,12 @@ async def version_infer(model: str, version: str, request: Request, shared: Shar
 
 async def _infer(request: Request, shared: Context, named: LoadedVariant | None) -> Response:
     arrived = time.monotonic()
-    request.state.variant = (named or shared.variants.active).name
     with shared.drain.owing():
-        shared.pool.check(arrived + patience(shared, None))
+        admit(request, shared, named, arrived + patience(shared, None))
         message, images = await _read(request, shared)
         asked = asked_output(message)
         whole = time.monotonic()
-        variant = shared.variants.choose(named, shared.pool.wait_seconds)
-        request.state.variant = variant.name
+        variant = choose(request, shared, named)
         deadline = whole + patience(shared, _timeout_ms(message))
         # All or none: what has no place for each image would do the work of some for nothing.
         shared.pool.check(deadline, len(images))
