@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from uvicorn import Config
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -23,6 +23,8 @@ from service.errors import HeadTooLarge, RequestError, TooManyConnections
 # A head, or what is left of a body that nobody wants, must have come by then.
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
+# Of a body, before reading pauses: what one read of uvloop brings is no reason to.
+READ_AHEAD_BYTES = 256 * 1024
 # A chunk of one byte comes in six.
 _MAX_FRAMING = 16
 # Requests that may wait on a connection for the one before them.
@@ -43,6 +45,38 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self._waiting():
             super().resume_reading()
+
+
+class _Joined:
+    """A transport for one answer: its head goes out with the first of its body, in one write.
+
+    Two cost two calls to the system, and wake the client twice.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+        self.write: Callable[[bytes], None] = self._keep
+
+    def flush(self) -> None:
+        """Write the head of an answer that has no body."""
+        if self._head is not None:
+            self._write_all(b"")
+
+    def close(self) -> None:
+        """Close, once all is written."""
+        self.flush()
+        self._transport.close()
+
+    def _keep(self, head: bytes) -> None:
+        self._head = head
+        self.write = self._write_all
+
+    def _write_all(self, body: bytes) -> None:
+        head, self._head = self._head, None
+        self.write = self._transport.write
+        self.write(head + body if head else body)
 
 
 class Protocol(HttpToolsProtocol):
@@ -133,12 +167,14 @@ class Protocol(HttpToolsProtocol):
         if cycle.response_complete:
             return
         cycle.body = cast(bytearray, cycle.body + body if cycle.body else body)
-        if len(cycle.body) > HIGH_WATER_LIMIT:
+        if len(cycle.body) > READ_AHEAD_BYTES:
             self.flow.pause_reading()
         cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """The request is answered."""
+        if self._running is not None and isinstance(self._running.transport, _Joined):
+            self._running.transport.flush()
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
@@ -163,6 +199,8 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        if not cycle.waiting_for_100_continue:
+            cycle.transport = cast(Transport, _Joined(self.transport))
         super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> None:
