@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -34,6 +35,8 @@ from service.selection import load, load_variants
 from service.settings import Settings
 from service.switching import Switch
 
+# FastAPI would look for OpenTelemetry's settings in every request.
+NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False)
 # What scripts of other origins may read beside a few headers that all may.
 EXPOSED_HEADERS = ("Server-Timing", "Retry-After", "X-Request-ID", "Inference-Header-Content-Length")
 
@@ -83,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     for routes in (classify, batch, variants, open_inference, health):
         app.include_router(routes.router)
