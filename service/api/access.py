@@ -61,6 +61,8 @@ class AccessLog:
         for request in done:
             self._count(request)
             self._log(request)
+        for handler in logging.getLogger().handlers:
+            handler.flush()
 
     def _count(self, done: _Done) -> None:
         state = done.scope["state"]

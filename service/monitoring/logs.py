@@ -71,13 +71,17 @@ class Output(logging.Handler):
         self._kept = bytearray()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write or keep one record, or drop it."""
+        """Write or keep one record, or drop it.
+
+        The access log has many lines at a time, and flushes them together.
+        """
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         if len(self._kept) + len(line) > MAX_KEPT_BYTES:
             self.on_drop(1)
         else:
             self._kept += line
-        self.flush()
+        if record.name != ACCESS_LOGGER:
+            self.flush()
 
     def flush(self, wait_seconds: float = 0.0) -> None:
         """Write what is kept; where it can't be written at once, wait so long for each part of it."""

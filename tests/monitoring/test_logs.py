@@ -83,6 +83,7 @@ def test_text_is_for_people(root: logging.Logger, capfd: pytest.CaptureFixture[s
 def test_what_is_shown(
     root: logging.Logger, capfd: pytest.CaptureFixture[str], logger: str, level: int, shown: bool
 ) -> None:
-    configure_logging(JsonFormatter())
+    output = configure_logging(JsonFormatter())
     logging.getLogger(logger).log(level, "something")
+    output.flush()
     assert bool(capfd.readouterr().out) is shown
