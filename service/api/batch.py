@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
 from service.api.admission import admit, choose, patience
 from service.api.body import read_images
@@ -102,7 +103,7 @@ async def classify_batch(
 ) -> Response:
     """Each image's most probable classes, or its problem; each takes a place in the queue of its own."""
     arrived = time.monotonic()
-    with shared.drain.owing():
+    with shared.drain:
         top_k = asked_top_k(parameters, shared.bundle.manifest.classes)
         named = shared.variants.find(parameters.variant)
         seconds = patience(shared, parameters.timeout_ms)
@@ -129,4 +130,4 @@ async def classify_batch(
             stages = stage_seconds(whole - arrived, answer)
             results.append(described(shared, answer, id_, parameters, top_k, stages))
             request.state.stages.append({**stages, "total": time.monotonic() - arrived})
-    return Response(BatchAnswer(results=results).model_dump_json(), media_type="application/json")
+    return Response(to_json({"results": results}), media_type="application/json")
