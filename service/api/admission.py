@@ -24,6 +24,7 @@ def admit(request: Request, shared: Context, named: LoadedVariant | None, deadli
 
 def choose(request: Request, shared: Context, named: LoadedVariant | None) -> LoadedVariant:
     """The variant for a request whose body is whole: `named`, or whichever answers now."""
-    variant = shared.variants.choose(named, shared.pool.wait_seconds)
+    variants = shared.variants
+    variant = variants.choose(named, shared.pool.wait_seconds if variants.relief else 0.0)
     request.state.variant = variant.name
     return variant

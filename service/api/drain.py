@@ -2,14 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from service.errors import Draining
 
 
 class Drain:
-    """Counts the requests that are owed an answer; belongs to the event loop's thread."""
+    """Counts the requests that are owed an answer: those inside `with drain`.
+
+    Belongs to the event loop's thread.
+    """
 
     def __init__(self) -> None:
         self.owed = 0
@@ -23,27 +25,24 @@ class Drain:
         if self._ends is not None:
             raise Draining("the service is stopping", retry_after_seconds=math.ceil(self._seconds_left()))
 
-    @contextmanager
-    def owing(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Hold the stop back, until the time to drain is over, for the request that runs inside.
 
         Raises:
-            Draining: the service takes nothing new, or its time was over before the request was done.
+            Draining: the service takes nothing new; or, at the end, its time was over before the request
+                was done.
         """
         if self._refusing:
             self.check()
         self.owed += 1
         self._idle.clear()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._ends is None:
-                raise
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.owed -= 1
+        if not self.owed:
+            self._idle.set()
+        if kind is asyncio.CancelledError and self._ends is not None:
             raise Draining("the service stopped before it could answer", retry_after_seconds=1) from None
-        finally:
-            self.owed -= 1
-            if not self.owed:
-                self._idle.set()
 
     async def announce(self, grace_seconds: float, seconds: float) -> None:
         """Not be ready any more, but take new requests for `grace_seconds`.

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_Headers = Mapping[bytes, bytes]
 
 # What is read and thrown away behind an answer, so that a client that sends all before it reads gets there.
 DISCARD_BYTES = 64 * 1024 * 1024
@@ -26,11 +29,12 @@ class UnreadBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, as ASGI has it."""
-        if scope["type"] != "http" or not _has_body(scope) or _is_left_to_the_server(scope):
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        if not _has_body(headers) or _is_left_to_the_server(scope["http_version"], headers):
             await self._app(scope, receive, send)
             return
         unread = True
-        held_back = _is_held_back(scope)
+        held_back = _is_held_back(headers)
 
         async def watch() -> Message:
             nonlocal unread, held_back
@@ -59,24 +63,20 @@ class UnreadBody:
         await self._app(scope, watch, answer)
 
 
-def _has_body(scope: Scope) -> bool:
-    return _header(scope, b"content-length") not in (b"", b"0") or bool(_header(scope, b"transfer-encoding"))
+def _has_body(headers: _Headers) -> bool:
+    return headers.get(b"content-length", b"0") not in (b"", b"0") or bool(headers.get(b"transfer-encoding"))
 
 
-def _is_left_to_the_server(scope: Scope) -> bool:
-    short = 0 < int(_header(scope, b"content-length") or 0) <= KEEP_BYTES
-    return short and not _is_held_back(scope) and _stays(scope)
+def _is_left_to_the_server(version: str, headers: _Headers) -> bool:
+    short = 0 < int(headers.get(b"content-length") or 0) <= KEEP_BYTES
+    return short and not _is_held_back(headers) and _stays(version, headers)
 
 
-def _is_held_back(scope: Scope) -> bool:
+def _is_held_back(headers: _Headers) -> bool:
     """Until its first byte is asked for, a client that expects "100 Continue" sends none."""
-    return _header(scope, b"expect").lower() == b"100-continue"
+    return headers.get(b"expect", b"").lower() == b"100-continue"
 
 
-def _stays(scope: Scope) -> bool:
+def _stays(version: str, headers: _Headers) -> bool:
     """Whether the connection outlives the answer, as far as the client is concerned."""
-    return scope["http_version"] == "1.1" and b"close" not in _header(scope, b"connection").lower()
-
-
-def _header(scope: Scope, name: bytes) -> bytes:
-    return next((value for key, value in scope["headers"] if key == name), b"")
+    return version == "1.1" and b"close" not in headers.get(b"connection", b"").lower()

@@ -170,7 +170,7 @@ async def switch(request: Request, credentials: Credentials, shared: Shared) -> 
     It does not outlive a restart. Answers like GET /v1/variants.
     """
     _authorize(credentials, shared.admin_token)
-    with shared.drain.owing():
+    with shared.drain:
         body = await read_body(request, shared.arrivals)
         try:
             wanted = Wanted.model_validate_json(body)

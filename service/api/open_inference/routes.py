@@ -182,7 +182,7 @@ async def version_infer(model: str, version: str, request: Request, shared: Shar
 
 async def _infer(request: Request, shared: Context, named: LoadedVariant | None) -> Response:
     arrived = time.monotonic()
-    with shared.drain.owing():
+    with shared.drain:
         admit(request, shared, named, arrived + patience(shared, None))
         message, images = await _read(request, shared)
         asked = asked_output(message)
