@@ -25,6 +25,8 @@ HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
 # Of a body, before reading pauses: what one read of uvloop brings is no reason to.
 READ_AHEAD_BYTES = 256 * 1024
+# A client that takes nothing of its answer for so long is gone, or means ill.
+ANSWER_SECONDS = 20.0
 # A chunk of one byte comes in six.
 _MAX_FRAMING = 16
 # Requests that may wait on a connection for the one before them.
@@ -102,6 +104,9 @@ class Protocol(HttpToolsProtocol):
         # uvicorn's `cycle` is the last one whose head has come: pipelined ones wait for this one.
         self._running: RequestResponseCycle | None = None
         self._ending = False
+        # What was written and not taken, and since when it has been as much.
+        self._unsent = 0
+        self._unsent_since = 0.0
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Take a connection, in place of the one that is idle longest where there are too many."""
@@ -128,7 +133,14 @@ class Protocol(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def close_if_stalled(self) -> None:
-        """Close where neither a request is answered nor the next one has come in time."""
+        """Close where neither a request is answered nor the next one has come, or an answer gone, in time."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, self.loop.time()
+        elif unsent and self.loop.time() - self._unsent_since > ANSWER_SECONDS:
+            # Not `close`: it would wait for the client.
+            self.transport.abort()
+            return
         waits = self.timeout_keep_alive_task is not None
         if not self.busy and not waits and self.loop.time() - self._idle_since > HEAD_SECONDS:
             self.transport.close()
@@ -210,6 +222,7 @@ class Protocol(HttpToolsProtocol):
             self.connections.discard(idle)
             if idle.transport.get_write_buffer_size():
                 idle.transport.close()
+                self.loop.call_later(LINGER_SECONDS, idle.transport.abort)
             else:
                 # Not `close`: over TLS it would wait for the client, and keep the descriptor.
                 idle.transport.abort()
@@ -244,7 +257,7 @@ def _answer(error: RequestError) -> bytes:
 
 
 def close_stalled(state: ServerState) -> None:
-    """Close the connections that nothing has come from in time."""
+    """Close the connections that nothing has come from, or gone to, in time."""
     for connection in list(state.connections):
         if isinstance(connection, Protocol):
             connection.close_if_stalled()

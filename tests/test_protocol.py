@@ -1,0 +1,98 @@
+"""Connections whose clients do not take their answers."""
+
+import asyncio
+import functools
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from starlette.responses import StreamingResponse
+from uvicorn.server import ServerState
+
+from service import protocol
+from service.protocol import Protocol, close_stalled
+
+ASK = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def pieces() -> Iterator[bytes]:
+    for _ in range(200):
+        yield bytes(2**16)
+
+
+@contextmanager
+def asking(port: int) -> Iterator[socket.socket]:
+    """A client that asks, and reads nothing."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(ASK)
+        yield connection
+
+
+def run(test: Callable[[ServerState, int], Coroutine[Any, Any, None]], app: object) -> None:
+    async def main() -> None:
+        state = ServerState()
+        config = uvicorn.Config(cast(Any, app), log_config=None, lifespan="off")
+        connection = functools.partial(Protocol, config, state, {}, max_connections=2, refused=lambda: None)
+        server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
+        async with server:
+            await test(state, server.sockets[0].getsockname()[1])
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.2)
+
+    async def test(state: ServerState, port: int) -> None:
+        with asking(port):
+            await until(lambda: bool(state.tasks))
+            (connection,) = cast(set[Protocol], state.connections)
+            await until(lambda: connection.transport.get_write_buffer_size() > 0)
+            close_stalled(state)
+            assert connection.busy
+            await asyncio.sleep(0.3)
+            close_stalled(state)
+            close_stalled(state)
+            await asyncio.sleep(0.3)
+            close_stalled(state)
+            await until(lambda: not state.connections and not state.tasks)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(pieces())(scope, receive, send)
+
+    run(test, app)
+
+
+def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
+    gone: list[Protocol] = []
+    lost = Protocol.connection_lost
+
+    def connection_lost(self: Protocol, exc: Exception | None) -> None:
+        gone.append(self)
+        lost(self, exc)
+
+    monkeypatch.setattr(Protocol, "connection_lost", connection_lost)
+
+    async def test(state: ServerState, port: int) -> None:
+        with ExitStack() as stack:
+            for count in range(1, 4):
+                stack.enter_context(asking(port))
+                await until(lambda count=count: state.total_requests == count)  # type: ignore[misc]
+            await until(lambda: len(gone) == 1)
+            assert len(state.connections) == 2
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        length = b"%d" % (200 * 2**16)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": bytes(200 * 2**16)})
+
+    run(test, app)
