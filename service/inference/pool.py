@@ -92,6 +92,8 @@ class Pool:
     def wait_seconds(self) -> float:
         """How long an image that came now would wait for a worker, as things are expected to go."""
         with self._lock:
+            if self._owed.total() < self.workers:
+                return 0.0
             seconds = sum(count * self._seconds_of.get(name, 0.0) for name, count in self._owed.items())
         return seconds / self.workers
 

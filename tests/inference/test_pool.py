@@ -221,3 +221,22 @@ def test_an_image_that_would_wait_beyond_its_deadline_is_refused(colours: Bundle
         third = run.submit(photo("green"), seconds=10)
         held.let.release(2)
         assert (top(second), top(third)) == ("red", "green")
+
+
+def test_where_a_worker_is_free_there_is_no_wait(colours: Bundle) -> None:
+    first, second = Held(colours), Held(colours)
+    with running(first, second) as run:
+        slow = [run.submit(photo("red")) for _ in range(2)]
+        assert first.begun.acquire(timeout=10)
+        assert second.begun.acquire(timeout=10)
+        time.sleep(0.3)
+        first.let.release()
+        second.let.release()
+        assert [top(future) for future in slow] == ["red"] * 2
+        busy = run.submit(photo("red"))
+        # One of two works, for 0.3 seconds as it seems; the other one is free.
+        assert run.pool.wait_seconds == 0
+        hasty = run.submit(photo("blue"), seconds=0.1)
+        for held in (first, second):
+            held.let.release(2)
+        assert (top(busy), top(hasty)) == ("red", "blue")
