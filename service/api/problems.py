@@ -38,7 +38,7 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
     "type": "/problems/corrupt-image",
     "title": "The image is damaged",
     "status": 422,
-    "detail": "the JPEG data is truncated",
+    "detail": "the JPEG is truncated: it ends within its picture",
     "instance": f"urn:uuid:{_EXAMPLE_ID}",
 }
 
