@@ -81,7 +81,7 @@ class Metrics:
         )
         self.rejected = Counter(
             "edgewise_rejected_total",
-            "Classifications that the load, the sender or the drain prevented, by reason.",
+            "Requests that were not answered as asked, by reason.",
             ["reason"],
             registry=registry,
         )
