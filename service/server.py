@@ -50,7 +50,7 @@ _log = logging.getLogger(SERVICE_LOGGER)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish every accepted request within `drain_seconds`.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then finish every accepted request within `drain_seconds`.
 
     A second signal ends the process at once.
 
