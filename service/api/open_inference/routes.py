@@ -51,7 +51,6 @@ from service.inference.variants import LoadedVariant
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
-PLATFORM = "ai-edge-litert"
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
@@ -238,7 +237,7 @@ def _metadata(shared: Context, model: str) -> ModelMetadata:
     return ModelMetadata(
         name=model,
         versions=[*manifest.variants],
-        platform=PLATFORM,
+        platform=shared.variants.active.runtime.partition(" ")[0],
         inputs=[TensorMetadata(name=INPUT, datatype="UINT8", shape=[-1, *size])],
         outputs=[TensorMetadata(name=OUTPUT, datatype="FP32", shape=[-1, manifest.classes])],
     )
