@@ -96,7 +96,14 @@ class VariantList(BaseModel):
                             "precision": "int8",
                             "loaded": True,
                             "delegate": "xnnpack",
-                            "runtime": "ai-edge-litert 2.1.2",
+                            "graph": {
+                                "operators": 267,
+                                "taken": 266,
+                                "partitions": 1,
+                                "left": {"QUANTIZE": 1},
+                            },
+                            "fallback": None,
+                            "runtime": "ai-edge-litert 2.3.0",
                             "evaluations": [],
                             "latency": None,
                         }
