@@ -136,7 +136,11 @@ _BODY = {
         },
     }
 }
-_bearer = HTTPBearer(auto_error=False, description="The content of the file EDGEWISE_ADMIN_TOKEN_FILE")
+_bearer = HTTPBearer(
+    scheme_name="admin_token",
+    auto_error=False,
+    description="The content of the file EDGEWISE_ADMIN_TOKEN_FILE",
+)
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
