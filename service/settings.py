@@ -146,5 +146,5 @@ def _nearest(name: str) -> str:
 def _describe(problem: Mapping[str, Any]) -> str:
     name = PREFIX + str(problem["loc"][0]).upper()
     # pydantic's messages begin with what they speak of: "Input should be …".
-    expected = re.sub("^(Input|String|Value error,) ", "", problem["msg"])
+    expected = re.sub("^(Input|String|Value error,) |, unable to parse .*", "", problem["msg"])
     return f"{name} is {problem['input']!r}, but it {expected}"

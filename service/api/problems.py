@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -190,7 +191,7 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     name = problem["loc"][-1]
-    expected = problem["msg"].removeprefix("Input ").removeprefix("String ")
+    expected = re.sub("^(Input|String) |, unable to parse .*", "", problem["msg"])
     return f"{name} is {_cut(problem['input'])!r}, but it {expected}"
 
 
