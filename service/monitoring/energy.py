@@ -1,0 +1,181 @@
+"""Sensors of energy under /sys: counters of microjoules, and power that is added up over time.
+
+A domain with a slash in its name is a part of the one before the slash.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from service.monitoring.sysfs import (
+    channel_name,
+    channels,
+    chips,
+    device_of,
+    folders,
+    is_there,
+    read_name,
+    read_number,
+    unique,
+)
+
+# Longer without a reading, and what the power was between two of them is anybody's guess.
+MAX_GAP_SECONDS = 5.0
+
+MICRO = 1e-6
+MILLI = 1e-3
+
+# Jetson's rails that all others of the module hang on, and one that hangs on a rail beside others.
+_SUPPLIES = ("VDD_IN", "POM_5V_IN", "5V_IN")
+_PART_OF = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
+_NOT_CONNECTED = "NC"
+
+
+@dataclass
+class EnergyCounter:
+    """A counter of microjoules; at `range_microjoules` it begins again, at 0 it never does."""
+
+    domain: str
+    file: Path
+    range_microjoules: int = 0
+    _before: int | None = field(default=None, init=False, repr=False)
+    _microjoules: int = field(default=0, init=False, repr=False)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read."""
+        return (self.file,)
+
+    def joules(self, seconds: float) -> float:
+        """Joules since the first reading; the time does not matter.
+
+        Raises:
+            OSError, ValueError: there is no reading now.
+        """
+        now = read_number(self.file)
+        if self._before is not None:
+            self._microjoules += self._spent(now - self._before)
+        self._before = now
+        return self._microjoules * MICRO
+
+    def _spent(self, difference: int) -> int:
+        if difference >= 0:
+            return difference
+        around = difference + self.range_microjoules
+        # More than half a round can't have gone by: the counter was set back.
+        return around if 0 <= around < self.range_microjoules / 2 else 0
+
+
+@dataclass
+class PowerSensor:
+    """A power, the product of what `files` hold times `watts`, that is added up from reading to reading."""
+
+    domain: str
+    files: tuple[Path, ...]
+    watts: float
+    _before: tuple[float, float] | None = field(default=None, init=False, repr=False)
+    _joules: float = field(default=0.0, init=False, repr=False)
+
+    def joules(self, seconds: float) -> float:
+        """Joules since the first reading; `seconds` is the clock's time now.
+
+        Raises:
+            OSError, ValueError: there is no reading now.
+        """
+        # A sensor that measures both ways is a little below zero where nothing flows.
+        power = max(0.0, math.prod(read_number(file) for file in self.files) * self.watts)
+        if self._before is not None:
+            then, before = self._before
+            if seconds - then <= MAX_GAP_SECONDS:
+                self._joules += (before + power) / 2 * (seconds - then)
+        self._before = seconds, power
+        return self._joules
+
+
+EnergySensor = EnergyCounter | PowerSensor
+
+
+def energy_sensors(root: Path) -> list[EnergySensor]:
+    """All sensors of energy under `root`, which is /sys, each of a domain of its own."""
+    rails = [*_hwmon_rails(root), *_iio_rails(root)]
+    supply = next((rail.domain for rail in rails if rail.domain in _SUPPLIES), None)
+    placed = [replace(rail, domain=_rail_domain(rail.domain, supply)) for rail in rails]
+    found = [*_powercap(root), *_hwmon(root), *placed]
+    domains = unique([s.domain for s in found], [_place(s.files[0]) for s in found])
+    return [replace(sensor, domain=domain) for sensor, domain in zip(found, domains, strict=True)]
+
+
+def is_whole(domain: str) -> bool:
+    """Whether no other domain holds its energy, and it holds no other's: `psys` holds the packages."""
+    return "/" not in domain and domain != "psys"
+
+
+def _powercap(root: Path) -> Iterator[EnergyCounter]:
+    # Not intel-rapl-mmio: the same package again, by another way.
+    for folder in folders(root, "class/powercap/intel-rapl:*"):
+        name = read_name(folder / "name")
+        if not name or not is_there(folder / "energy_uj"):
+            continue
+        zone = folder.name.rpartition(":")[0]
+        if ":" in zone:
+            name = _part(read_name(folder.parent / zone / "name") or zone, name)
+        yield EnergyCounter(name, folder / "energy_uj", _range(folder / "max_energy_range_uj"))
+
+
+def _part(package: str, name: str) -> str:
+    # The package's counter holds that of its cores, and not that of the memory beside it.
+    return package.replace("package", "dram", 1) if name == "dram" else f"{package}/{name}"
+
+
+def _range(file: Path) -> int:
+    try:
+        return read_number(file)
+    except (OSError, ValueError):
+        return 0
+
+
+def _hwmon(root: Path) -> Iterator[EnergySensor]:
+    for chip in chips(root):
+        if chip.kind == "ina3221":
+            continue
+        counters = channels(chip, "energy")
+        for number in counters:
+            yield EnergyCounter(channel_name(chip, "energy", number), chip.folder / f"energy{number}_input")
+        for number in [] if counters else channels(chip, "power"):
+            file = chip.folder / f"power{number}_input"
+            yield PowerSensor(channel_name(chip, "power", number), (file,), MICRO)
+
+
+def _hwmon_rails(root: Path) -> Iterator[PowerSensor]:
+    """What INA3221 measures: millivolts and milliamperes of three rails."""
+    for chip in chips(root):
+        if chip.kind != "ina3221":
+            continue
+        for number in (1, 2, 3):
+            files = (chip.folder / f"in{number}_input", chip.folder / f"curr{number}_input")
+            rail = read_name(chip.folder / f"in{number}_label") or f"{chip.name}:{number}"
+            if rail != _NOT_CONNECTED and all(map(is_there, files)):
+                yield PowerSensor(rail, files, MICRO)
+
+
+def _iio_rails(root: Path) -> Iterator[PowerSensor]:
+    """The same chip under the driver of Jetson Linux 32 and older: milliwatts."""
+    for folder in folders(root, "bus/i2c/drivers/ina3221x/*/iio:device*"):
+        for number in (0, 1, 2):
+            file = folder / f"in_power{number}_input"
+            rail = read_name(folder / f"rail_name_{number}") or f"ina3221x:{number}"
+            if rail != _NOT_CONNECTED and is_there(file):
+                yield PowerSensor(rail, (file,), MILLI)
+
+
+def _rail_domain(rail: str, supply: str | None) -> str:
+    if ":" in rail:  # Without a label: a chip that somebody added.
+        return rail
+    whole = _PART_OF.get(rail) if supply is None else supply
+    return rail if whole is None or rail == whole else f"{whole}/{rail}"
+
+
+def _place(file: Path) -> str:
+    """Which device a file is of; it stays the same from one start of the machine to the next."""
+    return device_of(file.parent) if file.parent.name.startswith("hwmon") else file.parent.name

@@ -1,0 +1,127 @@
+"""Reading the kernel's files under /sys: one number or one line each, and never waiting for either."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAX_BYTES = 256
+_MAX_NUMBER = 2**64
+_MAX_NAME = 64
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A chip of /sys/class/hwmon: what it is, what the board calls it, its folder, its device's name."""
+
+    kind: str
+    name: str
+    folder: Path
+    device: str
+
+
+def read_line(file: Path) -> bytes:
+    """What stands in a file, without its line's end.
+
+    Raises:
+        OSError: it can't be read: it is gone, or its sensor does not answer.
+    """
+    # A pipe in the file's place would keep the reader until somebody writes.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, _MAX_BYTES).strip()
+    finally:
+        os.close(descriptor)
+
+
+def read_number(file: Path) -> int:
+    """The whole number that a file holds.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it holds something else.
+    """
+    number = int(read_line(file))
+    if abs(number) > _MAX_NUMBER:
+        raise ValueError(f"{file} holds no number of 64 bits")
+    return number
+
+
+def read_name(file: Path) -> str:
+    """The name that a file holds, as a label may be; empty where there is none."""
+    try:
+        text = read_line(file).decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    # A slash is what tells parts from wholes.
+    return re.sub(r"[^\w .+-]", "_", text)[:_MAX_NAME]
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file, or a folder, of whatever content."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
+def device_of(folder: Path) -> str:
+    """The name of the device that a folder of /sys/class belongs to: `1-0040`, `thermal_zone0`."""
+    return Path(os.path.realpath(folder / "device")).name
+
+
+def folders(root: Path, pattern: str) -> list[Path]:
+    """The folders of this pattern, in their numbers' order."""
+    return sorted(
+        (path for path in root.glob(pattern) if is_there(path)),
+        key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)],
+    )
+
+
+def chips(root: Path) -> Iterator[Chip]:
+    """The chips that monitor hardware."""
+    for folder in folders(root, "class/hwmon/hwmon*"):
+        if kind := read_name(folder / "name"):
+            # The hwmon's own number depends on what the kernel finds first.
+            yield Chip(kind, read_name(folder / "label") or kind, folder, device_of(folder))
+
+
+def channels(chip: Chip, kind: str) -> list[int]:
+    """The numbers of a chip's inputs of this kind: `temp`, `power`, `energy`."""
+    names = (file.name for file in chip.folder.glob(f"{kind}*_input"))
+    found = (re.fullmatch(rf"{kind}(\d+)_input", name) for name in names)
+    return sorted(int(match[1]) for match in found if match)
+
+
+def channel_name(chip: Chip, kind: str, number: int) -> str:
+    """The chip's name, with the channel's label, or with its number where the chip has others."""
+    label = read_name(chip.folder / f"{kind}{number}_label")
+    if not label and len(channels(chip, kind)) > 1:
+        label = f"{kind}{number}"
+    return f"{chip.name}:{label}" if label else chip.name
+
+
+def unique(names: Sequence[str], places: Sequence[str]) -> list[str]:
+    """The names, those that are there twice with their sensors' places behind, and no name twice."""
+    often = Counter(names)
+    told = [f"{name}@{place}" if often[name] > 1 else name for name, place in zip(names, places, strict=True)]
+    seen: Counter[str] = Counter()
+    for number, name in enumerate(told):
+        seen[name] += 1
+        if seen[name] > 1:
+            told[number] = f"{name}#{seen[name]}"
+    return told
+
+
+def is_forbidden(file: Path) -> bool:
+    """Whether the file is there, and not for this process to read."""
+    try:
+        os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
