@@ -31,6 +31,7 @@ from service.inference.pool import Pool
 from service.inference.variants import Variants
 from service.keys import Keys, load_keys
 from service.monitoring.metrics import Metrics
+from service.monitoring.sensors import watched
 from service.selection import load, load_variants
 from service.settings import Settings
 from service.switching import Switch
@@ -73,7 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
             pool,
         )
         try:
-            yield
+            with watched(settings.sysfs_root, metrics.registry):
+                yield
         finally:
             access_log.write()
             await asyncio.to_thread(pool.close)

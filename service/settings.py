@@ -1,6 +1,7 @@
 """The settings: one frozen object, read once, from environment variables named `EDGEWISE_*`."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -28,6 +29,7 @@ from service.inference.image import DEFAULT_LIMITS
 from service.manifest import BundleName
 
 PREFIX = "EDGEWISE_"
+DEFAULT_SYSFS_ROOT = Path("/sys")
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
 # As `variant`: measure which one is the fastest here.
 AUTO = "auto"
@@ -100,12 +102,21 @@ class Settings(BaseModel):
     drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS
     drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
     admin_token_file: Path | None = None
+    sysfs_root: Path = DEFAULT_SYSFS_ROOT
     log_format: LogFormat = LogFormat.JSON
 
     @property
     def chosen_delegate(self) -> Delegate:
         """The delegate with its options."""
         return Delegate(self.delegate, parse_options(self.delegate_options))
+
+    @field_validator("sysfs_root")
+    @classmethod
+    def _check_folder(cls, path: Path) -> Path:
+        # The default is not looked at: there are systems without it.
+        if not os.path.isdir(path):  # noqa: PTH112 (is_dir raises where it may not look)
+            raise ValueError("should be a folder: /sys, or where that is mounted")
+        return path
 
     @field_validator("delegate_options")
     @classmethod

@@ -49,6 +49,7 @@ def test_every_setting_can_be_set() -> None:
         "EDGEWISE_DRAIN_GRACE_SECONDS": "3",
         "EDGEWISE_DRAIN_SECONDS": "0",
         "EDGEWISE_ADMIN_TOKEN_FILE": "some/token",
+        "EDGEWISE_SYSFS_ROOT": "/",
         "EDGEWISE_LOG_FORMAT": "text",
     }
     settings = load_settings(environ)
@@ -83,6 +84,7 @@ def test_every_setting_can_be_set() -> None:
         drain_grace_seconds=3,
         drain_seconds=0,
         admin_token_file=Path("some/token"),
+        sysfs_root=Path("/"),
         log_format=LogFormat.TEXT,
     )
     assert {PREFIX + field.upper() for field in Settings.model_fields} == set(environ)
@@ -131,6 +133,8 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_MODEL_NAME", "a/b", "match pattern"),
         ("EDGEWISE_BATCH_LIMIT", "0", "greater than 0"),
         ("EDGEWISE_CORS_ORIGINS", "https://a.example/", "match pattern"),
+        ("EDGEWISE_SYSFS_ROOT", "/no/such/folder", "a folder: /sys, or where that is mounted"),
+        ("EDGEWISE_SYSFS_ROOT", "/dev/null", "a folder: /sys, or where that is mounted"),
     ],
 )
 def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: str) -> None:
