@@ -1,7 +1,10 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,9 @@ from PIL import Image
 from service.__main__ import main
 from service.bundle import Bundle, sha256_of
 from service.manifest import SEEN_IMAGES, Evaluation
-from service.settings import PREFIX, Settings
+from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
 from tests.colours import RGB, altered, lines
+from tests.monitoring.boards import rapl, write_tree
 
 PHOTOS_A_CLASS = 3
 
@@ -246,6 +250,45 @@ def test_benchmark_prints_a_table_and_writes_the_same_as_json(
         ]
         assert variant["against"] == "fp32"
         assert variant["runs"] == 20
+        assert variant["joules"] is None
+
+
+def test_benchmark_tells_joules_where_they_are_counted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "sys", rapl("0", "package-0", 0), rapl("0:0", "core", 0))
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(DEFAULT_BUNDLE))
+    monkeypatch.setenv("EDGEWISE_SYSFS_ROOT", str(root))
+    file = tmp_path / "result.json"
+    with counting(root / "class/powercap/intel-rapl:0/energy_uj", watts=10):
+        assert main(["benchmark", "--variants", "fp32", "--runs", "10", "--json", str(file)]) == 0
+    out = capfd.readouterr().out
+    (result,) = json.loads(file.read_text())["variants"]
+    # Ten watts as long as it takes, but that the first inference of a turn is slower.
+    assert 0 < result["joules"] < 100 * result["p99_seconds"]
+    (cell,) = re.findall(r"^variant .* mJ\nfp32 .* ([\d.]+)$", out, re.MULTILINE)
+    assert float(cell) == pytest.approx(1e3 * result["joules"], abs=0.005)
+
+
+@contextmanager
+def counting(file: Path, watts: int) -> Iterator[None]:
+    """Have a counter of microjoules go on by the clock."""
+    stopped = threading.Event()
+
+    def count() -> None:
+        while not stopped.wait(0.001):
+            # Never is the file empty, as it would be between being cut and written.
+            following = file.with_suffix(".next")
+            following.write_text(f"{watts * time.monotonic_ns() // 1000}\n")
+            following.replace(file)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

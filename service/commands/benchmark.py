@@ -9,8 +9,10 @@ from tqdm import tqdm
 from service.bundle import load_bundle
 from service.commands.output import show, write_json
 from service.commands.table import table
-from service.inference.benchmark import VariantBenchmark
+from service.inference.benchmark import VariantBenchmark, no_counter
 from service.inference.benchmark import benchmark as benchmark_variants
+from service.monitoring.energy import counted_joules, energy_sensors
+from service.monitoring.sysfs import is_forbidden
 from service.settings import Settings
 
 
@@ -29,8 +31,12 @@ def benchmark(
         runs=runs,
         delegate=settings.chosen_delegate,
         progress=_progress,
+        joules=counted_joules(settings.sysfs_root) or no_counter,
     )
     show(_report(results))
+    forbidden = [str(s.files[-1]) for s in energy_sensors(settings.sysfs_root) if is_forbidden(s.files[-1])]
+    if forbidden:
+        show(f"\nNo joules: this user may not read {', '.join(forbidden)} (see docs/energy.md)")
     write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
 
 
@@ -43,10 +49,20 @@ def _report(results: Sequence[VariantBenchmark]) -> str:
     first = results[0]
     head = f"{first.runtime}, delegate {first.delegate}, one thread, {first.runs} inferences each"
     header = ["variant", "MB", "p50 ms", "p99 ms", "mean ms", f"× {first.against}", "load s", "resident MB"]
+    rows = [_row(result) for result in results]
+    if any(result.joules for result in results):
+        header.append("mJ")
+        rows = [[*row, _millijoules(result.joules)] for row, result in zip(rows, results, strict=True)]
     taken = [f"{result.variant}: {result.share}" for result in results]
-    rows = table(header, [_row(result) for result in results])
     return "\n".join(
-        [f"{head}; decoding is not in them", "", rows, "", f"Taken by {first.delegate}:", *taken]
+        [
+            f"{head}; decoding is not in them",
+            "",
+            table(header, rows),
+            "",
+            f"Taken by {first.delegate}:",
+            *taken,
+        ]
     )
 
 
@@ -62,3 +78,7 @@ def _row(result: VariantBenchmark) -> list[str]:
         f"{result.load_seconds:.2f}",
         "" if resident is None else f"{resident / 1e6:.0f}",
     ]
+
+
+def _millijoules(joules: float | None) -> str:
+    return "" if joules is None else f"{joules * 1e3:.2f}"

@@ -102,8 +102,8 @@ def measure_variants(
 def _compare(best: Classifier | None, challenger: Classifier) -> tuple[float, Duel | None]:
     """The challenger's median seconds, and how it compares with the best so far."""
     both = [challenger] if best is None else [best, challenger]
-    seconds = measure(both, range(_ROUNDS), _within_seconds, turn=_TURN)
-    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    measured = measure(both, range(_ROUNDS), _within_seconds, turn=_TURN)
+    medians = {name: float(np.median(runs.seconds)) for name, runs in measured.items()}
     median = medians[challenger.variant]
     return median, None if best is None else Duel(best.variant, medians[best.variant] / median)
 

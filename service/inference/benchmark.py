@@ -1,7 +1,7 @@
 """Latency, load time and memory of a bundle's variants, side by side on this machine."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from time import perf_counter
 
@@ -23,6 +23,9 @@ _TURN = 10
 # Wraps the rounds as they are gone through, to show how far it is.
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
+# The joules of a counter so far; not a number where that can't be read.
+Joules = Callable[[], float]
+
 
 @dataclass(frozen=True)
 class VariantBenchmark:
@@ -30,6 +33,7 @@ class VariantBenchmark:
 
     Seconds are of one inference, from pixels to probabilities; decoding an image is not in them.
     `share` is what the delegate took of the graph; `speedup` is `against`'s median over this one's.
+    `joules` are of one inference, and of all that the machine did meanwhile; None where no counter says.
     """
 
     variant: str
@@ -45,11 +49,25 @@ class VariantBenchmark:
     speedup: float
     load_seconds: float
     resident_bytes: int | None
+    joules: float | None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What a variant's inferences took: the seconds of each, and the joules of each turn."""
+
+    seconds: list[float] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
 
 
 def silent(rounds: Sequence[int]) -> Iterable[int]:
     """The `Progress` that shows nothing."""
     return rounds
+
+
+def no_counter() -> float:
+    """The `Joules` of a machine that does not count them: never more."""
+    return 0.0
 
 
 def benchmark(
@@ -59,6 +77,7 @@ def benchmark(
     runs: int = 200,
     delegate: Delegate = Delegate.XNNPACK,
     progress: Progress = silent,
+    joules: Joules = no_counter,
 ) -> list[VariantBenchmark]:
     """Measure variants on the bundle's golden pixels, at least `runs` inferences each.
 
@@ -73,25 +92,32 @@ def benchmark(
         try_out(bundle, name, delegate)
     classifiers = [Classifier(bundle, name, delegate) for name in variants]
     footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
-    seconds = measure(classifiers, range(-(-runs // _TURN)), progress)
+    measured = measure(classifiers, range(-(-runs // _TURN)), progress, joules=joules)
     against = BASELINE if BASELINE in variants else variants[0]
-    median = float(np.median(seconds[against]))
+    median = float(np.median(measured[against].seconds))
     return [
-        _result(classifier, seconds[classifier.variant], footprints[classifier.variant], against, median)
+        _result(classifier, measured[classifier.variant], footprints[classifier.variant], against, median)
         for classifier in classifiers
     ]
 
 
 def measure(
-    classifiers: Sequence[Classifier], rounds: Sequence[int], progress: Progress = silent, turn: int = _TURN
-) -> dict[str, list[float]]:
-    """The seconds of each variant's inferences of its golden pixels, `turn` of them in each round."""
+    classifiers: Sequence[Classifier],
+    rounds: Sequence[int],
+    progress: Progress = silent,
+    turn: int = _TURN,
+    joules: Joules = no_counter,
+) -> dict[str, Runs]:
+    """What each variant's inferences of its golden pixels took, `turn` of them in each round."""
     pixels = {c.variant: read_golden_vectors(c.bundle, c.variant).pixels for c in classifiers}
-    seconds: dict[str, list[float]] = {c.variant: [] for c in classifiers}
+    measured = {c.variant: Runs() for c in classifiers}
     for _ in progress(rounds):
         for classifier in classifiers:
-            seconds[classifier.variant] += _turn(classifier, pixels[classifier.variant], turn)
-    return seconds
+            runs = measured[classifier.variant]
+            before = joules()
+            runs.seconds.extend(_turn(classifier, pixels[classifier.variant], turn))
+            runs.joules.append(joules() - before)
+    return measured
 
 
 def _turn(classifier: Classifier, pixels: NDArray[np.uint8], count: int) -> list[float]:
@@ -105,21 +131,30 @@ def _turn(classifier: Classifier, pixels: NDArray[np.uint8], count: int) -> list
 
 
 def _result(
-    classifier: Classifier, seconds: list[float], footprint: Footprint, against: str, median: float
+    classifier: Classifier, runs: Runs, footprint: Footprint, against: str, median: float
 ) -> VariantBenchmark:
-    p50, p99 = (float(value) for value in np.percentile(seconds, (50, 99)))
+    p50, p99 = (float(value) for value in np.percentile(runs.seconds, (50, 99)))
     return VariantBenchmark(
         variant=classifier.variant,
         bytes=classifier.bundle.variant(classifier.variant).bytes,
         runtime=classifier.runtime,
         delegate=str(classifier.delegate),
         share=classifier.share,
-        runs=len(seconds),
+        runs=len(runs.seconds),
         p50_seconds=p50,
         p99_seconds=p99,
-        mean_seconds=float(np.mean(seconds)),
+        mean_seconds=float(np.mean(runs.seconds)),
         against=against,
         speedup=median / p50,
         load_seconds=footprint.load_seconds,
         resident_bytes=footprint.resident_bytes,
+        joules=_joules(runs),
     )
+
+
+def _joules(runs: Runs) -> float | None:
+    """Joules of one inference, where the counter is fine enough to have gone on in every turn."""
+    if not all(joules > 0 for joules in runs.joules):
+        return None
+    # A turn has one more than are counted.
+    return sum(runs.joules) / (len(runs.seconds) + len(runs.joules))

@@ -4,7 +4,7 @@ A domain with a slash in its name is a part of the one before the slash.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -104,6 +104,22 @@ def energy_sensors(root: Path) -> list[EnergySensor]:
     found = [*_powercap(root), *_hwmon(root), *placed]
     domains = unique([s.domain for s in found], [_place(s.files[0]) for s in found])
     return [replace(sensor, domain=domain) for sensor, domain in zip(found, domains, strict=True)]
+
+
+def counted_joules(root: Path) -> Callable[[], float] | None:
+    """What reads all counters of wholes, as joules so far; None where there are none, or one can't be read.
+
+    It gives what is not a number where one fails later. Power is not among them: to add it up takes seconds.
+    """
+    counters = [s for s in energy_sensors(root) if isinstance(s, EnergyCounter) and is_whole(s.domain)]
+
+    def read() -> float:
+        try:
+            return sum(counter.joules(0.0) for counter in counters)
+        except (OSError, ValueError):
+            return math.nan
+
+    return read if counters and not math.isnan(read()) else None
 
 
 def is_whole(domain: str) -> bool:

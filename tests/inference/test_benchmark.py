@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -42,7 +43,21 @@ def test_variants_are_measured_side_by_side(colours: Bundle, variants: list[str]
         assert result.load_seconds > 0
         # An interpreter with NumPy, Pillow and LiteRT is some tens of megabytes.
         assert result.resident_bytes is None or 20e6 < result.resident_bytes < 500e6
+        assert result.joules is None
     assert by_name[against].speedup == 1
+
+
+def test_joules_are_of_one_inference(colours: Bundle) -> None:
+    # The first of each turn of ten is in the joules, too: two turns, of 22 inferences.
+    readings = iter([10.0, 10.5, 11.0, 11.6])
+    (result,) = benchmark(colours, ["ptq"], runs=20, joules=readings.__next__)
+    assert result.joules == pytest.approx(1.1 / 22)
+
+
+@pytest.mark.parametrize("readings", [[1.0, 1.5, 2.0, 2.0], [1.0, 1.5, 2.0, math.nan]])
+def test_a_counter_that_stands_still_or_fails_tells_no_joules(colours: Bundle, readings: list[float]) -> None:
+    (result,) = benchmark(colours, ["ptq"], runs=20, joules=iter(readings).__next__)
+    assert result.joules is None
 
 
 def test_the_process_that_is_measured_holds_no_more_than_the_core() -> None:

@@ -1,9 +1,10 @@
+import math
 import os
 from pathlib import Path
 
 import pytest
 
-from service.monitoring.energy import EnergyCounter, PowerSensor, energy_sensors, is_whole
+from service.monitoring.energy import EnergyCounter, PowerSensor, counted_joules, energy_sensors, is_whole
 from tests.monitoring.boards import (
     CORAL_DEV_BOARD,
     INA219,
@@ -177,3 +178,24 @@ def test_a_zone_whose_range_is_unknown_is_counted_all_the_same(tmp_path: Path) -
 def test_a_link_that_leads_nowhere_is_no_sensor(tmp_path: Path) -> None:
     # So it looks in a container that hides /sys/devices/virtual/powercap.
     assert domains(write_tree(tmp_path, {"class/powercap/intel-rapl:0": "-> ../../nowhere"})) == []
+
+
+def test_what_is_counted_is_that_of_all_wholes(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, INTEL_NUC, INA219)
+    joules = counted_joules(root)
+    assert joules is not None
+    assert joules() == 0
+    # Package, its cores, the memory, the platform.
+    for zone, microjoules in {"0": 10_000_000, "0:0": 4_000_000, "0:2": 500_000, "1": 90_000_000}.items():
+        file = root / f"class/powercap/intel-rapl:{zone}/energy_uj"
+        file.write_text(str(int(file.read_text()) + microjoules))
+    assert joules() == pytest.approx(10.5)
+    (root / "class/powercap/intel-rapl:0:2/energy_uj").unlink()
+    assert math.isnan(joules())
+    assert counted_joules(root) is not None  # That of the package is left.
+    (root / "class/powercap/intel-rapl:0/energy_uj").write_text("?")
+    assert counted_joules(root) is None
+
+
+def test_power_is_nothing_that_is_counted(tmp_path: Path) -> None:
+    assert counted_joules(write_tree(tmp_path, JETSON_ORIN_NANO)) is None
