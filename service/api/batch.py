@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import to_json
 
 from service.api.admission import admit, choose, patience
 from service.api.body import read_images
@@ -130,4 +129,6 @@ async def classify_batch(
             stages = stage_seconds(whole - arrived, answer)
             results.append(described(shared, answer, id_, parameters, top_k, stages))
             request.state.stages.append({**stages, "total": time.monotonic() - arrived})
-    return Response(to_json({"results": results}), media_type="application/json")
+    return Response(
+        BatchAnswer.model_construct(results=results).model_dump_json(), media_type="application/json"
+    )

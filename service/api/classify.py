@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator, with_config
-from pydantic_core import to_json
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator, with_config
 from typing_extensions import TypedDict
 
 from service.api.admission import admit, choose, patience
@@ -120,6 +119,8 @@ class Classification(TypedDict):
     timing_ms: Timing
 
 
+_classification = TypeAdapter(Classification)
+
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _REQUEST_BODY = {
     "required": True,
@@ -180,7 +181,9 @@ async def classify(request: Request, parameters: Annotated[Parameters, Query()],
     timing = classification["timing_ms"]
     server_timing = ", ".join([f"{stage};dur={took}" for stage, took in timing.items()])
     return Response(
-        to_json(classification), headers={"Server-Timing": server_timing}, media_type="application/json"
+        _classification.dump_json(classification),
+        headers={"Server-Timing": server_timing},
+        media_type="application/json",
     )
 
 
