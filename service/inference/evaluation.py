@@ -12,6 +12,7 @@ from service.bundle import SEEN_DIGITS, Bundle
 from service.errors import DatasetError, RequestError
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
+from service.inference.divergence import kl_nats
 from service.inference.footprint import try_out
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set
@@ -27,8 +28,6 @@ Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]
 _DECODERS = ("pillow", "simplejpeg")
 _ECE_BINS = 15
 _Z_95 = 1.959963984540054
-# A quantized softmax can say 0, which would make a divergence infinite.
-_LEAST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -98,13 +97,10 @@ def compare(
     """
     top_expected, top_actual = expected.argmax(axis=1), actual.argmax(axis=1)
     right_expected, right_actual = top_expected == labels, top_actual == labels
-    p = np.maximum(expected.astype(np.float64), _LEAST_PROBABILITY)
-    q = np.maximum(actual.astype(np.float64), _LEAST_PROBABILITY)
-    divergence = float((p * np.log(p / q)).sum(axis=1).mean())
     return Comparison(
         against=against,
         agreement=proportion(int((top_expected == top_actual).sum()), len(labels)),
-        kl_nats=max(0.0, divergence),
+        kl_nats=max(0.0, float(kl_nats(expected, actual).mean())),
         lost=int((right_expected & ~right_actual).sum()),
         won=int((right_actual & ~right_expected).sum()),
     )
