@@ -26,13 +26,16 @@ from service.api.head import HeadAsGet
 from service.api.open_inference import messages
 from service.api.open_inference import routes as open_inference
 from service.api.unread import UnreadBody
-from service.bundle import load_bundle
+from service.bundle import Bundle, load_bundle
 from service.inference.pool import Pool
+from service.inference.shadow import Shadow
 from service.inference.variants import Variants
 from service.keys import Keys, load_keys
+from service.monitoring.busy import WorkerBusy
+from service.monitoring.fidelity import Fidelity
 from service.monitoring.metrics import Metrics
 from service.monitoring.sensors import watched
-from service.selection import load, load_variants
+from service.selection import load, load_shadow, load_variants
 from service.settings import Settings
 from service.switching import Switch
 
@@ -58,8 +61,15 @@ def create_app(settings: Settings) -> FastAPI:
         admin_token = read_token(settings.admin_token_file) if settings.admin_token_file else None
         loaded = await asyncio.to_thread(load_variants, settings, bundle)
         switch = Switch(bundle, loaded, functools.partial(load, settings, bundle), metrics)
-        pool = Pool(settings.workers, queue_size=settings.queue_size, queue_bytes=settings.queue_bytes)
+        shadow = await asyncio.to_thread(_load_shadow, settings, bundle, metrics.registry)
+        pool = Pool(
+            settings.workers,
+            queue_size=settings.queue_size,
+            queue_bytes=settings.queue_bytes,
+            shadow=shadow,
+        )
         metrics.watch_queue(lambda: pool.waiting, pool.queue_size, pool.workers)
+        metrics.registry.register(WorkerBusy(lambda: pool.busy_seconds))
         _watch_load(metrics, loaded, pool)
         app.state.context = Context(
             settings,
@@ -148,6 +158,11 @@ def _forget_validation(document: dict[str, Any]) -> None:
         for operation in methods.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]
+
+
+def _load_shadow(settings: Settings, bundle: Bundle, registry: CollectorRegistry) -> Shadow | None:
+    classifier = load_shadow(settings, bundle)
+    return Shadow(classifier, settings.shadow_ratio, Fidelity(registry)) if classifier else None
 
 
 def _arrivals(settings: Settings) -> Arrivals:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from service.bundle import Bundle
 from service.errors import SettingsError
 from service.inference.auto import Contender, measure_variants, too_inaccurate
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
 from service.inference.image import DecodeLimits
 from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
 from service.monitoring.logs import SERVICE_LOGGER, fields
@@ -29,10 +31,11 @@ def select(settings: Settings, bundle: Bundle) -> Selection:
 
     Raises:
         BundleError: the bundle has not all variants that the settings name.
-        SettingsError: the variant's top-1 is less than `min_top1`.
+        SettingsError: the variant's top-1 is less than `min_top1`, or the shadow has nothing to compare with.
     """
     for name in lasting(settings):
         bundle.variant(name)
+    _check_shadow(settings, bundle)
     if settings.variant == AUTO:
         active, contenders = measure_variants(
             bundle, settings.chosen_delegate, settings.min_top1, settings.delegate_fallback
@@ -86,6 +89,46 @@ def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
         fallback=settings.delegate_fallback,
         limits=DecodeLimits(max_pixels=settings.max_pixels),
     )
+
+
+def load_shadow(settings: Settings, bundle: Bundle) -> Classifier | None:
+    """The variant that answers are compared with, loaded once; None where none are.
+
+    The processor computes it, wherever others run: it is to be the same on every device.
+
+    Raises:
+        StartError: it can't be loaded, as `load_variant` says.
+    """
+    if settings.shadow_variant is None or settings.shadow_ratio == 0:
+        return None
+    delegate = settings.chosen_delegate
+    if not delegate.is_built_in:
+        delegate = Delegate.XNNPACK
+    return load_variant(bundle, settings.shadow_variant, workers=1, delegate=delegate).classifiers[0]
+
+
+def _check_shadow(settings: Settings, bundle: Bundle) -> None:
+    shadow, ratio = settings.shadow_variant, settings.shadow_ratio
+    if shadow is None:
+        if ratio:
+            raise SettingsError(
+                f"EDGEWISE_SHADOW_RATIO is {ratio}, but EDGEWISE_SHADOW_VARIANT, the variant to compare"
+                " answers with, is not set; set both, or none"
+            )
+        return
+    bundle.variant(shadow)
+    if "shadow_ratio" not in settings.model_fields_set:
+        raise SettingsError(
+            f"EDGEWISE_SHADOW_VARIANT is {shadow}, but EDGEWISE_SHADOW_RATIO, the share of answers to compare"
+            " with it, from 0 to 1, is not set; set both, or none"
+        )
+    active = settings.variant or bundle.manifest.default_variant
+    others = {*lasting(settings)} - {shadow}
+    if active == shadow and not others and settings.admin_token_file is None:
+        raise SettingsError(
+            f"EDGEWISE_SHADOW_VARIANT is {shadow}, and so is all that answers: there is nothing to compare;"
+            " set it, or EDGEWISE_VARIANT, to another"
+        )
 
 
 def _tell(selection: Selection, settings: Settings) -> None:

@@ -78,6 +78,8 @@ class Settings(BaseModel):
     loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_separated)] = ()
     variant_under_load: VariantName | None = None
     under_load_seconds: PositiveFloat = DEFAULT_UNDER_LOAD_SECONDS
+    shadow_variant: VariantName | None = None
+    shadow_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK
     delegate_options: str = ""
     delegate_fallback: Fallback = Fallback.NONE

@@ -4,7 +4,8 @@ import pytest
 
 from service.bundle import Bundle
 from service.errors import BundleError, SettingsError
-from service.selection import lasting, load_variants, select
+from service.inference.delegates import Delegate, Kind
+from service.selection import lasting, load_shadow, load_variants, select
 from service.settings import Settings
 from tests.colours import altered
 from tests.inference.test_auto import evaluation
@@ -58,3 +59,66 @@ def test_others_are_loaded_beside_it_each_once(colours: Bundle) -> None:
 def test_what_the_bundle_does_not_have_is_told(colours: Bundle, settings: dict[str, object]) -> None:
     with pytest.raises(BundleError, match="no variant 'nope'"):
         load_variants(Settings.model_validate({"workers": 1, **settings}), colours)
+
+
+def test_a_shadow_is_loaded_once_and_only_where_it_runs(colours: Bundle) -> None:
+    settings = Settings(workers=2, shadow_variant="fp32", shadow_ratio=0.5)
+    assert select(settings, colours).active == "ptq"
+    shadow = load_shadow(settings, colours)
+    assert shadow is not None
+    assert (shadow.variant, shadow.delegate) == ("fp32", Delegate.XNNPACK)
+    assert load_shadow(Settings(), colours) is None
+    off = Settings(shadow_variant="fp32", shadow_ratio=0)
+    assert select(off, colours).active == "ptq"
+    assert load_shadow(off, colours) is None
+
+
+def test_the_processor_computes_the_shadow_whatever_computes_the_rest(colours: Bundle, library: Path) -> None:
+    for given, used in [(library, Delegate.XNNPACK), ("none", Delegate(Kind.NONE))]:
+        settings = Settings(delegate=given, shadow_variant="fp32", shadow_ratio=1)
+        shadow = load_shadow(settings, colours)
+        assert shadow is not None
+        assert shadow.delegate == used
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (
+            {"shadow_variant": "fp32"},
+            "EDGEWISE_SHADOW_VARIANT is fp32, but EDGEWISE_SHADOW_RATIO, .* not set",
+        ),
+        ({"shadow_ratio": 0.5}, r"EDGEWISE_SHADOW_RATIO is 0\.5, but EDGEWISE_SHADOW_VARIANT, .* not set"),
+        ({"shadow_variant": "ptq", "shadow_ratio": 1}, "is ptq, and so is all that answers"),
+        ({"variant": "fp32", "shadow_variant": "fp32", "shadow_ratio": 1}, "is fp32, and so is all"),
+        (
+            {"shadow_variant": "ptq", "shadow_ratio": 1, "loaded_variants": ("ptq",)},
+            "is ptq, and so is all that answers",
+        ),
+    ],
+)
+def test_a_shadow_that_has_nothing_to_compare_with_is_told(
+    colours: Bundle, given: dict[str, object], why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        select(Settings.model_validate(given), colours)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"loaded_variants": ("int8",)},
+        {"variant_under_load": "int8"},
+        {"admin_token_file": Path("token")},
+        {"variant": "auto"},
+    ],
+)
+def test_a_shadow_may_be_the_active_variant_where_others_may_answer(
+    colours: Bundle, given: dict[str, object]
+) -> None:
+    select(Settings.model_validate({"shadow_variant": "ptq", "shadow_ratio": 1, **given}), colours)
+
+
+def test_a_shadow_that_the_bundle_does_not_have_is_told(colours: Bundle) -> None:
+    with pytest.raises(BundleError, match="no variant 'nope'"):
+        select(Settings(shadow_variant="nope", shadow_ratio=1), colours)

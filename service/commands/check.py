@@ -32,13 +32,14 @@ def check(settings: Settings) -> None:
     selection = select(settings, bundle)
     active = selection.active
     served = dict.fromkeys(lasting(settings), "loaded") | {active: "served"}
+    roles = ({settings.shadow_variant: "shadow"} if settings.shadow_ratio else {}) | served
     computed = {name: _load(settings, bundle, name, served=name in served) for name in manifest.variants}
     used = settings if selection.contenders else settings.model_copy(update={"variant": active})
     width = max(len(name) for name, _ in used)
     show("\n".join(f"{PREFIX}{name.upper():<{width}}  {_text(value)}" for name, value in used))
     show("")
     rows = [
-        [name, variant.precision, f"{variant.bytes / 1e6:.1f}", served.get(name, "")]
+        [name, variant.precision, f"{variant.bytes / 1e6:.1f}", roles.get(name, "")]
         for name, variant in manifest.variants.items()
     ]
     show(table(["variant", "precision", "MB", ""], rows))

@@ -24,13 +24,14 @@ class Prediction:
     """What a variant says of one image.
 
     `probabilities`: float32[classes], of sum 1. `decode_seconds`: bytes to pixels;
-    `inference_seconds`: pixels to probabilities.
+    `inference_seconds`: pixels to probabilities. `pixels`: what the model saw, uint8[height, width, 3].
     """
 
     variant: str
     probabilities: NDArray[np.float32]
     decode_seconds: float
     inference_seconds: float
+    pixels: NDArray[np.uint8]
 
     def top(self, k: int) -> list[tuple[int, float]]:
         """The `k` likeliest classes as (index, probability), likeliest first.
@@ -108,7 +109,7 @@ class Classifier:
             pixels = load_pixels(pixels, self.bundle.manifest.preprocessing, crop, self._limits)
         decoded = perf_counter()
         probabilities = self.probabilities(pixels)
-        return Prediction(self.variant, probabilities, decoded - start, perf_counter() - decoded)
+        return Prediction(self.variant, probabilities, decoded - start, perf_counter() - decoded, pixels)
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The dequantized output for uint8[height, width, 3]: float32[classes].

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.errors import DeadlineExceeded, QueueFull, RequestError, WaitTooLong
 from service.inference.classifier import Prediction
 from service.inference.image import Crop
+from service.inference.shadow import IDLE_SECONDS, Shadow
 from service.inference.variants import LoadedVariant
 
 # How much of the estimate each new measurement replaces: about the last ten count.
@@ -58,11 +59,15 @@ class Pool:
 
     Each job goes to the first worker that is free, which runs it on its own classifier of the job's
     variant. Decode and inference happen in the same thread, so an image crosses threads once. What
-    a classifier raises reaches the caller through the future. One thread alone may submit.
+    a classifier raises reaches the caller through the future. One thread alone may submit. A worker that
+    has had nothing to do for a while runs `shadow`.
     """
 
-    def __init__(self, workers: int, *, queue_size: int, queue_bytes: int) -> None:
+    def __init__(
+        self, workers: int, *, queue_size: int, queue_bytes: int, shadow: Shadow | None = None
+    ) -> None:
         self.queue_size = queue_size
+        self._shadow = shadow
         self._queue_bytes = queue_bytes
         self._queue: SimpleQueue[_Queued | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -71,6 +76,9 @@ class Pool:
         # By variant: how many wait or are worked on, and the seconds that one takes.
         self._owed: Counter[str] = Counter()
         self._seconds_of: dict[str, float] = {}
+        # All workers' seconds at work, but for the images in work: by worker, since when.
+        self._busy_seconds = 0.0
+        self._busy_since: dict[int, float] = {}
         self._threads = [
             threading.Thread(target=self._work, args=(number,), name=f"worker-{number}")
             for number in range(workers)
@@ -90,12 +98,19 @@ class Pool:
 
     @property
     def wait_seconds(self) -> float:
-        """How long an image that came now would wait for a worker, as things are expected to go."""
+        """How long an image that came now would wait for those before it, as things are expected to go."""
         with self._lock:
             if self._owed.total() < self.workers:
                 return 0.0
             seconds = sum(count * self._seconds_of.get(name, 0.0) for name, count in self._owed.items())
         return seconds / self.workers
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that all workers together were at work on images until now; shadows don't count."""
+        with self._lock:
+            now = monotonic()
+            return self._busy_seconds + sum(now - since for since in self._busy_since.values())
 
     def check(self, deadline: float, images: int = 1) -> None:
         """Whether so many images that come now find places, and the first a worker before `deadline`.
@@ -107,6 +122,8 @@ class Pool:
         if self._waiting + images > self.queue_size:
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         wait = self.wait_seconds
+        if self._shadow is not None:
+            wait += self._shadow.seconds_left / self.workers
         if wait and monotonic() + wait > deadline:
             raise WaitTooLong(
                 f"a worker is free in about {wait:.3g} seconds, after the request's deadline",
@@ -157,14 +174,16 @@ class Pool:
         A function of its own, so that a worker that waits for the next image does not hold the last
         one and its variant.
         """
-        queued = self._queue.get()
+        queued = self._take()
         if queued is None:
             return False
         with self._lock:
             self._waiting -= 1
             self._waiting_bytes -= queued.job.size
-        seconds = _run(queued, worker)
+            self._busy_since[worker] = monotonic()
+        seconds = _run(queued, worker, self._shadow)
         with self._lock:
+            self._busy_seconds += monotonic() - self._busy_since.pop(worker)
             name = queued.job.variant.name
             self._owed[name] -= 1
             if seconds is not None:
@@ -172,8 +191,21 @@ class Pool:
                 self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
         return True
 
+    def _take(self) -> _Queued | None:
+        """The next image, None where there are no more; if none comes for a while, the shadow runs."""
+        shadow = self._shadow
+        if shadow is not None and shadow.pending:
+            try:
+                queued = self._queue.get(timeout=IDLE_SECONDS)
+            except Empty:
+                shadow.run()
+            else:
+                shadow.drop()
+                return queued
+        return self._queue.get()
 
-def _run(queued: _Queued, worker: int) -> float | None:
+
+def _run(queued: _Queued, worker: int, shadow: Shadow | None) -> float | None:
     """Classify, and give the result or the error to the future; the seconds that it took if it was begun."""
     job, future = queued.job, queued.future
     if not future.set_running_or_notify_cancel():
@@ -193,4 +225,6 @@ def _run(queued: _Queued, worker: int) -> float | None:
         future.set_exception(error)
     else:
         future.set_result(Answer(prediction, started - queued.submitted))
+        if shadow is not None:
+            shadow.offer(prediction)
     return monotonic() - started

@@ -86,7 +86,8 @@ def test_bad_images_and_limits_are_refused(colours: Bundle) -> None:
 
 
 def test_the_likeliest_go_first_and_ties_by_index() -> None:
-    prediction = Prediction("v", np.array([0.1, 0.3, 0.1, 0.3, 0.2], np.float32), 0, 0)
+    probabilities = np.array([0.1, 0.3, 0.1, 0.3, 0.2], np.float32)
+    prediction = Prediction("v", probabilities, 0, 0, np.zeros((2, 2, 3), np.uint8))
     assert [index for index, _ in prediction.top(5)] == [1, 3, 4, 0, 2]
     assert prediction.top(1) == [(1, pytest.approx(0.3))]
     assert prediction.top(0) == []

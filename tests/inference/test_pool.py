@@ -16,6 +16,7 @@ from service.errors import CorruptImage, DeadlineExceeded, QueueFull, Unsupporte
 from service.inference.classifier import Classifier, Prediction
 from service.inference.image import Crop
 from service.inference.pool import Answer, Job, Pool
+from service.inference.shadow import Shadow
 from service.inference.variants import LoadedVariant
 from tests.colours import LABELS_OF, RGB
 
@@ -55,9 +56,12 @@ class Running:
 
 @contextmanager
 def running(
-    *classifiers: Classifier, queue_size: int = 100, queue_bytes: int = 1_000_000
+    *classifiers: Classifier,
+    queue_size: int = 100,
+    queue_bytes: int = 1_000_000,
+    shadow: Shadow | None = None,
 ) -> Iterator[Running]:
-    pool = Pool(len(classifiers), queue_size=queue_size, queue_bytes=queue_bytes)
+    pool = Pool(len(classifiers), queue_size=queue_size, queue_bytes=queue_bytes, shadow=shadow)
     try:
         yield Running(pool, LoadedVariant(classifiers[0].variant, classifiers))
     finally:
@@ -240,3 +244,23 @@ def test_where_a_worker_is_free_there_is_no_wait(colours: Bundle) -> None:
         for held in (first, second):
             held.let.release(2)
         assert (top(busy), top(hasty)) == ("red", "blue")
+
+
+def test_the_time_at_work_is_told_while_it_passes(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        time.sleep(0.2)
+        assert run.pool.busy_seconds == 0
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        time.sleep(0.2)
+        before = run.pool.busy_seconds
+        assert before >= 0.2
+        held.let.release()
+        first.result(10)
+        # The worker is done with it when it has the next one.
+        second = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        held.let.release()
+        second.result(10)
+        assert run.pool.busy_seconds >= before

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.monitoring.busy import WorkerBusy
+from service.monitoring.fidelity import SKIPS, Fidelity
 from service.monitoring.metrics import REJECTIONS, STAGE_BUCKETS, STAGES, Metrics
 from service.monitoring.sensors import Sensors
 
@@ -20,9 +22,11 @@ def test_the_table_has_every_metric_its_type_and_its_labels(metrics: Metrics) ->
     text = (ROOT / "docs" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(edgewise_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
     told = {(name, type_, tuple(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
-    exposed = {
+    metrics.registry.register(WorkerBusy(lambda: 0.0))
+    exposed = {("edgewise_worker_busy_seconds_total", "counter", ())} | {
         (metric._name + ("_total" if metric._type == "counter" else ""), metric._type, metric._labelnames)
-        for metric in vars(metrics).values()
+        for owner in (metrics, Fidelity(metrics.registry))
+        for metric in vars(owner).values()
         if hasattr(metric, "_labelnames")
     }
     families = Sensors(Path("/nonexistent")).describe()
@@ -37,7 +41,7 @@ def test_the_table_has_every_metric_its_type_and_its_labels(metrics: Metrics) ->
 
 def test_the_table_names_every_stage_and_rejection() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text()
-    assert all(f"`{name}`" in text for name in (*STAGES, *REJECTIONS))
+    assert all(f"`{name}`" in text for name in (*STAGES, *REJECTIONS, *SKIPS))
 
 
 def test_buckets_rise_by_the_same_factor_up_to_about_five_seconds() -> None:

@@ -1,0 +1,80 @@
+"""How true the answers are to those of the shadow variant, as far as they were compared."""
+
+import logging
+from collections import defaultdict, deque
+from statistics import fmean
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.monitoring.logs import SERVICE_LOGGER, fields
+
+# Why an answer that was to be compared is not.
+SKIPS = ("queue", "shadow", "failed")
+# Comparisons that the mean shift of the confidence is taken over.
+WINDOW = 1000
+# Nats: most images of a good variant are below a thousandth, and beyond 1 two answers have little in common.
+KL_BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+_log = logging.getLogger(SERVICE_LOGGER)
+
+
+class Fidelity:
+    """The metrics of shadow runs; one comparison is reported at a time, by any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.total = Counter(
+            "edgewise_shadow_total",
+            "Answers compared with the shadow variant's, by the variant that answered.",
+            ["variant"],
+            registry=registry,
+        )
+        self.agree = Counter(
+            "edgewise_shadow_agree_total",
+            "Answers with the same top-1 as the shadow variant's.",
+            ["variant"],
+            registry=registry,
+        )
+        self.kl_nats = Histogram(
+            "edgewise_shadow_kl_nats",
+            "KL divergence of the answer's probabilities from the shadow variant's, in nats.",
+            ["variant"],
+            buckets=KL_BUCKETS,
+            registry=registry,
+        )
+        self.confidence_shift = Gauge(
+            "edgewise_shadow_confidence_shift_ratio",
+            f"Top-1 probability less that of the shadow variant, mean of the last {WINDOW} comparisons.",
+            ["variant"],
+            registry=registry,
+        )
+        self.skips = Counter(
+            "edgewise_shadow_skipped_total",
+            "Answers that were to be compared with the shadow variant's and were not, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._shifts: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._skips_of = {reason: self.skips.labels(reason) for reason in SKIPS}
+
+    def compared(self, variant: str, *, agrees: bool, kl_nats: float, confidence_shift: float) -> None:
+        """Count a comparison of the variant's answer.
+
+        `agrees`: whether the top-1 is the same; `kl_nats`: the divergence; `confidence_shift`: the
+        variant's top-1 probability less the shadow's.
+        """
+        self.total.labels(variant).inc()
+        self.agree.labels(variant).inc(agrees)
+        # Rounding can leave a divergence below 0, and Prometheus would take a falling sum for a restart.
+        self.kl_nats.labels(variant).observe(max(0.0, kl_nats))
+        shifts = self._shifts[variant]
+        shifts.append(confidence_shift)
+        self.confidence_shift.labels(variant).set(fmean(shifts))
+
+    def skipped(self, reason: str) -> None:
+        """Count an answer that was to be compared and was not."""
+        self._skips_of[reason].inc()
+
+    def failed(self, variant: str, error: Exception) -> None:
+        """Count, and log, that the comparison of the variant's answer broke down."""
+        self.skipped("failed")
+        _log.error("the shadow run failed", exc_info=error, extra=fields(variant=variant))
