@@ -14,11 +14,13 @@ from service.bundle import load_bundle
 from service.settings import DEFAULT_BUNDLE
 from tests.bench import memory, overload, report, slow
 from tests.bench.latency import measure_latency
+from tests.bench.paired import measure_observing, measure_shadow
 from tests.bench.photos import PHOTOS, Photo
 from tests.bench.plan import Plan, two_cores
 from tests.bench.throughput import measure_throughput
 from tests.bench.wrk import program
 
+_PARTS = ("throughput", "latency", "shadow", "observing", "overload", "slow", "memory")
 # How much longer than a measurement of throughput: a 99th percentile takes many requests.
 _STEADY = 3
 
@@ -26,7 +28,7 @@ _STEADY = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts that are asked for; print their tables."""
     options = _parser().parse_args(arguments)
-    if not any((options.throughput, options.latency, options.overload, options.slow, options.memory)):
+    if not any(getattr(options, part) for part in _PARTS):
         options.throughput = options.latency = True
     program()
     server_cores, load_cores = two_cores()
@@ -61,6 +63,11 @@ def _run(options: argparse.Namespace, plan: Plan, photos: Sequence[Photo]) -> di
         latency = measure_latency(plan, first, seconds)
         results["latency"] = asdict(latency)
         _show(report.latency_table(latency))
+    for part, measure in (("shadow", measure_shadow), ("observing", measure_observing)):
+        if getattr(options, part):
+            pairs = measure(plan, first)
+            results[part] = [asdict(pair) for pair in pairs]
+            _show(report.paired_table(pairs))
     if options.overload:
         overloaded, afterwards = overload.measure_overload(plan, first, options.overload)
         results["overload"], results["afterwards"] = asdict(overloaded), asdict(afterwards)
@@ -89,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--throughput", action="store_true", help="requests/s and processor time")
     parser.add_argument("--latency", action="store_true", help="of evenly paced requests")
+    parser.add_argument("--shadow", action="store_true", help="what shadow runs cost clients, in pairs")
+    parser.add_argument("--observing", action="store_true", help="what the metrics cost clients, in pairs")
     for part, default, what in (
         ("overload", overload.DEFAULT_SECONDS, "seconds of four times what the service can do"),
         ("slow", slow.DEFAULT_CONNECTIONS, "connections that send a byte a second beside a client"),

@@ -3,11 +3,13 @@
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from tests.bench.latency import SHARE, Latency
 from tests.bench.measured import Measured, median_cores, median_cpu, median_rate
 from tests.bench.memory import Memory
 from tests.bench.overload import THEN, TIMES, TRIES, Afterwards, Overload
+from tests.bench.paired import Paired
 from tests.bench.photos import Photo
 from tests.bench.sender import LOST, OK, UNSENT
 from tests.bench.slow import Client, SlowSenders
@@ -19,6 +21,7 @@ MAX_CPU = 1.06
 MAX_TAIL = 2.5
 MIN_SERVED = 0.95
 MAX_SLOWER = 2.0
+MIN_OF_PAIR = 0.98
 MAX_READY_SECONDS = 1.0
 MAX_MEMORY_BYTES = 120e6
 # A loop that never waits has its core nearly all the time, unless others want it too.
@@ -232,6 +235,42 @@ def memory_table(result: Memory) -> str:
             ]
         ],
     )
+
+
+def paired_table(results: Sequence[Paired]) -> str:
+    """One row a number of connections: medians of the rounds' ratios, with the least and the most."""
+    head = [
+        "photo",
+        "what",
+        "connections",
+        "requests/s without",
+        "with",
+        f"ratio (≥ {MIN_OF_PAIR})",
+        "from – to",
+        "CPU a request: ratio",
+        "from – to",
+        "failed (0)",
+    ]
+    return table(head, [_paired_row(result) for result in results])
+
+
+def _paired_row(result: Paired) -> list[str]:
+    return [
+        result.photo,
+        result.what,
+        str(result.connections),
+        f"{median_rate(result.without):.1f}",
+        f"{median_rate(result.having):.1f}",
+        at_least(median(result.rates), MIN_OF_PAIR, 3),
+        _range(result.rates),
+        f"{median(result.cpu):.3f}",
+        _range(result.cpu),
+        at_most(sum(measured.failed for measured in (*result.without, *result.having)), 0, 0),
+    ]
+
+
+def _range(ratios: Sequence[float]) -> str:
+    return f"{min(ratios):.3f} – {max(ratios):.3f}"
 
 
 def _megabytes(size: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench.process import children_on
 from tests.system.processes import ROOT, environment
 
+SERVICE = "service"
 _START_SECONDS = 60
 
 
@@ -32,9 +33,14 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, cores: frozenset[int], settings: Mapping[str, object], *, workers: int = 1
+    folder: Path,
+    cores: frozenset[int],
+    settings: Mapping[str, object],
+    *,
+    workers: int = 1,
+    program: str = SERVICE,
 ) -> Iterator[Server]:
-    """Start the service on these cores; SIGTERM in the end.
+    """Start the service, or a program that is run the same way, on these cores; SIGTERM in the end.
 
     Its log goes to a file in `folder`: that never blocks it, as a pipe would that nobody empties,
     and costs no other process any time, as a pipe would that somebody does.
@@ -42,8 +48,8 @@ def serving(
     path = folder / f"service-{time.monotonic_ns()}.log"
     start = time.monotonic()
     with path.open("wb") as log, children_on(cores):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", program],
             cwd=ROOT,
             env=environment(**{"port": 0, "workers": workers, **settings}),
             stdout=log,

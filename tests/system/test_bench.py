@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from service.bundle import Bundle
+from tests.api.running import photo
+from tests.bench.paired import UNOBSERVED
+from tests.bench.server import serving
 from tests.system.processes import ROOT
 
 pytestmark = [
@@ -18,7 +23,18 @@ pytestmark = [
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores"),
 ]
 SHORT = ["--seconds", "1", "--rounds", "1", "--connections", "2", "--photos", "small"]
-PARTS = ["--throughput", "--latency", "--overload", "2", "--slow", "10", "--memory", "40"]
+PARTS = [
+    "--throughput",
+    "--latency",
+    "--shadow",
+    "--observing",
+    "--overload",
+    "2",
+    "--slow",
+    "10",
+    "--memory",
+    "40",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +49,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
 
 def test_every_part_prints_a_table(ran: tuple[str, dict[str, Any]]) -> None:
     tables = re.findall(r"(?:^\|.*\|\n)+", ran[0], re.MULTILINE)
-    assert len(tables) == 6
+    assert len(tables) == 8
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
         assert not re.search(r"\b(nan|inf)\b", table)
@@ -59,6 +75,28 @@ def test_evenly_paced_requests_are_answered(ran: tuple[str, dict[str, Any]]) -> 
     assert latency["requests"] == pytest.approx(3 * latency["rate"], abs=1)
     assert 0 <= latency["errors"] < latency["requests"]
     assert 0 < latency["p50"] <= latency["p99"]
+
+
+@pytest.mark.parametrize("part", ["shadow", "observing"])
+def test_two_services_take_turns(ran: tuple[str, dict[str, Any]], part: str) -> None:
+    (pair,) = ran[1][part]
+    assert (pair["what"], pair["connections"]) == (part, 2)
+    for measured in (*pair["without"], *pair["having"]):
+        assert measured["answered"] > 0
+        assert (measured["refused"], measured["failed"]) == (0, 0)
+
+
+def test_the_service_that_is_not_observed_answers_and_counts_nothing(colours: Bundle, tmp_path: Path) -> None:
+    cores = frozenset(os.sched_getaffinity(0))
+    settings = {"bundle": colours.path, "shadow_variant": "fp32", "shadow_ratio": 1}
+    with (
+        serving(tmp_path, cores, settings, program=UNOBSERVED) as server,
+        httpx.Client(base_url=f"http://{server.host}:{server.port}") as client,
+    ):
+        assert client.post("/v1/classify", content=photo("red")).status_code == 200
+        assert client.get("/readyz").status_code == 200
+        metrics = client.get("/metrics")
+        assert (metrics.status_code, metrics.text) == (200, "")
 
 
 def test_more_than_it_can_do_is_refused_and_told_when(ran: tuple[str, dict[str, Any]]) -> None:
