@@ -1,7 +1,7 @@
 """`python -m tests.bench.unobserved`: the service with an empty registry, to see what observing costs.
 
-Its metrics take what is counted and do nothing, and so does every method of `service.monitoring` whose name
-begins with `observe`.
+Its metrics take what is counted and do nothing, and so do the methods of `service.monitoring` that are called
+with each answer.
 """
 
 import pkgutil
@@ -13,6 +13,9 @@ from typing import Self
 import prometheus_client
 
 import service.monitoring
+
+# What the names of the methods begin with that are called with each answer, and that return nothing.
+_WITH_EACH_ANSWER = ("observe", "remember")
 
 
 class Silent:
@@ -37,7 +40,7 @@ def be_silent() -> None:
         for _, observer in getmembers(import_module(module.name), isclass):
             if observer.__module__ == module.name:
                 for name, _ in getmembers(observer, isfunction):
-                    if name.startswith("observe"):
+                    if name.startswith(_WITH_EACH_ANSWER):
                         setattr(observer, name, Silent.ignore)
 
 
