@@ -121,9 +121,7 @@ class Pool:
         """
         if self._waiting + images > self.queue_size:
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
-        wait = self.wait_seconds
-        if self._shadow is not None:
-            wait += self._shadow.seconds_left / self.workers
+        wait = self.wait_seconds + self._shadow_seconds()
         if wait and monotonic() + wait > deadline:
             raise WaitTooLong(
                 f"a worker is free in about {wait:.3g} seconds, after the request's deadline",
@@ -160,6 +158,15 @@ class Pool:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
+
+    def _shadow_seconds(self) -> float:
+        """How much longer an image that came now would wait because of the shadow that runs."""
+        left = self._shadow.seconds_left if self._shadow is not None else 0.0
+        if not left:
+            return 0.0
+        with self._lock:
+            is_worker_free = self._owed.total() + 1 < self.workers
+        return 0.0 if is_worker_free else left / self.workers
 
     def _retry_after(self) -> int:
         return max(1, math.ceil(self.wait_seconds))

@@ -79,6 +79,20 @@ def test_what_would_wait_too_long_for_the_shadow_is_refused(colours: Bundle) -> 
         assert top(future) == "blue"
 
 
+def test_where_another_worker_is_free_nothing_waits_for_the_shadow(colours: Bundle) -> None:
+    held = HeldShadow(colours)
+    with running(*(Classifier(colours, "ptq") for _ in range(2)), shadow=Shadow(held, 1, Seen())) as run:
+        run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        time.sleep(1)
+        held.let.release()
+        run.submit(photo("red"))
+        # A shadow is expected to take a second, and one runs.
+        assert held.begun.acquire(timeout=10)
+        assert top(run.submit(photo("blue"), seconds=0.3)) == "blue"
+        held.let.release()
+
+
 def test_the_stop_drops_what_waits_to_be_compared(colours: Bundle) -> None:
     seen, held = Seen(), Held(colours)
     with running(held, shadow=Shadow(HeldShadow(colours), 1, seen)) as run:
