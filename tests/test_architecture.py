@@ -14,7 +14,14 @@ PACKAGES = ("service", "build", "loadtest")
 TENSORFLOW = frozenset({"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"})
 HTTP = frozenset({"fastapi", "http", "python_multipart", "starlette", "uvicorn"})
 FOUNDATION = frozenset(
-    {"service.bundle", "service.errors", "service.manifest", "service.process", "service.reference"}
+    {
+        "service.bundle",
+        "service.errors",
+        "service.manifest",
+        "service.process",
+        "service.reference",
+        "service.wilson",
+    }
 )
 
 # Each knows those before it.
@@ -44,6 +51,7 @@ RULES = (
     ),
     Rule("service.errors", frozenset({"service"})),
     Rule("service.process", frozenset({"service"})),
+    Rule("service.wilson", frozenset({"service"})),
     Rule("service.cores", frozenset({"service"})),
     Rule("service.selection", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("service.switching", HTTP | {"service.api", "service.app", "service.server"}),

@@ -1,6 +1,5 @@
 """Accuracy of variants on labelled images, through the very classifier that serves."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set
 from service.inference.runtime import RUNTIME
 from service.manifest import Comparison, Evaluation, Proportion
+from service.wilson import wilson_95
 
 BASELINE = "fp32"
 
@@ -27,7 +27,6 @@ Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]
 # What turns an image file's bytes into pixels.
 _DECODERS = ("pillow", "simplejpeg")
 _ECE_BINS = 15
-_Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,8 @@ def silent(images: Sequence[LabelledImage], _what: str) -> Iterable[LabelledImag
 
 def proportion(count: int, total: int) -> Proportion:
     """`count` of `total` (at least 1), with the 95 % Wilson interval."""
-    ratio = count / total
-    spread = _Z_95**2 / total
-    centre = (ratio + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (ratio * (1 - ratio) + spread / 4)) / (1 + spread)
-    # At 0 and at `total` an end of the interval is the ratio itself, give or take a rounding.
-    lower, upper = max(0.0, min(centre - half, ratio)), min(1.0, max(centre + half, ratio))
-    return Proportion(count=count, ratio=ratio, lower=lower, upper=upper)
+    lower, upper = wilson_95(count, total)
+    return Proportion(count=count, ratio=count / total, lower=lower, upper=upper)
 
 
 def answer(
