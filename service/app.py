@@ -16,13 +16,14 @@ from starlette.types import ASGIApp
 
 from service import VERSION
 from service.admin import read_token
-from service.api import batch, classify, health, keys, page, problems, variants
+from service.api import batch, classify, feedback, health, keys, page, problems, variants
 from service.api.access import Access, AccessLog
 from service.api.arrivals import Arrivals
 from service.api.context import Context
 from service.api.direct import Shortcut
 from service.api.drain import Drain
 from service.api.head import HeadAsGet
+from service.api.labels import Labels
 from service.api.open_inference import messages
 from service.api.open_inference import routes as open_inference
 from service.api.unread import UnreadBody
@@ -32,9 +33,12 @@ from service.inference.shadow import Shadow
 from service.inference.variants import Variants
 from service.keys import Keys, load_keys
 from service.monitoring.busy import WorkerBusy
+from service.monitoring.drift import Drift
+from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import Fidelity
 from service.monitoring.metrics import Metrics
 from service.monitoring.sensors import watched
+from service.reference import read_reference
 from service.selection import load, load_shadow, load_variants
 from service.settings import Settings
 from service.switching import Switch
@@ -59,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         admin_token = read_token(settings.admin_token_file) if settings.admin_token_file else None
+        reference = await asyncio.to_thread(read_reference, bundle)
         loaded = await asyncio.to_thread(load_variants, settings, bundle)
         switch = Switch(bundle, loaded, functools.partial(load, settings, bundle), metrics)
         shadow = await asyncio.to_thread(_load_shadow, settings, bundle, metrics.registry)
@@ -82,6 +87,9 @@ def create_app(settings: Settings) -> FastAPI:
             switch,
             admin_token,
             pool,
+            Labels(bundle.classes),
+            Feedback(metrics.registry, memory=settings.feedback_memory, window=settings.feedback_window),
+            Drift(metrics.registry, reference, settings.drift_window),
         )
         try:
             with watched(settings.sysfs_root, metrics.registry):
@@ -100,7 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
-    for routes in (classify, batch, variants, open_inference, health):
+    for routes in (classify, batch, feedback, variants, open_inference, health):
         app.include_router(routes.router)
     app.include_router(page.make_router())
     problems.install(app)

@@ -15,9 +15,11 @@ EdgewiseError
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
     ├── BadInferenceRequest 400  an inference request breaks the protocol (api)
     ├── UnknownRoute        404  no such path                             (api)
+    ├── UnknownAnswer       404  no such answer is remembered             (monitoring.feedback)
     ├── UnknownModel        404  the model served has another name        (api)
     ├── MethodNotAllowed    405  the path is not for this method          (api)
     ├── SlowBody            408  the body did not arrive in time          (api)
+    ├── TruthAlreadyTold    409  the truth about it was told before       (monitoring.feedback)
     ├── BodyTooLarge        413  more bytes than the limit                (api)
     ├── BatchTooLarge       413  more images than the limit               (api)
     ├── BadParameter        422  a query parameter has a bad value        (api)
@@ -130,6 +132,22 @@ class BadInferenceRequest(RequestError):
     status = 400
     code = "bad-inference-request"
     title = "The inference request can't be used"
+
+
+class UnknownAnswer(RequestError):
+    """There was no answer of this id, or it is no longer remembered."""
+
+    status = 404
+    code = "unknown-answer"
+    title = "There is no such answer"
+
+
+class TruthAlreadyTold(RequestError):
+    """The truth about this answer was told before."""
+
+    status = 409
+    code = "truth-already-told"
+    title = "The truth was told before"
 
 
 class UnknownModel(RequestError):

@@ -27,6 +27,7 @@ from service.errors import SettingsError
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
 from service.inference.image import DEFAULT_LIMITS
 from service.manifest import BundleName
+from service.monitoring.drift import LEAST_ANSWERS
 
 PREFIX = "EDGEWISE_"
 DEFAULT_SYSFS_ROOT = Path("/sys")
@@ -46,6 +47,9 @@ DEFAULT_READ_TIMEOUT_SECONDS = 30.0
 DEFAULT_MIN_BODY_RATE = 1000.0
 DEFAULT_DRAIN_GRACE_SECONDS = 0.0
 DEFAULT_DRAIN_SECONDS = 20.0
+DEFAULT_FEEDBACK_WINDOW = 1000
+DEFAULT_FEEDBACK_MEMORY = 10_000
+DEFAULT_DRIFT_WINDOW = 1000
 
 
 class LogFormat(StrEnum):
@@ -106,6 +110,9 @@ class Settings(BaseModel):
     admin_token_file: Path | None = None
     sysfs_root: Path = DEFAULT_SYSFS_ROOT
     log_format: LogFormat = LogFormat.JSON
+    feedback_window: PositiveInt = DEFAULT_FEEDBACK_WINDOW
+    feedback_memory: PositiveInt = DEFAULT_FEEDBACK_MEMORY
+    drift_window: Annotated[int, Field(ge=LEAST_ANSWERS)] = DEFAULT_DRIFT_WINDOW
 
     @property
     def chosen_delegate(self) -> Delegate:

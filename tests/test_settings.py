@@ -53,6 +53,9 @@ def test_every_setting_can_be_set() -> None:
         "EDGEWISE_ADMIN_TOKEN_FILE": "some/token",
         "EDGEWISE_SYSFS_ROOT": "/",
         "EDGEWISE_LOG_FORMAT": "text",
+        "EDGEWISE_FEEDBACK_WINDOW": "300",
+        "EDGEWISE_FEEDBACK_MEMORY": "400",
+        "EDGEWISE_DRIFT_WINDOW": "500",
     }
     settings = load_settings(environ)
     assert settings == Settings(
@@ -90,6 +93,9 @@ def test_every_setting_can_be_set() -> None:
         admin_token_file=Path("some/token"),
         sysfs_root=Path("/"),
         log_format=LogFormat.TEXT,
+        feedback_window=300,
+        feedback_memory=400,
+        drift_window=500,
     )
     assert {PREFIX + field.upper() for field in Settings.model_fields} == set(environ)
 
@@ -138,6 +144,8 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_MODEL_NAME", "a/b", "match pattern"),
         ("EDGEWISE_BATCH_LIMIT", "0", "greater than 0"),
         ("EDGEWISE_CORS_ORIGINS", "https://a.example/", "match pattern"),
+        ("EDGEWISE_FEEDBACK_WINDOW", "0", "greater than 0"),
+        ("EDGEWISE_DRIFT_WINDOW", "199", "greater than or equal to 200"),
         ("EDGEWISE_SYSFS_ROOT", "/no/such/folder", "a folder: /sys, or where that is mounted"),
         ("EDGEWISE_SYSFS_ROOT", "/dev/null", "a folder: /sys, or where that is mounted"),
     ],

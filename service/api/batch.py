@@ -17,6 +17,7 @@ from service.api.classify import (
 )
 from service.api.context import Shared
 from service.api.direct import DirectRoute
+from service.api.observing import LIKELIEST, observe
 from service.api.problems import PROBLEM_EXAMPLE, Problem, documented, problem_document
 from service.api.stages import stage_seconds
 from service.api.work import each_classified
@@ -127,7 +128,9 @@ async def classify_batch(
             results.append(Unanswered(problem=problem_document(answer, id_)))
         else:
             stages = stage_seconds(whole - arrived, answer)
-            results.append(described(shared, answer, id_, parameters, top_k, stages))
+            likeliest = answer.prediction.top(max(top_k, LIKELIEST))
+            observe(shared, id_, answer.prediction.variant, likeliest)
+            results.append(described(shared, answer, id_, parameters, likeliest[:top_k], stages))
             request.state.stages.append({**stages, "total": time.monotonic() - arrived})
     return Response(
         BatchAnswer.model_construct(results=results).model_dump_json(), media_type="application/json"

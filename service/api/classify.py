@@ -12,6 +12,7 @@ from service.api.admission import admit, choose, patience
 from service.api.body import read_image
 from service.api.context import Context, Shared
 from service.api.direct import DirectRoute
+from service.api.observing import LIKELIEST, observe
 from service.api.problems import documented
 from service.api.stages import milliseconds, stage_seconds
 from service.api.work import classified
@@ -70,6 +71,14 @@ class Parameters(BaseModel):
                 f"there is no parameter {unknown[0][:64]!r}; there are {', '.join(cls.model_fields)}"
             )
         return given
+
+
+class LabelledParameters(Parameters):
+    """What a request of one image may say."""
+
+    label: str | None = Field(
+        None, description="What the image really shows, where that is known: a class' index or its class id"
+    )
 
 
 # Answers are dictionaries: to make and check a model of each part takes longer than the answer's JSON.
@@ -163,11 +172,14 @@ _REQUEST_BODY = {
         DeadlineExceeded,
     ),
 )
-async def classify(request: Request, parameters: Annotated[Parameters, Query()], shared: Shared) -> Response:
+async def classify(
+    request: Request, parameters: Annotated[LabelledParameters, Query()], shared: Shared
+) -> Response:
     """The image's most probable classes, what each stage took, and which variant answered."""
     arrived = time.monotonic()
     with shared.drain:
         top_k = asked_top_k(parameters, shared.bundle.manifest.classes)
+        label = None if parameters.label is None else shared.labels.index(parameters.label)
         named = shared.variants.find(parameters.variant)
         seconds = patience(shared, parameters.timeout_ms)
         admit(request, shared, named, arrived + seconds)
@@ -176,7 +188,9 @@ async def classify(request: Request, parameters: Annotated[Parameters, Query()],
         job = Job(choose(request, shared, named), data, parameters.crop, deadline=whole + seconds)
         answer = await classified(request, shared.pool, job)
     stages = stage_seconds(whole - arrived, answer)
-    classification = described(shared, answer, request.state.id, parameters, top_k, stages)
+    likeliest = answer.prediction.top(max(top_k, LIKELIEST))
+    observe(shared, request.state.id, answer.prediction.variant, likeliest, label)
+    classification = described(shared, answer, request.state.id, parameters, likeliest[:top_k], stages)
     request.state.stages = [{**stages, "total": time.monotonic() - arrived}]
     timing = classification["timing_ms"]
     server_timing = ", ".join([f"{stage};dur={took}" for stage, took in timing.items()])
@@ -197,10 +211,15 @@ def asked_top_k(parameters: Parameters, classes: int) -> int:
 
 
 def described(
-    shared: Context, answer: Answer, id_: str, parameters: Parameters, top_k: int, stages: Mapping[str, float]
+    shared: Context,
+    answer: Answer,
+    id_: str,
+    parameters: Parameters,
+    top: list[tuple[int, float]],
+    stages: Mapping[str, float],
 ) -> Classification:
-    """The document that says what the workers answered."""
-    predictions = _predictions(shared, answer.prediction.top(top_k))
+    """The document that says what the workers answered; `top`: the classes to name, likeliest first."""
+    predictions = _predictions(shared, top)
     return Classification(
         id=id_,
         bundle=shared.bundle.manifest.name,

@@ -8,9 +8,12 @@ from fastapi import Depends, Request
 from service.api.access import AccessLog
 from service.api.arrivals import Arrivals
 from service.api.drain import Drain
+from service.api.labels import Labels
 from service.bundle import Bundle
 from service.inference.pool import Pool
 from service.inference.variants import Variants
+from service.monitoring.drift import Drift
+from service.monitoring.feedback import Feedback
 from service.monitoring.metrics import Metrics
 from service.settings import Settings
 from service.switching import Switch
@@ -30,6 +33,9 @@ class Context:
     switch: Switch
     admin_token: str | None
     pool: Pool
+    labels: Labels
+    feedback: Feedback
+    drift: Drift
 
 
 def _context(request: Request) -> Context:

@@ -79,6 +79,7 @@ def test_what_watches_and_explains_stays_open(guarded: httpx.Client, path: str) 
     ("method", "path", "needed"),
     [
         ("POST", "/v1/classify", True),
+        ("POST", "/v1/feedback", True),
         ("GET", "/v1/nothing", True),
         ("GET", "/v1", True),
         ("GET", "/v2", True),

@@ -72,6 +72,8 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
         "batch-too-large",
         "bad-inference-request",
         "unknown-model",
+        "unknown-answer",
+        "truth-already-told",
     }
     assert told == {(problem_type(e), e.status) for e in every_error() if e.code not in others}
     of_switch = str(document["paths"]["/v1/variants/active"]["put"]["responses"])
@@ -94,6 +96,7 @@ def test_openapi_documents_the_body_in_all_its_forms(client: httpx.Client) -> No
         "crop",
         "timeout_ms",
         "min_probability",
+        "label",
     ]
 
 

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 CURLS = re.findall(r"^curl .*$|(?<=`)curl [^`]*", (ROOT / "README.md").read_text(), re.MULTILINE)
+FEEDBACK = [command for command in CURLS if "/v1/feedback" in command]
+CLASSIFY = [command for command in CURLS if command not in FEEDBACK]
 # WordNet's tabby, tiger cat and Egyptian cat.
 CATS = {"n02123045", "n02123159", "n02124075"}
 
@@ -40,12 +43,26 @@ def url() -> Iterator[str]:
 
 
 def test_the_readme_has_curls() -> None:
-    assert len(CURLS) == 2
+    assert len(CLASSIFY) == 2
+    assert len(FEEDBACK) == 1
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is absent")
-@pytest.mark.parametrize("command", CURLS)
+@pytest.mark.parametrize("command", CLASSIFY)
 def test_a_curl_works_as_pasted(url: str, command: str) -> None:
+    assert answer(url, command)["predictions"][0]["class_id"] in CATS
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is absent")
+@pytest.mark.parametrize("command", FEEDBACK)
+def test_feedback_works_with_the_id_of_an_answer(url: str, command: str) -> None:
+    said = answer(url, CLASSIFY[0])
+    told = answer(url, re.sub(r'"id": "[^"]*"', f'"id": "{said["id"]}"', command))
+    assert told == {"id": said["id"], "variant": "qat", "label": 285, "top1": True, "top5": True}
+
+
+def answer(url: str, command: str) -> dict[str, Any]:
     words = shlex.split(command.replace("http://127.0.0.1:8000", url))
     result = subprocess.run([*words, "-sS"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
-    assert json.loads(result.stdout)["predictions"][0]["class_id"] in CATS
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document

@@ -162,6 +162,14 @@ class ResponseOutput(BaseModel):
     data: list[JsonValue] | None = None
 
 
+class ResponseParameters(BaseModel):
+    """What is said beside the outputs."""
+
+    answer_id: str = Field(
+        description="The service's own: with `#` and an image's number, from 0, behind it, for /v1/feedback"
+    )
+
+
 class InferenceResponse(BaseModel):
     """The answer of an inference; members that are null are left out."""
 
@@ -171,6 +179,7 @@ class InferenceResponse(BaseModel):
                 _MODEL
                 | {
                     "id": "42",
+                    "parameters": {"answer_id": "3b4e844e-48a5-486f-8778-e5e48c58117a"},
                     "outputs": [
                         {
                             "name": OUTPUT,
@@ -187,4 +196,5 @@ class InferenceResponse(BaseModel):
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: ResponseParameters
     outputs: list[ResponseOutput]

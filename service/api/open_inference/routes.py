@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from service.api.admission import admit, choose, patience
 from service.api.body import read_body
 from service.api.context import Context, Shared
+from service.api.observing import LIKELIEST, observe
 from service.api.open_inference.images import Image, images_of
 from service.api.open_inference.messages import (
     EXTENSIONS,
@@ -17,6 +18,7 @@ from service.api.open_inference.messages import (
     InferenceResponse,
     ModelMetadata,
     ModelReady,
+    ResponseParameters,
     ServerLive,
     ServerMetadata,
     ServerReady,
@@ -193,9 +195,16 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
         jobs = [Job(variant, image, Crop.BUNDLE, deadline) for image in images]
         del images
         answers = _all_of(await each_classified(request, shared.pool, jobs))
+    for number, answer in enumerate(answers):
+        prediction = answer.prediction
+        observe(shared, f"{request.state.id}#{number}", prediction.variant, prediction.top(LIKELIEST))
     output, behind = output_of([answer.prediction for answer in answers], shared.bundle.labels, asked)
     response = InferenceResponse(
-        model_name=_name(shared), model_version=variant.name, id=message.id, outputs=[output]
+        model_name=_name(shared),
+        model_version=variant.name,
+        id=message.id,
+        parameters=ResponseParameters(answer_id=request.state.id),
+        outputs=[output],
     )
     request.state.stages = [
         {**stage_seconds(whole - arrived, answer), "total": time.monotonic() - arrived} for answer in answers

@@ -1,0 +1,88 @@
+"""POST /v1/feedback: the truth about an earlier answer."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+
+from service.api.body import read_body
+from service.api.context import Shared
+from service.api.problems import documented
+from service.errors import (
+    BadParameter,
+    BodyTooLarge,
+    Draining,
+    InternalError,
+    QueueFull,
+    SlowBody,
+    TruthAlreadyTold,
+    UnknownAnswer,
+)
+
+router = APIRouter()
+
+_EXAMPLE: dict[str, Any] = {"id": "3b4e844e-48a5-486f-8778-e5e48c58117a", "label": "n02123045"}
+
+
+class Truth(BaseModel):
+    """What an image really shows."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    id: StrictStr = Field(max_length=64, description="The answer's own")
+    label: StrictInt | StrictStr = Field(description="A class' index or its class id")
+
+
+class Counted(BaseModel):
+    """What the truth says of the answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"id": _EXAMPLE["id"], "variant": "qat", "label": 281, "top1": True, "top5": True}]
+        }
+    )
+
+    id: str
+    variant: str = Field(description="The one that answered")
+    label: int = Field(description="The true class' index")
+    top1: bool = Field(description="Whether it was the likeliest")
+    top5: bool = Field(description="Whether it was among the five likeliest")
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Truth.model_json_schema(), "example": _EXAMPLE}},
+    }
+}
+
+
+@router.post(
+    "/v1/feedback",
+    summary="Tell the truth about an answer",
+    openapi_extra=_BODY,
+    responses=documented(
+        UnknownAnswer,
+        SlowBody,
+        TruthAlreadyTold,
+        BodyTooLarge,
+        BadParameter,
+        QueueFull,
+        InternalError,
+        Draining,
+    ),
+)
+async def feedback(request: Request, shared: Shared) -> Counted:
+    """Count whether an answer was right, once it is known; the last ones are remembered, and no older."""
+    with shared.drain:
+        body = await read_body(request, shared.arrivals)
+        try:
+            truth = Truth.model_validate_json(body)
+        except ValidationError:
+            raise BadParameter(
+                'the body must be JSON such as {"id": "ID OF THE ANSWER", "label": 281}; a label is a class\''
+                " index, or its class id as a string"
+            ) from None
+        label = shared.labels.index(truth.label)
+        variant, place = shared.feedback.tell(truth.id, label)
+        return Counted(id=truth.id, variant=variant, label=label, top1=place == 1, top5=place is not None)
