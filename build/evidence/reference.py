@@ -39,7 +39,7 @@ def reference_files(bundle: Bundle, images: Sequence[LabelledImage], measured: M
     reference = Reference(
         dataset=evaluation.dataset,
         crop=evaluation.crop,
-        variants={name: _answers(answers) for name, answers in probabilities.items()},
+        variants={name: answers_of(answers) for name, answers in probabilities.items()},
     )
     return {
         REFERENCE: f"{reference.model_dump_json()}\n".encode(),
@@ -71,7 +71,8 @@ def read_per_class(bundle: Bundle) -> tuple[ClassCount, ...]:
         ) from None
 
 
-def _answers(probabilities: NDArray[np.float32]) -> Answers:
+def answers_of(probabilities: NDArray[np.float32]) -> Answers:
+    """What a variant answered, of its probabilities float32[images, classes]."""
     top1 = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
     quantiles = np.quantile(probabilities.max(axis=1).astype(np.float64), np.linspace(0, 1, QUANTILES))
     # A float's rounding may end above 1, or let a quantile fall by its last digit.
