@@ -45,19 +45,29 @@ def indices(reference: NDArray[np.float32], window: NDArray[np.float32]) -> dict
 
 
 def measure(
-    photos: NDArray[np.float32], others: NDArray[np.float32], window: int, splits: int, seed: int = 0
+    photos: NDArray[np.float32],
+    others: NDArray[np.float32],
+    window: int,
+    splits: int,
+    share: float = 1.0,
 ) -> dict[str, NDArray[np.float64]]:
-    """Of each signal the indices of new photos and of others: float64[splits, 2].
+    """Of each signal the indices of new photos, and of such with a `share` of others: float64[splits, 2].
 
     Where a half has fewer photos than `window`, some are drawn more than once, which adds to the noise.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
+
+    def draw(of: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        return of[random.choice(len(of), count, replace=len(of) < count)]
+
+    foreign = round(share * window)
     found: dict[str, list[tuple[float, float]]] = {signal: [] for signal in SIGNALS}
     for _ in range(splits):
         order = random.permutation(len(photos))
         reference, new = photos[order[: len(order) // 2]], photos[order[len(order) // 2 :]]
-        windows = [of[random.choice(len(of), window, replace=len(of) < window)] for of in (new, others)]
-        of_new, of_others = (indices(reference, answers) for answers in windows)
+        of_new = indices(reference, draw(new, window))
+        mixed = np.concatenate([draw(new, window - foreign), draw(others, foreign)])
+        of_others = indices(reference, mixed)
         for signal in SIGNALS:
             found[signal].append((of_new[signal], of_others[signal]))
     return {signal: np.array(values) for signal, values in found.items()}
@@ -81,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", default="qat", metavar="A,B", help="of the default bundle (qat)")
     parser.add_argument("--crop", type=Crop, default=Crop.NONE, help="bundle, or none (none)")
     parser.add_argument("--splits", type=int, default=1000, help="of PHOTOS in two halves (1000)")
+    parser.add_argument("--share", type=float, default=1.0, help="of OTHERS in their windows, 0 to 1 (1)")
     options = parser.parse_args(arguments)
     bundle = load_bundle(DEFAULT_BUNDLE)
     sys.stdout.write("| variant | signal | window | new: median | 99 % | others: 1 % | median |\n")
@@ -89,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         classifier = Classifier(bundle, variant)
         photos, others = (_answer(classifier, f, options.crop) for f in (options.photos, options.others))
         for window in (LEAST_ANSWERS, len(photos) // 2, DEFAULT_DRIFT_WINDOW):
-            for signal, found in measure(photos, others, window, options.splits).items():
+            for signal, found in measure(photos, others, window, options.splits, options.share).items():
                 new, other = np.quantile(found[:, 0], (0.5, 0.99)), np.quantile(found[:, 1], (0.01, 0.5))
                 sys.stdout.write(_ROW.format(variant, signal, window, *new, *other))
     sys.stdout.write(f"\n{len(photos)} photos, {len(others)} others, {options.splits} splits\n")
