@@ -80,12 +80,13 @@ def test_what_would_wait_too_long_for_the_shadow_is_refused(colours: Bundle) -> 
 
 
 def test_where_another_worker_is_free_nothing_waits_for_the_shadow(colours: Bundle) -> None:
-    held = HeldShadow(colours)
-    with running(*(Classifier(colours, "ptq") for _ in range(2)), shadow=Shadow(held, 1, Seen())) as run:
+    seen, held = Seen(), HeldShadow(colours)
+    with running(*(Classifier(colours, "ptq") for _ in range(2)), shadow=Shadow(held, 1, seen)) as run:
         run.submit(photo("red"))
         assert held.begun.acquire(timeout=10)
         time.sleep(1)
         held.let.release()
+        wait_for(lambda: len(seen.comparisons) == 1)
         run.submit(photo("red"))
         # A shadow is expected to take a second, and one runs.
         assert held.begun.acquire(timeout=10)
