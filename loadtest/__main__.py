@@ -1,0 +1,73 @@
+"""`python -m loadtest [run | capacity]`.
+
+Exit status: 0 when all goals were held, 1 when one was not (a line on standard error says which), 2 when
+the test can't begin, 130 when it was interrupted; what there was until then is reported.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from types import FrameType
+
+from loadtest.errors import LoadTestError
+from loadtest.locusts import AT_ONCE, QUIET, new_folder, own_options, report_to, run_locust
+from loadtest.options import add_options
+from loadtest.service import serving
+
+UNUSABLE = 2
+INTERRUPTED = 130
+DEFAULT_USERS = 8
+DEFAULT_SECONDS = 30
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if arguments[:1] == ["capacity"]:
+            from loadtest.capacity import capacity
+
+            return capacity(arguments[1:])
+        return run(arguments[1:] if arguments[:1] == ["run"] else arguments)
+    except LoadTestError as error:
+        sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One load test. Other options are Locust's; of one that is given twice the last counts."""
+    own = own_options()
+    options, _ = _parser(own).parse_known_args(arguments)
+    _, others = own.parse_known_args(arguments)
+    given = [*others, *report_to(options.report or new_folder("loadtest"))]
+    if "--worker" in others:
+        return run_locust([*QUIET, *given])
+    local = serving(options.python, {}) if options.host is None else nullcontext(options.host)
+    with local as host:
+        ends = [] if options.passes else ["--run-time", f"{DEFAULT_SECONDS}s"]
+        return run_locust([*QUIET, "--host", host, "--users", str(DEFAULT_USERS), *AT_ONCE, *ends, *given])
+
+
+def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest",
+        parents=[own],
+        description="Load a service with photos as edge clients send them, and judge it by goals."
+        " Options that are not listed here are Locust's, such as Camera, --users (8), --run-time (30s),"
+        " --processes, --master and --expect-workers. `capacity --help` has the search for the highest rate.",
+        allow_abbrev=False,
+    )
+    add_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

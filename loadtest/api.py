@@ -1,0 +1,106 @@
+"""The service's public HTTP API, as far as it is not the load itself."""
+
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from loadtest.corpus import ClassName
+from loadtest.errors import LoadTestError
+
+_TIMEOUT_SECONDS = 60
+_SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_WINDOW = "edgewise_window_"
+
+
+def classes(
+    host: str, photo: bytes, headers: Mapping[str, str], query: Mapping[str, str], model: str = ""
+) -> list[ClassName]:
+    """The classes that the service tells apart, as it names all of them in its answer to a photo.
+
+    `model`: as the service calls it in the Open Inference Protocol, if not by its bundle's name.
+
+    Raises:
+        LoadTestError: it does not answer, or not so.
+    """
+    name = urllib.parse.quote(model or variants(host, headers)["bundle"], safe="")
+    metadata = json.loads(ask(host, f"/v2/models/{name}", None, headers))
+    count = metadata["outputs"][0]["shape"][-1]
+    path = f"/v1/classify?{urllib.parse.urlencode({**query, 'top_k': count})}"
+    answer = json.loads(ask(host, path, photo, headers))
+    return [ClassName(each["index"], each["class_id"], each["label"]) for each in answer["predictions"]]
+
+
+def variants(host: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """What the service's bundle holds, and which variant is active.
+
+    Raises:
+        LoadTestError: it does not say.
+    """
+    listed: dict[str, Any] = json.loads(ask(host, "/v1/variants", None, headers))
+    return listed
+
+
+def switch(host: str, variant: str, token: str) -> None:
+    """Have another variant answer.
+
+    Raises:
+        LoadTestError: it does not.
+    """
+    body = json.dumps({"variant": variant}).encode()
+    ask(host, "/v1/variants/active", body, {"Authorization": f"Bearer {token}"}, method="PUT")
+
+
+def window_accuracy(host: str) -> dict[str, dict[str, float]]:
+    """What the service's metrics say of the accuracy in its window, by variant: `ratio` with `k=1` as
+    `ratio_1`, its bounds as `ratio_lower_1` and so on; `labelled`: answers in the window.
+
+    Empty where the service had no truths.
+
+    Raises:
+        LoadTestError: it has no metrics.
+    """
+    values: dict[str, dict[str, float]] = {}
+    for name, text, value in _SAMPLE.findall(ask(host, "/metrics", None, {}).decode()):
+        if name.startswith(_WINDOW):
+            labels = dict(_LABEL.findall(text))
+            key = name.removeprefix(_WINDOW).removeprefix("accuracy_")
+            of_variant = values.setdefault(labels["variant"], {})
+            of_variant[f"{key}_{labels['k']}" if "k" in labels else key] = float(value)
+    return values
+
+
+def ask(
+    host: str, path: str, body: bytes | None, headers: Mapping[str, str], method: str | None = None
+) -> bytes:
+    """The body of the answer, if it is one of 2xx.
+
+    Raises:
+        LoadTestError: it is not, or there is none.
+    """
+    url = host.rstrip("/") + path
+    if not url.startswith(("http://", "https://")):
+        raise LoadTestError(f"the host is {host!r}, but it should be a URL such as http://192.168.1.20:8000")
+    request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            content: bytes = answer.read()
+            return content
+    except urllib.error.HTTPError as error:
+        with error:
+            raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
+
+
+def _detail(body: bytes) -> str:
+    try:
+        problem = json.loads(body)
+        return str(problem.get("detail") or problem["title"])
+    except (ValueError, KeyError, AttributeError):
+        return body[:200].decode(errors="replace")

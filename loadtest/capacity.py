@@ -1,0 +1,252 @@
+"""The highest rate at which a service holds its goals, for each variant: `python -m loadtest capacity`."""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loadtest import api
+from loadtest.errors import LoadTestError
+from loadtest.locusts import AT_ONCE, QUIET, new_folder, own_options, report_to, run_locust
+from loadtest.options import add_options, key_header, positive, read_secret
+from loadtest.picture import draw_capacity
+from loadtest.report import machine, table, versions
+from loadtest.service import serving
+
+HELD, FAILED, INTERRUPTED = 0, 1, 130
+# The highest rate that holds is told from the lowest that does not this well.
+PRECISION = 1.04
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that was tried, in requests/s; `p99` in seconds; `missed`: the goals that were not held."""
+
+    variant: str
+    rate: float
+    answered: float
+    p99: float | None
+    late_ratio: float
+    missed: tuple[str, ...]
+
+    @property
+    def held(self) -> bool:
+        """Whether all goals were."""
+        return not self.missed
+
+
+class _Interrupted(Exception):
+    """A signal ended a step."""
+
+
+def highest(holds: Callable[[float], bool], start: float) -> float | None:
+    """The highest rate that holds, to within `PRECISION`; None where not even a 64th of the start does.
+
+    Doubles the rate, or halves it, until it is between one that holds and one that does not; then bisects.
+    """
+    low = start
+    if holds(low):
+        while holds(high := 2 * low):
+            low = high
+    else:
+        high, low = low, low / 2
+        while not holds(low):
+            high, low = low, low / 2
+            if high <= start / 64:
+                return None
+    while high / low > PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def capacity(arguments: Sequence[str]) -> int:
+    """Search for each variant; print the table and write the report. Returns the exit status.
+
+    Raises:
+        LoadTestError: it can't begin.
+    """
+    own = _own_options()
+    options, _ = _parser(own).parse_known_args(arguments)
+    _, others = own.parse_known_args(arguments)
+    folder = Path(options.report or new_folder("capacity"))
+    search = _Search(options, others, folder)
+    status = HELD
+    try:
+        for variant in options.variants.split(","):
+            with search.host_of(variant) as host:
+                search.run(variant, host)
+    except _Interrupted:
+        status = INTERRUPTED
+    text = search.write(interrupted=status == INTERRUPTED)
+    sys.stdout.write(f"{text}\nThe whole report is in {folder}.\n")
+    if status == HELD and None in search.found.values():
+        status = FAILED
+    return status
+
+
+class _Search:
+    """What was tried and found so far."""
+
+    def __init__(self, options: argparse.Namespace, others: Sequence[str], folder: Path) -> None:
+        self.options = options
+        self.others = others
+        self.folder = folder
+        self.steps: list[Step] = []
+        self.found: dict[str, float | None] = {}
+        self.service_cores, self.load_cores = _cores() if options.host is None else (set(), set())
+
+    @contextmanager
+    def host_of(self, variant: str) -> Iterator[str]:
+        """The URL of a service where this variant answers."""
+        host = self.options.host
+        if host is None:
+            with serving(self.options.python, {"EDGEWISE_VARIANT": variant}, self.service_cores) as local:
+                yield local
+            return
+        if api.variants(host, key_header(self.options.api_key_file))["active"] != variant:
+            if not self.options.admin_token_file:
+                raise LoadTestError(
+                    f"{host} answers by another variant than {variant}: to switch it, name its admin token by"
+                    " --admin-token-file, or name the one that is active by --variants"
+                )
+            api.switch(host, variant, read_secret(self.options.admin_token_file))
+        yield host
+
+    def run(self, variant: str, host: str) -> None:
+        """Search this variant's capacity."""
+
+        def holds(rate: float) -> bool:
+            # What disturbs a step once does not do so twice.
+            return self._try(variant, host, rate) or self._try(variant, host, rate)
+
+        self.found[variant] = highest(holds, self.options.start_rate)
+
+    def _try(self, variant: str, host: str, rate: float) -> bool:
+        place = self.folder / variant / f"{rate:07.2f}"
+        cameras = max(1, round(rate / self.options.fps))
+        status = run_locust(
+            [
+                *QUIET,
+                "Camera",
+                *("--host", host, "--users", str(cameras), *AT_ONCE, "--fps", str(rate / cameras)),
+                *("--run-time", f"{self.options.step_seconds:g}s", *self.others, *report_to(str(place))),
+                "--quiet-report",
+            ],
+            self.load_cores,
+        )
+        if status == INTERRUPTED:
+            raise _Interrupted
+        if status not in (HELD, FAILED):
+            raise LoadTestError(f"{variant} could not be loaded; see above")
+        told = json.loads((place / "report.json").read_text())
+        missed = tuple(verdict["line"] for verdict in told["slo"] if not verdict["held"])
+        p99 = told["latency_seconds"]["p99"]
+        step = Step(variant, rate, told["rate"], p99, told["late_ratio"], missed)
+        self.steps.append(step)
+        sys.stderr.write(
+            f"{time.strftime('%H:%M:%S')} {variant}: {rate:.1f}/s: {'; '.join(missed) or 'held'}\n"
+        )
+        return step.held
+
+    def write(self, *, interrupted: bool) -> str:
+        """Write report.md, report.json and capacity.png; the table, in Markdown."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        goals = {f"slo_{name}": getattr(self.options, f"slo_{name}") for name in _GOALS}
+        content = {
+            "host": self.options.host,
+            "interrupted": interrupted,
+            "capacity": self.found,
+            "steps": [asdict(step) for step in self.steps],
+            "settings": {**goals, "fps": self.options.fps, "step_seconds": self.options.step_seconds},
+            "service_cores": sorted(self.service_cores),
+            "load_cores": sorted(self.load_cores),
+            "machine": machine(),
+            "versions": versions(),
+        }
+        (self.folder / "report.json").write_text(json.dumps(content, indent=1) + "\n")
+        by_variant = {
+            variant: [(step.rate, step.p99, step.held) for step in self.steps if step.variant == variant]
+            for variant in dict.fromkeys(step.variant for step in self.steps)
+        }
+        draw_capacity(self.folder / "capacity.png", by_variant, self.found, self.options.slo_p99 / 1e3)
+        text = self._table() + f"\n{self._where()}\n"
+        if interrupted:
+            text += "Interrupted: this is what there was until then.\n"
+        heading, picture = "# Capacity\n\n", "\n![p99 over the rate, and the capacities](capacity.png)\n"
+        (self.folder / "report.md").write_text(heading + text + picture)
+        return text
+
+    def _table(self) -> str:
+        first = next(iter(self.found.values()), None)
+        rows = []
+        for variant, rate in self.found.items():
+            step = next((s for s in reversed(self.steps) if s.variant == variant and s.rate == rate), None)
+            ratio = f"{rate / first:.2f} ×" if rate and first else ""
+            at = [f"{step.answered:.1f}", f"{1e3 * (step.p99 or 0):.1f}"] if step else ["", ""]
+            rows.append([variant, f"{rate:.1f}" if rate else "none", ratio, *at])
+        first_name = next(iter(self.found), "the first")
+        head = [
+            "variant",
+            "requests/s within all goals",
+            f"of {first_name}",
+            "answers/s there",
+            "p99 ms there",
+        ]
+        return table(head, rows)
+
+    def _where(self) -> str:
+        options = self.options
+        goals = (
+            f"Goals: p50 ≤ {options.slo_p50:g} ms, p99 ≤ {options.slo_p99:g} ms,"
+            f" errors ≤ {options.slo_errors:g}, late ≤ {options.slo_late:g}; steps of"
+            f" {options.step_seconds:g} s, cameras of {options.fps:g} frames/s."
+        )
+        if options.host is not None:
+            return f"{goals} The service is {options.host}."
+        if self.service_cores == self.load_cores:
+            return f"{goals} Service and load shared the machine's core: the load took time from it."
+        return (
+            f"{goals} The service had core {_names(self.service_cores)} of this machine for itself, the load"
+            f" core {_names(self.load_cores)}."
+        )
+
+
+_GOALS = ("p50", "p99", "errors", "late", "top1")
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    """Those of the service and those of the load: all for both where there is but one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (set(cores), set(cores)) if len(cores) == 1 else (set(cores[:1]), set(cores[1:]))
+
+
+def _names(cores: set[int]) -> str:
+    return ", ".join(map(str, sorted(cores)))
+
+
+def _own_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[own_options()])
+    parser.add_argument("--variants", default="fp32,ptq,qat", metavar="A,B", help="which (%(default)s)")
+    parser.add_argument("--admin-token-file", metavar="FILE", help="to switch the variant of --host")
+    parser.add_argument("--start-rate", type=positive, default=16.0, help="requests/s to begin with (16)")
+    parser.add_argument("--step-seconds", type=positive, default=6.0, help="for each rate (6)")
+    return parser
+
+
+def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest capacity",
+        parents=[own],
+        description="Search the highest rate at which a service holds all goals, for each variant. The load"
+        " is of cameras: what is due is due, however slow the service is. Other options are Locust's.",
+        allow_abbrev=False,
+    )
+    add_options(parser)
+    return parser

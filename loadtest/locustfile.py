@@ -1,0 +1,149 @@
+"""For Locust: `locust -f loadtest/locustfile.py`, or `python -m loadtest`, which starts it without a page.
+
+Every process counts for itself; workers send what they counted to the master, which reports.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import events
+from locust.env import Environment
+from locust.html import get_html_report
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
+
+from loadtest import api
+from loadtest.corpus import Photo, Queue, label, read_files
+from loadtest.errors import LoadTestError
+from loadtest.options import Plan, add_options, plan_of
+from loadtest.report import Report, progress_line
+from loadtest.summary import Summary, summarize
+from loadtest.tally import Tally
+from loadtest.users import App, Camera, EdgeClient, Inspector, Load
+
+__all__ = ["App", "Camera", "Inspector"]
+
+UNUSABLE, FAILED, INTERRUPTED = 2, 1, 130
+PROGRESS_SECONDS = 5
+_KEY = "edgewise"
+
+logger = logging.getLogger("loadtest")
+events.init_command_line_parser.add_listener(add_options)
+
+
+class Test:
+    """The load test in this process: begun, counted and, but in a worker, reported."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.tally = Tally()
+        self.started = 0.0
+        self.options: argparse.Namespace = environment.parsed_options  # type: ignore[assignment]
+        self.is_worker = isinstance(environment.runner, WorkerRunner)
+
+    def begin(self, environment: Environment, **_: Any) -> None:
+        """Read the photos and ask the service for its classes, then count from nothing."""
+        self.tally.forget()
+        self.started = time.time()
+        try:
+            self._prepare()
+        except LoadTestError as error:
+            # Not raised: Locust would log it and go on.
+            logger.error("%s", error)
+            self.tally.errors[str(error)] += 1
+            environment.process_exit_code = UNUSABLE
+            gevent.spawn(self._quit)
+
+    def check(self) -> None:
+        """Raise what would keep it from beginning, while that can still be said in one line."""
+        plan = plan_of(self.options)
+        files = read_files(plan.photos)
+        if self.environment.host:
+            self._label(plan, files)
+
+    def _prepare(self) -> None:
+        plan = plan_of(self.options)
+        photos = Queue(self._label(plan, read_files(plan.photos)), plan.passes)
+        EdgeClient.load = Load(plan, photos, self.tally, finish=lambda: gevent.spawn(self._quit))
+
+    def _label(self, plan: Plan, files: list[tuple[Path, str]]) -> list[Photo]:
+        first = files[0][0].read_bytes()
+        host = str(self.environment.host)
+        return label(files, api.classes(host, first, plan.headers, plan.query, plan.model))
+
+    def _quit(self) -> None:
+        if self.environment.runner:
+            self.environment.runner.quit()
+
+    def send(self, client_id: str, data: dict[str, Any]) -> None:
+        """Put what was counted since the last time into a worker's message."""
+        data[_KEY] = self.tally.message()
+        self.tally.forget()
+
+    def receive(self, client_id: str, data: dict[str, Any]) -> None:
+        """Count what a worker counted."""
+        self.tally.merge(data[_KEY])
+
+    def summary(self) -> Summary:
+        """So far."""
+        return summarize(self.tally, time.time() - self.started if self.started else 0.0)
+
+    def show_progress(self) -> None:
+        """A line now and then, on standard error."""
+        while True:
+            gevent.sleep(PROGRESS_SECONDS)
+            if self.environment.runner and self.environment.runner.state == STATE_RUNNING:
+                sys.stderr.write(progress_line(self.summary()) + "\n")
+
+    def end(self, environment: Environment, **_: Any) -> None:
+        """Write the report, print its tables and set the exit status."""
+        if self.is_worker:
+            environment.process_exit_code = 0  # The errors are the master's to judge.
+            return
+        if environment.process_exit_code == UNUSABLE or not self.started:
+            return
+        summary = self.summary()
+        runner = environment.runner
+        interrupted = runner is not None and runner.state in (STATE_RUNNING, STATE_SPAWNING)
+        if interrupted and runner is not None:
+            runner.quit()  # So that users count what has no answer, and workers send the last of theirs.
+            summary = summarize(self.tally, summary.seconds)
+        report = Report(
+            options=self.options,
+            host=str(environment.host),
+            plan=plan_of(self.options),
+            started=self.started,
+            tally=self.tally,
+            summary=summary,
+            interrupted=interrupted,
+        )
+        folder = Path(self.options.report or time.strftime("runs/loadtest-%Y%m%d-%H%M%S"))
+        report.write(folder, get_html_report(environment, show_download_link=False))
+        failed = [verdict.line for verdict in report.verdicts if not verdict.held]
+        if not self.options.quiet_report:
+            sys.stdout.write(f"{report.text}\nThe whole report is in {folder}.\n")
+            sys.stdout.flush()
+            sys.stderr.write("".join(f"edgewise: {line}\n" for line in failed))
+        environment.process_exit_code = INTERRUPTED if interrupted else FAILED if failed else 0
+
+
+@events.init.add_listener
+def begin(environment: Environment, **_: Any) -> None:
+    """Wire the test to Locust's events."""
+    test = Test(environment)
+    if isinstance(environment.runner, LocalRunner | MasterRunner):
+        try:
+            test.check()
+        except LoadTestError as error:
+            sys.stderr.write(f"edgewise: {error}\n")
+            sys.exit(UNUSABLE)
+        if not test.options.quiet_report:
+            gevent.spawn(test.show_progress)
+    environment.events.test_start.add_listener(test.begin)
+    environment.events.report_to_master.add_listener(test.send)
+    environment.events.worker_report.add_listener(test.receive)
+    environment.events.quitting.add_listener(test.end)

@@ -1,0 +1,78 @@
+"""Locust as a process without a page, from which signals are kept but for one."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence, Set
+from pathlib import Path
+from types import FrameType
+
+from loadtest.service import ROOT, default_python
+
+# The load test has its own report and progress; so Locust's tables go to a file.
+QUIET = ("--headless", "--only-summary", "--skip-log-setup")
+# Cameras find their places between the frames of others by themselves.
+AT_ONCE = ("--spawn-rate", "100")
+_LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+
+
+def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
+    """Run it to its end, on these cores; its exit status.
+
+    SIGINT and SIGTERM, from a terminal or another program, end it in order, with its report; a second
+    one ends it at once.
+    """
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    finally:
+        os.sched_setaffinity(0, before)
+    signals = 0
+
+    def pass_on(_number: int, _frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        # Locust ends in order at SIGTERM at any time, but not at SIGINT while it waits for workers.
+        if signals > 1:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGTERM)
+
+    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with process:
+            status = process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def own_options() -> argparse.ArgumentParser:
+    """Those that Locust is not told, or otherwise."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--host", "-H", metavar="URL", help="the service (one that is started here)")
+    parser.add_argument(
+        "--python", default=default_python(), help="starts the service, where no host is named (%(default)s)"
+    )
+    return parser
+
+
+def new_folder(name: str) -> str:
+    """A folder for a report, by the time."""
+    return time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
+
+
+def report_to(folder: str) -> list[str]:
+    """The options that have a test report there, and Locust write its numbers beside."""
+    return ["--report", folder, "--json-file", f"{folder}/locust"]

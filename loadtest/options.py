@@ -1,0 +1,148 @@
+"""What is asked of a load test, beside what Locust's own options say."""
+
+import argparse
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest.corpus import DEFAULT_PHOTOS
+from loadtest.errors import LoadTestError
+from loadtest.slo import Slo
+
+DEFAULT_SLO = Slo(p50=0.1, p99=0.5, errors=0, late=0.01)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`query`: of each request; `fps`: of each camera; `passes`: 0 for as long as the test runs."""
+
+    photos: Path
+    query: dict[str, str]
+    headers: dict[str, str]
+    model: str
+    fps: float
+    passes: int
+    truths: bool
+    slo: Slo
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of `plan_of`."""
+    parser.add_argument(
+        "--photos",
+        default=str(DEFAULT_PHOTOS),
+        metavar="FOLDER",
+        help="one folder per class, named by class id, label or index (some photos of ImageNet's classes)",
+    )
+    parser.add_argument("--crop", choices=("bundle", "none"), default="bundle", help="what the model sees")
+    parser.add_argument("--variant", default="", metavar="NAME", help="asked of the service (the active one)")
+    parser.add_argument(
+        "--model", default="", metavar="NAME", help="the service's EDGEWISE_MODEL_NAME (its bundle's name)"
+    )
+    parser.add_argument("--fps", type=positive, default=2.0, help="frames a second of each camera (2)")
+    parser.add_argument(
+        "--passes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="end when each photo was answered N times; not with several processes (0: --run-time tells)",
+    )
+    parser.add_argument(
+        "--truths",
+        choices=("send", "none"),
+        default="send",
+        help="whether the service is told what is in the photos (send)",
+    )
+    parser.add_argument(
+        "--api-key-file", default="", metavar="FILE", help="holds a key, where the service asks for one"
+    )
+    parser.add_argument(
+        "--report", default="", metavar="FOLDER", help="where the report goes (runs/loadtest-TIME)"
+    )
+    parser.add_argument(
+        "--quiet-report", action="store_true", help="write the report, but print neither it nor progress"
+    )
+    slo = DEFAULT_SLO
+    parser.add_argument("--slo-p50", type=positive, default=_ms(slo.p50), metavar="MS", help="at most (100)")
+    parser.add_argument("--slo-p99", type=positive, default=_ms(slo.p99), metavar="MS", help="at most (500)")
+    parser.add_argument(
+        "--slo-errors", type=_ratio, default=slo.errors, metavar="RATIO", help="of requests, at most (0)"
+    )
+    parser.add_argument(
+        "--slo-late",
+        type=_ratio,
+        default=slo.late,
+        metavar="RATIO",
+        help="of frames, late, refused or dropped, at most (0.01)",
+    )
+    parser.add_argument(
+        "--slo-top1", type=_ratio, default=slo.top1, metavar="RATIO", help="of answers right, at least (none)"
+    )
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """What the options ask for.
+
+    Raises:
+        LoadTestError: they can't be used.
+    """
+    several = options.processes or options.master or options.worker
+    if options.passes and several:
+        raise LoadTestError("--passes is for one process; leave out --processes, --master and --worker")
+    return Plan(
+        photos=Path(options.photos),
+        query={name: value for name in ("crop", "variant") if (value := getattr(options, name))},
+        headers=key_header(options.api_key_file),
+        model=options.model,
+        fps=options.fps,
+        passes=options.passes,
+        truths=options.truths == "send",
+        slo=Slo(
+            p50=options.slo_p50 / 1e3,
+            p99=options.slo_p99 / 1e3,
+            errors=options.slo_errors,
+            late=options.slo_late,
+            top1=options.slo_top1,
+        ),
+    )
+
+
+def key_header(file: str) -> dict[str, str]:
+    """The header with the key in a file; none where there is no file.
+
+    Raises:
+        LoadTestError: it can't be read.
+    """
+    return {"X-API-Key": read_secret(file)} if file else {}
+
+
+def read_secret(file: str | os.PathLike[str]) -> str:
+    """What the file holds, without blanks around it.
+
+    Raises:
+        LoadTestError: it can't be read.
+    """
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, ValueError) as error:
+        raise LoadTestError(f"{file} can't be read: {getattr(error, 'strerror', error)}") from None
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
+
+
+def positive(text: str) -> float:
+    """A number above 0, as an option's type."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _ratio(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a ratio, from 0 to 1")
+    return number

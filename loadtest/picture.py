@@ -1,0 +1,71 @@
+"""Plots of a load test and of a search for the capacity, as PNG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from loadtest.tally import Tally
+
+_DPI = 120
+
+
+def draw_run(path: Path, tally: Tally, started: float, p99_goal: float | None) -> None:
+    """Latency, by its median and 99th percentile, and the rate of answers over time."""
+    figure = Figure(figsize=(9, 5), layout="constrained", dpi=_DPI)
+    latency, rate = figure.subplots(2, 1, sharex=True)
+    points = sorted(tally.points.items())
+    seconds = [start - started for start, _ in points]
+    for percent in (50, 99):
+        values = [1e3 * (point.percentile(percent) or 0) for _, point in points]
+        latency.plot(seconds, values, label=f"p{percent}", marker=".")
+    if p99_goal is not None:
+        latency.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal of p99")
+    latency.set(ylabel="latency, ms", ylim=(0, None))
+    latency.legend(loc="upper right", frameon=False)
+    rate.plot(seconds, [len(point) / tally.seconds_a_point for _, point in points], marker=".")
+    rate.set(ylabel="answers/s", ylim=(0, None), xlabel="seconds since the start")
+    for axes in (latency, rate):
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def draw_capacity(
+    path: Path,
+    steps: Mapping[str, Sequence[tuple[float, float | None, bool]]],
+    capacities: Mapping[str, float | None],
+    p99_goal: float | None,
+) -> None:
+    """For each variant the 99th percentile over the rate that was offered, and its capacity beside.
+
+    `steps`: rate, 99th percentile in seconds, whether all goals were held.
+    """
+    figure = Figure(figsize=(10, 4.5), layout="constrained", dpi=_DPI)
+    curves, bars = figure.subplots(1, 2, width_ratios=(2, 1))
+    for number, (variant, measured) in enumerate(steps.items()):
+        known = sorted((rate, 1e3 * p99, held) for rate, p99, held in measured if p99 is not None)
+        colour = f"C{number}"
+        curves.plot([r for r, _, _ in known], [p for _, p, _ in known], color=colour, label=variant)
+        for held, face in ((True, colour), (False, "white")):
+            those = [(r, p) for r, p, h in known if h is held]
+            curves.plot(
+                [r for r, _ in those],
+                [p for _, p in those],
+                "o",
+                color=colour,
+                markerfacecolor=face,
+            )
+        bar = bars.bar(variant, capacities[variant] or 0, color=colour)
+        bars.bar_label(bar, fmt="%.0f")
+    if p99_goal is not None:
+        curves.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal")
+    curves.set(
+        xlabel="requests/s offered",
+        ylabel="p99, ms (hollow: a goal was missed)",
+        yscale="log",
+        xlim=(0, None),
+    )
+    curves.grid(alpha=0.3)
+    curves.legend(frameon=False)
+    bars.set(ylabel="highest rate within all goals, requests/s")
+    figure.savefig(path)

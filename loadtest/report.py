@@ -1,0 +1,214 @@
+"""The report of a load test: a folder with Markdown, JSON, Locust's own page, and a plot."""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from loadtest import api
+from loadtest.accuracy import Proportion
+from loadtest.errors import LoadTestError
+from loadtest.options import Plan
+from loadtest.picture import draw_run
+from loadtest.slo import Verdict, judge
+from loadtest.summary import Summary
+from loadtest.tally import Tally
+
+# Above it, what was measured is this program's slowness as well.
+_MOST_LAG_SECONDS = 0.02
+_SETTINGS = ("users", "spawn_rate", "run_time", "processes", "user_classes")
+
+
+@dataclass
+class Report:
+    """Of one load test; `started` in seconds since the epoch."""
+
+    options: argparse.Namespace
+    host: str
+    plan: Plan
+    started: float
+    tally: Tally
+    summary: Summary
+    interrupted: bool
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One for each goal."""
+        return judge(self.plan.slo, self.summary)
+
+    @cached_property
+    def window(self) -> dict[str, dict[str, float]]:
+        """The accuracy in the service's own window, by its metrics; empty where it says nothing."""
+        try:
+            return api.window_accuracy(self.host)
+        except LoadTestError:
+            return {}
+
+    @cached_property
+    def text(self) -> str:
+        """Tables and verdicts, in Markdown."""
+        parts = [self._numbers(), self._accuracy(), self._errors(), self._verdicts(), *self._notes()]
+        return "\n".join(part for part in parts if part)
+
+    def write(self, folder: Path, html: str) -> None:
+        """Write report.md, report.json, report.html and latency.png."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(self.json(), indent=1) + "\n")
+        (folder / "report.html").write_text(html)
+        draw_run(folder / "latency.png", self.tally, self.started, self.plan.slo.p99)
+        heading = f"# Load test of {self.host}\n\n{self._when()}\n\n"
+        plot = "\n![Latency and rate over time](latency.png)\n"
+        (folder / "report.md").write_text(heading + self.text + plot)
+
+    def json(self) -> dict[str, Any]:
+        """Everything; times in seconds, shares as ratios."""
+        summary = self.summary
+        return {
+            "host": self.host,
+            "started": self._time(),
+            "interrupted": self.interrupted,
+            "seconds": summary.seconds,
+            "rate": summary.rate,
+            "latency_seconds": {f"p{percent:g}": value for percent, value in summary.latency.items()},
+            "sent_late_p99_seconds": summary.lag,
+            "counts": asdict(summary.counts),
+            "errors": summary.errors,
+            "error_ratio": summary.error_ratio,
+            "late_ratio": summary.late_ratio,
+            "accuracy": {
+                name: {**asdict(one), "top1": asdict(one.top1), "top5": asdict(one.top5)}
+                for name, one in summary.accuracy.items()
+            },
+            "window_accuracy": self.window,
+            "slo": [asdict(verdict) for verdict in self.verdicts],
+            "settings": {
+                "photos": str(self.plan.photos),
+                "query": self.plan.query,
+                "fps": self.plan.fps,
+                "passes": self.plan.passes,
+                "truths": self.plan.truths,
+                **{name: getattr(self.options, name, None) for name in _SETTINGS},
+            },
+            "machine": machine(),
+            "versions": versions(),
+            "points": [
+                {
+                    "second": start - self.started,
+                    "seconds": self.tally.seconds_a_point,
+                    "answers": len(point),
+                    "p50": point.percentile(50),
+                    "p99": point.percentile(99),
+                }
+                for start, point in sorted(self.tally.points.items())
+            ],
+        }
+
+    def _time(self) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started))
+
+    def _when(self) -> str:
+        of, tools = machine(), ", ".join(f"{name} {number}" for name, number in versions().items())
+        return (
+            f"Begun {self._time()}, for {self.summary.seconds:.0f} s, from a machine with {of['cores']} cores"
+            f" ({of['processor']}, {of['system']}), by {tools}."
+        )
+
+    def _numbers(self) -> str:
+        summary, counts = self.summary, self.summary.counts
+        head = ["answers/s", "p50 ms", "p99 ms", "answered", "errors", "refused", "frames", "late", "dropped"]
+        row = [
+            f"{summary.rate:.1f}",
+            _ms(summary.latency[50]),
+            _ms(summary.latency[99]),
+            str(counts.answered),
+            str(sum(summary.errors.values())),
+            str(counts.refused),
+            str(counts.frames),
+            str(counts.late),
+            str(counts.dropped),
+        ]
+        return table(head, [row])
+
+    def _accuracy(self) -> str:
+        head = ["live accuracy", "answers", "photos", "top-1 % (95 %)", "top-5 % (95 %)"]
+        rows = [
+            [name, str(one.answers), str(one.photos), percent(one.top1), percent(one.top5)]
+            for name, one in self.summary.accuracy.items()
+        ]
+        rows += [
+            [f"{name}, in the service's window", f"{of['labelled']:.0f}", "", _of(of, 1), _of(of, 5)]
+            for name, of in self.window.items()
+        ]
+        return table(head, rows) if rows else ""
+
+    def _errors(self) -> str:
+        if not self.summary.errors:
+            return ""
+        return table(["errors", "number"], [[what, str(n)] for what, n in self.summary.errors.items()])
+
+    def _verdicts(self) -> str:
+        return "".join(f"- {verdict.line}\n" for verdict in self.verdicts)
+
+    def _notes(self) -> list[str]:
+        lag = self.summary.lag
+        notes = []
+        if self.interrupted:
+            notes.append("Interrupted: this is what there was until then.\n")
+        if lag is not None and lag > _MOST_LAG_SECONDS:
+            notes.append(
+                f"One frame in a hundred was sent {_ms(lag)} ms late or more, by this program's own fault:"
+                " take more --processes, or another machine.\n"
+            )
+        return notes
+
+
+def progress_line(summary: Summary) -> str:
+    """The numbers so far, in one line."""
+    counts, overall = summary.counts, summary.overall
+    return (
+        f"{summary.seconds:5.0f} s  {summary.rate:6.1f} answers/s  p50 {_ms(summary.latency[50])} ms"
+        f"  p99 {_ms(summary.latency[99])} ms  late {counts.late}/{counts.frames}  refused {counts.refused}"
+        f"  dropped {counts.dropped}  errors {sum(summary.errors.values())}"
+        f"  top-1 {f'{100 * overall.top1.ratio:.1f} %' if overall else '-'}"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def percent(share: Proportion) -> str:
+    """A share and its interval, in percent."""
+    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"
+
+
+def machine() -> dict[str, Any]:
+    """The one that makes the load."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what makes the load."""
+    return {"Python": platform.python_version(), "Locust": version("locust")}
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:.1f}"
+
+
+def _of(window: dict[str, float], k: int) -> str:
+    names = [f"{name}_{k}" for name in ("ratio", "ratio_lower", "ratio_upper")]
+    return percent(Proportion(*(window[name] for name in names))) if names[0] in window else ""

@@ -1,0 +1,69 @@
+"""The service as a process beside the load test, where no host is named."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+
+from loadtest.errors import LoadTestError
+
+ROOT = Path(__file__).parent.parent
+_PYTHON = ROOT / ".venv-serve" / "bin" / "python"
+_START_SECONDS = 60
+
+
+def default_python() -> str:
+    """The Python of the service's own environment, where it is set up; else this one."""
+    return str(_PYTHON) if _PYTHON.exists() else sys.executable
+
+
+@contextmanager
+def serving(python: str, settings: dict[str, str], cores: Set[int] | None = None) -> Iterator[str]:
+    """The URL of a service that is ready, on a free port and these cores; SIGTERM in the end.
+
+    `settings` go before those of the environment. It is in a session of its own: Ctrl-C does not reach it,
+    so that its metrics can still be read.
+
+    Raises:
+        LoadTestError: it does not start.
+    """
+    settings = {**settings, "EDGEWISE_HOST": "127.0.0.1", "EDGEWISE_PORT": "0", "EDGEWISE_LOG_FORMAT": "json"}
+    # A file never blocks it, as a pipe would that nobody empties.
+    with tempfile.NamedTemporaryFile(prefix="edgewise-service-", suffix=".log") as log:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores or before)
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                [python, "-m", "service"],
+                cwd=ROOT,
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.sched_setaffinity(0, before)
+        with process:
+            try:
+                yield _url(process, Path(log.name))
+            finally:
+                process.terminate()
+
+
+def _url(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise LoadTestError(f"the service did not start: {' '.join(log.read_text().split())}")
+        for line in log.read_text().splitlines(keepends=True):
+            # The runtime writes lines of its own beside the log's.
+            if line.startswith("{") and line.endswith("\n") and "url" in (fields := json.loads(line)):
+                return str(fields["url"])
+        time.sleep(0.01)
+    raise LoadTestError(f"the service was not ready after {_START_SECONDS} s")

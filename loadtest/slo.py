@@ -1,0 +1,72 @@
+"""The goals of a load test, and whether they were reached."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loadtest.summary import Summary
+
+_Show = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Slo:
+    """`p50`, `p99`: seconds at the most; `errors`, `late`: ratios at the most; `top1`: a ratio at the least.
+
+    None: no such goal.
+    """
+
+    p50: float | None = None
+    p99: float | None = None
+    errors: float | None = None
+    late: float | None = None
+    top1: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one goal; `line` says it to a person."""
+
+    name: str
+    goal: float
+    measured: float | None
+    held: bool
+    line: str
+
+
+def judge(slo: Slo, summary: Summary) -> list[Verdict]:
+    """A verdict on each goal that there is. What could not be measured, for want of answers, is not held."""
+    overall = summary.overall
+    return [
+        *_at_most("p50", slo.p50, summary.latency[50], _milliseconds),
+        *_at_most("p99", slo.p99, summary.latency[99], _milliseconds),
+        *_at_most("errors", slo.errors, summary.error_ratio, _percent),
+        *_at_most("late", slo.late, summary.late_ratio, _percent),
+        *_at_least("top1", slo.top1, overall.top1.ratio if overall else None),
+    ]
+
+
+def _at_most(name: str, goal: float | None, measured: float | None, show: _Show) -> list[Verdict]:
+    if goal is None:
+        return []
+    held = measured is not None and measured <= goal
+    return [Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at most", show))]
+
+
+def _at_least(name: str, goal: float | None, measured: float | None) -> list[Verdict]:
+    if goal is None:
+        return []
+    held = measured is not None and measured >= goal
+    return [Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at least", _percent))]
+
+
+def _line(name: str, held: bool, measured: float | None, goal: float, bound: str, show: _Show) -> str:
+    value = "unknown: nothing was answered" if measured is None else show(measured)
+    return f"{name}: {value}, the goal is {bound} {show(goal)}: {'held' if held else 'FAILED'}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g} ms"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.4g} %"

@@ -1,0 +1,131 @@
+"""What a load test counts: in each of its processes, then all together."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loadtest.accuracy import Accuracy
+from loadtest.histogram import Histogram
+
+# A plot needs no more points; a test that lasts longer has longer ones.
+_MOST_POINTS = 600
+
+
+@dataclass
+class Counts:
+    """`requests`: sent to be classified and answered somehow, of which `answered` with classes, `refused`
+    by 429, or failed; `given_up`: by a client that was refused again and again.
+
+    `frames`: of cameras, due so far, of which `late` had no answer before the next one was due,
+    `frames_refused` were refused, and `dropped` never sent, because `Retry-After` said so.
+    """
+
+    requests: int = 0
+    answered: int = 0
+    refused: int = 0
+    given_up: int = 0
+    frames: int = 0
+    late: int = 0
+    frames_refused: int = 0
+    dropped: int = 0
+    truths: int = 0
+
+    def add(self, other: "Counts") -> None:
+        """Count those of another one too."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+class Tally:
+    """Everything that was counted; times in seconds."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Count from nothing again."""
+        self.counts = Counts()
+        self.errors: Counter[str] = Counter()
+        # From when a request was due to its answer, by the second (since the epoch) of its end.
+        self.points: dict[int, Histogram] = {}
+        self.seconds_a_point = 1
+        # How late this program sent what was due, where nothing but itself kept it.
+        self.lag = Histogram()
+        # Of each variant and photo: answers, right ones, and those with the label among five.
+        self._labelled: defaultdict[str, defaultdict[int, Counter[str]]] = defaultdict(_by_photo)
+
+    def answered(self, latency: float, at: float) -> None:
+        """Count an answer with classes that came at this time since the epoch."""
+        self.counts.answered += 1
+        self._point(int(at)).add(latency)
+
+    def labelled(self, variant: str, photo: int, classes: list[int], label: int) -> None:
+        """Count an answer, its most probable class first, to a photo of this label."""
+        counts = self._labelled[variant][photo]
+        counts["answers"] += 1
+        counts["correct"] += classes[:1] == [label]
+        counts["correct5"] += label in classes[:5]
+
+    @property
+    def latency(self) -> Histogram:
+        """Of all answers."""
+        whole = Histogram()
+        for point in self.points.values():
+            whole.merge(point)
+        return whole
+
+    @property
+    def accuracy(self) -> dict[str, Accuracy]:
+        """Of each variant that answered."""
+        return {
+            variant: Accuracy(
+                photos=len(photos),
+                **{
+                    name: sum(counts[name] for counts in photos.values())
+                    for name in ("answers", "correct", "correct5")
+                },
+            )
+            for variant, photos in sorted(self._labelled.items())
+        }
+
+    def message(self) -> dict[str, Any]:
+        """All of it in plain dictionaries, for `merge` in another process."""
+        return {
+            "counts": vars(self.counts),
+            "errors": dict(self.errors),
+            "points": {second: dict(point.buckets) for second, point in self.points.items()},
+            "lag": dict(self.lag.buckets),
+            "labelled": {
+                variant: {photo: dict(counts) for photo, counts in photos.items()}
+                for variant, photos in self._labelled.items()
+            },
+        }
+
+    def merge(self, message: Mapping[str, Any]) -> None:
+        """Count what another process counted too."""
+        self.counts.add(Counts(**message["counts"]))
+        self.errors.update(message["errors"])
+        for second, buckets in message["points"].items():
+            self._point(second).merge(Histogram(buckets))
+        self.lag.merge(Histogram(message["lag"]))
+        for variant, photos in message["labelled"].items():
+            for photo, counts in photos.items():
+                self._labelled[variant][photo].update(counts)
+
+    def _point(self, second: int) -> Histogram:
+        start = second - second % self.seconds_a_point
+        if start not in self.points and len(self.points) >= _MOST_POINTS:
+            self._halve_points()
+            return self._point(second)
+        return self.points.setdefault(start, Histogram())
+
+    def _halve_points(self) -> None:
+        self.seconds_a_point *= 2
+        points, self.points = self.points, {}
+        for second, point in points.items():
+            self.points.setdefault(second - second % self.seconds_a_point, Histogram()).merge(point)
+
+
+def _by_photo() -> defaultdict[int, Counter[str]]:
+    return defaultdict(Counter)

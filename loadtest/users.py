@@ -1,0 +1,241 @@
+"""The clients: a camera, an app, and one who says later what was in the photo.
+
+Latency counts from when a request was due. All wait as `Retry-After` says.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import gevent
+from locust import FastHttpUser, constant, task
+from locust.exception import StopUser
+
+from loadtest.corpus import Photo, Queue
+from loadtest.options import Plan
+from loadtest.pace import Pace, spread
+from loadtest.tally import Tally
+
+CLASSIFY, FEEDBACK = "/v1/classify", "/v1/feedback"
+OK, REFUSED = 200, 429
+# Longer than the service lets an image wait.
+TIMEOUT_SECONDS = 20.0
+# An app gives up after so many refusals of one photo; a service that says no time means this long.
+_TRIES = 3
+_RETRY_SECONDS = 1.0
+
+
+@dataclass
+class Load:
+    """What the users of this process share. `finish` ends the test; `number` is that of the next camera."""
+
+    plan: Plan
+    photos: Queue
+    tally: Tally
+    finish: Callable[[], object]
+    number: int = 0
+
+    def take(self) -> Photo:
+        """The next photo; where there is none, the user ends."""
+        photo = self.photos.take()
+        if photo is None:
+            raise StopUser
+        return photo
+
+    def done(self) -> None:
+        """A photo is done with: answered, or failed for good."""
+        if self.photos.done():
+            self.finish()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`id` is there if it was answered; `retry_after`, in seconds, if it should be tried later."""
+
+    id: str | None = None
+    latency: float = 0.0
+    refused: bool = False
+    retry_after: float = 0.0
+
+
+class EdgeClient(FastHttpUser):
+    """Sends photos; `load` is set before the users start."""
+
+    abstract = True
+    load: Load
+    wait_time = constant(0)
+    network_timeout = TIMEOUT_SECONDS
+    connection_timeout = TIMEOUT_SECONDS
+
+    def classify(self, photo: Photo, due: float, *, with_label: bool = True) -> Reply:
+        """Send a photo that was due at this time of the monotonic clock, and count what comes of it."""
+        load = self.load
+        label = {"label": str(photo.label)} if with_label and load.plan.truths else {}
+        with self.client.post(
+            f"{CLASSIFY}?{urlencode({**load.plan.query, **label})}",
+            name=CLASSIFY,
+            data=photo.path.read_bytes(),  # type: ignore[arg-type]  # It takes bytes too.
+            headers=load.plan.headers,
+            catch_response=True,
+        ) as response:
+            latency = time.monotonic() - due
+            response.request_meta["response_time"] = 1e3 * latency
+            load.tally.counts.requests += 1
+            if response.status_code == REFUSED:
+                # An answer as it should be, but with a name of its own: its time is not that of an answer.
+                response.request_meta["name"] = f"{CLASSIFY} (429)"
+                response.success()
+                load.tally.counts.refused += 1
+                return Reply(refused=True, retry_after=_retry_after(response))
+            if response.status_code != OK:
+                load.tally.errors[_reason(response)] += 1
+                return Reply(retry_after=_retry_after(response) if "retry-after" in response.headers else 0.0)
+            answer = json.loads(response.content)
+        load.tally.answered(latency, time.time())
+        classes = [each["index"] for each in answer["predictions"]]
+        load.tally.labelled(answer["variant"], photo.number, classes, photo.label)
+        return Reply(id=answer["id"], latency=latency)
+
+    def patiently(self, photo: Photo, *, with_label: bool = True) -> Reply:
+        """Send a photo that is due now, and again when it was refused; latency counts from the first time."""
+        due = time.monotonic()
+        for _ in range(_TRIES):
+            reply = self.classify(photo, due, with_label=with_label)
+            if not reply.refused:
+                return reply
+            gevent.sleep(reply.retry_after)
+        self.load.tally.counts.given_up += 1
+        return reply
+
+
+class Camera(EdgeClient):
+    """A fixed frame rate: each frame is due at a fixed time, however late the answer before was.
+
+    A frame is late when it has no answer before the next one is due. Refused, it sends nothing for as
+    long as it was told: the frames in between are dropped.
+    """
+
+    weight = 6
+
+    def on_start(self) -> None:
+        """Take a place between the frames of the other cameras, of other processes too."""
+        period = 1 / self.load.plan.fps
+        worker = max(0, getattr(self.environment.runner, "worker_index", 0))
+        phase = spread(1000 * worker + self.load.number)
+        self.load.number += 1
+        now = time.monotonic()
+        # All cameras of a machine have one clock, so that the phase holds whenever each of them started.
+        self._pace = Pace((now // period + 1 + phase) * period, period)
+        self._under_way: float | None = None
+        self._backing_off = False
+
+    @task
+    def frame(self) -> None:
+        """Send the next frame when it is due."""
+        due = self._pace.take()
+        wait = due - time.monotonic()
+        if wait > 0:
+            gevent.sleep(wait)
+            self.load.tally.lag.add(time.monotonic() - due)
+        photo = self.load.take()
+        self._under_way = due
+        reply = self.classify(photo, due)
+        self._under_way = None
+        counts = self.load.tally.counts
+        counts.frames += 1
+        counts.frames_refused += reply.refused
+        counts.late += reply.latency > self._pace.period
+        if reply.refused:
+            self.load.photos.give_back(photo)
+        else:
+            self.load.done()
+        if reply.retry_after:
+            self._back_off(reply.retry_after)
+
+    def on_stop(self) -> None:
+        """Count what was due and has no answer: a service that hangs would be unseen otherwise."""
+        now = time.monotonic()
+        overdue = self._pace.skip(now - self._pace.period)
+        if self._backing_off:
+            self._count_dropped(overdue)
+            return
+        overdue += self._under_way is not None and self._under_way + self._pace.period < now
+        self.load.tally.counts.frames += overdue
+        self.load.tally.counts.late += overdue
+
+    def _back_off(self, seconds: float) -> None:
+        self._backing_off = True
+        gevent.sleep(seconds)
+        self._backing_off = False
+        self._count_dropped(self._pace.skip(time.monotonic()))
+
+    def _count_dropped(self, frames: int) -> None:
+        self.load.tally.counts.frames += frames
+        self.load.tally.counts.dropped += frames
+
+
+class App(EdgeClient):
+    """A person with a telephone: some photos one after the other, then a pause."""
+
+    weight = 1
+
+    @task
+    def burst(self) -> None:
+        """Send some photos, and think about the answers."""
+        for _ in range(random.randint(2, 6)):  # noqa: S311
+            photo = self.load.take()
+            if self.patiently(photo).refused:
+                self.load.photos.give_back(photo)
+                break
+            self.load.done()
+        gevent.sleep(random.uniform(1, 4))  # noqa: S311
+
+
+class Inspector(EdgeClient):
+    """Sends a photo without its label, and the truth when it is known, some time after the answer."""
+
+    weight = 1
+
+    @task
+    def inspect(self) -> None:
+        """Send a photo, and later the truth."""
+        photo = self.load.take()
+        reply = self.patiently(photo, with_label=False)
+        gevent.sleep(random.uniform(0.5, 2))  # noqa: S311
+        if reply.refused:
+            self.load.photos.give_back(photo)
+            return
+        if reply.id is not None and self.load.plan.truths:
+            self._tell(reply.id, photo)
+        self.load.done()
+
+    def _tell(self, answer: str, photo: Photo) -> None:
+        body = {"id": answer, "label": photo.label}
+        with self.client.post(
+            FEEDBACK, json=body, headers=self.load.plan.headers, catch_response=True
+        ) as response:
+            if response.ok:
+                self.load.tally.counts.truths += 1
+            else:
+                self.load.tally.errors[f"{FEEDBACK}: {_reason(response)}"] += 1
+
+
+def _retry_after(response: Any) -> float:
+    """In seconds, as the header says; a date in it, or none, is taken for a second."""
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() else _RETRY_SECONDS
+
+
+def _reason(response: Any) -> str:
+    """The status with the problem's type, or why there is no answer."""
+    if not response.status_code:
+        return type(response.error).__name__
+    try:
+        kind = json.loads(response.content)["type"]
+    except (ValueError, KeyError, TypeError):
+        return str(response.status_code)
+    return f"{response.status_code} {kind}"
