@@ -1,6 +1,7 @@
 # Each verb sets up the environment that it needs, once: see requirements/install.
 #   PYTHON=python3.12   the Python to set it up with; without it the first one found that fits
 #   RUNTIME=tflite      serve with tflite-runtime instead of LiteRT (Python 3.11): docs/delegates.md
+#   HOST=http://...     load this service, instead of one that is started here
 #   ARGS="..."          more arguments for the program that the verb runs
 
 ENVIRONMENT_litert := .venv-serve
@@ -8,10 +9,14 @@ ENVIRONMENT_tflite := .venv-tflite
 RUNTIME := litert
 SERVE := $(or $(ENVIRONMENT_$(RUNTIME)),$(error RUNTIME is $(RUNTIME), but it should be litert or tflite))
 DEV := .venv/bin/python
+# HOST as it was typed: some shells have a variable of that name.
+TYPED_HOST := $(if $(filter command,$(origin HOST)),$(HOST))
+TARGET = $(if $(TYPED_HOST),--host $(TYPED_HOST),--python $(SERVE)/bin/python)
 COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line $(ARGS)
 
-.PHONY: help serve test bench build lint format lock clean .venv .venv-serve .venv-tflite
+.PHONY: help serve test bench loadtest capacity build lint format lock clean
+.PHONY: .venv .venv-serve .venv-tflite .venv-loadtest
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +30,12 @@ test: .venv ## run the tests
 
 bench: .venv ## measure the service against the bare loop of the same work, in 4 minutes
 	@$(DEV) -m tests.bench $(ARGS)
+
+loadtest: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## load the service, or HOST=http://..., and judge it by goals
+	@exec .venv-loadtest/bin/python -m loadtest $(TARGET) $(ARGS)
+
+capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## search the highest rate within the goals, of each variant
+	@exec .venv-loadtest/bin/python -m loadtest capacity $(TARGET) $(ARGS)
 
 build: .venv ## run the build stage: make build ARGS="all --help"
 	@$(DEV) -m build $(ARGS)
@@ -43,11 +54,12 @@ lock: .venv ## compile requirements/*.in to hashed pins: make lock ARGS=--upgrad
 	$(COMPILE) --output-file requirements/serve.txt requirements/serve.in
 	$(COMPILE) --output-file requirements/build.txt --constraint requirements/serve.txt requirements/build.in
 	$(COMPILE) --output-file requirements/dev.txt --constraint requirements/build.txt requirements/dev.in
+	$(COMPILE) --output-file requirements/loadtest.txt --constraint requirements/dev.txt requirements/loadtest.in
 	sed '/^numpy==/,/# via/d' requirements/serve.txt | \
 		$(COMPILE) --output-file requirements/tflite.txt --constraint /dev/stdin requirements/tflite.in
 
 clean: ## remove the environments and caches (runs/ and models/ stay)
-	rm -rf .venv .venv-serve .venv-tflite .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-serve .venv-tflite .venv-loadtest .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # TensorFlow has wheels for Python 3.13 at most.
@@ -60,3 +72,6 @@ clean: ## remove the environments and caches (runs/ and models/ stay)
 # tflite-runtime has wheels for Python 3.11 at most.
 .venv-tflite:
 	@requirements/install $@ requirements/tflite.txt 11 "about a minute"
+
+.venv-loadtest:
+	@requirements/install $@ requirements/loadtest.txt 14 "about a minute"

@@ -18,7 +18,7 @@ LITERTS = {"ai-edge-litert", "backports-strenum"}
 # The other runtime, which is never in the same environment.
 OTHER_RUNTIME = "tflite-runtime"
 
-pinned = pytest.mark.parametrize("name", ["serve", "build", "dev", "tflite"])
+pinned = pytest.mark.parametrize("name", ["serve", "build", "dev", "tflite", "loadtest"])
 
 
 def pins(name: str) -> dict[str, list[str]]:
@@ -62,6 +62,13 @@ def test_what_is_tested_is_what_is_served(smaller: str, larger: str) -> None:
     assert pins(smaller).items() <= pins(larger).items()
 
 
+def test_what_is_tested_is_what_makes_the_load() -> None:
+    # But for the platforms: the larger environment needs some packages on more of them.
+    larger = {pin.split(" ; ")[0]: hashes for pin, hashes in pins("dev").items()}
+    smaller = {pin.split(" ; ")[0]: hashes for pin, hashes in pins("loadtest").items()}
+    assert {pin for pin, hashes in smaller.items() if larger.get(pin) != hashes} == set()
+
+
 def test_the_other_runtime_changes_nothing_but_what_it_must() -> None:
     assert asked("tflite") == asked("serve") - LITERTS | {OTHER_RUNTIME}
     served = pins("serve")
@@ -80,7 +87,7 @@ def distributions(package: str) -> set[str]:
     known = packages_distributions()
     return {
         normalized(distribution)
-        for module in imported - sys.stdlib_module_names - {"service", "build", "tflite_runtime"}
+        for module in imported - sys.stdlib_module_names - {"service", "build", "loadtest", "tflite_runtime"}
         for distribution in known[module]
     }
 
@@ -91,6 +98,11 @@ def test_the_service_asks_for_all_that_it_imports_and_for_nothing_else() -> None
 
 def test_the_build_stage_asks_for_all_that_it_imports() -> None:
     assert distributions("build") <= asked("serve") | asked("build")
+
+
+def test_the_load_test_asks_for_all_that_it_imports() -> None:
+    # Locust is nothing without gevent, and brings it.
+    assert distributions("loadtest") - {"gevent"} == asked("loadtest")
 
 
 def test_the_versions_of_python_agree() -> None:
