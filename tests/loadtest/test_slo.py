@@ -1,0 +1,54 @@
+import re
+
+import pytest
+
+from loadtest.slo import Slo, judge
+from loadtest.summary import summarize
+from loadtest.tally import Tally
+
+
+@pytest.fixture
+def tally() -> Tally:
+    """A hundred answers, of 1 to 100 ms, 80 of them right; two errors; 4 of 40 frames not in time."""
+    tally = Tally()
+    for number in range(100):
+        tally.answered((number + 1) / 1e3, at=number / 10)
+        tally.labelled("qat", number % 10, [1, 2, 3, 4, 5, 6], label=1 if number % 10 < 8 else 6)
+    tally.errors["500"] = 2
+    counts = tally.counts
+    counts.requests, counts.frames, counts.late, counts.frames_refused, counts.dropped = 200, 40, 1, 1, 2
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("held", "missed", "line"),
+    [
+        (Slo(p50=0.051), Slo(p50=0.049), "p50: 50.* ms, the goal is at most 49 ms: FAILED"),
+        (Slo(p99=0.1), Slo(p99=0.098), "p99: 9.* ms, the goal is at most 98 ms: FAILED"),
+        (Slo(errors=0.01), Slo(errors=0.0099), "errors: 1 %, the goal is at most 0.99 %: FAILED"),
+        (Slo(late=0.1), Slo(late=0.09), "late: 10 %, the goal is at most 9 %: FAILED"),
+        (Slo(top1=0.8), Slo(top1=0.81), "top1: 80 %, the goal is at least 81 %: FAILED"),
+    ],
+)
+def test_a_goal_is_held_or_not(tally: Tally, held: Slo, missed: Slo, line: str) -> None:
+    summary = summarize(tally, seconds=10)
+    assert [verdict.held for verdict in judge(held, summary)] == [True]
+    (verdict,) = judge(missed, summary)
+    assert not verdict.held
+    assert re.fullmatch(line, verdict.line)
+
+
+def test_without_answers_no_goal_of_them_is_held() -> None:
+    verdicts = judge(Slo(p50=1, p99=1, errors=0, late=0, top1=0), summarize(Tally(), seconds=10))
+    assert {verdict.name: verdict.held for verdict in verdicts} == {
+        "p50": False,
+        "p99": False,
+        "errors": True,
+        "late": True,
+        "top1": False,
+    }
+    assert "nothing was answered" in verdicts[0].line
+
+
+def test_no_goal_no_verdict(tally: Tally) -> None:
+    assert judge(Slo(), summarize(tally, seconds=10)) == []
