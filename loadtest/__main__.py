@@ -12,12 +12,11 @@ from contextlib import nullcontext
 from types import FrameType
 
 from loadtest.errors import LoadTestError
-from loadtest.locusts import AT_ONCE, QUIET, new_folder, own_options, report_to, run_locust
+from loadtest.locusts import AT_ONCE, INTERRUPTED, QUIET, new_folder, own_options, report_to, run_locust
 from loadtest.options import add_options
 from loadtest.service import serving
 
 UNUSABLE = 2
-INTERRUPTED = 130
 DEFAULT_USERS = 8
 DEFAULT_SECONDS = 30
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 from loadtest import api
 from loadtest.errors import LoadTestError
-from loadtest.locusts import AT_ONCE, QUIET, new_folder, own_options, report_to, run_locust
+from loadtest.locusts import AT_ONCE, INTERRUPTED, QUIET, new_folder, own_options, report_to, run_locust
 from loadtest.options import add_options, key_header, positive, read_secret
 from loadtest.picture import draw_capacity
 from loadtest.report import machine, table, versions
 from loadtest.service import serving
 
-HELD, FAILED, INTERRUPTED = 0, 1, 130
+HELD, FAILED = 0, 1
 # The highest rate that holds is told from the lowest that does not this well.
 PRECISION = 1.04
+_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class _Interrupted(Exception):
 
 
 def highest(holds: Callable[[float], bool], start: float) -> float | None:
-    """The highest rate that holds, to within `PRECISION`; None where not even a 64th of the start does.
+    """The highest rate that holds, to within `PRECISION`; None where not even an eighth of the start does.
 
     Doubles the rate, or halves it, until it is between one that holds and one that does not; then bisects.
     """
@@ -58,7 +59,7 @@ def highest(holds: Callable[[float], bool], start: float) -> float | None:
         high, low = low, low / 2
         while not holds(low):
             high, low = low, low / 2
-            if high <= start / 64:
+            if high <= start / _LEAST:
                 return None
     while high / low > PRECISION:
         middle = math.sqrt(low * high)
@@ -82,7 +83,7 @@ def capacity(arguments: Sequence[str]) -> int:
         for variant in options.variants.split(","):
             with search.host_of(variant) as host:
                 search.run(variant, host)
-    except _Interrupted:
+    except (_Interrupted, KeyboardInterrupt):
         status = INTERRUPTED
     text = search.write(interrupted=status == INTERRUPTED)
     sys.stdout.write(f"{text}\nThe whole report is in {folder}.\n")

@@ -19,7 +19,7 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRun
 from loadtest import api
 from loadtest.corpus import Photo, Queue, label, read_files
 from loadtest.errors import LoadTestError
-from loadtest.options import Plan, add_options, plan_of
+from loadtest.options import add_options, plan_of
 from loadtest.report import Report, progress_line
 from loadtest.summary import Summary, summarize
 from loadtest.tally import Tally
@@ -42,6 +42,8 @@ class Test:
         self.environment = environment
         self.tally = Tally()
         self.started = 0.0
+        self.ending = False
+        self.labelled: dict[str, list[Photo]] = {}
         self.options: argparse.Namespace = environment.parsed_options  # type: ignore[assignment]
         self.is_worker = isinstance(environment.runner, WorkerRunner)
 
@@ -60,20 +62,26 @@ class Test:
 
     def check(self) -> None:
         """Raise what would keep it from beginning, while that can still be said in one line."""
-        plan = plan_of(self.options)
-        files = read_files(plan.photos)
         if self.environment.host:
-            self._label(plan, files)
+            self._photos()
+        else:
+            read_files(plan_of(self.options).photos)
 
     def _prepare(self) -> None:
         plan = plan_of(self.options)
-        photos = Queue(self._label(plan, read_files(plan.photos)), plan.passes)
+        photos = Queue(self._photos(), plan.passes)
         EdgeClient.load = Load(plan, photos, self.tally, finish=lambda: gevent.spawn(self._quit))
 
-    def _label(self, plan: Plan, files: list[tuple[Path, str]]) -> list[Photo]:
-        first = files[0][0].read_bytes()
+    def _photos(self) -> list[Photo]:
+        """Those with the labels of the service's classes, for which each service is asked once."""
         host = str(self.environment.host)
-        return label(files, api.classes(host, first, plan.headers, plan.query, plan.model))
+        if host not in self.labelled:
+            plan = plan_of(self.options)
+            files = read_files(plan.photos)
+            first = files[0][0].read_bytes()
+            classes = api.classes(host, first, plan.headers, plan.query, plan.model)
+            self.labelled[host] = label(files, classes)
+        return self.labelled[host]
 
     def _quit(self) -> None:
         if self.environment.runner:
@@ -106,6 +114,10 @@ class Test:
             return
         if environment.process_exit_code == UNUSABLE or not self.started:
             return
+        if self.ending:
+            # Locust comes here again by its main greenlet when a signal's ends the users; that one exits.
+            gevent.get_hub().join()
+        self.ending = True
         summary = self.summary()
         runner = environment.runner
         interrupted = runner is not None and runner.state in (STATE_RUNNING, STATE_SPAWNING)

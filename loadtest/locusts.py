@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from loadtest.service import ROOT, default_python
 
+INTERRUPTED = 130
 # The load test has its own report and progress; so Locust's tables go to a file.
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
 # Cameras find their places between the frames of others by themselves.
@@ -20,16 +22,48 @@ _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
 def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
-    """Run it to its end, on these cores; its exit status.
+    """Run it to its end, on these cores; its exit status, or 130 where a signal ended it.
 
     SIGINT and SIGTERM, from a terminal or another program, end it in order, with its report; a second
     one ends it at once.
     """
+    signals = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(_number: int, _frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        if process is None:
+            return
+        # Locust ends in order at SIGTERM at any time, but not at SIGINT while it waits for workers.
+        if signals > 1:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGTERM)
+
+    # Before it starts, so that it is not passed on that SIGINT is ignored: Locust ends its workers by that.
+    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        process = _start(arguments, cores)
+        if signals:
+            process.send_signal(signal.SIGTERM)
+        with process:
+            status = process.wait()
+        # Where it ends before they know their master, Locust leaves workers behind.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return INTERRUPTED if signals else status
+
+
+def _start(arguments: Sequence[str], cores: Set[int] | None) -> "subprocess.Popen[bytes]":
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores or before)
     try:
-        process = subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
@@ -37,25 +71,6 @@ def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
         )
     finally:
         os.sched_setaffinity(0, before)
-    signals = 0
-
-    def pass_on(_number: int, _frame: FrameType | None) -> None:
-        nonlocal signals
-        signals += 1
-        # Locust ends in order at SIGTERM at any time, but not at SIGINT while it waits for workers.
-        if signals > 1:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.send_signal(signal.SIGTERM)
-
-    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with process:
-            status = process.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
 
 
 def own_options() -> argparse.ArgumentParser:

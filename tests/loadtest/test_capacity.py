@@ -15,7 +15,7 @@ def test_the_highest_rate_is_found(limit: float, start: float) -> None:
 
     found = highest(holds, start)
     if found is None:
-        assert limit < start / 32
+        assert limit < start / 4
     else:
         assert found <= limit <= found * PRECISION
         assert found in tried

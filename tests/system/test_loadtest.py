@@ -1,0 +1,264 @@
+"""`python -m loadtest` against a real service; how fast anything is is not asserted here."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.bundle import Bundle
+from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, wait_for
+
+SECONDS = 60
+# Whatever the machine is doing meanwhile.
+LENIENT = ["--slo-p50", "10000", "--slo-p99", "20000", "--slo-late", "1"]
+COLOURS = {"c01": (0, 0, 255), "c02": (0, 255, 0), "c03": (255, 0, 0)}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of three colours, two of each, and one in the folder of another colour."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("colours")
+    for class_id, colour in COLOURS.items():
+        (folder / class_id).mkdir()
+        for side in (40, 60):
+            Image.new("RGB", (side, side), colour).save(folder / class_id / f"{side}.png")
+    Image.new("RGB", (50, 50), COLOURS["c03"]).save(folder / "c01" / "wrong.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(colours: Bundle) -> Iterator[Service]:
+    with serving(bundle=colours.path) as service:
+        yield service
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "loadtest", *map(str, arguments)]
+
+
+def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+
+
+@contextmanager
+def loading(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(  # noqa: S603
+        [*WITH_SIGNALS, *command(*arguments)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def told(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+def answered(url: str) -> float:
+    text = httpx.get(f"{url}/metrics").text
+    counts = re.findall(r'^edgewise_requests_total\{.*classify".*status="200".*\} (\S+)', text, re.MULTILINE)
+    return sum(map(float, counts))
+
+
+def test_without_a_host_it_serves_and_loads_the_default(tmp_path: Path) -> None:
+    python = ("--python", sys.executable)
+    result = load("--run-time", "4s", *python, *LENIENT, "--report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "| answers/s | p50 ms | p99 ms |" in result.stdout
+    assert "late: " in result.stdout
+    report = told(tmp_path)
+    assert report["interrupted"] is False
+    assert report["errors"] == {}
+    assert report["counts"]["answered"] > 10
+    assert report["accuracy"]["qat"]["photos"] == 3
+    assert report["accuracy"]["qat"]["top5"]["ratio"] == 1
+    assert {"report.md", "report.html", "latency.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_every_photo_is_counted_once_and_so_by_the_service(
+    service: Service, photos: Path, tmp_path: Path
+) -> None:
+    before = answered(service.url)
+    result = load("--host", service.url, "--photos", photos, "--passes", "2", *LENIENT, "--report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    (measured,) = told(tmp_path)["accuracy"].values()
+    assert (measured["answers"], measured["photos"], measured["correct"]) == (14, 7, 12)
+    # And the one that was asked for the classes.
+    assert answered(service.url) - before == 15
+    (window,) = told(tmp_path)["window_accuracy"].values()
+    assert window["labelled"] >= 14
+    assert f"/{photos.name}" not in result.stderr
+
+
+def test_the_truth_is_told_later(service: Service, photos: Path, tmp_path: Path) -> None:
+    given = ("--photos", photos, "--passes", "1", "Inspector", "--users", "4")
+    result = load("--host", service.url, *given, *LENIENT, "--report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert told(tmp_path)["counts"]["truths"] == 7
+
+
+def test_goals_that_cant_be_held_are_named(service: Service, photos: Path, tmp_path: Path) -> None:
+    given = ("--photos", photos, "--passes", "1", *LENIENT, "--slo-p99", "0.01", "--slo-top1", "0.99")
+    result = load("--host", service.url, *given, "--report", tmp_path)
+    assert result.returncode == 1, result.stderr
+    failed = [line for line in result.stderr.splitlines() if line.startswith("edgewise: ")]
+    assert len(failed) == 2
+    assert re.fullmatch("edgewise: p99: .* ms, the goal is at most 0.01 ms: FAILED", failed[0])
+    assert failed[1] == "edgewise: top1: 85.71 %, the goal is at least 99 %: FAILED"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--photos", "/nowhere"], "/nowhere can't be read: No such file or directory"),
+        (["--host", "http://127.0.0.1:9"], "does not answer .* is the service running there"),
+        (["--host", "board"], "the host is 'board', but it should be a URL"),
+        (["--passes", "1", "--processes", "2"], "--passes is for one process"),
+    ],
+)
+def test_what_keeps_it_from_beginning_is_one_line(
+    service: Service, tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    result = load("--host", service.url, *arguments, "--report", tmp_path)
+    assert result.returncode == 2
+    assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
+
+
+def test_overload_is_no_error_and_cameras_back_off(photos: Path, colours: Bundle, tmp_path: Path) -> None:
+    # A queue of one, and far more at once than one worker takes.
+    with serving(bundle=colours.path, workers=1, queue_size=1) as service:
+        result = load(
+            *("--host", service.url, "--photos", photos, "Camera", "--users", "40", "--fps", "40"),
+            *("--run-time", "4s", *LENIENT, "--report", tmp_path),
+        )
+    report = told(tmp_path)
+    counts = report["counts"]
+    assert result.returncode == 0, result.stderr
+    assert report["errors"] == {}
+    assert counts["refused"] == counts["frames_refused"] > 0
+    # Retry-After is a second at the least, in which a camera has 40 frames.
+    assert counts["dropped"] > 10 * counts["refused"]
+    assert counts["frames"] >= counts["answered"] + counts["refused"] + counts["dropped"]
+    assert report["late_ratio"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("number", "processes"),
+    [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGINT, ["--processes", "2"])],
+)
+def test_an_interrupted_test_leaves_its_report(
+    service: Service, photos: Path, tmp_path: Path, number: signal.Signals, processes: list[str]
+) -> None:
+    before = answered(service.url)
+    given = ("--photos", photos, "--run-time", "10m", *processes, *LENIENT)
+    with loading("--host", service.url, *given, "--report", tmp_path) as process:
+        wait_for(lambda: answered(service.url) >= before + 20)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "Interrupted" in output
+    assert told(tmp_path)["interrupted"] is True
+    assert told(tmp_path)["counts"]["answered"] >= 15
+
+
+def test_processes_report_as_one(service: Service, photos: Path, tmp_path: Path) -> None:
+    before = answered(service.url)
+    given = ("--photos", photos, "--processes", "2", "--run-time", "3s", *LENIENT)
+    result = load("--host", service.url, *given, "--report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_all_are_there(told(tmp_path), answered(service.url) - before)
+
+
+def test_workers_of_their_own_report_to_their_master(service: Service, photos: Path, tmp_path: Path) -> None:
+    before = answered(service.url)
+    port = str(free_port())
+    master = (
+        "--master",
+        "--master-bind-host",
+        "127.0.0.1",
+        "--master-bind-port",
+        port,
+        "--expect-workers",
+        "2",
+    )
+    worker = ("--worker", "--master-host", "127.0.0.1", "--master-port", port, "--photos", photos)
+    slow = ("--slo-p50", "0.001")
+    given = ("--host", service.url, "--photos", photos, "--run-time", "3s", *LENIENT, *slow)
+    with (
+        loading(*master, "--expect-workers", "2", *given, "--report", tmp_path) as process,
+        loading(*worker),
+        loading(*worker),
+    ):
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, errors
+    assert "edgewise: p50: " in errors
+    assert_all_are_there(told(tmp_path), answered(service.url) - before)
+
+
+def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
+    """The workers' counts are the service's, but for what was under way at the end, and the first ones."""
+    counts = report["counts"]
+    assert report["errors"] == {}
+    assert 20 < counts["answered"] <= by_service
+    assert counts["answered"] >= by_service - 20
+    (measured,) = report["accuracy"].values()
+    assert measured["answers"] == counts["answered"]
+    assert counts["frames"] > 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
+    service: Service, photos: Path, tmp_path: Path
+) -> None:
+    search = ("capacity", "--variants", "ptq", "--start-rate", "8", "--step-seconds", "1")
+    with loading(
+        *search, "--host", service.url, "--photos", photos, *LENIENT, "--report", tmp_path
+    ) as process:
+        wait_for(lambda: len(list(tmp_path.rglob("latency.png"))) >= 2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, errors
+    assert re.search(r" ptq: 8\.0/s: held$", errors, re.MULTILINE)
+    assert "Interrupted" in output
+    rates = [step["rate"] for step in told(tmp_path)["steps"]]
+    assert rates[:2] == [8, 16]
+    assert (tmp_path / "capacity.png").exists()
+
+
+def test_another_variant_of_a_host_needs_its_token(service: Service, tmp_path: Path) -> None:
+    result = load("capacity", "--variants", "fp32", "--host", service.url, "--report", tmp_path)
+    assert result.returncode == 2
+    assert "--admin-token-file" in result.stderr
