@@ -55,7 +55,7 @@ def draw_capacity(
                 color=colour,
                 markerfacecolor=face,
             )
-        bar = bars.bar(variant, capacities[variant] or 0, color=colour)
+        bar = bars.bar(variant, capacities.get(variant) or 0, color=colour)
         bars.bar_label(bar, fmt="%.0f")
     if p99_goal is not None:
         curves.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal")

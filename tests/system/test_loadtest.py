@@ -253,8 +253,7 @@ def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
     assert process.returncode == 130, errors
     assert re.search(r" ptq: 8\.0/s: held$", errors, re.MULTILINE)
     assert "Interrupted" in output
-    rates = [step["rate"] for step in told(tmp_path)["steps"]]
-    assert rates[:2] == [8, 16]
+    assert told(tmp_path)["steps"][0]["rate"] == 8
     assert (tmp_path / "capacity.png").exists()
 
 
