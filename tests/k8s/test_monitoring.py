@@ -1,0 +1,145 @@
+"""Rules and dashboard in themselves; tests/system/test_prometheus.py runs them."""
+
+import re
+import subprocess
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.k8s.monitoring import (
+    FOLDER,
+    ROOT,
+    RULES,
+    Panel,
+    alerts,
+    dashboard,
+    panels,
+    program,
+    queries,
+    recorded,
+)
+
+TESTS = sorted(Path(__file__).parent.glob("*.test.yaml"))
+QUESTIONS = [
+    "Is it fast enough?",
+    "Is it still right?",
+    "What does this variant cost me?",
+    "Can I take the smaller one?",
+]
+KINDS = {"stat", "table", "timeseries"}
+# Of Grafana's names for units; `suffix:` is what it takes any text by.
+UNITS = {"bytes", "celsius", "cps", "joule", "none", "percentunit", "reqps", "s", "suffix: nats", "watt"}
+COLUMNS = 24
+
+
+def promtool(*arguments: str | Path) -> None:
+    command = [program("promtool"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def anchor(heading: str) -> str:
+    return f"docs/alerts.md#{heading.lower()}"
+
+
+def test_prometheus_takes_configuration_and_rules() -> None:
+    promtool("check", "config", FOLDER / "prometheus.yml")
+
+
+@pytest.mark.parametrize("tests", TESTS, ids=lambda path: path.name)
+def test_rules_do_what_they_should(tests: Path) -> None:
+    promtool("test", "rules", tests)
+
+
+def test_every_rule_has_such_a_test() -> None:
+    texts = {path.name: path.read_text() for path in TESTS}
+    tried = {test["name"].split(",")[0] for test in yaml.safe_load(texts["alerts.test.yaml"])["tests"]}
+    assert tried == set(alerts())
+    assert {name for name in recorded() if name not in texts["recordings.test.yaml"]} == set()
+
+
+@pytest.mark.parametrize("name", alerts())
+def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
+    alert = alerts()[name]
+    assert alert["labels"].keys() == {"severity"}
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert alert["annotations"].keys() == {"summary", "description", "runbook"}
+    assert alert["annotations"]["runbook"] == anchor(name)
+
+
+def test_every_alert_has_its_section_and_its_severity_there() -> None:
+    sections = re.findall(r"^## (\w+)\n\n(\w+)\.", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
+    assert [(name, severity.lower()) for name, severity in sections] == [
+        (name, alert["labels"]["severity"]) for name, alert in alerts().items()
+    ]
+
+
+def test_the_dashboard_asks_four_questions() -> None:
+    rows = [panel for panel in dashboard()["panels"] if panel["type"] == "row"]
+    assert [row["title"] for row in rows] == QUESTIONS
+
+
+def test_every_panel_has_an_id_and_a_place_of_its_own() -> None:
+    everything = dashboard()["panels"]
+    ids = [panel["id"] for panel in everything]
+    assert len(ids) == len(set(ids))
+    for first, second in combinations(everything, 2):
+        assert not _overlap(first, second), (first["title"], second["title"])
+    for panel in everything:
+        place = panel["gridPos"]
+        assert 0 <= place["x"] < place["x"] + place["w"] <= COLUMNS, panel["title"]
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+def test_a_panel_says_what_it_shows(panel: Panel) -> None:
+    assert panel["type"] in KINDS
+    assert panel["description"].endswith(".")
+    overrides = [property_ for o in panel["fieldConfig"]["overrides"] for property_ in o["properties"]]
+    units = [property_["value"] for property_ in overrides if property_["id"] == "unit"]
+    assert {panel["fieldConfig"]["defaults"]["unit"], *units} <= UNITS
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    references = [target["refId"] for target in panel["targets"]]
+    assert references
+    assert len(references) == len(set(references))
+    for target in panel["targets"]:
+        # A table takes the names of its columns from elsewhere.
+        assert target["expr"]
+        assert target.get("legendFormat") or target["format"] == "table"
+
+
+def test_thresholds_that_are_spoken_of_are_those_of_the_alerts() -> None:
+    for panel in panels():
+        for name, bound in re.findall(
+            r"(Edgewise\w+) fires (?:above|below) (\d+(?:\.\d+)?)", panel["description"]
+        ):
+            numbers = re.findall(r"[<>] (\d+(?:\.\d+)?)", alerts()[name]["expr"])
+            assert float(bound) in {scale * float(number) for number in numbers for scale in (1, 100)}
+
+
+def test_prometheus_takes_every_query(tmp_path: Path) -> None:
+    filled = queries(job="edgewise", instance=".*", variant=".*", __rate_interval="1m")
+    asked = [
+        {"record": "query", "expr": expression, "labels": {"title": title}} for title, expression in filled
+    ]
+    assert len(asked) > len(QUESTIONS)
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": asked}]}))
+    promtool("check", "rules", file)
+
+
+def test_alerts_are_of_whatever_prometheus_calls_a_target() -> None:
+    # Kubernetes adds labels to targets: `by` would lose them, but where all nodes are one.
+    for line in RULES.read_text().splitlines():
+        assert "by (" not in line or "by (job, " in line, line
+
+
+def _overlap(first: Panel, second: Panel) -> bool:
+    a, b = first["gridPos"], second["gridPos"]
+    return bool(
+        a["x"] < b["x"] + b["w"]
+        and b["x"] < a["x"] + a["w"]
+        and a["y"] < b["y"] + b["h"]
+        and b["y"] < a["y"] + a["h"]
+    )
