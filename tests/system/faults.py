@@ -1,0 +1,191 @@
+"""Faults that are made on purpose, each until its alerts fire, and then taken back until they clear."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from service.bundle import Bundle
+from tests.api.running import photo
+from tests.monitoring import boards
+from tests.system.processes import ROOT, environment, serving
+from tests.system.prometheus import Prometheus, free_port
+
+CLASSIFY = "/v1/classify"
+IMAGE = photo("red")
+# A quarter of a second of decoding.
+LARGE = photo("red", size=(4000, 3000))
+
+
+@contextmanager
+def asking(url: str, image: bytes = IMAGE, clients: int = 1, pause: float = 0.03) -> Iterator[None]:
+    """As long as this lasts, clients post an image again and again, whatever they are answered."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not over.wait(pause):
+                with suppress(httpx.TransportError):
+                    client.post(CLASSIFY, content=image)
+
+    with ThreadPoolExecutor(clients) as threads:
+        asked = [threads.submit(ask) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            over.set()
+            for future in asked:
+                future.result()
+
+
+def too_much_is_asked_on_a_hot_board(prometheus: Prometheus, bundle: Bundle, folder: Path) -> None:
+    """EdgewiseOverloaded, Busy, Slow, Hot and Throttled."""
+    board = boards.write_tree(
+        folder, boards.zone(0, "cpu-thermal", "91000"), boards.cpu(0, 600_000, 1_800_000)
+    )
+    settings = {
+        "bundle": bundle.path,
+        "port": free_port(),
+        "workers": 1,
+        "queue_size": 4,
+        "sysfs_root": board,
+    }
+    with serving(**settings) as service, prometheus.watching(settings["port"]) as node:
+        with asking(service.url, LARGE, clients=8):
+            node.wait_for(
+                "EdgewiseOverloaded", "EdgewiseBusy", "EdgewiseSlow", "EdgewiseHot", "EdgewiseThrottled"
+            )
+        temperature = board / "class/thermal/thermal_zone0/temp"
+        temperature.write_text("60000\n")
+        # It stays slow: without work that is as it should be.
+        with asking(service.url):
+            node.wait_for_quiet()
+
+
+def an_accelerator_is_missing_and_the_service_dies(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:
+    """EdgewiseDelegateFallback, Errors, Down and Restarting."""
+    settings = {"bundle": bundle.path, "port": free_port(), "min_body_rate": 0.001, "drain_seconds": 60}
+    with prometheus.watching(settings["port"]) as node:
+        with (
+            serving(**settings, delegate="edgetpu", delegate_fallback="cpu") as service,
+            asking(service.url),
+            ExitStack() as stack,
+        ):
+            node.wait_for("EdgewiseDelegateFallback")
+            # It can't end while somebody sends, and refuses all others meanwhile.
+            stack.enter_context(_unfinished(service.url))
+            service.signal(signal.SIGTERM)
+            node.wait_for("EdgewiseErrors")
+            service.signal(signal.SIGKILL)
+            node.wait_for("EdgewiseDown")
+        with serving(**settings) as service, asking(service.url):
+            node.wait_for_quiet()
+            service.signal(signal.SIGKILL)
+            service.wait()
+        with serving(**settings) as service, asking(service.url):
+            node.wait_for("EdgewiseRestarting")
+            node.wait_for_quiet()
+
+
+def nobody_reads_the_log_and_senders_are_slow(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:
+    """EdgewiseLogLinesDropped and SlowBodies."""
+    settings = {"bundle": bundle.path, "port": free_port(), "read_timeout_seconds": 0.5}
+    with prometheus.watching(settings["port"]) as node:
+        with _unread(**settings) as url, asking(url), _slow_senders(url, 8):
+            node.wait_for("EdgewiseLogLinesDropped", "EdgewiseSlowBodies")
+        with serving(**settings) as service, asking(service.url):
+            node.wait_for_quiet()
+
+
+@contextmanager
+def _unread(**settings: object) -> Iterator[str]:
+    command = [sys.executable, "-m", "service"]
+    with subprocess.Popen(  # noqa: S603
+        command,
+        cwd=ROOT,
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _slow_senders(url: str, count: int) -> Iterator[None]:
+    """As long as this lasts, so many senders begin a body, and never go on."""
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            with suppress(OSError), _unfinished(url) as connection:
+                assert b" 408 " in connection.recv(65536)
+
+    with ThreadPoolExecutor(count) as threads:
+        sent = [threads.submit(send) for _ in range(count)]
+        try:
+            yield
+        finally:
+            over.set()
+            for future in sent:
+                future.result()
+
+
+@contextmanager
+def _unfinished(url: str) -> Iterator[socket.socket]:
+    """A connection whose request has begun: the service waits for the rest of its body."""
+    where = httpx.URL(url)
+    with socket.create_connection((where.host, where.port), timeout=60) as connection:
+        head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+        connection.sendall(head.encode() + IMAGE[:10])
+        yield connection
+
+
+class Camera:
+    """Sends images one after the other, each with its label, as long as it is on.
+
+    Where `labels_late` the label, a wrong one, comes by feedback.
+    """
+
+    def __init__(self, url: str, images: Sequence[tuple[bytes, int]]) -> None:
+        self.images = images
+        self.labels_late = False
+        self._url = url
+        self._over = threading.Event()
+        self._threads = ThreadPoolExecutor(1)
+
+    @contextmanager
+    def on(self) -> Iterator["Camera"]:
+        """Send as long as this lasts."""
+        with self._threads:
+            sent = self._threads.submit(self._send)
+            try:
+                yield self
+            finally:
+                self._over.set()
+                sent.result()
+
+    def _send(self) -> None:
+        number = 0
+        with httpx.Client(base_url=self._url, timeout=60) as client:
+            # Shadows run where nothing comes for a while.
+            while not self._over.wait(0.025):
+                number += 1
+                image, label = self.images[number % len(self.images)]
+                if self.labels_late:
+                    answer = client.post(CLASSIFY, content=image).raise_for_status().json()
+                    told = {"id": answer["id"], "label": label}
+                    client.post("/v1/feedback", json=told).raise_for_status()
+                else:
+                    client.post(CLASSIFY, content=image, params={"label": label}).raise_for_status()

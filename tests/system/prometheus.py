@@ -1,0 +1,164 @@
+"""A real Prometheus, with the project's configuration and rules in a time of their own."""
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.k8s.monitoring import FOLDER, RULES, program
+
+# So much faster than in production all goes, so that a test need not wait for an hour.
+HASTE = 120
+SCRAPE_MILLISECONDS = 400
+MILLISECONDS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+DURATION = re.compile(r"(\[|\bfor: |\boffset )(\d+)([smhd])\b")
+DEADLINE_SECONDS = 90
+
+
+def hasty(rules: str) -> str:
+    """The rules with all their durations shortened."""
+    return DURATION.sub(lambda m: f"{m[1]}{int(m[2]) * MILLISECONDS[m[3]] // HASTE}ms", rules)
+
+
+class Prometheus:
+    """A running Prometheus; any thread may use it."""
+
+    def __init__(self, url: str, targets: Path) -> None:
+        self._client = httpx.Client(base_url=url, timeout=30)
+        self._file = targets
+        self._lock = threading.Lock()
+        self._targets: set[str] = set()
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """What an expression has now: `metric`, the labels, and `value`."""
+        found: list[dict[str, Any]] = self._get("/api/v1/query", query=expression)["result"]
+        return found
+
+    def firing(self, instance: str | None) -> set[str]:
+        """The names of the alerts that fire: those of one target, or those of none."""
+        active = self._get("/api/v1/alerts")["alerts"]
+        firing = [a for a in active if a["state"] == "firing" and a["labels"].get("instance") == instance]
+        for alert in firing:
+            # What can't be filled in stands there as an error.
+            assert "<" not in "".join(alert["annotations"].values()), alert
+        return {alert["labels"]["alertname"] for alert in firing}
+
+    @contextmanager
+    def watching(self, port: int) -> Iterator["Node"]:
+        """Scrape a port of this machine as long as this lasts."""
+        instance = f"127.0.0.1:{port}"
+        self._change(lambda: self._targets.add(instance))
+        try:
+            yield Node(self, instance)
+        finally:
+            self._change(lambda: self._targets.remove(instance))
+
+    def close(self) -> None:
+        """Close the connections to it."""
+        self._client.close()
+
+    def _get(self, path: str, **query: str) -> dict[str, Any]:
+        answer = self._client.get(path, params=query).json()
+        assert answer["status"] == "success", answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def _change(self, change: Callable[[], None]) -> None:
+        with self._lock:
+            change()
+            # Prometheus may read it at any time.
+            whole = self._file.with_suffix(".new")
+            whole.write_text(json.dumps([{"targets": sorted(self._targets)}]))
+            whole.rename(self._file)
+
+
+class Node:
+    """A target, whichever service is there at the moment."""
+
+    def __init__(self, prometheus: Prometheus, instance: str) -> None:
+        self.prometheus = prometheus
+        self.instance = instance
+
+    def wait_for(self, *alerts: str) -> None:
+        """Return when all of these fire."""
+        self._wait(lambda firing: firing >= set(alerts), f"{sorted(alerts)} to fire")
+
+    def wait_for_quiet(self) -> None:
+        """Return when none fires."""
+        self._wait(lambda firing: not firing, "all alerts to clear")
+
+    def _wait(self, is_there: Callable[[set[str]], bool], what: str) -> None:
+        wait_until(
+            lambda: is_there(self.prometheus.firing(self.instance)),
+            lambda: f"{what} at {self.instance}; firing: {sorted(self.prometheus.firing(self.instance))}",
+        )
+
+
+@contextmanager
+def prometheus(folder: Path) -> Iterator[Prometheus]:
+    """A Prometheus that has its data in a folder, and no targets yet."""
+    targets = folder / "targets.json"
+    targets.write_text("[]")
+    (folder / "rules.yaml").write_text(hasty(RULES.read_text()))
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(_configuration(targets)))
+    port = free_port()
+    command = [
+        program("prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:  # noqa: S603
+        running = Prometheus(f"http://127.0.0.1:{port}", targets)
+        try:
+            wait_until(lambda: _is_ready(port), (folder / "log").read_text)
+            yield running
+        finally:
+            running.close()
+            process.terminate()
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Return when the condition holds; where it takes too long, fail and say what was waited for."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what()}"
+        time.sleep(0.2)
+
+
+def _configuration(targets: Path) -> dict[str, Any]:
+    configuration: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    often = f"{SCRAPE_MILLISECONDS}ms"
+    configuration["global"] |= {
+        "scrape_interval": often,
+        "scrape_timeout": often,
+        "evaluation_interval": often,
+    }
+    (scrape,) = configuration["scrape_configs"]
+    del scrape["static_configs"]
+    scrape["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": "1s"}]
+    return configuration
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/-/ready").is_success
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,258 @@
+"""A real Prometheus scrapes real services: every query has an answer, and every alert fires and clears."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.bundle import Bundle
+from service.inference.classifier import Classifier
+from service.inference.evaluation import proportion
+from service.manifest import Evaluation, ImageSet
+from service.reference import QUANTILES, Answers, Reference
+from tests.api.running import photo
+from tests.colours import LABELS_OF, altered
+from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, rules
+from tests.monitoring import boards
+from tests.system.faults import (
+    Camera,
+    an_accelerator_is_missing_and_the_service_dies,
+    nobody_reads_the_log_and_senders_are_slow,
+    too_much_is_asked_on_a_hot_board,
+)
+from tests.system.processes import serving
+from tests.system.prometheus import Node, Prometheus, free_port, hasty, prometheus, wait_until
+from tests.system.test_switching import pictures
+
+TOKEN = "0123456789abcdef"  # noqa: S105
+ACTIVE = "/v1/variants/active"
+BY_THEMSELVES = (
+    too_much_is_asked_on_a_hot_board,
+    an_accelerator_is_missing_and_the_service_dies,
+    nobody_reads_the_log_and_senders_are_slow,
+)
+# Halfway between black and blue, where int8 decides otherwise than float.
+AMBIGUOUS = (0, 0, 128)
+
+Images = list[tuple[bytes, int]]
+Fault = Callable[[Prometheus, Bundle, Path], None]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A service with all that it can be asked to do, under load, and as Prometheus sees it."""
+
+    bundle: Bundle
+    client: httpx.Client
+    camera: Camera
+    node: Node
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with prometheus(tmp_path_factory.mktemp("prometheus")) as it:
+        wait_until(lambda: it.firing(None) == {"EdgewiseAbsent"}, lambda: "EdgewiseAbsent to fire")
+        yield it
+
+
+@pytest.fixture(scope="module")
+def faults(
+    running: Prometheus, colours: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Fault, Future[None]]]:
+    """Faults that are being made, at the same time as all others."""
+    with ThreadPoolExecutor(len(BY_THEMSELVES)) as threads:
+        yield {
+            fault: threads.submit(fault, running, colours, tmp_path_factory.mktemp("fault"))
+            for fault in BY_THEMSELVES
+        }
+
+
+@pytest.fixture(scope="module")
+def images(colours: Bundle) -> Images:
+    """Noise around all kinds of colours, with what the bundle takes it for."""
+    classifier = Classifier(colours, "ptq")
+    return [(image, _top1(classifier, image)) for image in pictures(100, 48)]
+
+
+@pytest.fixture(scope="module")
+def watched(
+    running: Prometheus,
+    faults: dict[Fault, Future[None]],
+    colours: Bundle,
+    images: Images,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    bundle = _measured(colours, folder / "bundle", images)
+    token = folder / "token"
+    token.write_text(TOKEN)
+    board = boards.write_tree(
+        folder / "sys",
+        boards.zone(0, "cpu-thermal", "55000"),
+        boards.cpu(0, 1_500_000, 1_800_000),
+        boards.rapl("0", "package-0", 1),
+    )
+    port = free_port()
+    settings = {
+        "bundle": bundle.path,
+        "port": port,
+        "loaded_variants": "ptq,fp32",
+        "admin_token_file": token,
+        "shadow_variant": "fp32",
+        "shadow_ratio": 1,
+        "feedback_window": 100,
+        "drift_window": 200,
+        "sysfs_root": board,
+    }
+    with (
+        serving(**settings) as service,
+        service.client() as client,
+        Camera(service.url, images).on() as camera,
+        running.watching(port) as node,
+    ):
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        for name in ("fp32", "ptq"):
+            client.put(ACTIVE, json={"variant": name}).raise_for_status()
+        yield Watched(bundle, client, camera, node)
+
+
+def test_every_duration_is_shortened() -> None:
+    text = "for: 2m\nfor: 1h\nrate(a:rate5m[5m]) offset 15m"
+    assert hasty(text) == "for: 1000ms\nfor: 30000ms\nrate(a:rate5m[2500ms]) offset 7500ms"
+
+
+def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
+    filled = dict(
+        queries(job="edgewise", instance=watched.node.instance, variant="ptq", __rate_interval="5s")
+    )
+    empty = set(filled)
+
+    def all_answered() -> bool:
+        empty.difference_update({title for title in empty if watched.node.prometheus.query(filled[title])})
+        return not empty
+
+    wait_until(all_answered, lambda: f"data for {sorted(empty)}")
+
+
+def test_everything_is_recorded(watched: Watched) -> None:
+    missing = recorded()
+
+    def all_recorded() -> bool:
+        missing.difference_update({name for name in missing if watched.node.prometheus.query(name)})
+        return not missing
+
+    wait_until(all_recorded, lambda: f"{sorted(missing)} to be recorded")
+
+
+def test_rules_and_dashboard_name_metrics_that_are_there(watched: Watched) -> None:
+    variables = {"job": "x", "instance": "x", "variant": "x", "__rate_interval": "1m"}
+    asked = [expression for _, expression in queries(**variables)] + [rule["expr"] for rule in rules()]
+    named = set().union(*map(metrics_in, asked))
+    exposed = {sample.name for family in _families(watched.client) for sample in family.samples}
+    assert named - recorded() - exposed == set()
+
+
+def test_the_documents_table_is_what_is_there(watched: Watched) -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(edgewise_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
+    told = {(name, type_, frozenset(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
+    exposed = {
+        (
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels) - {"le"},
+        )
+        for family in _families(watched.client)
+        if family.name.startswith("edgewise_")
+    }
+    assert told == exposed
+
+
+def test_answers_that_are_wrong_drift_or_disagree_and_a_failed_switch(
+    watched: Watched, images: Images
+) -> None:
+    node, camera = watched.node, watched.camera
+    node.wait_for_quiet()
+    file = watched.bundle.path / "softmax.tflite"
+    whole = file.read_bytes()
+    file.write_bytes(b"damaged" + whole)
+    assert watched.client.put(ACTIVE, json={"variant": "softmax"}).status_code == 500
+    # All are black, the truth is that they are green, and of every fourth one can't be sure.
+    wrong = LABELS_OF.index("green")
+    seen = [photo("black")] * 3 + [_plain(AMBIGUOUS)]
+    camera.labels_late, camera.images = True, [(image, wrong) for image in seen]
+    node.wait_for("EdgewiseSwitchFailed")
+    node.wait_for("EdgewiseInaccurate", "EdgewiseShadowDisagrees", "EdgewiseDrift")
+    camera.labels_late, camera.images = False, images
+    file.write_bytes(whole)
+    watched.client.put(ACTIVE, json={"variant": "softmax"}).raise_for_status()
+    watched.client.put(ACTIVE, json={"variant": "ptq"}).raise_for_status()
+    node.wait_for_quiet()
+
+
+@pytest.mark.parametrize("fault", BY_THEMSELVES, ids=lambda fault: fault.__name__)
+def test_alerts_fire_and_clear(faults: dict[Fault, Future[None]], fault: Fault) -> None:
+    faults[fault].result()
+
+
+def test_without_targets_that_is_told(running: Prometheus, watched: Watched) -> None:
+    # It fired before there were any.
+    assert "EdgewiseAbsent" not in running.firing(None)
+
+
+def test_every_alert_is_tried() -> None:
+    text = "".join((Path(__file__).parent / name).read_text() for name in ("faults.py", Path(__file__).name))
+    tried = Counter(re.findall(r'"(Edgewise[A-Z]\w+)"', text))
+    assert tried.keys() == alerts().keys()
+
+
+def _measured(colours: Bundle, path: Path, images: Images) -> Bundle:
+    """The bundle with an evaluation on these images, and with a reference for drift."""
+    of = ImageSet(name="noise", images=len(images), sha256="0" * 64)
+    answers = {}
+    for name in colours.manifest.variants:
+        predictions = [Classifier(colours, name).classify(image).top(1)[0] for image, _ in images]
+        top1 = Counter(index for index, _ in predictions)
+        quantiles = np.quantile([probability for _, probability in predictions], np.linspace(0, 1, QUANTILES))
+        answers[name] = Answers(
+            top1=tuple(top1[index] for index in range(colours.manifest.classes)),
+            confidence=tuple(float(value) for value in quantiles),
+        )
+    reference = Reference(dataset=of, crop="bundle", variants=answers)
+    evaluation = Evaluation(
+        dataset=of,
+        crop="bundle",
+        seen_images=0,
+        runtime="ai-edge-litert",
+        delegate="xnnpack",
+        tools={},
+        top1=proportion(95, 100),
+        top5=proportion(100, 100),
+        ece=0,
+        reference=True,
+    )
+    evaluated = {name: {"evaluations": (evaluation,)} for name in answers}
+    return altered(colours, path, {"reference.json": reference.model_dump_json().encode()}, **evaluated)
+
+
+def _plain(colour: tuple[int, int, int]) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def _top1(classifier: Classifier, image: bytes) -> int:
+    return int(classifier.classify(image).top(1)[0][0])
+
+
+def _families(client: httpx.Client) -> list:  # type: ignore[type-arg]
+    return list(text_string_to_metric_families(client.get("/metrics").text))
