@@ -54,7 +54,16 @@ def panels() -> list[Panel]:
 
 
 def queries(**variables: str) -> Iterator[tuple[str, str]]:
-    """Title and expression of every query of the dashboard, with its variables filled in."""
+    """Title and expression of every query of the dashboard, with its variables filled in.
+
+    What a variable can be chosen from is a query, too.
+    """
+    for variable in dashboard()["templating"]["list"]:
+        if variable["type"] == "query":
+            selector, label = re.fullmatch(
+                r"label_values\((.*), (\w+)\)", variable["query"]["query"]
+            ).groups()
+            yield f"variable {label}", filled(f"count by ({label}) ({selector})", **variables)
     for panel in panels():
         for target in panel["targets"]:
             yield f"{panel['title']}, {target['refId']}", filled(target["expr"], **variables)
