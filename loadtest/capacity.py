@@ -172,11 +172,15 @@ class _Search:
             "versions": versions(),
         }
         (self.folder / "report.json").write_text(json.dumps(content, indent=1) + "\n")
-        by_variant = {
-            variant: [(step.rate, step.p99, step.held) for step in self.steps if step.variant == variant]
-            for variant in dict.fromkeys(step.variant for step in self.steps)
+        by_variant: dict[str, dict[float, Step]] = {}
+        for step in self.steps:
+            # Of a rate that was tried again the second time counts.
+            by_variant.setdefault(step.variant, {})[step.rate] = step
+        drawn = {
+            variant: [(step.rate, step.p99, step.held) for step in steps.values()]
+            for variant, steps in by_variant.items()
         }
-        draw_capacity(self.folder / "capacity.png", by_variant, self.found, self.options.slo_p99 / 1e3)
+        draw_capacity(self.folder / "capacity.png", drawn, self.found, self.options.slo_p99 / 1e3)
         text = self._table() + f"\n{self._where()}\n"
         if interrupted:
             text += "Interrupted: this is what there was until then.\n"

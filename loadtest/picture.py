@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from loadtest.tally import Tally
 
@@ -65,6 +66,9 @@ def draw_capacity(
         yscale="log",
         xlim=(0, None),
     )
+    curves.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    curves.yaxis.set_major_formatter(ScalarFormatter())
+    curves.yaxis.set_minor_formatter(NullFormatter())
     curves.grid(alpha=0.3)
     curves.legend(frameon=False)
     bars.set(ylabel="highest rate within all goals, requests/s")
