@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
-
 from service.bundle import Bundle
 from tests.system.processes import ROOT, environment, run, serving
 from tests.system.prometheus import Prometheus, prometheus, wait_until
@@ -35,7 +33,7 @@ def test_prometheus_holds_what_evaluate_says_of_the_photos_of_a_load_test(
     with (
         serving(bundle=default_bundle.path, variant=variant, feedback_window=images) as service,
         prometheus(tmp_path) as watching,
-        watching.watching(httpx.URL(service.url).port or 0),
+        watching.watching(int(service.url.rpartition(":")[2])),
     ):
         load = ["Camera", "Inspector", "--users", "8", "--fps", "8", "--passes", "1", *LENIENT]
         loaded = subprocess.run(  # noqa: S603
