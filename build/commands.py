@@ -1,6 +1,7 @@
 """The build stage's commands: what each does with its options."""
 
 import argparse
+from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.importing import import_model
@@ -14,6 +15,7 @@ from build.photos.data import PhotoSet, labelled_photos
 from build.quantization.recipe import load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
 from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
+from build.signing import sign_bundle
 from build.steps import (
     network_of,
     plan_of,
@@ -29,7 +31,7 @@ from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
 from service.bundle import Bundle, load_bundle
-from service.manifest import CLASS_IDS, LABELS
+from service.manifest import CLASS_IDS, LABELS, SIGNATURE
 
 SENSITIVITY_RECIPE = "ptq"
 
@@ -37,9 +39,22 @@ SENSITIVITY_RECIPE = "ptq"
 def run(options: argparse.Namespace, command: str) -> None:
     """Run the command that `options` name; `command` is the whole command line, for the records.
 
+    Where that leaves a signed bundle with a new manifest, and so without a signature, it says so.
+
     Raises:
         StartError: it can't be done.
     """
+    folder: Path = options.bundle if "bundle" in options else options.out
+    signature = folder / SIGNATURE
+    was_signed = signature.is_file()
+    try:
+        _run(options, command)
+    finally:
+        if was_signed and not signature.is_file():
+            show(f"{folder} is not signed any more, since its manifest is new: sign it again by `build sign`")
+
+
+def _run(options: argparse.Namespace, command: str) -> None:
     match options.command:
         case "all":
             build_all(options, command)
@@ -55,6 +70,9 @@ def run(options: argparse.Namespace, command: str) -> None:
             _sensitivity(options)
         case "import":
             _import(options, command)
+        case "sign":
+            signature = sign_bundle(options.bundle, options.key)
+            show(f"{signature}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY")
 
 
 def _train(options: argparse.Namespace, command: str) -> None:

@@ -143,6 +143,16 @@ def command_parser() -> argparse.ArgumentParser:
 
     parser = commands.add_parser("import", help="wrap somebody else's .tflite classifier as a bundle")
     _import_options(parser)
+
+    parser = commands.add_parser("sign", help="sign a bundle, for nodes that serve no other")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument(
+        "--key",
+        type=Path,
+        required=True,
+        metavar="KEY.pem",
+        help="an Ed25519 private key: openssl genpkey -algorithm ed25519 -out KEY.pem",
+    )
     return whole
 
 

@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        bundle = await asyncio.to_thread(load_bundle, settings.bundle)
+        bundle = await asyncio.to_thread(load_bundle, settings.bundle, settings.bundle_public_key)
         admin_token = read_token(settings.admin_token_file) if settings.admin_token_file else None
         reference = await asyncio.to_thread(read_reference, bundle)
         loaded = await asyncio.to_thread(load_variants, settings, bundle)

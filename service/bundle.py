@@ -14,7 +14,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.errors import BundleError
-from service.manifest import CLASS_IDS, LABELS, MANIFEST, SCHEMA_VERSION, SEEN_IMAGES, Manifest, Variant
+from service.manifest import (
+    CLASS_IDS,
+    LABELS,
+    MANIFEST,
+    SCHEMA_VERSION,
+    SEEN_IMAGES,
+    SIGNATURE,
+    Manifest,
+    Variant,
+)
+from service.signature import check_signature
 
 # How much of an image's SHA-256, in hex, `seen_images.txt` keeps.
 SEEN_DIGITS = 16
@@ -65,15 +75,18 @@ class Bundle:
         return self.path / self.variant(name).file
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
     """Read a bundle's manifest and its text files, each checked against its SHA-256.
 
-    A variant's file is checked where it is loaded (`verify_variant`), the rest by `verify`.
+    A variant's file is checked where it is loaded (`verify_variant`), the rest by `verify`. With
+    `public_key`, a PEM file, the signature is checked before anything else is read, and then every file.
 
     Raises:
-        BundleError: the folder or a file is missing, damaged or disagrees with the manifest.
+        BundleError: the folder or a file is missing, damaged or disagrees with the manifest, or the
+            manifest is not signed by the key.
+        SettingsError: the key can't be used.
     """
-    manifest = _read_manifest(path)
+    manifest = _read_manifest(path, public_key)
     labels = _read_lines(path, manifest, LABELS)
     class_ids = _read_lines(path, manifest, CLASS_IDS) if CLASS_IDS in manifest.files else None
     for file, lines in ((LABELS, labels), (CLASS_IDS, class_ids)):
@@ -87,7 +100,10 @@ def load_bundle(path: Path) -> Bundle:
         if repeated:
             raise BundleError(f"{path / CLASS_IDS} names {repeated} class ids twice; build the bundle again")
     seen = _read_lines(path, manifest, SEEN_IMAGES) if SEEN_IMAGES in manifest.files else ()
-    return Bundle(path, manifest, labels, class_ids, frozenset(seen))
+    bundle = Bundle(path, manifest, labels, class_ids, frozenset(seen))
+    if public_key is not None:
+        verify(bundle)
+    return bundle
 
 
 def read_file(bundle: Bundle, name: str) -> bytes:
@@ -132,7 +148,8 @@ def verify(bundle: Bundle) -> None:
         verify_variant(bundle, name)
     for name in bundle.manifest.files:
         read_file(bundle, name)
-    known = {MANIFEST, *bundle.manifest.files, *(v.file for v in bundle.manifest.variants.values())}
+    variants = bundle.manifest.variants.values()
+    known = {MANIFEST, SIGNATURE, *bundle.manifest.files, *(variant.file for variant in variants)}
     strangers = sorted(p.name for p in bundle.path.iterdir() if p.name not in known)
     if strangers:
         raise BundleError(
@@ -155,6 +172,7 @@ def check_replaceable(path: Path) -> None:
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
     """Write a bundle to `path`, whole or not at all, in place of the bundle there if there is one.
 
+    It is not signed: a signature that was there is gone with the manifest that it was of.
     `files` gives the content of every file that the manifest names, as bytes or as a file to copy.
 
     Raises:
@@ -198,12 +216,14 @@ def sha256_of(content: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path, public_key: Path | None) -> Manifest:
     file = path / MANIFEST
     try:
         text = file.read_bytes()
     except OSError as error:
         raise BundleError(f"{file}: {error.strerror}; EDGEWISE_BUNDLE must name a bundle's folder") from None
+    if public_key is not None:
+        check_signature(text, path, public_key)
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -3,7 +3,7 @@
 EdgewiseError
 ├── StartError              the service can't start; one line that says what to do
 │   ├── SettingsError       a setting is unknown or has a bad value       (settings)
-│   ├── BundleError         the bundle is missing, damaged or incomplete  (bundle)
+│   ├── BundleError         the bundle is missing, damaged or not signed  (bundle, signature)
 │   ├── DelegateError       a delegate can't be loaded or does not do     (inference.delegates)
 │   ├── OperatorError       nothing here computes a model's operator      (inference.interpreter)
 │   ├── SelfTestError       the golden vectors do not hold on this device (inference.golden)
@@ -56,7 +56,7 @@ class SettingsError(StartError):
 
 
 class BundleError(StartError):
-    """A bundle is missing, damaged, incomplete or can't be written."""
+    """A bundle is missing, damaged, incomplete, not signed as it is to be, or can't be written."""
 
 
 class DelegateError(StartError):

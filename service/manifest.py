@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 LABELS = "labels.txt"
 CLASS_IDS = "class_ids.txt"
 GOLDEN = "golden.npz"
@@ -255,7 +256,7 @@ class Baseline(_Frozen):
 class Manifest(_Frozen):
     """The whole of `manifest.json`.
 
-    `files` has the SHA-256 of every other file of the folder that is not a variant's.
+    `files` has the SHA-256 of every other file of the folder but the variants' and the signature.
     """
 
     # Without a default, which would not be written: a reader must be able to tell.
@@ -278,7 +279,7 @@ class Manifest(_Frozen):
         for required in (LABELS, GOLDEN):
             if required not in self.files:
                 raise ValueError(f"files lacks {required}")
-        owners = [MANIFEST, *self.files, *(v.file for v in self.variants.values())]
+        owners = [MANIFEST, SIGNATURE, *self.files, *(v.file for v in self.variants.values())]
         repeated = {name for name in owners if owners.count(name) > 1}
         if repeated:
             raise ValueError(f"files named more than once: {', '.join(sorted(repeated))}")

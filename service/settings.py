@@ -77,6 +77,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bundle: Path = DEFAULT_BUNDLE
+    bundle_public_key: Path | None = None
     variant: VariantName | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
     loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_separated)] = ()

@@ -20,6 +20,7 @@ FOUNDATION = frozenset(
         "service.manifest",
         "service.process",
         "service.reference",
+        "service.signature",
         "service.wilson",
     }
 )
@@ -42,12 +43,17 @@ RULES = (
     Rule("service.api", frozenset({"service.app", "service.server", "service.__main__"})),
     Rule("service.inference", HTTP | {"service"}, FOUNDATION | {"service.inference"}),
     Rule("service.monitoring", HTTP | {"service"}, FOUNDATION | {"service.monitoring"}),
-    Rule("service.bundle", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
+    Rule(
+        "service.bundle",
+        frozenset({"service"}),
+        frozenset({"service.manifest", "service.errors", "service.signature"}),
+    ),
+    Rule("service.signature", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
     Rule("service.manifest", frozenset({"service"}), frozenset({"service.errors"})),
     Rule(
         "service.reference",
         frozenset({"service"}),
-        frozenset({"service.bundle", "service.manifest", "service.errors"}),
+        frozenset({"service.bundle", "service.manifest", "service.errors", "service.signature"}),
     ),
     Rule("service.errors", frozenset({"service"})),
     Rule("service.process", frozenset({"service"})),

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.bundle import (
     Bundle,
@@ -16,8 +18,9 @@ from service.bundle import (
     write_bundle,
 )
 from service.errors import BundleError
-from service.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES
+from service.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES, SIGNATURE
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS, altered, lines
+from tests.signed import KeyPair, flip, make_key_pair, signed_copy
 
 FILES = [LABELS, CLASS_IDS, GOLDEN, "fp32.tflite", "softmax.tflite"]
 
@@ -26,6 +29,17 @@ FILES = [LABELS, CLASS_IDS, GOLDEN, "fp32.tflite", "softmax.tflite"]
 def copied(colours: Bundle, tmp_path: Path) -> Bundle:
     shutil.copytree(colours.path, tmp_path / "copied")
     return load_bundle(tmp_path / "copied")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
+    return make_key_pair(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def signed(colours: Bundle, pair: KeyPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a signed bundle; tests leave it as it was."""
+    return signed_copy(colours, tmp_path_factory.mktemp("signed") / "colours", pair)
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -200,3 +214,44 @@ def test_where_nothing_can_be_written_the_error_says_so(colours: Bundle, tmp_pat
 
 def test_a_bundle_can_be_read_by_others(colours: Bundle) -> None:
     assert colours.path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_signed_bundle_is_read_with_its_key_and_without(
+    signed: Path, pair: KeyPair, colours: Bundle
+) -> None:
+    assert load_bundle(signed, pair.public).manifest == colours.manifest
+    verify(load_bundle(signed))
+
+
+@pytest.mark.parametrize(
+    "name", [MANIFEST, SIGNATURE, LABELS, CLASS_IDS, GOLDEN, *(f"{variant}.tflite" for variant in PRECISIONS)]
+)
+@settings(max_examples=50, deadline=None)
+@given(bit=st.integers(0, 2**31))
+def test_no_bundle_with_a_flipped_bit_is_read_where_a_key_is(
+    signed: Path, pair: KeyPair, name: str, bit: int
+) -> None:
+    flip(signed / name, bit)
+    try:
+        with pytest.raises(BundleError, match=name) as caught:
+            load_bundle(signed, pair.public)
+    finally:
+        flip(signed / name, bit)
+    assert "\n" not in str(caught.value)
+    load_bundle(signed, pair.public)
+
+
+def test_where_a_key_is_nothing_else_may_lie_in_the_folder(signed: Path, pair: KeyPair) -> None:
+    stranger = signed / "extra.bin"
+    stranger.touch()
+    with pytest.raises(BundleError, match=r"does not name: extra\.bin"):
+        load_bundle(signed, pair.public)
+    stranger.unlink()
+    load_bundle(signed, pair.public)
+
+
+def test_a_bundle_that_is_written_anew_is_not_signed(colours: Bundle, pair: KeyPair, tmp_path: Path) -> None:
+    path = signed_copy(colours, tmp_path / "bundle", pair)
+    write_bundle(path, colours.manifest, bundle_files(colours))
+    with pytest.raises(BundleError, match=r"manifest\.sig: No such file"):
+        load_bundle(path, pair.public)

@@ -151,6 +151,7 @@ def test_the_fields_are_valid_as_they_are(fields: dict[str, Any], colours: Bundl
         (["variants", "ptq", "file"], "fp32.tflite", r"named more than once: fp32\.tflite"),
         (["variants", "ptq", "file"], "labels.txt", r"named more than once: labels\.txt"),
         (["variants", "ptq", "file"], "manifest.json", r"named more than once: manifest\.json"),
+        (["variants", "ptq", "file"], "manifest.sig", r"named more than once: manifest\.sig"),
         (["variants", "ptq", "sha256"], "0" * 63, "should match pattern"),
         (["variants", "ptq", "bytes"], 0, "greater than 0"),
         (["variants", "ptq", "precision"], "int9", "Input should be"),

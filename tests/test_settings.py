@@ -20,6 +20,7 @@ def test_without_environment_all_is_default() -> None:
 def test_every_setting_can_be_set() -> None:
     environ = {
         "EDGEWISE_BUNDLE": "some/folder",
+        "EDGEWISE_BUNDLE_PUBLIC_KEY": "some/public.pem",
         "EDGEWISE_VARIANT": "fp32",
         "EDGEWISE_MIN_TOP1": "0.8",
         "EDGEWISE_LOADED_VARIANTS": "ptq, qat,",
@@ -60,6 +61,7 @@ def test_every_setting_can_be_set() -> None:
     settings = load_settings(environ)
     assert settings == Settings(
         bundle=Path("some/folder"),
+        bundle_public_key=Path("some/public.pem"),
         variant="fp32",
         min_top1=0.8,
         loaded_variants=("ptq", "qat"),
@@ -183,6 +185,7 @@ def test_the_table_has_every_setting_and_its_default() -> None:
     told = {name: default.strip("`") for name, default in table.items() if default.startswith("`")}
     # These are words in the table: they depend on the machine and on the bundle, or are empty.
     assert set(table) - set(told) == {
+        "EDGEWISE_BUNDLE_PUBLIC_KEY",
         "EDGEWISE_VARIANT",
         "EDGEWISE_LOADED_VARIANTS",
         "EDGEWISE_VARIANT_UNDER_LOAD",

@@ -24,7 +24,7 @@ def benchmark(
     Raises:
         StartError: the bundle can't be used.
     """
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     results = benchmark_variants(
         bundle,
         variants or list(bundle.manifest.variants),

@@ -21,7 +21,7 @@ def check(settings: Settings) -> None:
     Raises:
         StartError: something is not fit.
     """
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     manifest = bundle.manifest
     if settings.admin_token_file:
         read_token(settings.admin_token_file)
@@ -51,9 +51,11 @@ def check(settings: Settings) -> None:
     show(f"Taken by {settings.delegate}, under {RUNTIME}:")
     show("\n".join(f"{name}: {result}" for name, result in computed.items()))
     show("")
+    key = settings.bundle_public_key
+    signed = f", which is signed by the key of {key}" if key else ""
     show(
-        f"{bundle.path}: every file is as the manifest says, and every variant that runs here passes its"
-        f" self-test."
+        f"{bundle.path}: every file is as the manifest says{signed}, and every variant that runs here"
+        f" passes its self-test."
         f" Would serve {manifest.name}, variant {active}, on {settings.host}, port {settings.port}"
     )
 

@@ -35,7 +35,7 @@ def evaluate(
         StartError: the bundle or the folder can't be used, `against` is not evaluated, or the network
             has seen some of the images and `allow_seen` is not set.
     """
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     names = variants or list(bundle.manifest.variants)
     if against is not None and against not in names:
         raise StartError(f"--against {against} must be one of those evaluated: {', '.join(names)}")

@@ -1,0 +1,38 @@
+"""Signing a bundle, so that nodes with the public key serve it and no other."""
+
+from pathlib import Path
+
+from nacl.signing import SigningKey
+
+from build.errors import BuildError
+from build.files import write_whole
+from service.bundle import load_bundle, verify
+from service.manifest import MANIFEST, SIGNATURE
+from service.signature import PRIVATE, read_key
+
+
+def sign_bundle(path: Path, key: Path) -> Path:
+    """Verify every file of a bundle, and write its manifest's signature beside it; says where that is.
+
+    Raises:
+        BuildError: the key can't be used.
+        BundleError: a file of the bundle is missing, damaged or not in the manifest.
+        OSError: the signature can't be written.
+    """
+    signing_key = SigningKey(_private_key(key))
+    verify(load_bundle(path))
+    signature = path / SIGNATURE
+    write_whole(signature, signing_key.sign((path / MANIFEST).read_bytes()).signature)
+    return signature
+
+
+def _private_key(path: Path) -> bytes:
+    try:
+        return read_key(path, PRIVATE)
+    except OSError as error:
+        raise BuildError(f"--key {path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise BuildError(
+            f"--key {path} holds no Ed25519 private key in PEM, or an encrypted one; make one by openssl"
+            " genpkey -algorithm ed25519 -out KEY.pem, or sign by openssl itself (see docs/build.md)"
+        ) from None

@@ -1,0 +1,89 @@
+"""The signature of a bundle's manifest: Ed25519 (RFC 8032), by keys in PEM as openssl writes them.
+
+It is of the manifest's bytes, and the manifest has the SHA-256 of every other file.
+"""
+
+import re
+from base64 import b64decode
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import BundleError, SettingsError
+from service.manifest import MANIFEST, SIGNATURE
+
+SIGNATURE_BYTES = 64
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class KeyForm:
+    """How PEM holds an Ed25519 key (RFC 8410): its label, and all that comes before the key in the DER."""
+
+    label: str
+    head: bytes
+
+
+PUBLIC = KeyForm("PUBLIC KEY", bytes.fromhex("302a300506032b6570032100"))
+PRIVATE = KeyForm("PRIVATE KEY", bytes.fromhex("302e020100300506032b657004220420"))
+
+
+def read_key(path: Path, form: KeyForm) -> bytes:
+    """The 32 bytes of the key in a PEM file.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: there is no Ed25519 key of this form in it, or it is encrypted.
+    """
+    boundaries = f"-----BEGIN {form.label}-----(.*?)-----END {form.label}-----".encode()
+    found = re.search(boundaries, path.read_bytes(), re.DOTALL)
+    der = b64decode(b"".join(found[1].split()), validate=True) if found else b""
+    key = der.removeprefix(form.head)
+    if len(key) != KEY_BYTES or len(der) != len(form.head) + KEY_BYTES:
+        raise ValueError(f"no Ed25519 {form.label.lower()} in PEM")
+    return key
+
+
+def check_signature(manifest: bytes, folder: Path, public_key: Path) -> None:
+    """Check that the signature in a bundle's folder is of these bytes, by the key of this PEM file.
+
+    Raises:
+        SettingsError: the key can't be used.
+        BundleError: the signature is missing, damaged, of other bytes or by another key.
+    """
+    # Only here: it takes memory, and most services ask for no signature.
+    from nacl.exceptions import BadSignatureError
+    from nacl.signing import VerifyKey
+
+    key = VerifyKey(_public_key(public_key))
+    file = folder / SIGNATURE
+    try:
+        signature = file.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{file}: {error.strerror}, but EDGEWISE_BUNDLE_PUBLIC_KEY asks for a signed bundle; copy the"
+            " bundle again with it, or sign it (see docs/build.md)"
+        ) from None
+    if len(signature) != SIGNATURE_BYTES:
+        raise BundleError(
+            f"{file} has {len(signature)} bytes, a signature has {SIGNATURE_BYTES}; copy the bundle again"
+        )
+    try:
+        key.verify(manifest, signature)
+    except BadSignatureError:
+        raise BundleError(
+            f"{file} is not the signature of {MANIFEST} by the key of {public_key}: one of the three was"
+            " changed or belongs elsewhere; copy the bundle again, or sign it by that key (see docs/build.md)"
+        ) from None
+
+
+def _public_key(path: Path) -> bytes:
+    try:
+        return read_key(path, PUBLIC)
+    except OSError as error:
+        reason = f"{path}: {error.strerror}"
+    except ValueError:
+        reason = (
+            f"{path} holds no Ed25519 public key in PEM; make it from the private key that signs:"
+            " openssl pkey -in KEY.pem -pubout"
+        )
+    raise SettingsError(f"EDGEWISE_BUNDLE_PUBLIC_KEY can't be used: {reason} (see docs/build.md)")

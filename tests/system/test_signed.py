@@ -1,0 +1,91 @@
+"""Real starts of a signed bundle, and of bundles that are not as they were signed."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from service.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE
+from tests.api.running import photo
+from tests.colours import altered
+from tests.signed import KeyPair, flip, make_key_pair, signed_copy
+from tests.system.processes import run, serving
+from tests.system.test_start import one_line
+
+TOKEN = "0123456789abcdef"  # noqa: S105
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
+    return make_key_pair(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def bundle(colours: Bundle, pair: KeyPair, tmp_path: Path) -> Path:
+    return signed_copy(colours, tmp_path / "signed", pair)
+
+
+def refusal(bundle: Path, key: Path, *command: str) -> str:
+    """The line with which a start ends."""
+    result = run(*command, bundle=bundle, bundle_public_key=key, port=0)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    return one_line(result.stderr)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, LABELS, GOLDEN, "ptq.tflite", "softmax.tflite"])
+def test_a_flipped_bit_stops_the_start_in_one_line(bundle: Path, pair: KeyPair, name: str) -> None:
+    # That of a variant that would not be loaded, too.
+    flip(bundle / name, 8 * ((bundle / name).stat().st_size // 2))
+    told = refusal(bundle, pair.public)
+    assert name in told
+    assert "; copy the bundle again" in told
+
+
+def test_a_wrong_key_stops_the_start_in_one_line(bundle: Path, tmp_path: Path) -> None:
+    other = make_key_pair(tmp_path / "other")
+    assert f"is not the signature of {MANIFEST} by the key of {other.public}" in refusal(bundle, other.public)
+    assert "holds no Ed25519 public key in PEM" in refusal(bundle, other.private)
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "benchmark"])
+def test_a_missing_signature_stops_the_start_in_one_line(bundle: Path, pair: KeyPair, command: str) -> None:
+    (bundle / SIGNATURE).unlink()
+    told = refusal(bundle, pair.public, command)
+    assert told.startswith(f"{bundle / SIGNATURE}: No such file or directory, but EDGEWISE_BUNDLE_PUBLIC_KEY")
+
+
+def test_check_says_that_the_signature_holds(bundle: Path, pair: KeyPair) -> None:
+    result = run("check", bundle=bundle, bundle_public_key=pair.public)
+    assert result.returncode == 0, result.stderr
+    told = f"{bundle}: every file is as the manifest says, which is signed by the key of {pair.public}, and"
+    assert told in result.stdout
+    # Where no key is set, a signature is nobody's.
+    result = run("check", bundle=bundle)
+    assert result.returncode == 0, result.stderr
+    assert "signed by" not in result.stdout
+
+
+def test_what_was_put_in_place_of_a_variant_is_not_switched_to(
+    colours: Bundle, bundle: Path, pair: KeyPair, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    # A whole other bundle, with a manifest of its own: only the one that was signed counts.
+    put = altered(colours, tmp_path / "put", {"int8.tflite": colours.variant_path("softmax").read_bytes()})
+    with (
+        serving(bundle=bundle, bundle_public_key=pair.public, admin_token_file=token) as service,
+        service.client() as client,
+    ):
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        for name in (MANIFEST, "int8.tflite"):
+            shutil.copy(put.path / name, tmp_path / name)
+            os.replace(tmp_path / name, bundle / name)  # noqa: PTH105 (never is it half there)
+        answer = client.put("/v1/variants/active", json={"variant": "int8"})
+        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (500, "unusable-variant")
+        assert f"{bundle / 'int8.tflite'} has " in answer.json()["detail"]
+        answer = client.post("/v1/classify", content=photo("red"))
+        assert (answer.status_code, answer.json()["variant"]) == (200, "ptq")
+        assert client.put("/v1/variants/active", json={"variant": "fp32"}).status_code == 200
