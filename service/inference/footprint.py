@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
-from service.bundle import Bundle, load_bundle
+from service.bundle import Bundle, load_bundle, verify_variant
 from service.errors import DelegateError, EdgewiseError, StartError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, parse_delegate
@@ -50,12 +50,15 @@ def measure_footprint(bundle: Bundle, variant: str, delegate: Delegate) -> Footp
 def try_out(bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float = MAX_SECONDS) -> None:
     """See whether a delegate with a library of its own takes down the process that loads it.
 
-    All else that may be wrong shows where it is loaded for good.
+    All else that may be wrong shows where it is loaded for good. The file is verified before: that process
+    reads the manifest anew.
 
     Raises:
+        BundleError: the variant's file is missing or damaged.
         DelegateError: the process died of it, or was not done in time.
     """
     if not delegate.is_built_in:
+        verify_variant(bundle, variant)
         _load_alone(bundle, variant, delegate, max_seconds)
 
 

@@ -1,11 +1,13 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
-from service.errors import DelegateError, SelfTestError
+from service.bundle import Bundle, load_bundle
+from service.errors import BundleError, DelegateError, SelfTestError
 from service.inference.delegates import Delegate, Fallback, parse_delegate
 from service.inference.loading import load_classifiers
+from tests.colours import altered
 from tests.delegates import external
 
 
@@ -42,3 +44,14 @@ def test_a_named_delegate_falls_back_too(colours: Bundle) -> None:
     assert classifier.delegate == Delegate.XNNPACK
     assert reason is not None
     assert reason.startswith("delegate nnapi is Android's")
+
+
+def test_no_delegate_is_tried_on_a_file_that_is_not_the_bundles(
+    colours: Bundle, library: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(Path(shutil.copytree(colours.path, tmp_path / "bundle")))
+    # Another bundle in its place, since it was read: whole, with a manifest of its own.
+    other = {"int8.tflite": colours.variant_path("softmax").read_bytes()}
+    altered(colours, bundle.path, other)
+    with pytest.raises(BundleError, match=r"int8\.tflite"):
+        load_classifiers(bundle, "int8", external(library, "crash"))
