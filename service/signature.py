@@ -37,10 +37,9 @@ def read_key(path: Path, form: KeyForm) -> bytes:
     boundaries = f"-----BEGIN {form.label}-----(.*?)-----END {form.label}-----".encode()
     found = re.search(boundaries, path.read_bytes(), re.DOTALL)
     der = b64decode(b"".join(found[1].split()), validate=True) if found else b""
-    key = der.removeprefix(form.head)
-    if len(key) != KEY_BYTES or len(der) != len(form.head) + KEY_BYTES:
+    if not der.startswith(form.head) or len(der) != len(form.head) + KEY_BYTES:
         raise ValueError(f"no Ed25519 {form.label.lower()} in PEM")
-    return key
+    return der[-KEY_BYTES:]
 
 
 def check_signature(manifest: bytes, folder: Path, public_key: Path) -> None:

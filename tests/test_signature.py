@@ -16,6 +16,7 @@ OPENSSL = shutil.which("openssl") or ""
 CONTENT = b'{"schema_version": 2, "name": "colours"}\n'
 # X25519, which Ed25519 differs from by one bit of its OID.
 OTHER_ALGORITHM = KeyForm(PUBLIC.label, PUBLIC.head.replace(b"\x70", b"\x6e"))
+RAW = KeyForm(PUBLIC.label, b"")
 
 
 @pytest.fixture
@@ -96,7 +97,8 @@ def test_what_is_no_public_key_is_told(pair: KeyPair, spoil: object, signature: 
 
 
 @pytest.mark.parametrize(
-    ("form", "size"), [(PRIVATE, 32), (OTHER_ALGORITHM, 32), (PUBLIC, 31), (PUBLIC, 33), (PUBLIC, 57)]
+    ("form", "size"),
+    [(PRIVATE, 32), (OTHER_ALGORITHM, 32), (PUBLIC, 31), (PUBLIC, 33), (PUBLIC, 57), (RAW, 32)],
 )
 def test_other_keys_are_told(tmp_path: Path, form: KeyForm, size: int) -> None:
     key = write_key(tmp_path / "key.pem", form, bytes(size))
