@@ -1,0 +1,92 @@
+"""The kustomizations of k8s/, as kubectl renders them."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+FOLDERS = sorted(file.parent for file in K8S.rglob("kustomization.yaml"))
+# Of a model, what is KServe's own; all else of it is of a container.
+OF_MODEL = {"modelFormat", "protocolVersion", "runtime", "storageUri"}
+OF_PREDICTOR = {"minReplicas", "model"}
+
+Document = dict[str, Any]
+
+
+def rendered(folder: Path) -> list[Document]:
+    """What `kubectl apply -k` would apply; skips where there is no kubectl."""
+    return list(yaml.safe_load_all(_rendered(folder)))
+
+
+@cache
+def _rendered(folder: Path) -> str:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("needs kubectl 1.30 or newer, which is not here")
+    command = [kubectl, "kustomize", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def of_kind(kind: str, documents: list[Document]) -> list[Document]:
+    """Those of one kind."""
+    return [document for document in documents if document["kind"] == kind]
+
+
+def only(kind: str, folder: str) -> Document:
+    """The only one of its kind in a folder of k8s/."""
+    (document,) = of_kind(kind, rendered(K8S / folder))
+    return document
+
+
+def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
+    """What pods are made from: kind and name of that, and the pod's spec."""
+    for document in documents:
+        spec = document.get("spec", {})
+        name = f"{document['kind']} {document['metadata']['name']}"
+        if "template" in spec:
+            yield name, spec["template"]["spec"]
+        if document["kind"] == "InferenceService":
+            yield name, _predictor(document, documents)
+
+
+def environment(container: Document, documents: list[Document]) -> dict[str, str]:
+    """A container's environment variables."""
+    maps = {document["metadata"]["name"]: document["data"] for document in of_kind("ConfigMap", documents)}
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found |= maps[source["configMapRef"]["name"]]
+    return found | {variable["name"]: variable["value"] for variable in container.get("env", [])}
+
+
+def services(documents: list[Document]) -> Iterator[tuple[Document, Document]]:
+    """Of each pod that runs the service: the pod's spec, and the container's."""
+    for _, pod in pods(documents):
+        for container in pod["containers"]:
+            if container["image"].rpartition(":")[0].rpartition("/")[2] == "edgewise":
+                yield pod, container
+
+
+def _predictor(service: Document, documents: list[Document]) -> Document:
+    """The pod that KServe makes: the predictor's, around the runtime's container with the model's in it."""
+    predictor = service["spec"]["predictor"]
+    model = predictor["model"]
+    (runtime,) = [
+        document
+        for document in of_kind("ServingRuntime", documents)
+        if document["metadata"]["name"] == model["runtime"]
+    ]
+    (container,) = runtime["spec"]["containers"]
+    filled = json.loads(json.dumps(container).replace("{{.Name}}", service["metadata"]["name"]))
+    of_pod = {name: value for name, value in predictor.items() if name not in OF_PREDICTOR}
+    of_container = {name: value for name, value in model.items() if name not in OF_MODEL}
+    return {**of_pod, "containers": [{**filled, **of_container}]}

@@ -1,0 +1,210 @@
+"""What each overlay is for, and what goes beside it."""
+
+import argparse
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtest.locusts import own_options
+from loadtest.options import add_options
+from service.bundle import load_bundle
+from service.manifest import SCHEMA_VERSION
+from service.settings import DEFAULT_BUNDLE
+from tests.k8s.manifests import K8S, ROOT, Document, environment, of_kind, only, pods, rendered, services
+from tests.k8s.monitoring import FOLDER, RULES, metrics_in
+from tests.k8s.test_monitoring import promtool
+
+EDGE = "overlays/edge"
+DOCUMENT = (ROOT / "docs" / "kubernetes.md").read_text()
+SWITCH = re.compile(r"^(sed -i \S+ k8s/base/settings.env) && kubectl apply -k (\S+)$", re.MULTILINE)
+
+
+def known_metrics() -> set[str]:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    return set(re.findall(r"^\| `(edgewise_\w+)` \|", text, re.MULTILINE))
+
+
+def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What `python -m loadtest` takes of its arguments itself, and what is Locust's."""
+    parser = argparse.ArgumentParser(parents=[own_options()], allow_abbrev=False)
+    add_options(parser)
+    return parser.parse_known_args(arguments)
+
+
+@pytest.mark.parametrize("folder", ["base", EDGE, "overlays/autoscale", "overlays/kserve"])
+def test_one_command_switches_the_variant_of_all_pods(tmp_path: Path, folder: str) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    ((command, applied),) = SWITCH.findall(DOCUMENT)
+    assert (ROOT / applied / "kustomization.yaml").exists()
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)  # noqa: S603
+    before, after = rendered(K8S / folder), rendered(tmp_path / "k8s" / folder)
+    switched = [environment(container, after)["EDGEWISE_VARIANT"] for _, container in services(after)]
+    assert set(switched) == {"ptq"}
+    assert set(switched) <= load_bundle(DEFAULT_BUNDLE).manifest.variants.keys()
+    # Only a pod that is another one is replaced.
+    for (name, old), (_, new) in zip(pods(before), pods(after), strict=True):
+        assert old != new, name
+
+
+@pytest.fixture(
+    params=re.findall(r"^```yaml\n(resources.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL), ids=[0, 1]
+)
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
+    """What a kustomization of one's own, as the document has them, makes of those here."""
+    shutil.copytree(K8S, tmp_path / "edgewise" / "k8s")
+    (tmp_path / "kustomization.yaml").write_text(request.param)
+    return rendered(tmp_path)
+
+
+def test_kustomizations_of_one_s_own_change_what_they_name(own: list[Document]) -> None:
+    images = {container["image"] for _, container in services(own)}
+    labels = {
+        document["metadata"]["labels"].get("release") for document in own if "labels" in document["metadata"]
+    }
+    assert (images, labels) in [
+        ({"registry.example/edgewise:0.1.0"}, {None}),
+        (set(), {"kube-prometheus-stack"}),
+    ]
+
+
+def test_edge_nodes_have_the_pods_of_the_deployment() -> None:
+    assert of_kind("Deployment", rendered(K8S / EDGE)) == []
+    daemons, deployment = only("DaemonSet", EDGE)["spec"], only("Deployment", "base")["spec"]
+    assert daemons.keys() == {"selector", "template", "updateStrategy"}
+    assert daemons["selector"] == deployment["selector"]
+    pod, other = daemons["template"]["spec"], deployment["template"]["spec"]
+    assert pod.pop("nodeSelector") == {"kubernetes.io/arch": "arm64"}
+    del other["topologySpreadConstraints"]
+    assert daemons["template"] == deployment["template"]
+
+
+def test_an_edge_node_answers_what_it_is_asked() -> None:
+    spec = only("Service", EDGE)["spec"]
+    assert spec["internalTrafficPolicy"] == spec["externalTrafficPolicy"] == "Local"
+    assert f"port {spec['ports'][0]['nodePort']}" in DOCUMENT
+
+
+def test_a_host_s_bundle_is_where_the_service_looks_for_it() -> None:
+    documents = rendered(K8S / "overlays" / "edge-host-bundle")
+    ((pod, container),) = services(documents)
+    (mount,) = container["volumeMounts"]
+    assert mount["mountPath"] == environment(container, documents)["EDGEWISE_BUNDLE"]
+    assert mount["readOnly"] is True
+    (volume,) = pod["volumes"]
+    (claim,) = of_kind("PersistentVolumeClaim", documents)
+    (disk,) = of_kind("PersistentVolume", documents)
+    assert volume["name"] == mount["name"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["spec"]["volumeName"] == disk["metadata"]["name"]
+    assert disk["spec"]["claimRef"] == {name: claim["metadata"][name] for name in ("name", "namespace")}
+    assert claim["spec"]["accessModes"] == disk["spec"]["accessModes"] == ["ReadOnlyMany"]
+    assert disk["spec"]["hostPath"]["path"] in DOCUMENT
+
+
+def test_the_autoscaler_has_what_it_scales_by(tmp_path: Path) -> None:
+    deployment = only("Deployment", "overlays/autoscale")
+    assert "replicas" not in deployment["spec"]
+    scaler = only("HorizontalPodAutoscaler", "overlays/autoscale")["spec"]
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    assert scaler["scaleTargetRef"] == target
+    adapter = yaml.safe_load((K8S / "overlays" / "autoscale" / "prometheus-adapter.yaml").read_text())
+    (rule,) = adapter["rules"]["custom"]
+    (metric,) = scaler["metrics"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    series = rule["seriesQuery"].partition("{")[0]
+    filled = (
+        rule["metricsQuery"]
+        .replace("<<.Series>>", series)
+        .replace("<<.GroupBy>>", "pod")
+        .replace("<<.LabelMatchers>>", 'namespace="edgewise", pod=~"a|b"')
+    )
+    for expression in (filled, rule["seriesQuery"]):
+        assert metrics_in(expression) <= known_metrics()
+    file = tmp_path / "rules.yaml"
+    asked = [{"record": "metric", "expr": filled}, {"record": "series", "expr": rule["seriesQuery"]}]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "adapter", "rules": asked}]}))
+    promtool("check", "rules", file)
+
+
+def test_a_drain_of_nodes_leaves_pods_that_answer() -> None:
+    budget = only("PodDisruptionBudget", "overlays/autoscale")["spec"]
+    assert budget["selector"] == only("Deployment", "overlays/autoscale")["spec"]["selector"]
+    assert (
+        budget["maxUnavailable"]
+        < only("HorizontalPodAutoscaler", "overlays/autoscale")["spec"]["minReplicas"]
+    )
+
+
+def test_kserve_runs_the_container_of_the_deployment() -> None:
+    documents = rendered(K8S / "overlays" / "kserve")
+    assert of_kind("Deployment", documents) == of_kind("Service", documents) == []
+    runtime, service = of_kind("ServingRuntime", documents) + of_kind("InferenceService", documents)
+    (container,) = only("Deployment", "base")["spec"]["template"]["spec"]["containers"]
+    ((_, made),) = services(documents)
+    own = {"name": "kserve-container", "env": made["env"]}
+    assert made == {**container, **own}
+    # Models are asked for by this name.
+    assert environment(made, documents)["EDGEWISE_MODEL_NAME"] == service["metadata"]["name"]
+    asked = service["spec"]["predictor"]["model"]
+    assert runtime["spec"]["supportedModelFormats"] == [asked["modelFormat"]]
+    assert asked["modelFormat"]["version"] == str(SCHEMA_VERSION)
+    assert runtime["spec"]["protocolVersions"] == [asked["protocolVersion"]] == ["v2"]
+
+
+def test_the_rules_of_the_operator_are_the_rules() -> None:
+    text = (FOLDER / "prometheus-rule.yaml").read_text()
+    head, _, rules = text.partition("\nspec:\n")
+    indented = "".join(f"  {line}" if line.strip() else line for line in RULES.read_text().splitlines(True))
+    assert rules == indented, f"run the command in its head: {head}"
+
+
+def test_the_command_in_its_head_writes_them(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "monitoring")
+    file = tmp_path / "monitoring" / "prometheus-rule.yaml"
+    before = file.read_text()
+    (command,) = re.findall(r"^# +(\{ sed .*)$", before, re.MULTILINE)
+    file.write_text(before + "  # Of another day.\n")
+    subprocess.run(["/bin/sh", "-c", command], cwd=file.parent, check=True)  # noqa: S603
+    assert file.read_text() == before
+
+
+def test_the_dashboard_is_where_grafana_looks() -> None:
+    dashboard = only("ConfigMap", "monitoring")
+    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    assert dashboard["data"] == {"dashboard.json": (FOLDER / "dashboard.json").read_text()}
+
+
+@pytest.mark.parametrize("folder", ["base", EDGE, "overlays/autoscale"])
+def test_prometheus_finds_the_service(folder: str, routes: set[str]) -> None:
+    monitor, service = only("ServiceMonitor", "monitoring")["spec"], only("Service", folder)
+    labels = service["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    # As the rules have it.
+    assert "edgewise" in labels[monitor["jobLabel"]]
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["path"] in routes
+
+
+def test_the_load_test_loads_the_service() -> None:
+    master, workers = (job["spec"] for job in of_kind("Job", rendered(K8S / "loadtest")))
+    (container,) = master["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "loadtest"]
+    options, others = parsed(container["args"])
+    service = only("Service", "base")
+    assert options.host == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert f"--expect-workers={workers['parallelism']}" in others
+    assert workers["parallelism"] == workers["completions"]
+    (worker,) = workers["template"]["spec"]["containers"]
+    _, others = parsed(worker["args"])
+    met = only("Service", "loadtest")
+    assert others == ["--worker", f"--master-host={met['metadata']['name']}"]
+    assert met["spec"]["selector"].items() <= master["template"]["metadata"]["labels"].items()
+    # Not a pod of the service, which its Service would send requests to.
+    for job in (master, workers):
+        labels = job["template"]["metadata"]["labels"]
+        assert not service["spec"]["selector"].items() <= labels.items()
