@@ -1,10 +1,12 @@
 """`requirements/install` sets an environment up, and does it again exactly when it must."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -43,8 +45,9 @@ def install(
     newest: str = NEWEST,
     python: str = sys.executable,
     path: Path | None = None,
+    **environ: str,
 ) -> subprocess.CompletedProcess[str]:
-    environ = {"HOME": str(requirements.parent), "PATH": str(path or os.environ["PATH"]), "PYTHON": python}
+    environ |= {"HOME": str(requirements.parent), "PATH": str(path or os.environ["PATH"]), "PYTHON": python}
     return subprocess.run(  # noqa: S603
         [INSTALL, folder, requirements, newest, "seconds"],
         env=environ,
@@ -90,6 +93,23 @@ def test_it_is_set_up_again_when_something_changed(tmp_path: Path, requirements:
     stamp = folder / "installed"
     stamp.write_text(stamp.read_text().replace("cpython-3", "cpython-2", 1))
     assert set_up(install(folder, requirements))
+
+
+def test_it_is_set_up_from_a_folder_of_wheels(tmp_path: Path, requirements: Path) -> None:
+    # As docs/systemd.md has it, for a node without the Internet.
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    wheel = wheels / "example-1-py3-none-any.whl"
+    with ZipFile(wheel, "w") as file:
+        file.writestr("example.py", "")
+        file.writestr("example-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: example\nVersion: 1\n")
+        file.writestr("example-1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr("example-1.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    requirements.write_text(f"example==1 --hash=sha256:{digest}\n")
+    folder = tmp_path / "made"
+    assert set_up(install(folder, requirements, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels)))
+    assert len(list(folder.rglob("example.py"))) == 1
 
 
 def test_what_can_not_be_installed_is_not_taken_as_done(tmp_path: Path, requirements: Path) -> None:

@@ -1,0 +1,61 @@
+"""docs/edgewise.service, as far as it can be tried without being installed."""
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.server import MIN_CLOSE_SECONDS
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+UNIT = ROOT / "docs" / "edgewise.service"
+DOCUMENT = (ROOT / "docs" / "systemd.md").read_text()
+PYTHON = "/opt/edgewise/.venv-serve/bin/python"
+
+
+def section(name: str) -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(UNIT)
+    return parser[name]
+
+
+def test_systemd_takes_it(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("needs systemd-analyze (apt-get install systemd), which is not here")
+    # The program has to be there.
+    text = UNIT.read_text()
+    assert PYTHON in text
+    unit = tmp_path / UNIT.name
+    unit.write_text(text.replace(PYTHON, sys.executable))
+    command = [program, "verify", "--man=no", str(unit)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_it_leaves_the_service_the_time_to_stop() -> None:
+    settings = Settings()
+    needed = settings.drain_grace_seconds + settings.drain_seconds + MIN_CLOSE_SECONDS
+    assert needed < int(section("Service")["TimeoutStopSec"])
+    assert f"longer than {section('Service')['TimeoutStopSec']} seconds" in DOCUMENT
+
+
+def test_settings_that_it_speaks_of_exist() -> None:
+    known = {f"EDGEWISE_{field.upper()}" for field in Settings.model_fields}
+    assert set(re.findall(r"\bEDGEWISE_[A-Z0-9_]+\b", UNIT.read_text())) <= known
+
+
+def test_the_document_installs_what_it_runs() -> None:
+    service = section("Service")
+    folder = service["WorkingDirectory"]
+    assert service["ExecStart"].startswith(f"{folder}/")
+    assert f"cd {folder}\n" in DOCUMENT
+    assert f"{folder}/\n" in DOCUMENT
+    assert "make .venv-serve" in DOCUMENT
+    assert service["EnvironmentFile"].removeprefix("-") in DOCUMENT
