@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
             with watched(settings.sysfs_root, metrics.registry):
                 yield
         finally:
-            access_log.write()
+            access_log.end()
             await asyncio.to_thread(pool.close)
 
     app = _Application(

@@ -48,12 +48,20 @@ class AccessLog:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._done: list[_Done] = []
+        self._ending = False
 
     def enter(self, scope: Scope, status: int, seconds: float) -> None:
         """Take note of a request that was answered just now."""
-        if not self._done:
-            asyncio.get_running_loop().call_later(BATCH_SECONDS, self.write)
         self._done.append(_Done(scope, status, time.time(), seconds))
+        if self._ending:
+            self.write()
+        elif len(self._done) == 1:
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self.write)
+
+    def end(self) -> None:
+        """Write what is left, and from now on each request as it comes: there may be no later."""
+        self._ending = True
+        self.write()
 
     def write(self) -> None:
         """Count and log what was answered since the last time."""

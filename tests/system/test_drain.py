@@ -74,6 +74,7 @@ def test_what_is_not_done_in_time_is_told_so(colours: Bundle) -> None:
         assert b"/problems/draining" in answer
         assert service.wait() == 0
         assert service.line("not all was answered")["requests"] == 1
+        assert service.line(f"POST {CLASSIFY} 503")["problem"] == "draining"
 
 
 def test_under_load_every_request_that_was_accepted_is_answered(quick: Service) -> None:
