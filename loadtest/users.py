@@ -27,6 +27,7 @@ TIMEOUT_SECONDS = 20.0
 # An app gives up after so many refusals of one photo; a service that says no time means this long.
 _TRIES = 3
 _RETRY_SECONDS = 1.0
+_NO_CLASSES = "200 without classes"
 
 
 @dataclass
@@ -94,11 +95,18 @@ class EdgeClient(FastHttpUser):
             if response.status_code != OK:
                 load.tally.errors[_reason(response)] += 1
                 return Reply(retry_after=_retry_after(response) if "retry-after" in response.headers else 0.0)
-            answer = json.loads(response.content)
+            try:
+                answer = json.loads(response.content)
+                id_, variant = answer["id"], answer["variant"]
+                classes = [each["index"] for each in answer["predictions"]]
+            except (ValueError, KeyError, TypeError):
+                # Cut short, or not the service's own.
+                response.failure(_NO_CLASSES)
+                load.tally.errors[_NO_CLASSES] += 1
+                return Reply()
         load.tally.answered(latency, time.time())
-        classes = [each["index"] for each in answer["predictions"]]
-        load.tally.labelled(answer["variant"], photo.number, classes, photo.label)
-        return Reply(id=answer["id"], latency=latency)
+        load.tally.labelled(variant, photo.number, classes, photo.label)
+        return Reply(id=id_, latency=latency)
 
     def patiently(self, photo: Photo, *, with_label: bool = True) -> Reply:
         """Send a photo that is due now, and again when it was refused; latency counts from the first time."""

@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,37 @@ def test_what_keeps_it_from_beginning_is_one_line(
     result = load("--host", service.url, *arguments, "--report", tmp_path)
     assert result.returncode == 2
     assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
+
+
+class Cutting(BaseHTTPRequestHandler):
+    """Answers that name all classes come whole, and all others cut short."""
+
+    def do_GET(self) -> None:
+        self.answer({"bundle": "colours", "active": "fp32", "outputs": [{"shape": [-1, 5]}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        classes = [{"index": i, "class_id": f"c{i:02}", "label": str(i)} for i in range(5)]
+        answer = {"id": "a", "variant": "fp32", "predictions": classes}
+        self.answer(answer, missing=0 if "top_k" in self.path else 20)
+
+    def answer(self, document: dict[str, Any], missing: int = 0) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) - missing])
+
+
+def test_an_answer_that_is_cut_short_is_an_error(photos: Path, tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cutting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_address[1]}"
+        result = load("--host", host, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
+        server.shutdown()
+    assert result.returncode == 1, result.stderr
+    assert told(tmp_path)["errors"] == {"200 without classes": 7}
+    assert "Traceback" not in result.stderr
 
 
 def test_overload_is_no_error_and_cameras_back_off(photos: Path, colours: Bundle, tmp_path: Path) -> None:
