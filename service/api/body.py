@@ -4,7 +4,10 @@ from fastapi import Request
 
 from service.api.arrivals import Arrivals
 from service.api.multipart import FormImages
-from service.errors import BadMultipart, BatchTooLarge, EmptyBody
+from service.errors import BadMultipart, BatchTooLarge, BodyTooLarge, EmptyBody
+
+# Of a document of two short members.
+MAX_DOCUMENT_BYTES = 4096
 
 
 async def read_image(request: Request, arrivals: Arrivals) -> bytes:
@@ -37,6 +40,23 @@ async def read_images(request: Request, arrivals: Arrivals, limit: int) -> list[
         raise BadMultipart("the body is no form; send multipart/form-data whose parts are named image")
     several = BatchTooLarge(f"the form has more than {limit} images, which is the most that is taken")
     return await _read_form(request, arrivals, limit, several)
+
+
+async def read_document(request: Request, arrivals: Arrivals) -> bytes:
+    """A body that is a small JSON document, not parsed.
+
+    Much JSON with much that is wrong takes seconds to check, and fifty times its size.
+
+    Raises:
+        BodyTooLarge: it has more than `MAX_DOCUMENT_BYTES`.
+        SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+    """
+    body = await read_body(request, arrivals)
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise BodyTooLarge(
+            f"the body has more than {MAX_DOCUMENT_BYTES} bytes, which is the most that is taken here"
+        )
+    return body
 
 
 async def read_body(request: Request, arrivals: Arrivals) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from service.api.body import read_body
+from service.api.body import read_document
 from service.api.context import Shared
 from service.api.problems import documented
 from service.errors import (
@@ -75,7 +75,7 @@ _BODY = {
 async def feedback(request: Request, shared: Shared) -> Counted:
     """Count whether an answer was right, once it is known; the last ones are remembered, and no older."""
     with shared.drain:
-        body = await read_body(request, shared.arrivals)
+        body = await read_document(request, shared.arrivals)
         try:
             truth = Truth.model_validate_json(body)
         except ValidationError:

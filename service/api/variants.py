@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.api.body import read_body
+from service.api.body import read_document
 from service.api.context import Context, Shared
 from service.api.problems import documented
 from service.errors import (
@@ -182,7 +182,7 @@ async def switch(request: Request, credentials: Credentials, shared: Shared) -> 
     """
     _authorize(credentials, shared.admin_token)
     with shared.drain:
-        body = await read_body(request, shared.arrivals)
+        body = await read_document(request, shared.arrivals)
         try:
             wanted = Wanted.model_validate_json(body)
         except ValidationError:

@@ -128,6 +128,12 @@ def test_a_bad_body_is_422_and_says_what_is_expected(client: httpx.Client, body:
     assert 'must be JSON such as {"id": ' in response.json()["detail"]
 
 
+def test_much_json_is_refused_before_it_is_parsed(client: httpx.Client) -> None:
+    response = client.post(FEEDBACK, json={"id": "a", "label": 1, **{f"more{i}": i for i in range(1000)}})
+    assert response.status_code == 413
+    assert response.json()["type"] == "/problems/body-too-large"
+
+
 def test_each_image_of_a_batch_has_an_id(client: httpx.Client) -> None:
     images = [("image", photo("red")), ("image", b"no image"), ("image", photo("blue"))]
     red, broken, blue = client.post("/v1/classify/batch", files=images, params={"top_k": 1}).json()["results"]
