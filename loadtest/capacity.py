@@ -85,6 +85,11 @@ def capacity(arguments: Sequence[str]) -> int:
                 search.run(variant, host)
     except (_Interrupted, KeyboardInterrupt):
         status = INTERRUPTED
+    except LoadTestError:
+        if search.steps:
+            # What was found for the variants before took minutes.
+            sys.stdout.write(f"{search.write(interrupted=True)}\nThe whole report is in {folder}.\n")
+        raise
     text = search.write(interrupted=status == INTERRUPTED)
     sys.stdout.write(f"{text}\nThe whole report is in {folder}.\n")
     if status == HELD and None in search.found.values():

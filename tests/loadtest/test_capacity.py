@@ -1,8 +1,14 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.capacity import PRECISION, highest
+from loadtest import api
+from loadtest.capacity import FAILED, PRECISION, capacity, highest
+from loadtest.errors import LoadTestError
 
 
 @given(limit=st.floats(1, 5000), start=st.floats(1, 100))
@@ -25,3 +31,23 @@ def test_the_highest_rate_is_found(limit: float, start: float) -> None:
 @pytest.mark.parametrize("start", [1, 16])
 def test_where_nothing_holds_there_is_none(start: float) -> None:
     assert highest(lambda _rate: False, start) is None
+
+
+def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_locust(arguments: Sequence[str], _cores: object) -> int:
+        folder = Path(arguments[len(arguments) - arguments[::-1].index("--report")])
+        folder.mkdir(parents=True, exist_ok=True)
+        missed = {"held": False, "line": "p50: FAILED"}
+        told = {"slo": [missed], "latency_seconds": {"p99": 0.1}, "rate": 1.0, "late_ratio": 0.0}
+        (folder / "report.json").write_text(json.dumps(told))
+        return FAILED
+
+    monkeypatch.setattr("loadtest.capacity.run_locust", run_locust)
+    monkeypatch.setattr(api, "variants", lambda *_: {"active": "ptq"})
+    with pytest.raises(LoadTestError, match="--admin-token-file"):
+        capacity(["--variants", "ptq,fp32", "--host", "http://board", "--report", str(tmp_path)])
+    assert "| ptq | none |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["capacity"] == {"ptq": None}
+    assert (tmp_path / "report.md").exists()
