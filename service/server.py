@@ -45,6 +45,8 @@ MAX_HANDSHAKES = 64
 GARBAGE = 10_000
 # What answers that are already written get, at the least, to reach their clients.
 MIN_CLOSE_SECONDS = 1
+# What a slow reader of the log gets at the end: whoever stops the service does not wait for ever.
+LOG_SECONDS = 3
 
 _log = logging.getLogger(SERVICE_LOGGER)
 
@@ -63,7 +65,7 @@ def serve(settings: Settings) -> None:
         with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener, tls, log))
     finally:
-        log.flush(MIN_CLOSE_SECONDS)
+        log.flush(MIN_CLOSE_SECONDS, LOG_SECONDS)
 
 
 class _Server(uvicorn.Server):

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import select
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -83,11 +84,14 @@ class Output(logging.Handler):
         if record.name != ACCESS_LOGGER:
             self.flush()
 
-    def flush(self, wait_seconds: float = 0.0) -> None:
-        """Write what is kept; where it can't be written at once, wait so long for each part of it."""
+    def flush(self, wait_seconds: float = 0.0, in_all: float = 0.0) -> None:
+        """Write what is kept; where it can't be written at once, wait so long for each part, and in all."""
+        until = time.monotonic() + in_all
         self.acquire()
         try:
-            while self._kept and self._poll.poll(wait_seconds * 1000):
+            while self._kept and self._poll.poll(
+                1000 * max(0.0, min(wait_seconds, until - time.monotonic()))
+            ):
                 del self._kept[: self._write()]
         finally:
             self.release()

@@ -1,11 +1,22 @@
 import json
 import logging
+import os
+import select
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from service.monitoring.logs import JsonFormatter, TextFormatter, configure_logging, fields
+from service.monitoring.logs import (
+    ACCESS_LOGGER,
+    JsonFormatter,
+    Output,
+    TextFormatter,
+    configure_logging,
+    fields,
+)
 
 
 @pytest.fixture
@@ -87,3 +98,27 @@ def test_what_is_shown(
     logging.getLogger(logger).log(level, "something")
     output.flush()
     assert bool(capfd.readouterr().out) is shown
+
+
+def test_a_slow_reader_holds_up_the_end_no_longer_than_it_may() -> None:
+    reader, writer = os.pipe()
+    ended = threading.Event()
+
+    def read_slowly() -> None:
+        while not ended.wait(0.05):
+            os.read(reader, select.PIPE_BUF)
+
+    output = Output(writer)
+    record = logging.LogRecord(ACCESS_LOGGER, logging.INFO, __file__, 0, "x" * 1000, None, None)
+    for _ in range(400):
+        output.emit(record)
+    thread = threading.Thread(target=read_slowly)
+    thread.start()
+    started = time.monotonic()
+    output.flush(1, 0.3)
+    took = time.monotonic() - started
+    ended.set()
+    thread.join()
+    os.close(reader)
+    os.close(writer)
+    assert 0.3 <= took < 1
