@@ -71,6 +71,26 @@ def test_a_client_that_takes_nothing_of_its_answer_is_let_go(monkeypatch: pytest
     run(test, app)
 
 
+def test_a_client_that_takes_its_answer_slowly_is_not_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.5)
+
+    async def test(state: ServerState, port: int) -> None:
+        with asking(port) as client:
+            client.setblocking(False)
+            await until(lambda: bool(state.tasks))
+            # In the kernel are megabytes, so that it asks for more every few seconds only.
+            for _ in range(25):
+                await asyncio.get_running_loop().sock_recv(client, 2**15)
+                await asyncio.sleep(0.1)
+                close_stalled(state)
+            assert state.connections
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(pieces())(scope, receive, send)
+
+    run(test, app)
+
+
 def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
     gone: list[Protocol] = []
