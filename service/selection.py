@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.bundle import Bundle
-from service.errors import SettingsError
+from service.errors import BundleError, SettingsError
 from service.inference.auto import Contender, measure_variants, too_inaccurate
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
@@ -33,8 +33,7 @@ def select(settings: Settings, bundle: Bundle) -> Selection:
         BundleError: the bundle has not all variants that the settings name.
         SettingsError: the variant's top-1 is less than `min_top1`, or the shadow has nothing to compare with.
     """
-    for name in lasting(settings):
-        bundle.variant(name)
+    _check_names(settings, bundle)
     _check_shadow(settings, bundle)
     if settings.variant == AUTO:
         active, contenders = measure_variants(
@@ -107,6 +106,21 @@ def load_shadow(settings: Settings, bundle: Bundle) -> Classifier | None:
     return load_variant(bundle, settings.shadow_variant, workers=1, delegate=delegate).classifiers[0]
 
 
+def _check_names(settings: Settings, bundle: Bundle) -> None:
+    named = {
+        "EDGEWISE_VARIANT": [] if settings.variant == AUTO else [settings.variant],
+        "EDGEWISE_LOADED_VARIANTS": settings.loaded_variants,
+        "EDGEWISE_VARIANT_UNDER_LOAD": [settings.variant_under_load],
+        "EDGEWISE_SHADOW_VARIANT": [settings.shadow_variant],
+    }
+    for setting, names in named.items():
+        for name in filter(None, names):
+            try:
+                bundle.variant(name)
+            except BundleError as error:
+                raise BundleError(f"{setting} names {name}, but {error}") from None
+
+
 def _check_shadow(settings: Settings, bundle: Bundle) -> None:
     shadow, ratio = settings.shadow_variant, settings.shadow_ratio
     if shadow is None:
@@ -116,7 +130,6 @@ def _check_shadow(settings: Settings, bundle: Bundle) -> None:
                 " answers with, is not set; set both, or none"
             )
         return
-    bundle.variant(shadow)
     if "shadow_ratio" not in settings.model_fields_set:
         raise SettingsError(
             f"EDGEWISE_SHADOW_VARIANT is {shadow}, but EDGEWISE_SHADOW_RATIO, the share of answers to compare"

@@ -120,5 +120,5 @@ def test_a_shadow_may_be_the_active_variant_where_others_may_answer(
 
 
 def test_a_shadow_that_the_bundle_does_not_have_is_told(colours: Bundle) -> None:
-    with pytest.raises(BundleError, match="no variant 'nope'"):
+    with pytest.raises(BundleError, match=r"^EDGEWISE_SHADOW_VARIANT names nope, but .* no variant 'nope'"):
         select(Settings(shadow_variant="nope", shadow_ratio=1), colours)
