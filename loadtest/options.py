@@ -43,10 +43,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=positive, default=2.0, help="frames a second of each camera (2)")
     parser.add_argument(
         "--passes",
-        type=int,
+        type=_passes,
         default=0,
         metavar="N",
-        help="end when each photo was answered N times; not with several processes (0: --run-time tells)",
+        help="end when each photo was answered N times; not with several processes (--run-time tells)",
     )
     parser.add_argument(
         "--truths",
@@ -135,14 +135,27 @@ def _ms(seconds: float | None) -> float | None:
 
 def positive(text: str) -> float:
     """A number above 0, as an option's type."""
-    number = float(text)
+    number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
 
 
 def _ratio(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a ratio, from 0 to 1")
     return number
+
+
+def _passes(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
