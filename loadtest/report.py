@@ -163,8 +163,8 @@ class Report:
             notes.append("Interrupted: this is what there was until then.\n")
         if lag is not None and lag > _MOST_LAG_SECONDS:
             notes.append(
-                f"One frame in a hundred was sent {_ms(lag)} ms late or more, by this program's own fault:"
-                " take more --processes, or another machine.\n"
+                f"One frame in a hundred was sent {_ms(lag)} ms late or more by this program or its"
+                " machine, and that is in its latency: take more --processes, or another machine.\n"
             )
         return notes
 
