@@ -23,7 +23,7 @@ from loadtest.tally import Tally
 
 # Above it, what was measured is this program's slowness as well.
 _MOST_LAG_SECONDS = 0.02
-_SETTINGS = ("users", "spawn_rate", "run_time", "processes", "user_classes")
+_SETTINGS = ("spawn_rate", "run_time", "processes", "user_classes")
 
 
 @dataclass
@@ -94,6 +94,7 @@ class Report:
                 "fps": self.plan.fps,
                 "passes": self.plan.passes,
                 "truths": self.plan.truths,
+                "users": self.options.num_users,
                 **{name: getattr(self.options, name, None) for name in _SETTINGS},
             },
             "machine": machine(),
@@ -116,8 +117,8 @@ class Report:
     def _when(self) -> str:
         of, tools = machine(), ", ".join(f"{name} {number}" for name, number in versions().items())
         return (
-            f"Begun {self._time()}, for {self.summary.seconds:.0f} s, from a machine with {of['cores']} cores"
-            f" ({of['processor']}, {of['system']}), by {tools}."
+            f"Begun {self._time()}, for {self.summary.seconds:.0f} s, with {self.options.num_users} users,"
+            f" from a machine with {of['cores']} cores ({of['processor']}, {of['system']}), by {tools}."
         )
 
     def _numbers(self) -> str:

@@ -97,6 +97,7 @@ def test_without_a_host_it_serves_and_loads_the_default(tmp_path: Path) -> None:
     report = told(tmp_path)
     assert report["interrupted"] is False
     assert report["errors"] == {}
+    assert report["settings"]["users"] == 8
     assert report["counts"]["answered"] > 10
     assert report["accuracy"]["qat"]["photos"] == 3
     assert report["accuracy"]["qat"]["top5"]["ratio"] == 1
