@@ -1,10 +1,7 @@
 import json
 import re
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from service.bundle import Bundle, sha256_of
 from service.manifest import SEEN_IMAGES, Evaluation
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
 from tests.colours import RGB, altered, lines
-from tests.monitoring.boards import rapl, write_tree
+from tests.monitoring.boards import counting, rapl, write_tree
 
 PHOTOS_A_CLASS = 3
 
@@ -268,27 +265,6 @@ def test_benchmark_tells_joules_where_they_are_counted(
     assert 0 < result["joules"] < 100 * result["p99_seconds"]
     (cell,) = re.findall(r"^variant .* mJ\nfp32 .* ([\d.]+)$", out, re.MULTILINE)
     assert float(cell) == pytest.approx(1e3 * result["joules"], abs=0.005)
-
-
-@contextmanager
-def counting(file: Path, watts: int) -> Iterator[None]:
-    """Have a counter of microjoules go on by the clock."""
-    stopped = threading.Event()
-
-    def count() -> None:
-        while not stopped.wait(0.001):
-            # Never is the file empty, as it would be between being cut and written.
-            following = file.with_suffix(".next")
-            following.write_text(f"{watts * time.monotonic_ns() // 1000}\n")
-            following.replace(file)
-
-    thread = threading.Thread(target=count)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,16 @@ Only what is read is here, in the shape that the kernel gives it: classes are fo
 Documents that are named are the kernel's.
 """
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 Tree = dict[str, str]
+
+# Of every board: it must get nowhere.
+SERIAL = "10000000c0ffee42"
 
 
 def write_tree(root: Path, *trees: Tree) -> Path:
@@ -78,18 +85,63 @@ def rails(number: int, device: str, *channels: tuple[str, int, int]) -> Tree:
     return chip(number, device, "ina3221", **files)
 
 
+def device_tree(model: str) -> Tree:
+    """What a device tree calls its board; its strings end with a zero byte."""
+    return {"firmware/devicetree/base/model": f"{model}\0", "firmware/devicetree/base/serial-number": SERIAL}
+
+
+def dmi(vendor: str, product: str, board: str) -> Tree:
+    """What a BIOS calls its machine (Documentation/ABI/testing/sysfs-class-dmi)."""
+    folder = "devices/virtual/dmi/id"
+    return {
+        "class/dmi/id": f"-> ../../{folder}",
+        f"{folder}/sys_vendor": vendor,
+        f"{folder}/product_name": product,
+        f"{folder}/board_name": board,
+        f"{folder}/product_serial": SERIAL,
+        f"{folder}/board_serial": SERIAL,
+    }
+
+
+@contextmanager
+def counting(file: Path, watts: int) -> Iterator[None]:
+    """Have a counter of microjoules go on by the clock."""
+    stopped = threading.Event()
+
+    def count() -> None:
+        while not stopped.wait(0.001):
+            # Never is the file empty, as it would be between being cut and written.
+            following = file.with_suffix(".next")
+            following.write_text(f"{watts * time.monotonic_ns() // 1000}\n")
+            following.replace(file)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
 # One zone, which is a chip too; what the firmware throttles shows nowhere here (raspberrypi/linux#2986).
 # sensors(1) of one: `cpu_thermal-virtual-0` and `rpi_volt-isa-0000`, whose in0 has no value.
 RASPBERRY_PI_4: Tree = {
+    **device_tree("Raspberry Pi 4 Model B Rev 1.4"),
     **zone(0, "cpu-thermal", "56478"),
     **chip(0, "virtual/thermal/thermal_zone0", "cpu_thermal", temp1_input="56478"),
     **chip(1, "platform/soc/soc:firmware/raspberrypi-hwmon", "rpi_volt", in0_lcrit_alarm="0"),
-    **{path: content for number in range(4) for path, content in cpu(number, 1500000, 1800000).items()},
+    **{
+        path: content
+        for number in range(4)
+        for path, content in cpu(number, 1500000, 1800000, scaling_governor="ondemand").items()
+    },
 }
 
 # Its power chip is not in hwmon (`vcgencmd pmic_read_adc` asks the firmware); the I/O chip's converter is.
 # `grep . /sys/class/hwmon/*/name` of one: cpu_thermal, pwmfan, rp1_adc, rpi_volt.
 RASPBERRY_PI_5: Tree = {
+    **device_tree("Raspberry Pi 5 Model B Rev 1.0"),
     **zone(0, "cpu-thermal", "53700"),
     **chip(0, "virtual/thermal/thermal_zone0", "cpu_thermal", temp1_input="53700"),
     **chip(1, "platform/cooling_fan", "pwmfan", fan1_input="3054", pwm1="125"),
@@ -102,7 +154,7 @@ RASPBERRY_PI_5: Tree = {
         in2_input="2523",
     ),
     **chip(3, "platform/soc/soc:firmware/raspberrypi-hwmon", "rpi_volt", in0_lcrit_alarm="0"),
-    **cpu(0, 1500000, 2400000),
+    **cpu(0, 1500000, 2400000, scaling_governor="ondemand"),
 }
 
 # An INA219 on the supply, as power HATs have it (Documentation/hwmon/ina2xx.rst): power is in µW.
@@ -119,6 +171,7 @@ INA219: Tree = chip(
 # Jetson Nano under Jetson Linux 32: NVIDIA's own driver ina3221x, in iio; milliwatts.
 # Zones of one: AO-therm, CPU-therm, GPU-therm, PLL-therm, PMIC-Die, thermal-fan-est.
 JETSON_NANO: Tree = {
+    **device_tree("NVIDIA Jetson Nano Developer Kit"),
     "bus/i2c/drivers/ina3221x/6-0040": "-> ../../../../devices/7000c400.i2c/i2c-6/6-0040",
     **{
         f"devices/7000c400.i2c/i2c-6/6-0040/iio:device0/{name}": content
@@ -140,6 +193,7 @@ JETSON_NANO: Tree = {
 
 # Jetson Orin Nano under Jetson Linux 36: the kernel's driver; a zone without power does not answer.
 JETSON_ORIN_NANO: Tree = {
+    **device_tree("NVIDIA Jetson Orin Nano Developer Kit"),
     **rails(
         1,
         "platform/c240000.i2c/i2c-1/1-0040",
@@ -150,7 +204,7 @@ JETSON_ORIN_NANO: Tree = {
     **zone(0, "cpu-thermal", "47593"),
     **zone(1, "gpu-thermal", "48125"),
     **zone(8, "tj-thermal", "48125"),
-    **cpu(0, 1510400, 1510400),
+    **cpu(0, 1510400, 1510400, scaling_governor="schedutil"),
 }
 
 # AGX Orin has two of them, no rail that holds all, and channels to which nothing is connected.
@@ -173,6 +227,7 @@ JETSON_AGX_ORIN: Tree = {
 
 # A NUC: a package with its parts, the platform, the package again by MMIO, and two zones of one name.
 INTEL_NUC: Tree = {
+    **dmi("Intel(R) Client Systems", "NUC8i7BEH", "NUC8BEB"),
     "class/powercap/intel-rapl/enabled": "1",
     **rapl("0", "package-0", 124599532281),
     **rapl("0:0", "core", 23893449269),
@@ -200,7 +255,7 @@ INTEL_NUC: Tree = {
         temp1_label="Composite",
         temp1_input="32850",
     ),
-    **cpu(0, 3600000, 4500000),
+    **cpu(0, 3600000, 4500000, scaling_governor="powersave"),
 }
 
 # Coral Dev Board (i.MX 8M): no power; the Edge TPU's driver tells its temperature, as

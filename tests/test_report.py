@@ -1,0 +1,46 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.report import DeviceReport
+from tests.reports import emulated, report, variant
+
+
+@pytest.mark.parametrize("whole", [report(), emulated()])
+def test_a_report_reads_as_it_was_written(whole: dict[str, Any]) -> None:
+    read = DeviceReport.model_validate_json(json.dumps(whole))
+    assert read.model_dump(mode="json") == whole
+
+
+def device(**changes: Any) -> dict[str, Any]:
+    return report(device=report()["device"] | changes)
+
+
+@pytest.mark.parametrize(
+    ("whole", "told"),
+    [
+        (lambda: report(schema_version=2), "Input should be 1"),
+        (lambda: report(host="pi"), "Extra inputs are not permitted"),
+        (lambda: device(serial="123"), "Extra inputs are not permitted"),
+        (lambda: device(name=""), "String should match pattern"),
+        (lambda: device(name="a | b"), "String should match pattern"),
+        (lambda: device(name="[a](b)"), "String should match pattern"),
+        (lambda: device(name="<img src=x>"), "String should match pattern"),
+        (lambda: device(name="two\nlines"), "String should match pattern"),
+        (lambda: device(name="at the end\n"), "String should match pattern"),
+        (lambda: device(name=97 * "x"), "String should match pattern"),
+        (lambda: device(cpus={}), "at least 1 item"),
+        (lambda: device(emulated=True), "an emulated device has no speeds to report"),
+        (lambda: report(heat=None), "must be there unless it is emulated"),
+        (lambda: report(variants={"ptq": variant(speed=None)}), "must be there unless it is emulated"),
+        (lambda: report(variants={"a|b": variant()}), "String should match pattern"),
+        (lambda: report(variants={}), "at least 1 item"),
+        (lambda: emulated() | {"heat": report()["heat"]}, "an emulated device has no speeds to report"),
+    ],
+)
+def test_what_is_no_report_is_refused(whole: Callable[[], dict[str, Any]], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        DeviceReport.model_validate(whole())
