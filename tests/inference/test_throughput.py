@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from service.errors import BundleError
+from service.inference.classifier import Classifier
+from service.inference.throughput import measure_throughput, worker_counts
+from tests.colours import altered
+
+
+@pytest.mark.parametrize(
+    ("most", "counts"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (4, [1, 2, 3, 4]),
+        (6, [1, 2, 3, 4, 6]),
+        (8, [1, 2, 3, 4, 8]),
+        (64, [1, 2, 3, 4, 8, 16, 32, 64]),
+    ],
+)
+def test_workers_are_counted_to_the_most(most: int, counts: list[int]) -> None:
+    assert worker_counts(most) == counts
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_worker_works(colours: Bundle, workers: int) -> None:
+    first = Classifier(colours, "ptq")
+    classifiers = [first, *(first.twin() for _ in range(workers - 1))]
+    # In no time at all, ten of each, and one more before.
+    done = measure_throughput(classifiers, seconds=0)
+    assert done.inferences == 11 * workers
+    assert done.per_second > 0
+    assert measure_throughput(classifiers, seconds=0.05).inferences > done.inferences
+
+
+def test_golden_vectors_that_went_away_are_told(colours: Bundle, tmp_path: Path) -> None:
+    bundle = altered(colours, tmp_path / "bundle")
+    classifier = Classifier(bundle, "ptq")
+    (bundle.path / "golden.npz").unlink()
+    with pytest.raises(BundleError, match="golden"):
+        measure_throughput([classifier], seconds=0)
