@@ -1,0 +1,68 @@
+"""The board's sensors while it is at work: joules, and what its CPUs run at."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.monitoring.energy import EnergySensor, energy_sensors, is_whole
+from service.monitoring.heat import Sensor, frequencies, frequency_limits
+
+# Often enough that power, added up from reading to reading, is worth something within a second.
+INTERVAL_SECONDS = 0.1
+
+
+@dataclass
+class Load:
+    """What was seen: `joules` of all wholes, None where no sensor says or one failed.
+
+    `clock_shares`: of each reading, what the busiest CPUs ran at over what they are made to run at.
+    """
+
+    joules: float | None = None
+    clock_shares: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def watched_load(root: Path, cpus: int) -> Iterator[Load]:
+    """Watch the sensors under `root`, which is /sys, while as many CPUs are at work; whole at the end."""
+    load = Load()
+    energy = [sensor for sensor in energy_sensors(root) if is_whole(sensor.domain)]
+    clocks = list(zip(frequencies(root), frequency_limits(root), strict=True))
+    joules = [_joules(energy)]
+    stopped = threading.Event()
+
+    def watch() -> None:
+        while not stopped.wait(INTERVAL_SECONDS):
+            joules.append(_joules(energy))
+            shares = sorted(filter(None, (_share(*clock) for clock in clocks)), reverse=True)[:cpus]
+            if shares:
+                load.clock_shares.append(sum(shares) / len(shares))
+
+    thread = threading.Thread(target=watch, name="load", daemon=True)
+    thread.start()
+    try:
+        yield load
+    finally:
+        stopped.set()
+        thread.join()
+    joules.append(_joules(energy))
+    if energy and not any(map(math.isnan, joules)):
+        load.joules = joules[-1] - joules[0]
+
+
+def _joules(sensors: list[EnergySensor]) -> float:
+    try:
+        return sum(sensor.joules(time.monotonic()) for sensor in sensors)
+    except (OSError, ValueError):
+        return math.nan
+
+
+def _share(now: Sensor, limit: Sensor) -> float | None:
+    try:
+        return now.value() / limit.value()
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
