@@ -13,7 +13,7 @@ from pathlib import Path
 from service.errors import StartError
 from service.inference.image import Crop
 from service.process import open_standard_descriptors
-from service.settings import PREFIX, load_settings
+from service.settings import PREFIX, Settings, load_settings
 from service.signals import end_on_signal
 
 UNUSABLE = 2
@@ -57,15 +57,37 @@ def _run(options: argparse.Namespace) -> None:
                 json_file=options.json,
             )
         case "benchmark":
-            from service.commands.benchmark import benchmark
-
-            benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
+            _benchmark(settings, options)
         case _:
             end_on_signal()
             open_standard_descriptors()
             from service.server import serve
 
             serve(settings)
+
+
+def _benchmark(settings: Settings, options: argparse.Namespace) -> None:
+    if options.report:
+        from service.commands.report import report
+        from service.device import describe_device
+
+        report(
+            settings,
+            describe_device(options.name, settings.sysfs_root),
+            options.report,
+            photos=options.photos,
+            crop=options.crop or Crop.BUNDLE,
+            variants=options.variants,
+            runs=options.runs,
+            json_file=options.json,
+        )
+        return
+    unused = [f"--{name}" for name in ("name", "photos", "crop") if getattr(options, name) is not None]
+    if unused:
+        raise StartError(f"{' and '.join(unused)} would have no effect without --report FILE; name that too")
+    from service.commands.benchmark import benchmark
+
+    benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,7 +132,27 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_RUNS,
         help=f"inferences of each variant (default {DEFAULT_RUNS})",
     )
+    _report_options(benchmark)
     return parser
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="measure more, and write a report of this device as JSON"
+    )
+    parser.add_argument("--name", help="in the report: what to call the device (what its firmware calls it)")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="in the report: accuracy on these, one folder per class",
+    )
+    parser.add_argument(
+        "--crop",
+        type=Crop,
+        choices=list(Crop),
+        help="of the photos: the bundle's crop, or whole images (none)",
+    )
 
 
 def _names(text: str) -> list[str]:

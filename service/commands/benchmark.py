@@ -18,8 +18,8 @@ from service.settings import Settings
 
 def benchmark(
     settings: Settings, *, variants: Sequence[str] | None, runs: int, json_file: Path | None
-) -> None:
-    """Measure `variants`, or all, with one thread; print and write the result.
+) -> list[VariantBenchmark]:
+    """Measure `variants`, or all, with one thread; print, write and return the result.
 
     Raises:
         StartError: the bundle can't be used.
@@ -38,6 +38,7 @@ def benchmark(
     if forbidden:
         show(f"\nNo joules: this user may not read {', '.join(forbidden)} (see docs/energy.md)")
     write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
+    return results
 
 
 def _progress(rounds: Sequence[int]) -> Iterable[int]:

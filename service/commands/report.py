@@ -1,0 +1,208 @@
+"""`python -m service benchmark --report FILE`: what this device is, and what the variants are worth on it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from tqdm import tqdm
+
+from service.bundle import Bundle, load_bundle
+from service.commands.benchmark import benchmark
+from service.commands.output import show, write_json
+from service.commands.table import table
+from service.device import clean, describe_software
+from service.errors import StartError
+from service.inference.benchmark import VariantBenchmark
+from service.inference.classifier import Classifier
+from service.inference.evaluation import BASELINE, Candidate, evaluate
+from service.inference.image import Crop
+from service.inference.labelled import LabelledImage, labelled_images, refuse_two_labels
+from service.inference.loading import load_classifiers
+from service.inference.share import GraphShare
+from service.inference.throughput import measure_throughput, worker_counts
+from service.manifest import Evaluation, comparison_with
+from service.monitoring.heat import temperatures
+from service.monitoring.load import watched_load
+from service.report import (
+    SCHEMA_VERSION,
+    Accuracy,
+    Clock,
+    Device,
+    DeviceReport,
+    Heat,
+    Speed,
+    Throughput,
+    VariantReport,
+)
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the variants did here; under emulation only what the delegate took of their graphs."""
+
+    shares: dict[str, GraphShare] = field(default_factory=dict)
+    speeds: dict[str, Speed] = field(default_factory=dict)
+    clock_shares: list[float] = field(default_factory=list)
+
+
+def report(
+    settings: Settings,
+    device: Device,
+    file: Path,
+    *,
+    photos: Path | None,
+    crop: Crop,
+    variants: Sequence[str] | None,
+    runs: int,
+    json_file: Path | None,
+) -> None:
+    """Benchmark `variants`, or all, and write what was measured, and what this device is, to `file`.
+
+    `photos`: a folder with one folder per class, to measure accuracy on. Under emulation no speed is
+    measured.
+
+    Raises:
+        StartError: the bundle or the photos can't be used, or the file can't be written.
+    """
+    if device.emulated and json_file:
+        raise StartError(
+            f"--json {json_file} would hold speeds, which say nothing under emulation; leave it out"
+        )
+    bundle = load_bundle(settings.bundle)
+    names = list(variants or bundle.manifest.variants)
+    images = _images(photos, bundle)
+    before = _celsius(settings.sysfs_root)
+    # First: where a photo is refused nobody has waited for the rest.
+    accuracies = _accuracies(settings, bundle, names, images, crop)
+    results = [] if device.emulated else benchmark(settings, variants=names, runs=runs, json_file=json_file)
+    measured = _measure(settings, bundle, names, {result.variant: result for result in results})
+    after = _celsius(settings.sysfs_root)
+    written = DeviceReport(
+        schema_version=SCHEMA_VERSION,
+        date=datetime.now(UTC).date(),
+        device=device,
+        software=describe_software(settings.chosen_delegate),
+        bundle=bundle.manifest.name,
+        heat=None if device.emulated else Heat(before=before, after=after, clock=_clock(measured)),
+        variants={name: _variant(bundle, name, measured, accuracies.get(name)) for name in names},
+    )
+    show(_told(written))
+    write_json(file, written.model_dump(mode="json"))
+    show(f"\n{file}: the report of {device.name}")
+
+
+def _measure(
+    settings: Settings, bundle: Bundle, names: Sequence[str], results: dict[str, VariantBenchmark]
+) -> _Measured:
+    measured = _Measured()
+    for name in tqdm(names, unit="variant", dynamic_ncols=True):
+        result = results.get(name)
+        workers = settings.workers if result else 1
+        classifiers, _ = load_classifiers(bundle, name, settings.chosen_delegate, count=workers)
+        measured.shares[name] = classifiers[0].share
+        if result:
+            measured.speeds[name] = _speed(settings.sysfs_root, result, classifiers, measured.clock_shares)
+    return measured
+
+
+def _speed(
+    root: Path, result: VariantBenchmark, classifiers: Sequence[Classifier], clock_shares: list[float]
+) -> Speed:
+    """A variant's speed; what the CPUs ran at while all workers were at work is added to `clock_shares`."""
+    throughput = []
+    for workers in worker_counts(len(classifiers)):
+        with watched_load(root, workers) as load:
+            done = measure_throughput(classifiers[:workers])
+        throughput.append(Throughput(workers=workers, per_second=done.per_second))
+    clock_shares += load.clock_shares
+    return Speed(
+        runs=result.runs,
+        p50_seconds=result.p50_seconds,
+        p99_seconds=result.p99_seconds,
+        load_seconds=result.load_seconds,
+        resident_bytes=result.resident_bytes,
+        throughput=tuple(throughput),
+        # A counter that stands still counts nothing.
+        joules=load.joules / done.inferences if load.joules else None,
+    )
+
+
+def _images(photos: Path | None, bundle: Bundle) -> list[LabelledImage]:
+    if photos is None:
+        return []
+    images = labelled_images(photos, bundle.classes)
+    refuse_two_labels(images)
+    return images
+
+
+def _accuracies(
+    settings: Settings, bundle: Bundle, names: Sequence[str], images: Sequence[LabelledImage], crop: Crop
+) -> dict[str, Accuracy]:
+    if not images:
+        return {}
+    candidates = {name: Candidate(bundle, name) for name in names}
+    # The folder's name is not for the report.
+    measured = evaluate(
+        candidates, images, crop, "photos", delegate=settings.chosen_delegate, progress=_progress
+    )
+    return {name: _accuracy(evaluation) for name, evaluation in measured.evaluations.items()}
+
+
+def _accuracy(evaluation: Evaluation) -> Accuracy:
+    comparison = comparison_with(evaluation, BASELINE)
+    return Accuracy(
+        sha256=evaluation.dataset.sha256,
+        images=evaluation.dataset.images,
+        crop=evaluation.crop,
+        top1=evaluation.top1,
+        top5=evaluation.top5,
+        agreement=comparison.agreement if comparison else None,
+    )
+
+
+def _variant(bundle: Bundle, name: str, measured: _Measured, accuracy: Accuracy | None) -> VariantReport:
+    declared, share = bundle.variant(name), measured.shares[name]
+    return VariantReport(
+        sha256=declared.sha256,
+        bytes=declared.bytes,
+        precision=declared.precision,
+        operators=share.operators,
+        taken=share.taken,
+        speed=measured.speeds.get(name),
+        accuracy=accuracy,
+    )
+
+
+def _celsius(root: Path) -> dict[str, float]:
+    """What each zone that answers says, in degrees Celsius."""
+    celsius = {}
+    for sensor in temperatures(root):
+        try:
+            celsius[clean(sensor.name)] = round(sensor.value(), 1)
+        except (OSError, ValueError):
+            continue
+    return celsius
+
+
+def _clock(measured: _Measured) -> Clock | None:
+    shares = measured.clock_shares
+    return Clock(median=median(shares), lowest=min(shares)) if shares else None
+
+
+def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
+    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
+    return shown
+
+
+def _told(written: DeviceReport) -> str:
+    """What the report has and the benchmark's table has not."""
+    if written.device.emulated:
+        return f"{written.device.machine} is emulated here: no speeds are measured"
+    speeds = {name: variant.speed for name, variant in written.variants.items() if variant.speed}
+    first = next(iter(speeds.values()))
+    header = ["inferences/s", *(f"{each.workers} at once" for each in first.throughput)]
+    rows = [[name, *(f"{each.per_second:.1f}" for each in s.throughput)] for name, s in speeds.items()]
+    return f"\n{table(header, rows)}"
