@@ -7,8 +7,9 @@ from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.importing import import_model
 from build.assembly.variants import quantize
 from build.errors import BuildError
+from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.evaluation import record_evaluation
-from build.evidence.report import renew_report
+from build.evidence.report import insert_between, renew_report
 from build.evidence.tables import evaluation_table
 from build.network.weights import Network, load_network, weights_digest
 from build.photos.data import PhotoSet, labelled_photos
@@ -65,7 +66,7 @@ def _run(options: argparse.Namespace, command: str) -> None:
         case "evaluate":
             _evaluate(options)
         case "report":
-            report(load_bundle(options.bundle), options)
+            _report(options)
         case "sensitivity":
             _sensitivity(options)
         case "import":
@@ -115,6 +116,18 @@ def _evaluate(options: argparse.Namespace) -> None:
         baselines=[load_bundle(path) for path in options.baseline],
     )
     show(evaluation_table(renew_report(bundle).manifest))
+
+
+def _report(options: argparse.Namespace) -> None:
+    if (options.bundle is None) == (options.devices is None):
+        raise BuildError("report takes a bundle, or --devices with reports of devices")
+    if options.bundle:
+        report(load_bundle(options.bundle), options)
+        return
+    tables = device_tables(read_reports(options.devices))
+    if options.insert:
+        insert_between(options.insert, BEGIN, END, tables)
+    show(tables)
 
 
 def _sensitivity(options: argparse.Namespace) -> None:

@@ -126,9 +126,18 @@ def command_parser() -> argparse.ArgumentParser:
         help="baselines: the variants of another bundle of the same classes",
     )
 
-    parser = commands.add_parser("report", help="measure latency; write the model card, table and picture")
-    parser.add_argument("bundle", type=Path)
+    parser = commands.add_parser(
+        "report", help="measure latency; write the model card, table and picture, or the devices' table"
+    )
+    parser.add_argument("bundle", type=Path, nargs="?")
     _report_options(parser)
+    parser.add_argument(
+        "--devices",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="instead of a bundle: reports of devices, to make their table of",
+    )
 
     parser = commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
     _network_options(parser)

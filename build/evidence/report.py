@@ -74,11 +74,20 @@ def insert_table(manifest: Manifest, file: Path) -> None:
     Raises:
         BuildError: the file can't be read or has no markers.
     """
-    before, after = split_at_markers(file)
-    file.write_text(f"{before}{BEGIN}\n\n{variant_table(manifest)}\n\n{END}{after}", "utf-8")
+    insert_between(file, BEGIN, END, variant_table(manifest))
 
 
-def split_at_markers(file: Path) -> tuple[str, str]:
+def insert_between(file: Path, begin: str, end: str, text: str) -> None:
+    """Put text between two markers of a Markdown file.
+
+    Raises:
+        BuildError: the file can't be read or has no such markers.
+    """
+    before, after = split_at_markers(file, begin, end)
+    file.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", "utf-8")
+
+
+def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
     """What a Markdown file has before and after its markers.
 
     Raises:
@@ -88,10 +97,10 @@ def split_at_markers(file: Path) -> tuple[str, str]:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BuildError(f"{file} can't be read: {error}") from None
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise BuildError(f"{file} has no lines {BEGIN} and {END} to put the table between")
+    before, begun, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not begun or not ended:
+        raise BuildError(f"{file} has no lines {begin} and {end} to put the table between")
     return before, after
 
 

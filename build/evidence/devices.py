@@ -1,0 +1,139 @@
+"""The tables of devices' reports, in Markdown: what each device is, and what each variant is worth on it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from build.errors import BuildError, first_fault
+from service.manifest import Proportion
+from service.report import Accuracy, Device, DeviceReport, Heat, Software, Speed, VariantReport
+
+BEGIN, END = "<!-- devices -->", "<!-- /devices -->"
+
+_DEVICE_HEADER = (
+    "| device | processors | GB | governor | hottest °C | clock % | system | runtime, delegate | date |\n"
+    "|---|---|--:|---|--:|--:|---|---|---|"
+)
+_VARIANT_HEADER = (
+    "| device | variant | top-1 % (95 %) | p50 ms | p99 ms | inferences/s of 1 | of all workers | load s"
+    " | resident MB | mJ |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+)
+_NOTES = """\
+p50 and p99 are of one inference with one thread, inferences/s of so many workers together; decoding is in
+none of them. Resident: a process with that variant alone and no HTTP. mJ: of one inference with all workers
+at work, and of all that the device did meanwhile. Clock: what the CPUs ran at meanwhile, of what they are
+made to run at. What was emulated has no speeds.\
+"""
+
+
+def read_reports(files: Sequence[Path]) -> dict[str, DeviceReport]:
+    """The reports by their files' names, in the names' order.
+
+    Raises:
+        BuildError: a file can't be read, is no report, or has the name of another.
+    """
+    reports: dict[str, DeviceReport] = {}
+    for file in sorted(files, key=lambda path: path.name):
+        if file.name in reports:
+            raise BuildError(f"two reports are named {file.name}; give each a name of its own")
+        try:
+            reports[file.name] = DeviceReport.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise BuildError(f"{file} can't be read: {error.strerror}") from None
+        except ValidationError as error:
+            raise BuildError(
+                f"{file} is no report of schema version 1 as `service benchmark --report` writes it:"
+                f" {first_fault(error)}"
+            ) from None
+    return reports
+
+
+def device_tables(reports: Mapping[str, DeviceReport]) -> str:
+    """What the devices are, then one row for each of their variants, and what the numbers mean."""
+    devices = [_device_row(file, report) for file, report in reports.items()]
+    variants = [
+        _variant_row(report.device, name, variant)
+        for report in reports.values()
+        for name, variant in report.variants.items()
+    ]
+    notes = "\n".join([_NOTES, *_image_notes(reports)])
+    return "\n".join([_DEVICE_HEADER, *devices, "", _VARIANT_HEADER, *variants, "", notes])
+
+
+def _device_row(file: str, report: DeviceReport) -> str:
+    device, software, heat = report.device, report.software, report.heat
+    return _row(
+        [
+            f"[{_named(device)}]({file})",
+            ", ".join(f"{count} × {kind}" for kind, count in device.cpus.items()),
+            f"{device.memory_bytes / 1e9:.1f}" if device.memory_bytes else "",
+            device.governor or "",
+            _celsius(heat),
+            f"{100 * heat.clock.median:.0f}" if heat and heat.clock else "",
+            _system(software),
+            f"{software.runtime}, {software.delegate}",
+            report.date.isoformat(),
+        ]
+    )
+
+
+def _variant_row(device: Device, name: str, variant: VariantReport) -> str:
+    return _row([_named(device), name, _top1(variant.accuracy), *_speeds(variant.speed)])
+
+
+def _speeds(speed: Speed | None) -> list[str]:
+    if speed is None:
+        return [""] * 7
+    first, last = speed.throughput[0], speed.throughput[-1]
+    return [
+        f"{speed.p50_seconds * 1e3:.1f}",
+        f"{speed.p99_seconds * 1e3:.1f}",
+        f"{first.per_second:.1f}",
+        f"{last.per_second:.1f} ({last.workers})",
+        f"{speed.load_seconds:.2f}",
+        f"{speed.resident_bytes / 1e6:.0f}" if speed.resident_bytes else "",
+        f"{speed.joules * 1e3:.1f}" if speed.joules else "",
+    ]
+
+
+def _named(device: Device) -> str:
+    return f"{device.name} (emulated)" if device.emulated else device.name
+
+
+def _celsius(heat: Heat | None) -> str:
+    if heat is None or not heat.before or not heat.after:
+        return ""
+    return f"{max(heat.before.values()):.0f} → {max(heat.after.values()):.0f}"
+
+
+def _system(software: Software) -> str:
+    return f"{software.os}, {software.kernel}, Python {software.python}"
+
+
+def _top1(accuracy: Accuracy | None) -> str:
+    return "" if accuracy is None else _percent(accuracy.top1)
+
+
+def _image_notes(reports: Mapping[str, DeviceReport]) -> list[str]:
+    """Which images accuracy was measured on, each set once."""
+    accuracies = [
+        variant.accuracy
+        for report in reports.values()
+        for variant in report.variants.values()
+        if variant.accuracy
+    ]
+    sets = {(a.images, a.sha256, a.crop): None for a in accuracies}
+    return [
+        f"Accuracy on {images} images (SHA-256 {sha256[:16]}…), crop `{crop}`."
+        for images, sha256, crop in sets
+    ]
+
+
+def _percent(share: Proportion) -> str:
+    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,153 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build.__main__ import main
+from build.errors import BuildError
+from build.evidence.devices import BEGIN, END, device_tables, read_reports
+from service.bundle import Bundle
+from tests.reports import emulated, parsed, report, variant
+
+ROOT = Path(__file__).parents[3]
+DEVICES = ROOT / "docs" / "devices"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Two reports, named against their order."""
+    written = [tmp_path / "qemu.json", tmp_path / "pi.json"]
+    for file, whole in zip(written, (emulated(), report()), strict=True):
+        file.write_text(json.dumps(whole))
+    return written
+
+
+def rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_device_and_variant_has_its_row(files: list[Path]) -> None:
+    tables = device_tables(read_reports(files))
+    device_header, pi, qemu, variant_header, pi_ptq, qemu_ptq = rows(tables)
+    assert len(device_header) == len(pi) == len(qemu)
+    assert len(variant_header) == len(pi_ptq) == len(qemu_ptq)
+    assert pi == [
+        "[Raspberry Pi 5 Model B Rev 1.0](pi.json)",
+        "4 × Cortex-A76",
+        "8.4",
+        "ondemand",
+        "50 → 72",
+        "98",
+        "Debian GNU/Linux 12 (bookworm), 6.6.31+rpt-rpi-2712, Python 3.11.2",
+        "ai-edge-litert 2.3.0, xnnpack",
+        "2026-11-24",
+    ]
+    assert qemu[:6] == [
+        "[emulated aarch64 (emulated)](qemu.json)",
+        "4 × Cortex-A76",
+        "8.4",
+        "ondemand",
+        "",
+        "",
+    ]
+    assert pi_ptq == [
+        "Raspberry Pi 5 Model B Rev 1.0",
+        "ptq",
+        "61.54 (50.0–75.0)",
+        "61.2",
+        "70.8",
+        "16.2",
+        "58.0 (4)",
+        "0.51",
+        "81",
+        "83.1",
+    ]
+    assert qemu_ptq == ["emulated aarch64 (emulated)", "ptq", "61.54 (50.0–75.0)", *[""] * 7]
+    assert tables.count("Accuracy on 650 images (SHA-256 0123456789abcdef…), crop `none`.") == 1
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    speed = variant()["speed"] | {"joules": None, "resident_bytes": None}
+    plain = parsed(
+        report(
+            heat={"before": {}, "after": {}, "clock": None},
+            device=report()["device"] | {"governor": None, "memory_bytes": None},
+            variants={"ptq": variant(accuracy=None, speed=speed)},
+        )
+    )
+    _, device, _, row = rows(device_tables({"a.json": plain}))
+    assert device[2:6] == [""] * 4
+    assert (row[2], row[8], row[9]) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is no report of schema version 1 .*: Invalid JSON"),
+        (b"\xff", "is no report"),
+        (json.dumps(report(schema_version=2)).encode(), "is no report .*: schema_version: Input should be 1"),
+        (json.dumps(report(user="ada")).encode(), "is no report .*: user: Extra inputs are not permitted"),
+    ],
+)
+def test_what_is_no_report_is_named(content: bytes, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    file.write_bytes(content)
+    with pytest.raises(BuildError, match=rf"bad\.json {told}"):
+        read_reports([file])
+
+
+def test_files_that_can_not_be_told_apart_or_read_are_named(files: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"two reports are named pi\.json"):
+        read_reports([*files, tmp_path / "other" / "pi.json"])
+    with pytest.raises(BuildError, match=r"none\.json can't be read: No such file"):
+        read_reports([tmp_path / "none.json"])
+
+
+def test_the_command_puts_the_tables_into_a_file(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Devices\n\n{BEGIN}\n{END}\n")
+    assert main(["report", "--insert", str(readme), "--devices", *map(str, files)]) == 0
+    tables = device_tables(read_reports(files))
+    assert capsys.readouterr().out == f"{tables}\n"
+    assert readme.read_text() == f"# Devices\n\n{BEGIN}\n\n{tables}\n\n{END}\n"
+
+
+def test_a_report_is_of_a_bundle_or_of_devices(
+    files: list[Path], colours: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in ([], [str(colours.path), "--devices", str(files[0])]):
+        assert main(["report", *arguments]) == 2
+        assert (
+            capsys.readouterr().err
+            == "edgewise: report takes a bundle, or --devices with reports of devices\n"
+        )
+
+
+def test_the_documented_table_is_made_from_the_reports() -> None:
+    tables = device_tables(read_reports(list(DEVICES.glob("*.json"))))
+    text = (DEVICES / "README.md").read_text("utf-8")
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == tables
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from (key, *texts(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("file", sorted(DEVICES.glob("*.json")), ids=lambda path: path.name)
+def test_the_reports_tell_no_path_and_no_host(file: Path) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+\.json", file.name)
+    told = list(texts(json.loads(file.read_text("utf-8"))))
+    assert [text for text in told if re.search(r"(^|\s)/|~|\\|\.local\b|localhost", text)] == []
