@@ -47,7 +47,7 @@ def describe_device(name: str | None, sysfs: Path, proc: Path = PROC) -> Device:
         cpus={clean(kind): count for kind, count in cpus.items()} or {clean(machine): os.cpu_count() or 1},
         features=tuple(map(clean, features(cpuinfo))),
         governor=None if emulated else _governor(sysfs),
-        memory_bytes=_memory_bytes(proc),
+        memory_bytes=None if emulated else _memory_bytes(proc),
         emulated=emulated,
     )
 
@@ -57,7 +57,7 @@ def describe_software(delegate: Delegate) -> Software:
     which = delegate.which
     return Software(
         os=clean(_system()),
-        kernel=clean(platform.release()),
+        kernel=_kernel(platform.release()),
         python=clean(platform.python_version()),
         service=VERSION,
         runtime=clean(RUNTIME),
@@ -118,6 +118,12 @@ def _system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):  # No Linux, or an image without that file.
         return platform.system() or "unknown"
+
+
+def _kernel(release: str) -> str:
+    # What may follow the version is for whoever built the kernel to say: some say their name.
+    match = re.match(r"\d+(\.\d+)*", release)
+    return match[0] if match else "unknown"
 
 
 def _elf_machine(file: Path) -> bytes | None:

@@ -60,7 +60,7 @@ def report(**changes: Any) -> dict[str, Any]:
         },
         "software": {
             "os": "Debian GNU/Linux 12 (bookworm)",
-            "kernel": "6.6.31+rpt-rpi-2712",
+            "kernel": "6.6.31",
             "python": "3.11.2",
             "service": "0.1.0",
             "runtime": "ai-edge-litert 2.3.0",

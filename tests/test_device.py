@@ -1,4 +1,5 @@
 import platform
+import re
 import struct
 import sys
 from pathlib import Path
@@ -145,6 +146,8 @@ def test_software_names_a_library_but_not_where_it_lies() -> None:
     assert software.delegate == "libfancy.so"
     assert software.runtime == RUNTIME
     assert software.python == platform.python_version()
+    assert platform.release().startswith(software.kernel)
+    assert re.fullmatch(r"[\d.]+", software.kernel)
     assert describe_software(Delegate.XNNPACK).delegate == "xnnpack"
     assert Software.model_validate_json(software.model_dump_json()) == software
 
@@ -187,7 +190,7 @@ def test_an_emulated_device_is_not_called_what_its_host_is(tmp_path: Path) -> No
     assert device.emulated
     assert device.name == f"emulated {platform.machine()}"
     assert list(device.cpus) == [platform.machine()]
-    assert (device.features, device.governor) == ((), None)
+    assert (device.features, device.governor, device.memory_bytes) == ((), None, None)
     assert (
         describe_device("qemu, Cortex-A72", root, proc(tmp_path, foreign, **files)).name == "qemu, Cortex-A72"
     )

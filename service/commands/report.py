@@ -71,7 +71,7 @@ def report(
         raise StartError(
             f"--json {json_file} would hold speeds, which say nothing under emulation; leave it out"
         )
-    bundle = load_bundle(settings.bundle)
+    bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     names = list(variants or bundle.manifest.variants)
     images = _images(photos, bundle)
     before = _celsius(settings.sysfs_root)
