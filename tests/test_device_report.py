@@ -186,6 +186,14 @@ def test_what_has_no_effect_is_refused(nameless: Path, capfd: pytest.CaptureFixt
     assert wrong(capfd, "--name", "Pi", "--crop", "none") == told
 
 
+def test_a_file_that_can_not_be_written_is_told_before_the_work(
+    nameless: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = nameless.parent / "none" / "device.json"
+    told = f"{file} can't be written: {file.parent} is no folder that this user may write to"
+    assert wrong(capfd, "--report", file, "--name", "a board") == told
+
+
 def test_photos_that_can_not_be_used_are_told_before_the_work(
     nameless: Path, colours: Bundle, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

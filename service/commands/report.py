@@ -1,5 +1,6 @@
 """`python -m service benchmark --report FILE`: what this device is, and what the variants are worth on it."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,6 +72,8 @@ def report(
         raise StartError(
             f"--json {json_file} would hold speeds, which say nothing under emulation; leave it out"
         )
+    if not os.access(file.parent, os.W_OK):
+        raise StartError(f"{file} can't be written: {file.parent} is no folder that this user may write to")
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     names = list(variants or bundle.manifest.variants)
     images = _images(photos, bundle)
