@@ -16,11 +16,12 @@ _DEVICE_HEADER = (
     "|---|---|--:|---|--:|--:|---|---|---|"
 )
 _VARIANT_HEADER = (
-    "| device | variant | top-1 % (95 %) | p50 ms | p99 ms | inferences/s of 1 | of all workers | load s"
-    " | resident MB | mJ |\n"
-    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| device | variant | top-1 % (95 %) | images | as fp32 % | p50 ms | p99 ms | inferences/s, 1 worker"
+    " | all workers | load s | resident MB | mJ |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 _NOTES = """\
+As fp32: the same top-1 class as `fp32` has on this device.
 p50 and p99 are of one inference with one thread, inferences/s of so many workers together; decoding is in
 none of them. Resident: a process with that variant alone and no HTTP. mJ: of one inference with all workers
 at work, and of all that the device did meanwhile. Clock: what the CPUs ran at meanwhile, of what they are
@@ -80,7 +81,7 @@ def _device_row(file: str, report: DeviceReport) -> str:
 
 
 def _variant_row(device: Device, name: str, variant: VariantReport) -> str:
-    return _row([_named(device), name, _top1(variant.accuracy), *_speeds(variant.speed)])
+    return _row([_named(device), name, *_accuracy(variant.accuracy), *_speeds(variant.speed)])
 
 
 def _speeds(speed: Speed | None) -> list[str]:
@@ -112,8 +113,11 @@ def _system(software: Software) -> str:
     return f"{software.os}, {software.kernel}, Python {software.python}"
 
 
-def _top1(accuracy: Accuracy | None) -> str:
-    return "" if accuracy is None else _percent(accuracy.top1)
+def _accuracy(accuracy: Accuracy | None) -> list[str]:
+    if accuracy is None:
+        return [""] * 3
+    same = accuracy.agreement
+    return [_percent(accuracy.top1), str(accuracy.images), f"{100 * same.ratio:.1f}" if same else ""]
 
 
 def _image_notes(reports: Mapping[str, DeviceReport]) -> list[str]:
