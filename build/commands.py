@@ -45,6 +45,9 @@ def run(options: argparse.Namespace, command: str) -> None:
     Raises:
         StartError: it can't be done.
     """
+    if options.command == "report" and options.bundle is None:  # Of devices: no bundle changes.
+        _run(options, command)
+        return
     folder: Path = options.bundle if "bundle" in options else options.out
     signature = folder / SIGNATURE
     was_signed = signature.is_file()
