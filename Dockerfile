@@ -1,0 +1,63 @@
+# The service for linux/amd64 and linux/arm64: docs/containers.md.
+#
+# All that runs here runs on the machine that builds, whatever the image is for: packages are only unpacked.
+# Both bases should have the same minor version of Python.
+ARG BUILD_BASE=docker.io/library/python:3.11-slim-bookworm
+ARG RUN_BASE=gcr.io/distroless/python3-debian12:latest
+
+FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS packages
+ARG TARGETARCH
+# Or tflite: docs/delegates.md.
+ARG RUNTIME=litert
+COPY requirements/install-target requirements/serve.txt requirements/tflite.txt /requirements/
+RUN case $RUNTIME in \
+        litert) requirements=serve.txt ;; \
+        tflite) requirements=tflite.txt ;; \
+        *) echo "RUNTIME is $RUNTIME, but it should be litert or tflite" >&2; exit 1 ;; \
+    esac; \
+    /requirements/install-target "$TARGETARCH" "/requirements/$requirements" /app/packages
+
+FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS code
+COPY service /app/service
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app/service && chmod -R a+rX /app
+
+FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS bundle
+ARG BUNDLE=models/imagenet-1k
+# Or those variants that come along, comma-separated, or none: then the bundle has to be mounted.
+ARG VARIANTS=all
+COPY ${BUNDLE} /models/bundle
+WORKDIR /models/bundle
+RUN case $VARIANTS in \
+        all) ;; \
+        none) rm -rf ./* ;; \
+        *) mkdir /kept; \
+            for name in $(echo "$VARIANTS" | tr , ' '); do mv "$name.tflite" /kept || exit 1; done; \
+            rm -f ./*.tflite; \
+            mv /kept/* . ;; \
+    esac; \
+    chmod -R a+rX /models
+
+FROM ${RUN_BASE}
+ARG RUN_BASE
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="edgewise" \
+    org.opencontainers.image.description="Image classification on edge nodes" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.base.name="${RUN_BASE}"
+WORKDIR /app
+# What changes least comes first.
+COPY --from=packages /app/packages /app/packages
+COPY LICENSE NOTICE /app/
+COPY --from=bundle /models /models
+COPY --from=code /app/service /app/service
+ENV PYTHONPATH=/app:/app/packages \
+    PYTHONDONTWRITEBYTECODE=1 \
+    EDGEWISE_HOST=0.0.0.0 \
+    EDGEWISE_BUNDLE=/models/bundle
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python3", "-m", "service.health"]
+ENTRYPOINT ["python3", "-m", "service"]
