@@ -1,0 +1,88 @@
+"""`python -m service.health`, beside real services."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.bundle import Bundle
+from service.settings import Settings
+from tests.system.processes import ROOT, Service, environment, serving, wait_for
+from tests.system.prometheus import free_port
+from tests.system.test_start import one_line
+from tests.system.test_tls import made
+
+
+def asked(**settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service.health"],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def port_of(service: Service) -> int:
+    return int(service.url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
+def test_a_service_that_is_ready_is_healthy(colours: Bundle, host: str) -> None:
+    with serving(bundle=colours.path, host=host) as service:
+        result = asked(bundle=colours.path, host=host, port=port_of(service))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_it_asks_on_ipv6_too(colours: Bundle) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no address ::1")
+    with serving(bundle=colours.path, host="::") as service:
+        assert asked(host="::", port=port_of(service)).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is absent")
+def test_it_asks_over_tls_where_that_is_served(colours: Bundle, tmp_path: Path) -> None:
+    settings = made(tmp_path / "tls").settings
+    with serving(bundle=colours.path, **settings) as service:
+        assert asked(port=port_of(service), **settings).returncode == 0
+        plain = asked(port=port_of(service))
+    assert plain.returncode == 1
+    assert one_line(plain.stderr).startswith("no answer from /readyz on 127.0.0.1, port ")
+
+
+def test_a_service_that_is_stopping_is_not(colours: Bundle) -> None:
+    with serving(bundle=colours.path, drain_grace_seconds=60) as service:
+        port = port_of(service)
+        service.signal(signal.SIGTERM)
+        wait_for(lambda: asked(port=port).returncode == 1)
+        assert one_line(asked(port=port).stderr) == "not ready: /readyz answered 503"
+        service.signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("port", "told"),
+    [(None, "Connection refused"), ("tcp://10.0.0.1:8000", "EDGEWISE_PORT should be a number")],
+)
+def test_that_there_is_no_answer_is_told_in_one_line(port: str | None, told: str) -> None:
+    result = asked(port=port or free_port())
+    assert result.returncode == 1
+    assert told in one_line(result.stderr)
+
+
+def test_it_takes_little_memory_and_the_same_defaults() -> None:
+    program = "import sys, service.health as it; print(it.DEFAULT_HOST, it.DEFAULT_PORT, *sys.modules)"
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    host, port, *modules = result.stdout.split()
+    assert (host, int(port)) == (Settings().host, Settings().port)
+    assert {"numpy", "pydantic", "service.settings"} & set(modules) == set()
