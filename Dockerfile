@@ -9,7 +9,8 @@ FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS packages
 ARG TARGETARCH
 # Or tflite: docs/delegates.md.
 ARG RUNTIME=litert
-COPY requirements/install-target requirements/serve.txt requirements/tflite.txt /requirements/
+COPY requirements/install-target requirements/strip.py requirements/serve.txt requirements/tflite.txt \
+    /requirements/
 RUN case $RUNTIME in \
         litert) requirements=serve.txt ;; \
         tflite) requirements=tflite.txt ;; \
@@ -31,7 +32,7 @@ RUN case $VARIANTS in \
         all) ;; \
         none) rm -rf ./* ;; \
         *) mkdir /kept; \
-            for name in $(echo "$VARIANTS" | tr , ' '); do mv "$name.tflite" /kept || exit 1; done; \
+            IFS=,; for name in $VARIANTS; do mv "$name.tflite" /kept || exit 1; done; \
             rm -f ./*.tflite; \
             mv /kept/* . ;; \
     esac; \
