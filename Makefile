@@ -14,8 +14,10 @@ TYPED_HOST := $(if $(filter command,$(origin HOST)),$(HOST))
 TARGET = $(if $(TYPED_HOST),--host $(TYPED_HOST),--python $(SERVE)/bin/python)
 COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line $(ARGS)
+CONTAINERS = $(or $(shell command -v docker || command -v podman),$(error docker and podman are absent))
+VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' service/__init__.py)
 
-.PHONY: help serve test bench loadtest capacity build lint format lock clean
+.PHONY: help serve test bench loadtest capacity build image lint format lock clean
 .PHONY: .venv .venv-serve .venv-tflite .venv-loadtest
 
 help: ## list the verbs
@@ -39,6 +41,10 @@ capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## search the highest rat
 
 build: .venv ## run the build stage: make build ARGS="all --help"
 	@$(DEV) -m build $(ARGS)
+
+image: ## build the container image edgewise:VERSION for this machine, with docker or podman
+	@BUILDAH_FORMAT=docker $(CONTAINERS) build --tag edgewise:$(VERSION) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) $(ARGS) .
 
 lint: .venv ## check style and types
 	@$(DEV) -m ruff check
