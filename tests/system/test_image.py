@@ -1,0 +1,278 @@
+"""The image, built by the Dockerfile and run as an edge node would: natively, and arm64 emulated."""
+
+import json
+import os
+import re
+import signal
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from service import VERSION
+from service.bundle import Bundle
+from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman, skip_unless_possible
+from tests.system.processes import ROOT, Service, memory_bytes
+from tests.system.test_start import one_line
+
+CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
+CLASSIFY = "/v1/classify?top_k=1"
+MAX_BYTES = 180_000_000
+MAX_COMPRESSED_BYTES = 65_000_000
+MEMORY_BYTES = 160 * 1024 * 1024
+LOADED_REQUESTS = 300
+# What nobody needs who only runs the service.
+TOOLS = {"sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "pip", "pip3", "curl", "wget"}
+# LiteRT looks there for what the processor can do, and the emulation does not show it: parts and features.
+CPUINFO = """processor\t: {processor}
+Features\t: {features}
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: {part}
+CPU revision\t: 3
+
+"""
+A72 = ("0xd08", "fp asimd evtstrm crc32 cpuid")
+A76 = ("0xd0b", "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp")
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """podman, with a base to build on."""
+    skip_unless_possible()
+    podman = Podman(tmp_path_factory.mktemp("podman"))
+    try:
+        podman.make_build_base()
+        yield podman
+    finally:
+        podman.close()
+
+
+@pytest.fixture(scope="module")
+def base(podman: Podman) -> str:
+    """The base of this machine's images."""
+    return podman.make_run_base("amd64")
+
+
+@pytest.fixture(scope="module")
+def image(podman: Podman, base: str) -> str:
+    """The image with all of the default bundle."""
+    podman.build("localhost/edgewise:amd64", "amd64", base, REVISION="0123abc")
+    return "localhost/edgewise:amd64"
+
+
+@pytest.fixture(scope="module")
+def bare(podman: Podman, image: str, base: str) -> str:
+    """The image without a bundle."""
+    podman.build("localhost/edgewise:amd64-bare", "amd64", base, VARIANTS="none")
+    return "localhost/edgewise:amd64-bare"
+
+
+@pytest.fixture(scope="module")
+def served(podman: Podman, image: str) -> Iterator[Container]:
+    """The image's service, confined."""
+    with podman.serving(*CONFINED, image) as container:
+        yield container
+
+
+@pytest.fixture(scope="module")
+def arm64_base(podman: Podman) -> str:
+    """The base of arm64's images."""
+    return podman.make_run_base("arm64")
+
+
+@pytest.fixture(scope="module")
+def arm64(podman: Podman, arm64_base: str) -> str:
+    """The image for arm64, with all of the default bundle."""
+    podman.build("localhost/edgewise:arm64", "arm64", arm64_base)
+    return "localhost/edgewise:arm64"
+
+
+@pytest.fixture(scope="module")
+def emulated(arm64: str) -> str:
+    """The same, where it can be run."""
+    if not EMULATION.exists():
+        pytest.skip(f"arm64 is not emulated here: {EMULATION} is absent (see .ci/run)")
+    return arm64
+
+
+def test_it_serves_with_the_rights_and_the_memory_of_a_container(served: Container) -> None:
+    ready = served.line("ready")
+    assert (ready["bundle"], ready["variant"], ready["workers"]) == ("imagenet-1k", "qat", 1)
+    assert ready["url"].startswith("http://0.0.0.0:")
+    status = Path(f"/proc/{served.pid}/status").read_text()
+    assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", status, re.MULTILINE)
+    assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+    mounts = Path(f"/proc/{served.pid}/mountinfo").read_text().splitlines()
+    (root,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
+    assert "ro" in root.split(",")
+    # The service itself is the first process: nothing stands between it and signals.
+    command = Path(f"/proc/{served.pid}/cmdline").read_bytes().split(b"\0")
+    assert command[-4:-1] == [b"python3", b"-m", b"service"]
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF"])
+def test_it_reads_every_format(served: Container, service: Service, format_: str) -> None:
+    file = BytesIO()
+    Image.open(BytesIO(CAT)).save(file, format_)
+    assert top1(served, file.getvalue()) == top1(service, file.getvalue())
+
+
+def test_it_holds_out_under_load(served: Container) -> None:
+    with served.client() as client, ThreadPoolExecutor(8) as threads:
+        statuses = threads.map(
+            lambda _: client.post(CLASSIFY, content=CAT).status_code, range(LOADED_REQUESTS)
+        )
+        assert set(statuses) == {200}
+    assert memory_bytes(served.pid, "VmHWM") < MEMORY_BYTES
+
+
+def test_its_health_check_asks_it(podman: Podman, served: Container, image: str) -> None:
+    (found,) = json.loads(podman.run("image", "inspect", image).stdout)
+    kind, *command = found["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    port = served.url.rpartition(":")[2]
+    healthy = podman.run("exec", f"--env=EDGEWISE_PORT={port}", served.name, *command, check=False)
+    assert (healthy.returncode, healthy.stderr) == (0, "")
+    unhealthy = podman.run("exec", "--env=EDGEWISE_PORT=1", served.name, *command, check=False)
+    assert unhealthy.returncode == 1
+
+
+def test_every_module_is_imported_there(podman: Podman, image: str) -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "service").rglob("*.py")
+    ]
+    program = f"[__import__(module) for module in {modules}]"
+    podman.run(*RUN, "--entrypoint=python3", *CONFINED, image, "-W", "error", "-c", program)
+
+
+def test_a_variable_switches_the_variant_and_a_stop_is_clean(podman: Podman, image: str) -> None:
+    with podman.serving(*CONFINED, image, variant="ptq") as container:
+        assert container.line("ready")["variant"] == "ptq"
+        with container.client() as client:
+            assert client.post(CLASSIFY, content=CAT).json()["variant"] == "ptq"
+        container.signal(signal.SIGTERM)
+        assert container.wait() == 0
+        assert container.line("stopping")
+
+
+def test_what_can_not_be_served_stops_the_start_in_one_line(podman: Podman, image: str) -> None:
+    command = (*RUN, *CONFINED, "--env=EDGEWISE_VARIANT=nope", image)
+    result = podman.run(*command, check=False)
+    assert result.returncode == 2
+    assert "/models/bundle has no variant 'nope'" in one_line(result.stderr)
+
+
+def test_a_bundle_is_mounted(podman: Podman, bare: str, colours: Bundle) -> None:
+    without = podman.run(*RUN, *CONFINED, bare, check=False)
+    assert without.returncode == 2
+    assert "EDGEWISE_BUNDLE must name a bundle's folder" in one_line(without.stderr)
+    with podman.serving(*CONFINED, f"--volume={colours.path}:/models/bundle:ro", bare) as container:
+        assert container.line("ready")["bundle"] == "colours"
+
+
+def test_a_part_of_the_bundle_can_be_left_out(podman: Podman, base: str, image: str) -> None:
+    name = "localhost/edgewise:amd64-small"
+    podman.build(name, "amd64", base, VARIANTS="qat,ptq")
+    models = {path for path in files(podman, name) if path.endswith(".tflite")}
+    assert models == {"models/bundle/qat.tflite", "models/bundle/ptq.tflite"}
+    with podman.serving(*CONFINED, name) as container:
+        assert container.line("ready")["variant"] == "qat"
+
+
+def test_it_says_what_it_is(podman: Podman, image: str) -> None:
+    config = inspected(podman, image)
+    assert config["User"] == "10001:10001"
+    assert config["Entrypoint"] == ["python3", "-m", "service"]
+    assert "Cmd" not in config
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
+    assert labels["version"] == VERSION
+    assert labels["revision"] == "0123abc"
+    assert labels["licenses"] == "Apache-2.0"
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_it_is_small_and_holds_no_tools(
+    podman: Podman, request: pytest.FixtureRequest, architecture: str
+) -> None:
+    name = f"localhost/edgewise:{architecture}-bare"
+    base: str = request.getfixturevalue("base" if architecture == "amd64" else "arm64_base")
+    podman.build(name, architecture, base, VARIANTS="none")
+    (image,) = json.loads(podman.run("image", "inspect", name).stdout)
+    assert image["Architecture"] == architecture
+    assert image["Size"] < MAX_BYTES
+    assert compressed_bytes(podman, name) < MAX_COMPRESSED_BYTES
+    paths = files(podman, name)
+    assert {path for path in paths if Path(path).name in TOOLS and "bin/" in path} == set()
+    assert [path for path in paths if path == "etc/pip.conf"] == []
+
+
+@pytest.mark.parametrize(("cpu", "shown"), [("cortex-a72", A72), ("cortex-a76", A76)])
+def test_on_arm64_the_same_comes_out(
+    podman: Podman, emulated: str, service: Service, tmp_path: Path, cpu: str, shown: tuple[str, str]
+) -> None:
+    # That it is ready says that the golden vectors hold.
+    with podman.serving(*as_cpu(tmp_path, cpu, shown), "--cpus=1", emulated) as container:
+        assert container.line("ready")["variant"] == "qat"
+        assert top1(container, CAT) == top1(service, CAT)
+
+
+def test_a_processor_that_computes_something_else_is_refused(
+    podman: Podman, emulated: str, tmp_path: Path
+) -> None:
+    # Of all that the emulation has, LiteRT takes SME, and the emulation computes it wrongly.
+    command = (*RUN, *as_cpu(tmp_path, "max", A72), "--env=EDGEWISE_VARIANT=ptq", emulated)
+    result = podman.run(*command, check=False)
+    assert result.returncode == 2
+    assert "ptq.tflite (xnnpack) does not compute its golden vectors on this device" in result.stderr
+
+
+def top1(service: Service, photo: bytes) -> int:
+    with service.client() as client:
+        index: int = client.post(CLASSIFY, content=photo).json()["predictions"][0]["index"]
+        return index
+
+
+def inspected(podman: Podman, image: str) -> dict[str, Any]:
+    (found,) = json.loads(podman.run("image", "inspect", image).stdout)
+    config: dict[str, Any] = found["Config"]
+    return config
+
+
+def files(podman: Podman, image: str) -> list[str]:
+    """The paths of all that is in an image."""
+    mounted = Path(podman.run("image", "mount", image).stdout.strip())
+    try:
+        found = [path for path in mounted.rglob("*") if not path.is_dir()]
+        return [str(path.relative_to(mounted)) for path in found]
+    finally:
+        podman.run("image", "umount", image)
+
+
+def compressed_bytes(podman: Podman, image: str) -> int:
+    """The size of the image as registries have it, or somewhat more: compressed by gzip."""
+    archive = podman.folder / "image.tar"
+    podman.run("save", f"--output={archive}", image)
+    compressor = zlib.compressobj(6, wbits=31)
+    total = 0
+    with archive.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            total += len(compressor.compress(chunk))
+    archive.unlink()
+    return total + len(compressor.flush())
+
+
+def as_cpu(folder: Path, cpu: str, shown: tuple[str, str]) -> list[str]:
+    """podman's options to run as on this processor."""
+    part, features = shown
+    file = folder / "cpuinfo"
+    cores = range(os.cpu_count() or 1)
+    file.write_text("".join(CPUINFO.format(processor=core, part=part, features=features) for core in cores))
+    return ["--init", f"--env=QEMU_CPU={cpu}", f"--volume={file}:/proc/cpuinfo:ro"]

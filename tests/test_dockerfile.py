@@ -1,0 +1,68 @@
+"""What the Dockerfile, the bake file and .dockerignore say of each other and of the project."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import VERSION
+
+ROOT = Path(__file__).parent.parent
+# Instructions of one line each.
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+BAKE = json.loads((ROOT / "docker-bake.json").read_text())
+# Those that the builder gives.
+AUTOMATIC = {"TARGETARCH"}
+HADOLINT = (
+    shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    or ""
+)
+
+
+def arguments() -> dict[str, str | None]:
+    """The build arguments with their defaults."""
+    declared = re.findall(r"^ARG (\w+)(?:=(.*))?$", DOCKERFILE, re.MULTILINE)
+    return {name: default for name, default in reversed(declared)}  # noqa: C416 (the first one counts)
+
+
+def test_the_version_is_the_services() -> None:
+    assert arguments()["VERSION"] == BAKE["variable"]["VERSION"]["default"] == VERSION
+
+
+def test_what_is_baked_are_arguments_of_the_dockerfile() -> None:
+    for target in BAKE["target"].values():
+        assert set(target["args"]) <= set(arguments())
+    variables = set(re.findall(r"\$\{(\w+)\}", json.dumps(BAKE["target"])))
+    assert variables == set(BAKE["variable"])
+    assert BAKE["variable"]["VARIANTS"]["default"] == arguments()["VARIANTS"]
+    assert set(BAKE["group"]["default"]["targets"]) == set(BAKE["target"])
+
+
+def test_what_is_copied_is_there_and_not_ignored() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        (arguments()[source.strip("${}")] or "") if "$" in source else source
+        for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+        for source in sources.split()
+    }
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert {name if name.startswith("requirements") else name.split("/")[0] for name in copied} == {
+        line.removeprefix("!") for line in ignored if line.startswith("!")
+    }
+
+
+def test_the_document_has_every_argument() -> None:
+    told = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "containers.md").read_text(), re.MULTILINE)
+    assert set(told) == set(arguments()) - AUTOMATIC
+
+
+@pytest.mark.skipif(not HADOLINT, reason="hadolint is absent")
+def test_hadolint_is_content() -> None:
+    command = [HADOLINT, "Dockerfile"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (result.returncode, result.stdout) == (0, "")
