@@ -24,13 +24,12 @@ BARE = (
     "base-files,base-passwd,ca-certificates,libc-bin,libc6,libexpat1,libgcc-s1,libpython3.11-stdlib,libstdc++6,"
     "netbase,python3-minimal,python3.11-minimal,tzdata,zlib1g"
 )
-# What the packages' own scripts would do, which can't be run here.
+# What the packages' own scripts would do, which are not run; and no programs but Python.
 SET_UP = (
     'cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"',
     'cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"',
     'mkdir -p "$1/etc/ssl/certs"',
     'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"',
-    'rm -rf "$1"/etc/apt "$1"/var/lib/apt "$1"/var/cache/apt "$1"/var/lib/dpkg',
     'find "$1/usr/bin" "$1/usr/sbin" ! -type d ! -name "python3*" -delete',
 )
 UNREAD = tuple(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc"))
@@ -111,7 +110,7 @@ class Podman:
     def make_run_base(self, architecture: str) -> str:
         """An image with Python alone; nothing of it is run while it is made. Its name."""
         name = f"localhost/run:{architecture}"
-        hooks = [f"--customize-hook={line}" for line in SET_UP]
+        hooks = [f"--extract-hook={line}" for line in SET_UP]
         self._debian(architecture, name, "--variant=extract", f"--include={BARE}", *hooks)
         return name
 
