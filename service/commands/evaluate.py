@@ -1,18 +1,16 @@
 """`python -m service evaluate FOLDER`: accuracy of a bundle's variants on labelled images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from service.bundle import load_bundle
-from service.commands.output import show, write_json
+from service.commands.output import image_progress, show, write_json
 from service.commands.table import table
 from service.errors import StartError
 from service.inference.evaluation import BASELINE, Candidate
 from service.inference.evaluation import evaluate as evaluate_variants
 from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, labelled_images, refuse_two_labels
+from service.inference.labelled import labelled_images, refuse_two_labels
 from service.manifest import Comparison, Evaluation, Proportion, comparison_with
 from service.settings import Settings
 
@@ -48,7 +46,7 @@ def evaluate(
         folder.resolve().name,
         allow_seen=allow_seen,
         delegate=settings.chosen_delegate,
-        progress=_progress,
+        progress=image_progress,
     ).evaluations
     show(_report(evaluations, against or BASELINE))
     write_json(
@@ -59,11 +57,6 @@ def evaluate(
             "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
         },
     )
-
-
-def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
-    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
-    return shown
 
 
 def _report(evaluations: dict[str, Evaluation], against: str) -> str:

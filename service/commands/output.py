@@ -1,16 +1,29 @@
-"""Where the commands put their results: a person reads standard output, a program the JSON file."""
+"""Where the commands put their results: a person reads standard output, a program the JSON file.
+
+How far they are goes to standard error.
+"""
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from service.errors import StartError
+from service.inference.labelled import LabelledImage
 
 
 def show(text: str) -> None:
     """Write `text` and a line's end to standard output."""
     sys.stdout.write(text + "\n")
+
+
+def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
+    """The images as they are gone through by a variant, which shows on standard error how far it is."""
+    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
+    return shown
 
 
 def write_json(path: Path | None, result: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """`python -m service benchmark --report FILE`: what this device is, and what the variants are worth on it."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from service.bundle import Bundle, load_bundle
 from service.commands.benchmark import benchmark
-from service.commands.output import show, write_json
+from service.commands.output import image_progress, show, write_json
 from service.commands.table import table
 from service.device import clean, describe_software
 from service.errors import StartError
@@ -149,7 +149,7 @@ def _accuracies(
     candidates = {name: Candidate(bundle, name) for name in names}
     # The folder's name is not for the report.
     measured = evaluate(
-        candidates, images, crop, "photos", delegate=settings.chosen_delegate, progress=_progress
+        candidates, images, crop, "photos", delegate=settings.chosen_delegate, progress=image_progress
     )
     return {name: _accuracy(evaluation) for name, evaluation in measured.evaluations.items()}
 
@@ -193,11 +193,6 @@ def _celsius(root: Path) -> dict[str, float]:
 def _clock(measured: _Measured) -> Clock | None:
     shares = measured.clock_shares
     return Clock(median=median(shares), lowest=min(shares)) if shares else None
-
-
-def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
-    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
-    return shown
 
 
 def _told(written: DeviceReport) -> str:
