@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from service.bundle import load_bundle
+from service.bundle import Bundle, load_bundle
 from service.commands.output import show, write_json
 from service.commands.table import table
 from service.inference.benchmark import VariantBenchmark, no_counter
@@ -18,13 +18,24 @@ from service.settings import Settings
 
 def benchmark(
     settings: Settings, *, variants: Sequence[str] | None, runs: int, json_file: Path | None
-) -> list[VariantBenchmark]:
-    """Measure `variants`, or all, with one thread; print, write and return the result.
+) -> None:
+    """Measure `variants`, or all, of the settings' bundle, with one thread; print and write the result.
 
     Raises:
         StartError: the bundle can't be used.
     """
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
+    benchmark_bundle(settings, bundle, variants=variants, runs=runs, json_file=json_file)
+
+
+def benchmark_bundle(
+    settings: Settings, bundle: Bundle, *, variants: Sequence[str] | None, runs: int, json_file: Path | None
+) -> list[VariantBenchmark]:
+    """Measure `variants`, or all, with one thread; print, write and return the result.
+
+    Raises:
+        StartError: a variant can't be used.
+    """
     results = benchmark_variants(
         bundle,
         variants or list(bundle.manifest.variants),

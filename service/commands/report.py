@@ -10,7 +10,7 @@ from statistics import median
 from tqdm import tqdm
 
 from service.bundle import Bundle, load_bundle
-from service.commands.benchmark import benchmark
+from service.commands.benchmark import benchmark_bundle
 from service.commands.output import image_progress, show, write_json
 from service.commands.table import table
 from service.device import clean, describe_software
@@ -80,7 +80,9 @@ def report(
     before = _celsius(settings.sysfs_root)
     # First: where a photo is refused nobody has waited for the rest.
     accuracies = _accuracies(settings, bundle, names, images, crop)
-    results = [] if device.emulated else benchmark(settings, variants=names, runs=runs, json_file=json_file)
+    results = []
+    if not device.emulated:
+        results = benchmark_bundle(settings, bundle, variants=names, runs=runs, json_file=json_file)
     measured = _measure(settings, bundle, names, {result.variant: result for result in results})
     after = _celsius(settings.sysfs_root)
     written = DeviceReport(
