@@ -26,6 +26,7 @@ from service.inference.throughput import measure_throughput, worker_counts
 from service.manifest import Evaluation, comparison_with
 from service.monitoring.heat import temperatures
 from service.monitoring.load import watched_load
+from service.monitoring.sysfs import answers
 from service.report import (
     SCHEMA_VERSION,
     Accuracy,
@@ -183,13 +184,8 @@ def _variant(bundle: Bundle, name: str, measured: _Measured, accuracy: Accuracy 
 
 def _celsius(root: Path) -> dict[str, float]:
     """What each zone that answers says, in degrees Celsius."""
-    celsius = {}
-    for sensor in temperatures(root):
-        try:
-            celsius[clean(sensor.name)] = round(sensor.value(), 1)
-        except (OSError, ValueError):
-            continue
-    return celsius
+    told = answers((sensor.name, sensor.value) for sensor in temperatures(root))
+    return {clean(name): round(value, 1) for name, value in told.items()}
 
 
 def _clock(measured: _Measured) -> Clock | None:

@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from service.monitoring.energy import EnergySensor, energy_sensors
 from service.monitoring.heat import Sensor, frequencies, frequency_limits, temperatures
 from service.monitoring.logs import SERVICE_LOGGER, fields
-from service.monitoring.sysfs import is_forbidden
+from service.monitoring.sysfs import answers, is_forbidden
 
 INTERVAL_SECONDS = 1.0
 # A reading that is older is not shown: the thread waits for a sensor that hangs.
@@ -64,10 +64,10 @@ class Sensors(Collector):
     def read(self) -> None:
         """Read all sensors; those that don't answer are left out until they do."""
         self._readings = _Readings(
-            joules=_answers((s.domain, functools.partial(s.joules, time.monotonic())) for s in self.energy),
-            celsius=_answers((s.name, s.value) for s in self.temperatures),
-            hertz=_answers((s.name, s.value) for s in self.frequencies),
-            limits=_answers((s.name, s.value) for s in self.limits),
+            joules=answers((s.domain, functools.partial(s.joules, time.monotonic())) for s in self.energy),
+            celsius=answers((s.name, s.value) for s in self.temperatures),
+            hertz=answers((s.name, s.value) for s in self.frequencies),
+            limits=answers((s.name, s.value) for s in self.limits),
             seconds=time.monotonic(),
         )
 
@@ -121,16 +121,6 @@ def _tell(sensors: Sensors) -> None:
             "sensors are left out that this user may not read (see docs/energy.md)",
             extra=fields(files=[str(file) for file in forbidden]),
         )
-
-
-def _answers(questions: Iterable[tuple[str, Callable[[], float]]]) -> dict[str, float]:
-    answers = {}
-    for name, ask in questions:
-        try:
-            answers[name] = ask()
-        except (OSError, ValueError):
-            continue
-    return answers
 
 
 def _families(readings: _Readings) -> list[_Family]:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,17 @@ def unique(names: Sequence[str], places: Sequence[str]) -> list[str]:
         seen[name] += 1
         if seen[name] > 1:
             told[number] = f"{name}#{seen[name]}"
+    return told
+
+
+def answers(questions: Iterable[tuple[str, Callable[[], float]]]) -> dict[str, float]:
+    """What each sensor says, by its name; those that don't answer, or not by a number, are left out."""
+    told = {}
+    for name, ask in questions:
+        try:
+            told[name] = ask()
+        except (OSError, ValueError):
+            continue
     return told
 
 
