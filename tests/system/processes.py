@@ -96,6 +96,11 @@ class Service:
         url: str = self.line("ready")["url"]
         return url
 
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rpartition(":")[2])
+
     def client(self) -> httpx.Client:
         """A client of it."""
         return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS)

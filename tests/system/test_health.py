@@ -11,7 +11,7 @@ import pytest
 
 from service.bundle import Bundle
 from service.settings import Settings
-from tests.system.processes import ROOT, Service, environment, serving, wait_for
+from tests.system.processes import ROOT, environment, serving, wait_for
 from tests.system.prometheus import free_port
 from tests.system.test_start import one_line
 from tests.system.test_tls import made
@@ -29,14 +29,10 @@ def asked(**settings: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def port_of(service: Service) -> int:
-    return int(service.url.rpartition(":")[2])
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
 def test_a_service_that_is_ready_is_healthy(colours: Bundle, host: str) -> None:
     with serving(bundle=colours.path, host=host) as service:
-        result = asked(bundle=colours.path, host=host, port=port_of(service))
+        result = asked(bundle=colours.path, host=host, port=service.port)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -46,22 +42,22 @@ def test_it_asks_on_ipv6_too(colours: Bundle) -> None:
     except OSError:
         pytest.skip("this machine has no address ::1")
     with serving(bundle=colours.path, host="::") as service:
-        assert asked(host="::", port=port_of(service)).returncode == 0
+        assert asked(host="::", port=service.port).returncode == 0
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is absent")
 def test_it_asks_over_tls_where_that_is_served(colours: Bundle, tmp_path: Path) -> None:
     settings = made(tmp_path / "tls").settings
     with serving(bundle=colours.path, **settings) as service:
-        assert asked(port=port_of(service), **settings).returncode == 0
-        plain = asked(port=port_of(service))
+        assert asked(port=service.port, **settings).returncode == 0
+        plain = asked(port=service.port)
     assert plain.returncode == 1
     assert one_line(plain.stderr).startswith("no answer from /readyz on 127.0.0.1, port ")
 
 
 def test_a_service_that_is_stopping_is_not(colours: Bundle) -> None:
     with serving(bundle=colours.path, drain_grace_seconds=60) as service:
-        port = port_of(service)
+        port = service.port
         service.signal(signal.SIGTERM)
         wait_for(lambda: asked(port=port).returncode == 1)
         assert one_line(asked(port=port).stderr) == "not ready: /readyz answered 503"

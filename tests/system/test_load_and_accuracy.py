@@ -1,17 +1,14 @@
 """All of it together: a load test over a labelled corpus, the service, and Prometheus, against `evaluate`."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from service.bundle import Bundle
-from tests.system.processes import ROOT, environment, run, serving
+from tests.system.processes import run, serving
 from tests.system.prometheus import Prometheus, prometheus, wait_until
+from tests.system.test_loadtest import LENIENT, load
 
 SECONDS = 180
-# How fast it is is not what this is about.
-LENIENT = ("--slo-p50", "10000", "--slo-p99", "20000", "--slo-late", "1")
 
 
 def values(watching: Prometheus, expression: str) -> list[float]:
@@ -33,20 +30,13 @@ def test_prometheus_holds_what_evaluate_says_of_the_photos_of_a_load_test(
     with (
         serving(bundle=default_bundle.path, variant=variant, feedback_window=images) as service,
         prometheus(tmp_path) as watching,
-        watching.watching(int(service.url.rpartition(":")[2])),
+        watching.watching(service.port),
     ):
-        load = ["Camera", "Inspector", "--users", "8", "--fps", "8", "--passes", "1", *LENIENT]
-        loaded = subprocess.run(  # noqa: S603
-            [
-                *(sys.executable, "-m", "loadtest", *load, "--host", service.url),
-                *("--photos", str(photos), "--crop", "none", "--report", str(report)),
-            ],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS,
+        corpus = ["--photos", photos, "--crop", "none"]
+        loaded = load(
+            *("Camera", "Inspector", "--users", "8", "--fps", "8", "--passes", "1", *LENIENT, *corpus),
+            *("--host", service.url, "--report", report),
+            seconds=SECONDS,
         )
         assert loaded.returncode == 0, loaded.stderr
         wait_until(

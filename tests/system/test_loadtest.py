@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import pytest
 
 from service.bundle import Bundle
 from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, wait_for
+from tests.system.prometheus import free_port
 
 SECONDS = 60
 # Whatever the machine is doing meanwhile.
@@ -49,7 +49,7 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "loadtest", *map(str, arguments)]
 
 
-def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def load(*arguments: str | Path, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603
         command(*arguments),
         cwd=ROOT,
@@ -57,7 +57,7 @@ def load(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=SECONDS,
+        timeout=seconds,
     )
 
 
@@ -265,13 +265,6 @@ def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
     (measured,) = report["accuracy"].values()
     assert measured["answers"] == counts["answered"]
     assert counts["frames"] > 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(

@@ -66,7 +66,7 @@ def send_photos(port: int, over: Until, files: list[bytes]) -> Counter[int]:
 def test_memory_stays_within_the_bound_whatever_comes_at_once(default_bundle: Bundle) -> None:
     files = photos()
     with serving(bundle=default_bundle.path, workers=1) as service, ThreadPoolExecutor(2 * EACH) as threads:
-        port = int(service.url.rpartition(":")[2])
+        port = service.port
         ends = time.monotonic() + SECONDS
 
         def over() -> bool:
