@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,21 +28,28 @@ LARGE = photo("red", size=(4000, 3000))
 @contextmanager
 def asking(url: str, image: bytes = IMAGE, clients: int = 1, pause: float = 0.03) -> Iterator[None]:
     """As long as this lasts, clients post an image again and again, whatever they are answered."""
-    over = threading.Event()
 
-    def ask() -> None:
+    def ask(over: threading.Event) -> None:
         with httpx.Client(base_url=url, timeout=60) as client:
             while not over.wait(pause):
                 with suppress(httpx.TransportError):
                     client.post(CLASSIFY, content=image)
 
-    with ThreadPoolExecutor(clients) as threads:
-        asked = [threads.submit(ask) for _ in range(clients)]
+    with _meanwhile(clients, ask):
+        yield
+
+
+@contextmanager
+def _meanwhile(count: int, work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """As long as this lasts, so many threads work, each until the event that it is given is set."""
+    over = threading.Event()
+    with ThreadPoolExecutor(count) as threads:
+        working = [threads.submit(work, over) for _ in range(count)]
         try:
             yield
         finally:
             over.set()
-            for future in asked:
+            for future in working:
                 future.result()
 
 
@@ -125,21 +132,14 @@ def _unread(**settings: object) -> Iterator[str]:
 @contextmanager
 def _slow_senders(url: str, count: int) -> Iterator[None]:
     """As long as this lasts, so many senders begin a body, and never go on."""
-    over = threading.Event()
 
-    def send() -> None:
+    def send(over: threading.Event) -> None:
         while not over.is_set():
             with suppress(OSError), _unfinished(url) as connection:
                 assert b" 408 " in connection.recv(65536)
 
-    with ThreadPoolExecutor(count) as threads:
-        sent = [threads.submit(send) for _ in range(count)]
-        try:
-            yield
-        finally:
-            over.set()
-            for future in sent:
-                future.result()
+    with _meanwhile(count, send):
+        yield
 
 
 @contextmanager
