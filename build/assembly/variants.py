@@ -15,6 +15,7 @@ from build.network.weights import Network
 from build.photos.data import Photo, PhotoSet, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.convert import convert, convert_int8
+from build.quantization.grids import least_error_grids
 from build.quantization.layer_check import check_layers
 from build.quantization.ranges import calibrate
 from build.quantization.recipe import QuantizationAwareTraining, Recipe
@@ -98,7 +99,7 @@ def make_models(
         elif plan is None:
             raise BuildError(f"the recipe {recipe.name} trains; it needs photos to train on")
         else:
-            content, training = _train(network, recipe.name, recipe.training, representative, command, plan)
+            content, training = _train(network, recipe, recipe.training, representative, command, plan)
         used = [photo.sha256 for photo in calibration.photos[: recipe.representative_images]]
         provenance = Provenance(
             command=command,
@@ -113,7 +114,7 @@ def make_models(
 
 def _train(
     network: Network,
-    name: str,
+    recipe: Recipe,
     how: QuantizationAwareTraining,
     representative: NDArray[np.uint8],
     command: str,
@@ -124,13 +125,16 @@ def _train(
     trained = train_quantized(
         network.weights,
         calibrate(network.weights, representative),
+        least_error_grids(network.weights, recipe.weight_bits),
         plan.photos,
         plan.watched,
         network.preprocessing,
         schedule,
-        plan.runs / f"recipe-{name}",
+        how.range_rate,
+        plan.runs / f"recipe-{recipe.name}",
     )
-    content = convert_int8(trained.weights, network.preprocessing.height, trained.ranges)
+    values = trained.values
+    content = convert_int8(values.weights, network.preprocessing.height, values.ranges, values.grids)
     check_layers(content, trained.model, representative[0])
     record = training_record(
         network,

@@ -6,6 +6,7 @@ zero point stays, the step is learned as in Esser et al., "Learned Step Size Qua
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,13 @@ import tf_keras
 from tensorflow_model_optimization.quantization import keras as tfmot
 
 from build.network.model import LayerWeights, Site, Weights, network, set_weights
+from build.quantization.grids import NO_GRIDS, Grid, largest_level
 from build.quantization.ranges import INPUT_RANGE, STEPS, Range
 
-RANGE_RATE = 100.0
-"""How much further than a weight a range's logarithm moves in a step. Adam moves each variable by about
-the learning rate: much for a weight, next to nothing for a range."""
 _LEAST_REACH = 1e-9
 WRAPPED = "quant_"
 """What tf-model-optimization puts before the name of a layer that it wraps."""
-_STEP = "log_step"
+_STEP, _GRID_STEP = "log_step", "log_grid_step"
 _KERNELS = {
     tf_keras.layers.Conv2D: "kernel",
     tf_keras.layers.DepthwiseConv2D: "depthwise_kernel",
@@ -30,10 +29,18 @@ _KERNELS = {
 }
 
 
-def fake_quantized_network(weights: Weights, size: int, ranges: Mapping[str, Range]) -> tf_keras.Model:
+def fake_quantized_network(
+    weights: Weights,
+    size: int,
+    ranges: Mapping[str, Range],
+    grids: Mapping[str, Grid] = NO_GRIDS,
+    range_rate: float = 1.0,
+) -> tf_keras.Model:
     """The network in fake quantization, each of its layers wrapped as tf-model-optimization does.
 
     `ranges` has one for every activation, by name. The input is as it is: pixels are quantized exactly.
+    `grids` has those of kernels with fewer than 8 bits. `range_rate` scales how far the logarithms of
+    learned steps move.
     """
     sites: dict[str, tuple[Range, bool]] = {}
 
@@ -45,62 +52,87 @@ def fake_quantized_network(weights: Weights, size: int, ranges: Mapping[str, Ran
         if isinstance(layer, tf_keras.layers.InputLayer):
             return layer
         seen, is_learned = sites[layer.name]
-        return tfmot.quantize_annotate_layer(layer, _Config(seen.low, seen.high, is_learned))
+        grid = grids.get(layer.name)
+        config = _Config(
+            seen.low,
+            seen.high,
+            range_rate if is_learned else None,
+            (grid.bits, grid.step.tolist(), range_rate) if grid else None,
+        )
+        return tfmot.quantize_annotate_layer(layer, config)
 
     model = network(size, weights["predictions"].bias.size, note)
     set_weights(model, weights)
-    known = {kind.__name__: kind for kind in (_Config, _ActivationQuantizer, _KernelQuantizer)}
+    known = {
+        kind.__name__: kind for kind in (_Config, _ActivationQuantizer, _KernelQuantizer, _GridQuantizer)
+    }
     with tf_keras.utils.custom_object_scope(known):
         annotated = tf_keras.models.clone_model(model, clone_function=annotate)
         return tfmot.quantize_apply(annotated, scheme=_Scheme())
 
 
-def trained_values(model: tf_keras.Model, size: int, classes: int) -> tuple[Weights, dict[str, Range]]:
-    """The weights and the ranges of a fake-quantized network, as the converter takes them."""
-    weights: Weights = {}
-    ranges: dict[str, Range] = {"input": INPUT_RANGE}
+@dataclass(frozen=True)
+class TrainedValues:
+    """What a fake-quantized network holds, as the converter takes it.
+
+    `weights`: kernels as they were trained, which `grids` still rounds; `ranges` of all activations.
+    """
+
+    weights: Weights
+    ranges: dict[str, Range]
+    grids: dict[str, Grid]
+
+
+def trained_values(model: tf_keras.Model, size: int, classes: int) -> TrainedValues:
+    """The weights, ranges and grids of a fake-quantized network."""
+    found = TrainedValues({}, {"input": INPUT_RANGE}, {})
 
     def read(name: str, _site: Site, tensor: Any) -> Any:
         layer = tensor.node.layer
-        if not isinstance(layer, tf_keras.layers.InputLayer):
-            wrapper = model.get_layer(WRAPPED + layer.name)
-            values = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in wrapper.weights}
-            if kernel := _kernel_name(layer):
-                weights[layer.name] = LayerWeights(values[kernel], values["bias"])
-            ranges[name] = wrapper.quantize_config.get_output_quantizers(wrapper)[0].range(values.get(_STEP))
+        if isinstance(layer, tf_keras.layers.InputLayer):
+            return tensor
+        wrapper = model.get_layer(WRAPPED + layer.name)
+        values = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in wrapper.weights}
+        config = wrapper.quantize_config
+        if kernel := _kernel_name(layer):
+            found.weights[layer.name] = LayerWeights(values[kernel], values["bias"])
+            quantizer = config.kernel_quantizer(layer)
+            if isinstance(quantizer, _GridQuantizer):
+                found.grids[layer.name] = quantizer.grid(values[_GRID_STEP])
+        found.ranges[name] = config.get_output_quantizers(wrapper)[0].range(values.get(_STEP))
         return tensor
 
     network(size, classes, read)
-    return weights, ranges
+    return found
 
 
 class _ActivationQuantizer(tfmot.quantizers.Quantizer):
     """Rounds and clips an activation in 255 steps; the step is learned, or fixed."""
 
-    def __init__(self, low: float, high: float, is_learned: bool) -> None:
-        self.low, self.high, self.is_learned = low, high, is_learned
+    def __init__(self, low: float, high: float, rate: float | None) -> None:
+        self.low, self.high, self.rate = low, high, rate
         self.step = (high - low) / STEPS
         self.zero_point = round(-low / self.step)
 
     def build(self, _shape: Any, _name: str, layer: Any) -> dict[str, Any]:
-        if not self.is_learned:
+        if self.rate is None:
             return {}
         return {_STEP: layer.add_weight(name=_STEP, shape=(), initializer="zeros", trainable=True)}
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
-        if not self.is_learned:
+        if self.rate is None:
             return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high)
-        return _fake_quantize(inputs, self.step * tf.exp(RANGE_RATE * weights[_STEP]), self.zero_point)
+        return _fake_quantize(inputs, self.step * tf.exp(self.rate * weights[_STEP]), self.zero_point)
 
     def range(self, log_step: Any) -> Range:
         """What it holds with a learned step."""
-        if not self.is_learned:
+        if self.rate is None:
             return Range(self.low, self.high)
-        step = float(self.step * np.exp(RANGE_RATE * log_step))
+        step = float(self.step * np.exp(self.rate * log_step))
         return Range(-step * self.zero_point, step * (STEPS - self.zero_point))
 
     def get_config(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high, "is_learned": self.is_learned}
+        return {"low": self.low, "high": self.high, "rate": self.rate}
 
 
 class _KernelQuantizer(tfmot.quantizers.Quantizer):
@@ -126,16 +158,54 @@ class _KernelQuantizer(tfmot.quantizers.Quantizer):
         return {"is_depthwise": self.is_depthwise}
 
 
-class _Config(tfmot.QuantizeConfig):
-    """One layer: its kernel per output channel, and its output in a range."""
+class _GridQuantizer(tfmot.quantizers.Quantizer):
+    """Rounds a kernel to a grid, whose steps are learned, a channel's each."""
 
-    def __init__(self, low: float, high: float, is_learned: bool) -> None:
-        self.low, self.high, self.is_learned = low, high, is_learned
+    def __init__(self, bits: int, step: list[float], rate: float, is_depthwise: bool) -> None:
+        self.bits, self.step, self.rate, self.is_depthwise = bits, step, rate, is_depthwise
+
+    def build(self, _shape: Any, _name: str, layer: Any) -> dict[str, Any]:
+        shape = (len(self.step),)
+        return {
+            _GRID_STEP: layer.add_weight(name=_GRID_STEP, shape=shape, initializer="zeros", trainable=True)
+        }
+
+    def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
+        step = tf.constant(self.step) * tf.exp(self.rate * weights[_GRID_STEP])
+        # A depthwise kernel has its channels in the place before the last, of one.
+        step = step[:, tf.newaxis] if self.is_depthwise else step
+        most = float(largest_level(self.bits))
+        levels = tf.clip_by_value(inputs / step, -most, most)
+        # The gradient passes the rounding by; of the rest it is that of learned step sizes.
+        return (levels + tf.stop_gradient(tf.round(levels) - levels)) * step
+
+    def grid(self, log_step: Any) -> Grid:
+        """The grid with learned steps."""
+        return Grid(self.bits, (np.array(self.step) * np.exp(self.rate * log_step)).astype(np.float32))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"bits": self.bits, "step": self.step, "rate": self.rate, "is_depthwise": self.is_depthwise}
+
+
+class _Config(tfmot.QuantizeConfig):
+    """One layer: its kernel per output channel, and its output in a range.
+
+    `rate` is None where the range is fixed; `grid` has its bits, its steps and their rate.
+    """
+
+    def __init__(
+        self, low: float, high: float, rate: float | None, grid: tuple[int, list[float], float] | None
+    ) -> None:
+        self.low, self.high, self.rate, self.grid = low, high, rate, grid
+
+    def kernel_quantizer(self, layer: Any) -> Any:
+        """What rounds the layer's kernel."""
+        is_depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
+        return _GridQuantizer(*self.grid, is_depthwise) if self.grid else _KernelQuantizer(is_depthwise)
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
         name = _kernel_name(layer)
-        is_depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
-        return [(getattr(layer, name), _KernelQuantizer(is_depthwise))] if name else []
+        return [(getattr(layer, name), self.kernel_quantizer(layer))] if name else []
 
     def get_activations_and_quantizers(self, _layer: Any) -> list[tuple[Any, Any]]:
         return []
@@ -148,10 +218,10 @@ class _Config(tfmot.QuantizeConfig):
         pass
 
     def get_output_quantizers(self, _layer: Any) -> list[Any]:
-        return [_ActivationQuantizer(self.low, self.high, self.is_learned)]
+        return [_ActivationQuantizer(self.low, self.high, self.rate)]
 
     def get_config(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high, "is_learned": self.is_learned}
+        return {"low": self.low, "high": self.high, "rate": self.rate, "grid": self.grid}
 
 
 class _Scheme(tfmot.default_8bit.Default8BitQuantizeScheme):

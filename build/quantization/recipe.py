@@ -69,17 +69,23 @@ def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
     return RangeRule.LEAST_ERROR if fields.get("activations") is ActivationType.INT8 else None
 
 
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class QuantizationAwareTraining(BaseModel):
     """How long and how fast the quantized network learns to answer as the float one does.
 
     `epochs` are of the photos to train on, in batches of `batch_size`; `learning_rate` is Adam's peak.
+    `range_rate`: how much further than a weight the logarithm of a range or a grid's step moves in a step.
+    Adam moves each variable by about the learning rate: much for a weight, next to nothing for a range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: PositiveInt
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    learning_rate: _Positive
     batch_size: PositiveInt = 16
+    range_rate: _Positive = 100.0
 
 
 class Recipe(BaseModel):
@@ -87,6 +93,8 @@ class Recipe(BaseModel):
 
     `representative_images`: how many photos the ranges of the activations are calibrated on;
     `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
+    `weight_bits`: bits by layer, for a grid of fewer levels (`build.quantization.grids`): the first pattern
+    that fits a layer's name counts; 8 where none does, or a recipe does not say.
     `training`: quantization-aware training from there, none where a recipe does not say.
     """
 
@@ -97,6 +105,7 @@ class Recipe(BaseModel):
     activations: ActivationType
     representative_images: NonNegativeInt = 0
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
+    weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
 
     @property
@@ -124,6 +133,8 @@ class Recipe(BaseModel):
             )
         if not integer and self.ranges is not None:
             raise ValueError("ranges are those of int8 activations; leave them out for float32 ones")
+        if self.weight_bits and self.ranges is not RangeRule.LEAST_ERROR:
+            raise ValueError("weight_bits need least-error ranges of int8 activations")
         if self.training and self.ranges is not RangeRule.LEAST_ERROR:
             raise ValueError("training starts from least-error ranges of int8 activations")
         return self

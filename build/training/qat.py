@@ -15,7 +15,13 @@ import tf_keras
 from build.network.model import PIXEL_STEP, PIXEL_ZERO, Weights, network, set_weights
 from build.photos.augmentation import MILD
 from build.photos.data import Photo
-from build.quantization.fake_quantization import WRAPPED, fake_quantized_network, trained_values
+from build.quantization.fake_quantization import (
+    WRAPPED,
+    TrainedValues,
+    fake_quantized_network,
+    trained_values,
+)
+from build.quantization.grids import Grid
 from build.quantization.ranges import Range
 from build.training.distillation import divergence, held_out_losses
 from build.training.fine_tuning import before_and_after, run_record
@@ -31,14 +37,13 @@ _FEATURES, _LOGITS = "avg_pool", "predictions"
 class QuantizedTraining:
     """What quantization-aware training left.
 
-    `model` is the fake-quantized network, on normalised pixels; `weights` and `ranges` are what it ended
-    with. `losses` are on the watched photos, before and after: mean KL to the float network in nats, and
-    the mean cross-entropy of the labelled ones.
+    `model` is the fake-quantized network, on normalised pixels; `values` are what it ended with. `losses` are
+    on the watched photos, before and after: mean KL to the float network in nats, and the mean cross-entropy
+    of the labelled ones.
     """
 
     model: tf_keras.Model
-    weights: Weights
-    ranges: dict[str, Range]
+    values: TrainedValues
     steps: int
     seconds: float
     losses: dict[str, float]
@@ -47,13 +52,15 @@ class QuantizedTraining:
 def train_quantized(
     weights: Weights,
     ranges: Mapping[str, Range],
+    grids: Mapping[str, Grid],
     photos: Sequence[Photo],
     watched: Sequence[Photo],
     preprocessing: Preprocessing,
     schedule: Schedule,
+    range_rate: float,
     folder: Path,
 ) -> QuantizedTraining:
-    """Train a network in int8 from calibrated ranges; go on from the last checkpoint in `folder`.
+    """Train a network in int8 from calibrated ranges and grids; go on from the last checkpoint in `folder`.
 
     The photos need no labels. The losses are of `watched`, which are not trained on.
 
@@ -64,11 +71,16 @@ def train_quantized(
     steps = steps_of(photos, schedule)
     views = Views(photos, preprocessing, MILD)
     record = run_record(weights, views, schedule)
-    claim(folder, record | {"ranges": {name: asdict(seen) for name, seen in ranges.items()}})
+    quantization = {
+        "ranges": {name: asdict(seen) for name, seen in ranges.items()},
+        "grids": {name: (grid.bits, grid.step.tolist()) for name, grid in grids.items()},
+        "range_rate": range_rate,
+    }
+    claim(folder, record | quantization)
     size, classes = preprocessing.height, weights["predictions"].bias.size
     float_network = network(size, classes)
     set_weights(float_network, weights)
-    model = fake_quantized_network(weights, size, ranges)
+    model = fake_quantized_network(weights, size, ranges, grids, range_rate)
     teacher = _with_features(float_network, _FEATURES, _LOGITS)
     teacher.trainable = False
     student = _with_features(model, WRAPPED + _FEATURES, WRAPPED + _LOGITS)
@@ -91,10 +103,8 @@ def train_quantized(
 
     before = losses()
     seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder)
-    learned_weights, learned_ranges = trained_values(model, size, classes)
-    return QuantizedTraining(
-        model, learned_weights, learned_ranges, steps, seconds, before_and_after(before, losses())
-    )
+    values = trained_values(model, size, classes)
+    return QuantizedTraining(model, values, steps, seconds, before_and_after(before, losses()))
 
 
 def _with_features(model: tf_keras.Model, features: str, logits: str) -> tf_keras.Model:

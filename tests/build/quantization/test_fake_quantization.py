@@ -12,7 +12,6 @@ from build.network.model import Site, network
 from build.network.weights import Network
 from build.quantization.fake_quantization import (
     _STEP,
-    RANGE_RATE,
     WRAPPED,
     _ActivationQuantizer,
     _fake_quantize,
@@ -23,6 +22,7 @@ from service.bundle import Bundle
 from tests.build.conftest import CLASSES, SIZE
 
 Floats = NDArray[np.float32]
+RATE = 100.0
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def moved(fake_quantized: tf_keras.Model) -> Iterator[tf_keras.Model]:
     random = np.random.default_rng(0)
     steps = [weight for weight in fake_quantized.weights if _STEP in weight.name]
     for step in steps:
-        step.assign(random.uniform(-0.25, 0.25) / RANGE_RATE)
+        step.assign(random.uniform(-0.25, 0.25))
     yield fake_quantized
     for step in steps:
         step.assign(0.0)
@@ -122,7 +122,7 @@ def test_activations_are_on_the_grid_of_their_range(
 def test_activations_are_on_the_grid_of_a_range_that_was_moved(
     moved: tf_keras.Model, ranges: dict[str, Range], representative: NDArray[np.uint8]
 ) -> None:
-    _, learned = trained_values(moved, SIZE, len(CLASSES))
+    learned = trained_values(moved, SIZE, len(CLASSES)).ranges
     found = activations(moved, representative[:2])
     assert_on_grids(found, learned)
     for name, (site, _) in found.items():
@@ -132,7 +132,7 @@ def test_activations_are_on_the_grid_of_a_range_that_was_moved(
 
 
 def test_zero_stays_exact_when_the_step_is_moved(moved: tf_keras.Model) -> None:
-    _, learned = trained_values(moved, SIZE, len(CLASSES))
+    learned = trained_values(moved, SIZE, len(CLASSES)).ranges
     for name, found in learned.items():
         step = (found.high - found.low) / STEPS
         assert found.low <= 0 <= found.high
@@ -147,7 +147,8 @@ def test_zero_stays_exact_when_the_step_is_moved(moved: tf_keras.Model) -> None:
 def test_what_was_not_trained_comes_back_as_it_was(
     fake_quantized: tf_keras.Model, start: Network, ranges: dict[str, Range]
 ) -> None:
-    weights, learned = trained_values(fake_quantized, SIZE, len(CLASSES))
+    values = trained_values(fake_quantized, SIZE, len(CLASSES))
+    weights, learned = values.weights, values.ranges
     assert weights.keys() == start.weights.keys()
     for name, layer in weights.items():
         assert layer.kernel.tobytes() == start.weights[name].kernel.tobytes(), name
@@ -196,15 +197,15 @@ def test_the_steps_gradient_is_that_of_learned_step_sizes(zero_point: int) -> No
 
 
 def test_a_learned_step_is_trained_by_its_logarithm() -> None:
-    quantizer = _ActivationQuantizer(-1.0, 3.0, is_learned=True)
+    quantizer = _ActivationQuantizer(-1.0, 3.0, RATE)
     variable = tf.Variable(0.002)
     x = tf.constant([-5.0, -0.3, 0.1, 9.0])
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(quantizer(x, True, {_STEP: variable}))
-    step = 4 / STEPS * np.exp(RANGE_RATE * 0.002)
+    step = 4 / STEPS * np.exp(RATE * 0.002)
     assert quantizer.zero_point == 64
     levels = x.numpy()[1:3] / step
     by_step = -64 + (np.round(levels) - levels).sum() + (STEPS - 64)
-    assert float(tape.gradient(loss, variable)) == pytest.approx(by_step * step * RANGE_RATE, rel=1e-3)
+    assert float(tape.gradient(loss, variable)) == pytest.approx(by_step * step * RATE, rel=1e-3)
     found = quantizer.range(np.float32(0.002))
     assert (found.low, found.high) == pytest.approx((-64 * step, 191 * step), rel=1e-5)

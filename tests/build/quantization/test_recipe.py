@@ -67,7 +67,7 @@ def test_the_documents_have_every_recipe_that_comes_along() -> None:
 
 
 def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
-    example, training = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    example, training, grids = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     path = tmp_path / "mine.toml"
     path.write_text(example)
     assert load_recipe(str(path)).name == "mine"
@@ -75,6 +75,8 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     trained = load_recipe(str(path)).training
     assert trained is not None
     assert trained.epochs == 4
+    path.write_text(example + grids)
+    assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 4)
 
 
 def test_qat_trains_from_the_ranges_of_ptq() -> None:
@@ -102,7 +104,13 @@ def test_settings_are_every_key_that_says_something() -> None:
         "training.epochs": qat.training.epochs,
         "training.learning_rate": qat.training.learning_rate,
         "training.batch_size": 16,
+        "training.range_rate": 100,
     }
+
+
+def test_settings_have_the_bits_of_each_pattern_in_their_order() -> None:
+    recipe = load_recipe("ptq").model_copy(update={"weight_bits": {"stem_conv": 8, "*": 4}})
+    assert list(recipe.settings().items())[-2:] == [("weight_bits.stem_conv", 8), ("weight_bits.*", 4)]
 
 
 def test_a_path_names_ones_own(tmp_path: Path) -> None:
@@ -127,6 +135,9 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
     ("text", "message"),
     [
         ("name = ", "can't be read"),
+        ((RECIPES / "ptq.toml").read_text() + '[weight_bits]\n"*" = 1', "weight_bits.*: Input should be"),
+        ((RECIPES / "fp32.toml").read_text() + '[weight_bits]\n"*" = 4', "need least-error ranges"),
+        ((RECIPES / "naive.toml").read_text() + '[weight_bits]\n"*" = 4', "need least-error ranges"),
         ('name = "a"\nweights = "int3"\nactivations = "int8"', "weights: Input should be"),
         ('name = "a"\nweights = "float32"\nactivations = "float32"\nbits = 8', "bits: Extra inputs"),
         ('name = "images"\nweights = "float32"\nactivations = "float32"', "a variant can't be named images"),

@@ -14,6 +14,7 @@ from build.network.model import LayerWeights
 from build.network.weights import Network, weights_digest
 from build.photos.data import PhotoSet, sample
 from build.quantization.convert import convert, convert_int8
+from build.quantization.grids import Grid, least_error_grids
 from build.quantization.ranges import SIGMOID_RANGE, Range, calibrate
 from build.quantization.recipe import QuantizationAwareTraining, load_recipe
 from build.training.fine_tuning import split_held_out
@@ -25,8 +26,10 @@ from service.inference.labelled import image_set
 from tests.build.conftest import REPRESENTATIVE, SIZE
 from tests.build.interruptions import keep_as_interrupted, watch_steps
 
-HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3)
-SMALL_QAT = load_recipe("qat").model_copy(update={"representative_images": REPRESENTATIVE, "training": HOW})
+HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3, range_rate=100)
+SMALL_QAT = load_recipe("qat").model_copy(
+    update={"representative_images": REPRESENTATIVE, "training": HOW, "weight_bits": {"block6*": 4}}
+)
 SCHEDULE = Schedule(HOW.epochs, HOW.batch_size, HOW.learning_rate)
 STEPS = 12
 COMMAND = "python -m build quantize"
@@ -56,6 +59,7 @@ class Whole:
     """
 
     ranges: Mapping[str, Range]
+    grids: Mapping[str, Grid]
     trained: QuantizedTraining
     folder: Path
     interrupted: Path
@@ -70,11 +74,14 @@ def whole(
 ) -> Whole:
     photos, watched = split_held_out(crops.photos)
     ranges, folder = spoiled(soft.weights, representative), tmp_path_factory.mktemp("whole")
+    grids = least_error_grids(soft.weights, SMALL_QAT.weight_bits)
     interrupted = tmp_path_factory.mktemp("interrupted") / "recipe-qat"
     with pytest.MonkeyPatch.context() as patch:
         keep_as_interrupted(4, folder, interrupted, patch)
-        trained = train_quantized(soft.weights, ranges, photos, watched, soft.preprocessing, SCHEDULE, folder)
-    return Whole(ranges, trained, folder, interrupted)
+        trained = train_quantized(
+            soft.weights, ranges, grids, photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, folder
+        )
+    return Whole(ranges, grids, trained, folder, interrupted)
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,13 @@ def test_training_brings_the_quantized_network_nearer_to_the_float_one(whole: Wh
 
 def test_weights_and_ranges_are_learned(whole: Whole, soft: Network) -> None:
     assert all(
-        (layer.kernel != soft.weights[name].kernel).any() for name, layer in whole.trained.weights.items()
+        (layer.kernel != soft.weights[name].kernel).any()
+        for name, layer in whole.trained.values.weights.items()
     )
     widths = {name: found.high - found.low for name, found in whole.ranges.items()}
     moved = {
         name: (found.high - found.low) / widths[name]
-        for name, found in whole.trained.ranges.items()
+        for name, found in whole.trained.values.ranges.items()
         if found != SIGMOID_RANGE and name != "input"
     }
     assert all(ratio != 1 for ratio in moved.values())
@@ -122,7 +130,8 @@ def test_weights_and_ranges_are_learned(whole: Whole, soft: Network) -> None:
 def test_the_file_is_that_of_a_run_without_an_interruption(made: Made, whole: Whole) -> None:
     """To the byte; so the same seed gives the same file, and a resumed run too."""
     assert made.steps == list(range(4, STEPS))
-    expected = convert_int8(whole.trained.weights, SIZE, whole.trained.ranges)
+    values = whole.trained.values
+    expected = convert_int8(values.weights, SIZE, values.ranges, values.grids)
     assert made.bundle.variant_path("qat").read_bytes() == expected
     training = made.bundle.variant("qat").provenance.training
     assert training is not None
@@ -161,12 +170,16 @@ def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: Ph
     assert {digest[:SEEN_DIGITS] for digest in digests} < bundle.seen_images
 
 
-def test_the_folder_of_other_ranges_or_weights_is_refused(
+def test_the_folder_of_other_ranges_grids_or_weights_is_refused(
     whole: Whole, soft: Network, start: Network, crops: PhotoSet
 ) -> None:
     photos, watched = split_held_out(crops.photos)
-    rest = (photos, watched, soft.preprocessing, SCHEDULE, whole.folder)
+    rest = (photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, whole.folder)
     other = dict(whole.ranges) | {"predictions": Range(-1.0, 1.0)}
-    for weights, ranges in ((soft.weights, other), (start.weights, whole.ranges)):
+    for weights, ranges, grids in (
+        (soft.weights, other, whole.grids),
+        (start.weights, whole.ranges, whole.grids),
+        (soft.weights, whole.ranges, {}),
+    ):
         with pytest.raises(BuildError, match="holds the checkpoints of a run with other options"):
-            train_quantized(weights, ranges, *rest)
+            train_quantized(weights, ranges, grids, *rest)

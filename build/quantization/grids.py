@@ -1,0 +1,156 @@
+"""Grids of weights: fewer levels than int8 has, in int8's storage.
+
+A grid of b bits has the levels -L … L with L = 2^(b-1) - 1, and a step of its own for each output channel.
+The file keeps the level itself, as int8, with the step as its scale. Kernels compute with it as with any
+int8 weight, at the same speed; all channels share one alphabet of few symbols, so that a compressor comes
+near its entropy. A smaller file as it runs is not what this gives.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from build.errors import BuildError
+from build.network.model import LayerWeights, Weights
+
+FULL_BITS = 8
+"""What a layer without a grid has: the converter's int8, each channel by its largest value."""
+SHARES = np.linspace(0.3, 1.0, 36)
+# A channel of zeros has no least error, and a step can't be 0.
+_LEAST_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`step`: float32[channels], the difference of two neighbouring levels of each output channel."""
+
+    bits: int
+    step: NDArray[np.float32]
+
+    @property
+    def levels(self) -> int:
+        """The largest level."""
+        return largest_level(self.bits)
+
+
+NO_GRIDS: Mapping[str, Grid] = {}
+
+
+def largest_level(bits: int) -> int:
+    """The levels of a grid go from minus this to this."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def bits_of(layer: str, patterns: Mapping[str, int]) -> int:
+    """The bits of a layer's weights by the first pattern, as a shell's, that its name fits; 8 by none."""
+    return next((bits for pattern, bits in patterns.items() if fnmatchcase(layer, pattern)), FULL_BITS)
+
+
+def least_error_grids(weights: Weights, patterns: Mapping[str, int]) -> dict[str, Grid]:
+    """The grid of every layer with fewer than 8 bits, by name.
+
+    Each channel's step is the one, of a share of its largest value, by which rounding and clipping
+    err least in the mean square.
+
+    Raises:
+        BuildError: a pattern fits no layer.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in weights):
+            raise BuildError(
+                f"weight_bits: {pattern} fits no layer of the network; the first is {next(iter(weights))}"
+            )
+    bits = {name: bits_of(name, patterns) for name in weights}
+    return {
+        name: _least_error_grid(layer, bits[name])
+        for name, layer in weights.items()
+        if bits[name] < FULL_BITS
+    }
+
+
+def levels_of(layer: LayerWeights, grid: Grid) -> NDArray[np.int8]:
+    """A kernel's levels, int8 in the kernel's own layout: each weight's nearest."""
+    scaled = _channels_last(layer) / grid.step
+    levels = np.clip(np.round(scaled), -grid.levels, grid.levels).astype(np.int8)
+    return levels.reshape(layer.kernel.shape)
+
+
+def on_grids(weights: Weights, grids: Mapping[str, Grid]) -> Weights:
+    """The weights, with the kernels of `grids` at their nearest levels."""
+    return weights | {name: _rounded(weights[name], grid) for name, grid in grids.items()}
+
+
+def store_levels(content: bytes, weights: Weights, grids: Mapping[str, Grid]) -> bytes:
+    """The int8 file of `on_grids(weights, grids)`, with the levels of those kernels for its own int8 values.
+
+    The converter takes the scale of each channel from its largest value, so that channels whose outer
+    levels are empty have others than the rest. Kernels, scales and biases are replaced where they lie.
+
+    Raises:
+        BuildError: the file has a layer's operator in another form than the converter gives it.
+    """
+    data = bytearray(content)
+    model = schema.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    found = set()
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        inputs = operator.InputsAsNumpy()
+        # The first of the names that were merged: network/layer/operation.
+        _, layer, *_ = f"{graph.Tensors(operator.Outputs(0)).Name().decode()}//".split("/")
+        if (
+            layer in grids
+            and len(inputs) > 1
+            and model.Buffers(graph.Tensors(inputs[1]).Buffer()).DataLength()
+        ):
+            _store(model, graph, inputs, weights[layer], grids[layer])
+            found.add(layer)
+    if missing := sorted(grids.keys() - found):
+        raise BuildError(f"the converted file has no kernel of the layer {missing[0]}")
+    return bytes(data)
+
+
+def _store(
+    model: schema.Model, graph: schema.SubGraph, inputs: NDArray[np.int32], layer: LayerWeights, grid: Grid
+) -> None:
+    given, kernel, *bias = (graph.Tensors(i) for i in inputs if i >= 0)
+    # Keras has the output channels of a convolution last, TFLite first.
+    levels = np.moveaxis(levels_of(layer, grid), -1, 0)
+    model.Buffers(kernel.Buffer()).DataAsNumpy()[:] = np.ascontiguousarray(levels).reshape(-1).view(np.uint8)
+    kernel.Quantization().ScaleAsNumpy()[:] = grid.step
+    if bias:
+        scale = given.Quantization().ScaleAsNumpy()[0] * grid.step
+        limits = np.iinfo(np.int32)
+        values = np.clip(np.round(layer.bias / scale.astype(np.float64)), limits.min, limits.max).astype(
+            "<i4"
+        )
+        model.Buffers(bias[0].Buffer()).DataAsNumpy()[:] = values.view(np.uint8)
+        bias[0].Quantization().ScaleAsNumpy()[:] = scale
+
+
+def _least_error_grid(layer: LayerWeights, bits: int) -> Grid:
+    kernel = _channels_last(layer).reshape(-1, layer.bias.size)
+    most = largest_level(bits)
+    reach = np.abs(kernel).max(0)
+    reach = np.maximum(reach, _LEAST_SHARE * max(float(reach.max()), _LEAST_SHARE))
+    best, least = reach / most, np.full(reach.shape, np.inf)
+    for share in SHARES:
+        step = share * reach / most
+        error = np.square(np.clip(np.round(kernel / step), -most, most) * step - kernel).sum(0)
+        best = np.where(error < least, step, best)
+        least = np.minimum(error, least)
+    return Grid(bits, best.astype(np.float32))
+
+
+def _rounded(layer: LayerWeights, grid: Grid) -> LayerWeights:
+    values = levels_of(layer, grid).reshape(_channels_last(layer).shape) * grid.step
+    return LayerWeights(values.reshape(layer.kernel.shape).astype(np.float32), layer.bias)
+
+
+def _channels_last(layer: LayerWeights) -> NDArray[np.float32]:
+    """The kernel with its output channels last: a depthwise one has [height, width, channels, 1]."""
+    return layer.kernel[..., 0] if layer.kernel.shape[-1] != layer.bias.size else layer.kernel
