@@ -32,8 +32,8 @@ RUN case $VARIANTS in \
         all) ;; \
         none) rm -rf ./* ;; \
         *) mkdir /kept; \
-            IFS=,; for name in $VARIANTS; do mv "$name.tflite" /kept || exit 1; done; \
-            rm -f ./*.tflite; \
+            IFS=,; for name in $VARIANTS; do mv "$name.tflite"* /kept || exit 1; done; \
+            rm -f ./*.tflite ./*.tflite.zst; \
             mv /kept/* . ;; \
     esac; \
     chmod -R a+rX /models

@@ -25,6 +25,7 @@ from service.manifest import (
     Variant,
 )
 from service.signature import check_signature
+from service.wire import unpack
 
 # How much of an image's SHA-256, in hex, `seen_images.txt` keeps.
 SEEN_DIGITS = 16
@@ -71,8 +72,8 @@ class Bundle:
             raise BundleError(f"the bundle {self.path} has no variant {name!r}; it has: {names}") from None
 
     def variant_path(self, name: str) -> Path:
-        """Where the variant's `.tflite` lies."""
-        return self.path / self.variant(name).file
+        """Where the variant's `.tflite` lies, or what is held in its place."""
+        return self.path / self.variant(name).stored.file
 
 
 def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
@@ -115,27 +116,36 @@ def read_file(bundle: Bundle, name: str) -> bytes:
     return _read_checked(bundle.path, bundle.manifest, name)
 
 
-def verify_variant(bundle: Bundle, name: str) -> None:
-    """Check a variant's file against its size and SHA-256.
+def verify_variant(bundle: Bundle, name: str) -> bytes | None:
+    """Check a variant's file against its size and SHA-256, and what it unpacks to where it is packed.
+
+    Returns that, the bytes of the `.tflite`; None where the file is the `.tflite` itself.
 
     Raises:
-        BundleError: it is missing or damaged.
+        BundleError: it is missing or damaged, or does not unpack to the variant's `.tflite`.
     """
-    variant = bundle.variant(name)
-    path = bundle.path / variant.file
+    variant, path = bundle.variant(name), bundle.variant_path(name)
+    stored = variant.stored
     try:
         size = path.stat().st_size
         digest = sha256_of(path)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
-    if size != variant.bytes:
-        raise BundleError(
-            f"{path} has {size} bytes, the manifest says {variant.bytes}; copy the bundle again"
-        )
-    if digest != variant.sha256:
+    if size != stored.bytes:
+        raise BundleError(f"{path} has {size} bytes, the manifest says {stored.bytes}; copy the bundle again")
+    if digest != stored.sha256:
         raise BundleError(
             f"{path} is not the file that the manifest names (SHA-256 differs); copy the bundle again"
         )
+    if variant.wire is None:
+        return None
+    content = unpack(path, variant.bytes)
+    if sha256_of(content) != variant.sha256:
+        raise BundleError(
+            f"{path} does not unpack to the file that the manifest names (SHA-256 differs); build the bundle"
+            " again"
+        )
+    return content
 
 
 def verify(bundle: Bundle) -> None:
@@ -149,7 +159,7 @@ def verify(bundle: Bundle) -> None:
     for name in bundle.manifest.files:
         read_file(bundle, name)
     variants = bundle.manifest.variants.values()
-    known = {MANIFEST, SIGNATURE, *bundle.manifest.files, *(variant.file for variant in variants)}
+    known = {MANIFEST, SIGNATURE, *bundle.manifest.files, *(v.stored.file for v in variants)}
     strangers = sorted(p.name for p in bundle.path.iterdir() if p.name not in known)
     if strangers:
         raise BundleError(
@@ -204,7 +214,7 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | byte
 
 def bundle_files(bundle: Bundle) -> dict[str, Path | bytes]:
     """Every file that the manifest names, as `write_bundle` takes them."""
-    names = [*bundle.manifest.files, *(v.file for v in bundle.manifest.variants.values())]
+    names = [*bundle.manifest.files, *(v.stored.file for v in bundle.manifest.variants.values())]
     return {name: bundle.path / name for name in names}
 
 

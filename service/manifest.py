@@ -223,8 +223,20 @@ class Provenance(_Frozen):
     training: Training | None = None
 
 
+class Wire(_Frozen):
+    """What a bundle holds in place of a variant's `.tflite`: the same, packed as one frame of Zstandard."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: PositiveInt
+
+
 class Variant(_Frozen):
-    """One `.tflite` file and all that is known of it; `operators`: how many of each kind it has."""
+    """One `.tflite` file and all that is known of it; `operators`: how many of each kind it has.
+
+    `file`, `sha256` and `bytes` are of the `.tflite` as it runs. The bundle holds it as it is or, where
+    there is a `wire`, that in its place.
+    """
 
     file: FileName
     sha256: Sha256
@@ -237,6 +249,12 @@ class Variant(_Frozen):
     operators: dict[str, PositiveInt] = {}
     evaluations: tuple[Evaluation, ...] = ()
     latency: Latency | None = None
+    wire: Wire | None = None
+
+    @property
+    def stored(self) -> "Wire | Variant":
+        """Whose `file`, `sha256` and `bytes` are of what the bundle holds."""
+        return self.wire or self
 
 
 class Baseline(_Frozen):
@@ -279,7 +297,7 @@ class Manifest(_Frozen):
         for required in (LABELS, GOLDEN):
             if required not in self.files:
                 raise ValueError(f"files lacks {required}")
-        owners = [MANIFEST, SIGNATURE, *self.files, *(v.file for v in self.variants.values())]
+        owners = [MANIFEST, SIGNATURE, *self.files, *(v.stored.file for v in self.variants.values())]
         repeated = {name for name in owners if owners.count(name) > 1}
         if repeated:
             raise ValueError(f"files named more than once: {', '.join(sorted(repeated))}")

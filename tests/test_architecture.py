@@ -23,6 +23,7 @@ FOUNDATION = frozenset(
         "service.report",
         "service.signature",
         "service.wilson",
+        "service.wire",
     }
 )
 
@@ -47,19 +48,22 @@ RULES = (
     Rule(
         "service.bundle",
         frozenset({"service"}),
-        frozenset({"service.manifest", "service.errors", "service.signature"}),
+        frozenset({"service.manifest", "service.errors", "service.signature", "service.wire"}),
     ),
     Rule("service.signature", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
     Rule("service.manifest", frozenset({"service"}), frozenset({"service.errors"})),
     Rule(
         "service.reference",
         frozenset({"service"}),
-        frozenset({"service.bundle", "service.manifest", "service.errors", "service.signature"}),
+        frozenset(
+            {"service.bundle", "service.manifest", "service.errors", "service.signature", "service.wire"}
+        ),
     ),
     Rule("service.report", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
     Rule("service.errors", frozenset({"service"})),
     Rule("service.process", frozenset({"service"})),
     Rule("service.wilson", frozenset({"service"})),
+    Rule("service.wire", frozenset({"service"}), frozenset({"service.errors"})),
     Rule("service.cores", frozenset({"service"})),
     Rule("service.cpu", frozenset({"service"})),
     Rule("service.device", HTTP | {"service.api", "service.app", "service.server"}),

@@ -20,6 +20,7 @@ from service.bundle import (
 from service.errors import BundleError
 from service.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES, SIGNATURE
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS, altered, lines
+from tests.packed import packed_copy, put
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
 
 FILES = [LABELS, CLASS_IDS, GOLDEN, "fp32.tflite", "softmax.tflite"]
@@ -177,6 +178,25 @@ def test_a_failed_write_leaves_the_bundle_there_alone(copied: Bundle) -> None:
         write_bundle(copied.path, copied.manifest, bundle_files(copied) | {LABELS: Path("nowhere")})
     assert content_of(copied.path) == before
     assert [path.name for path in copied.path.parent.iterdir()] == ["copied"]
+
+
+def test_a_packed_variant_is_verified_packed_and_unpacked(colours: Bundle, tmp_path: Path) -> None:
+    bundle = packed_copy(colours, tmp_path / "packed", "ptq")
+    assert bundle.variant_path("ptq") == bundle.path / "ptq.tflite.zst"
+    assert verify_variant(bundle, "ptq") == colours.variant_path("ptq").read_bytes()
+    assert verify_variant(bundle, "fp32") is None
+    verify(bundle)
+    assert write_bundle(tmp_path / "again", bundle.manifest, bundle_files(bundle)).manifest == bundle.manifest
+    (bundle.path / "ptq.tflite").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"does not name: ptq\.tflite$"):
+        verify(bundle)
+
+
+def test_no_bundle_is_written_of_a_variant_that_does_not_unpack(colours: Bundle, tmp_path: Path) -> None:
+    bundle = put(packed_copy(colours, tmp_path / "packed", "ptq"), "ptq", b"no frame")
+    with pytest.raises(BundleError, match=r"ptq\.tflite\.zst can't be unpacked: .*; build the bundle again"):
+        write_bundle(tmp_path / "again", bundle.manifest, bundle_files(bundle))
+    assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize("nth", [1, 2])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BINARY = {".jpg", ".npz", ".png", ".tflite"}
+BINARY = {".jpg", ".npz", ".png", ".tflite", ".zst"}
 MAX_MODELS_BYTES = 75_000_000
 # Where packages come from is for each machine's own configuration to say.
 REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.|anaconda\.|--(extra-)?index-url|--find-links")

@@ -129,6 +129,10 @@ def test_bad_variant_names(name: str) -> None:
         TypeAdapter(VariantName).validate_python(name)
 
 
+def wire(file: str) -> dict[str, object]:
+    return {"file": file, "sha256": "0" * 64, "bytes": 1}
+
+
 @pytest.fixture
 def fields(colours: Bundle) -> dict[str, Any]:
     return colours.manifest.model_dump(mode="json")
@@ -152,6 +156,9 @@ def test_the_fields_are_valid_as_they_are(fields: dict[str, Any], colours: Bundl
         (["variants", "ptq", "file"], "labels.txt", r"named more than once: labels\.txt"),
         (["variants", "ptq", "file"], "manifest.json", r"named more than once: manifest\.json"),
         (["variants", "ptq", "file"], "manifest.sig", r"named more than once: manifest\.sig"),
+        (["variants", "ptq", "wire"], wire("../ptq.tflite.zst"), "should match pattern"),
+        (["variants", "ptq", "wire"], wire("fp32.tflite"), r"named more than once: fp32\.tflite"),
+        (["variants", "ptq", "wire"], wire("ptq.tflite.zst") | {"bytes": 0}, "greater than 0"),
         (["variants", "ptq", "sha256"], "0" * 63, "should match pattern"),
         (["variants", "ptq", "bytes"], 0, "greater than 0"),
         (["variants", "ptq", "precision"], "int9", "Input should be"),

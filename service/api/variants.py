@@ -31,6 +31,7 @@ from service.manifest import (
     Latency,
     Precision,
     Proportion,
+    Wire,
     comparison_with,
     reference_evaluation,
 )
@@ -64,6 +65,7 @@ class VariantStatus(BaseModel):
     file: str
     bytes: int
     sha256: str
+    wire: Wire | None = Field(description="What the bundle holds in the file's place; null where it holds it")
     precision: Precision
     loaded: bool
     delegate: str | None = Field(description="What it runs on; null where it is not loaded")
@@ -93,6 +95,7 @@ class VariantList(BaseModel):
                             "file": "qat.tflite",
                             "bytes": 8347136,
                             "sha256": 64 * "0",
+                            "wire": None,
                             "precision": "int8",
                             "loaded": True,
                             "delegate": "xnnpack",
@@ -210,6 +213,7 @@ def _status(shared: Context, name: str) -> VariantStatus:
         file=variant.file,
         bytes=variant.bytes,
         sha256=variant.sha256,
+        wire=variant.wire,
         precision=variant.precision,
         loaded=loaded is not None,
         delegate=str(loaded.delegate) if loaded else None,

@@ -65,7 +65,7 @@ class Classifier:
             DelegateError, OperatorError: it can't be run with this delegate, or this runtime.
             SelfTestError: this device computes something else than the golden vectors.
         """
-        verify_variant(bundle, variant)
+        self._content = verify_variant(bundle, variant)
         self.bundle = bundle
         self.variant = variant
         self.delegate = delegate
@@ -125,7 +125,7 @@ class Classifier:
 
     def _load(self) -> Interpreter:
         path = self.bundle.variant_path(self.variant)
-        interpreter = Interpreter(path, self.delegate)
+        interpreter = Interpreter(path, self.delegate, content=self._content)
         _check_tensor(f"{path}: input", interpreter.input, self._declared.input)
         _check_tensor(f"{path}: output", interpreter.output, self._declared.output)
         return interpreter

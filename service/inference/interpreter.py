@@ -27,10 +27,17 @@ class Interpreter:
     `share` is what its delegate took of the graph. Belongs to one thread at a time.
     """
 
-    def __init__(self, path: Path, delegate: Delegate = Delegate.XNNPACK, threads: int = 1) -> None:
-        """Load `path` and allocate its tensors.
+    def __init__(
+        self,
+        path: Path,
+        delegate: Delegate = Delegate.XNNPACK,
+        threads: int = 1,
+        content: bytes | None = None,
+    ) -> None:
+        """Load `path`, or `content` where the file at `path` holds that packed, and allocate its tensors.
 
-        What an external delegate leaves XNNPACK takes, and what that leaves the built-in kernels.
+        Interpreters of the same `content` share it. What an external delegate leaves XNNPACK takes, and
+        what that leaves the built-in kernels.
 
         Raises:
             BundleError: the file can't be read, is no model, or is one that can't be run here.
@@ -42,7 +49,8 @@ class Interpreter:
         external = [] if delegate.is_built_in else [load_delegate(delegate)]
         try:
             self._model = runtime.Interpreter(
-                model_path=str(path),
+                model_path=str(path) if content is None else None,
+                model_content=content,
                 num_threads=threads,
                 experimental_op_resolver_type=_resolver(delegate),
                 experimental_delegates=external,

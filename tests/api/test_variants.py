@@ -44,6 +44,7 @@ def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bun
         declared = colours.variant(variant["name"])
         assert (variant["file"], variant["bytes"]) == (declared.file, declared.bytes)
         assert (variant["sha256"], variant["precision"]) == (declared.sha256, declared.precision)
+        assert variant["wire"] is None
         assert variant["delegate"] == ("xnnpack" if variant["loaded"] else None)
         assert (variant["runtime"] or "").startswith("ai-edge-litert ") is variant["loaded"]
         share = {"operators": 3, "taken": 3, "partitions": 1, "left": {}}

@@ -1,0 +1,83 @@
+"""Variants that the bundle holds packed are served like any other."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle import Bundle, load_bundle, sha256_of
+from service.errors import BundleError
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.inference.footprint import measure_footprint
+from service.inference.loading import load_classifiers
+from service.wire import pack
+from tests.colours import PRECISIONS, RGB
+from tests.delegates import by_each_built_in, external
+from tests.packed import packed_copy, put
+
+
+@pytest.fixture(scope="module")
+def packed(colours: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return packed_copy(colours, tmp_path_factory.mktemp("packed") / "bundle", *PRECISIONS)
+
+
+@pytest.fixture
+def copied(packed: Bundle, tmp_path: Path) -> Bundle:
+    return load_bundle(Path(shutil.copytree(packed.path, tmp_path / "copied")))
+
+
+@pytest.mark.parametrize("variant", PRECISIONS)
+@by_each_built_in
+def test_it_answers_exactly_as_the_plain_file(
+    colours: Bundle, packed: Bundle, variant: str, delegate: Delegate
+) -> None:
+    assert not (packed.path / f"{variant}.tflite").exists()
+    noise = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+    plain = Classifier(colours, variant, delegate)
+    (first, second), _ = load_classifiers(packed, variant, delegate, count=2)
+    assert first.share == plain.share
+    for pixels in (noise, *(np.full_like(noise, rgb) for rgb in RGB.values())):
+        expected = plain.probabilities(pixels)
+        for classifier in (first, second):
+            np.testing.assert_array_equal(classifier.probabilities(pixels), expected)
+
+
+def test_twins_share_one_copy_that_needs_no_file_any_more(copied: Bundle) -> None:
+    first = Classifier(copied, "ptq")
+    copied.variant_path("ptq").unlink()
+    second = first.twin()
+    assert second._content is first._content
+    assert sha256_of(second._content or b"") == copied.variant("ptq").sha256
+
+
+def test_it_is_tried_out_and_measured_in_a_process_of_its_own(packed: Bundle, library: Path) -> None:
+    (classifier,), reason = load_classifiers(packed, "fp32", external(library))
+    assert (classifier.share.taken, reason) == (1, None)
+    assert measure_footprint(packed, "ptq", Delegate.XNNPACK).load_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content: content[:-1], r"has \d+ bytes, the manifest says \d+; copy the bundle again"),
+        (lambda content: content + b"\0", r"has \d+ bytes, the manifest says \d+; copy the bundle again"),
+        (lambda content: bytes([content[0] ^ 1]) + content[1:], r"is not the file .*; copy the bundle again"),
+    ],
+    ids=["truncated", "longer", "corrupted"],
+)
+def test_what_was_damaged_on_its_way_is_not_loaded(copied: Bundle, change, told: str) -> None:
+    file = copied.variant_path("ptq")
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(BundleError, match=rf"^{re.escape(str(file))} {told}$"):
+        Classifier(copied, "ptq")
+
+
+def test_a_file_that_unpacks_to_another_model_is_not_loaded(copied: Bundle, colours: Bundle) -> None:
+    content = bytearray(colours.variant_path("ptq").read_bytes())
+    content[-1] ^= 1
+    told = r"ptq\.tflite\.zst does not unpack to the file that the manifest names .*; build the bundle again"
+    with pytest.raises(BundleError, match=told):
+        Classifier(put(copied, "ptq", pack(bytes(content))), "ptq")

@@ -1,0 +1,30 @@
+"""Bundles that hold variants packed, rightly or not."""
+
+import json
+from pathlib import Path
+
+from service.bundle import Bundle, bundle_files, load_bundle, sha256_of, write_bundle
+from service.manifest import MANIFEST, Wire
+from service.wire import pack
+
+
+def packed_copy(bundle: Bundle, path: Path, *names: str) -> Bundle:
+    """Write the bundle to `path` with these variants packed."""
+    files, variants = bundle_files(bundle), dict(bundle.manifest.variants)
+    for name in names:
+        variant = variants[name]
+        file, content = f"{variant.file}.zst", pack(bundle.variant_path(name).read_bytes())
+        del files[variant.file]
+        files[file] = content
+        wire = Wire(file=file, sha256=sha256_of(content), bytes=len(content))
+        variants[name] = variant.model_copy(update={"wire": wire})
+    return write_bundle(path, bundle.manifest.model_copy(update={"variants": variants}), files)
+
+
+def put(bundle: Bundle, name: str, content: bytes) -> Bundle:
+    """Put other content in the place of a packed variant, which the manifest then names as what is held."""
+    bundle.variant_path(name).write_bytes(content)
+    manifest = json.loads((bundle.path / MANIFEST).read_text())
+    manifest["variants"][name]["wire"] |= {"sha256": sha256_of(content), "bytes": len(content)}
+    (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+    return load_bundle(bundle.path)

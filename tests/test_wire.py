@@ -1,0 +1,122 @@
+"""Files of bundles that are packed, rightly or not."""
+
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import BundleError
+from service.wire import pack, unpack, zstd
+
+# Compresses to about half.
+CONTENT = bytes(range(16)) * 4000 + bytes(i * i * i // 7 % 251 for i in range(64_000))
+PACKED = pack(CONTENT)
+ZEROS = bytes(1 << 20)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "model.tflite.zst"
+
+
+def streamed(blocks: int, **options: int) -> bytes:
+    """So many MiB of zeros in a frame that does not say how many bytes it has."""
+    named = {zstd.CompressionParameter[name]: value for name, value in options.items()}
+    compressor = zstd.ZstdCompressor(options=named)
+    return b"".join([*(compressor.compress(ZEROS) for _ in range(blocks)), compressor.flush()])
+
+
+def test_what_was_packed_is_unpacked(file: Path) -> None:
+    assert len(PACKED) < len(CONTENT) / 2
+    file.write_bytes(PACKED)
+    assert unpack(file, len(CONTENT)) == CONTENT
+
+
+def test_the_same_packs_to_the_same() -> None:
+    assert pack(CONTENT) == PACKED
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", r"it ends after 0 of 128000 bytes"),
+        (PACKED[: len(PACKED) // 2], r"it ends after \d+ of 128000 bytes"),
+        (PACKED[:-1], r"it ends after \d+ of 128000 bytes"),
+        (PACKED + b"\0", r"1 bytes follow its end"),
+        (PACKED + PACKED, rf"{len(PACKED)} bytes follow its end"),
+        (CONTENT, r"Unable to decompress Zstandard data: .+"),
+        (PACKED[:8] + b"\xff" * 8 + PACKED[16:], r"Unable to decompress Zstandard data: .+"),
+        (pack(CONTENT[:-1]), r"it holds 127999 bytes, the manifest says 128000"),
+        (pack(CONTENT + b"\0"), r"it holds more than the 128000 bytes that the manifest says"),
+        (streamed(1), r"it holds more than the 128000 bytes that the manifest says"),
+    ],
+    ids=["empty", "half", "short", "garbage", "twice", "plain", "damaged", "fewer", "more", "many"],
+)
+def test_what_is_not_right_is_told_in_one_line(file: Path, content: bytes, told: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=rf"model\.tflite\.zst can't be unpacked: {told}; build the bundle"):
+        unpack(file, len(CONTENT))
+
+
+def test_a_file_that_is_gone_is_told(file: Path) -> None:
+    with pytest.raises(BundleError, match=r"zst: No such file or directory; copy the bundle again"):
+        unpack(file, 1)
+
+
+def test_a_size_that_no_model_has_is_told(file: Path) -> None:
+    file.write_bytes(PACKED)
+    with pytest.raises(BundleError, match=rf"the manifest says {10**30} bytes, a \.tflite has \d+ at most"):
+        unpack(file, 10**30)
+
+
+def test_a_bomb_takes_no_more_memory_than_the_model_would(file: Path) -> None:
+    file.write_bytes(streamed(256))
+    assert file.stat().st_size < 50_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="more than the 1000000 bytes"):
+            unpack(file, 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_window_that_the_model_does_not_need_is_not_allocated(file: Path) -> None:
+    """The window, of which the frame tells the size, is no memory of Python's: it is refused beforehand."""
+    file.write_bytes(streamed(1, window_log=24))
+    with pytest.raises(BundleError, match=r"requires too much memory"):
+        unpack(file, len(ZEROS))
+    file.write_bytes(streamed(1, window_log=23))
+    assert unpack(file, len(ZEROS)) == ZEROS
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    content=st.binary(max_size=2000),
+    repeats=st.integers(1, 50),
+    start=st.integers(0, 2100),
+    inserted=st.binary(max_size=30),
+    removed=st.integers(0, 2100),
+    size=st.one_of(st.none(), st.integers(0, 10**12)),
+)
+def test_whatever_a_file_holds_as_many_bytes_come_out_or_it_is_told(
+    file: Path, content: bytes, repeats: int, start: int, inserted: bytes, removed: int, size: int | None
+) -> None:
+    whole = content * repeats
+    packed = zstd.compress(whole, 1)  # Quickly.
+    packed = packed[:start] + inserted + packed[start + removed :]
+    file.write_bytes(packed)
+    wanted = len(whole) if size is None else size
+    with suppress(BundleError):
+        assert len(unpack(file, wanted)) == wanted
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(packed=st.binary(max_size=500), size=st.integers(1, 1000))
+def test_noise_is_told(file: Path, packed: bytes, size: int) -> None:
+    file.write_bytes(b"\x28\xb5\x2f\xfd" + packed)
+    with suppress(BundleError):
+        assert len(unpack(file, size)) == size
