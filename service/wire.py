@@ -1,6 +1,7 @@
 """Files that a bundle holds packed, by Zstandard: fewer bytes on a thin link."""
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
 from service.errors import BundleError
@@ -14,6 +15,8 @@ else:
 LEVEL = 19
 # What every decoder should have room for, RFC 8878 says; encoders take no more unless told to.
 _LEAST_WINDOW_LOG = 23
+# Read at once, so that the whole is in memory once.
+_CHUNK = 1 << 18
 # No `.tflite` is larger: its offsets are of 32 bits, with a sign.
 _MOST_BYTES = 2**31 - 1
 
@@ -24,10 +27,10 @@ def pack(content: bytes) -> bytes:
 
 
 def unpack(path: Path, size: int) -> bytes:
-    """The `size` bytes that a file of one frame unpacks to.
+    """The `size` bytes that a file unpacks to.
 
-    Takes memory for the file, for `size` bytes, and for a window of as many, or of 8 MiB if that is more:
-    whatever the file says.
+    Takes memory for so many bytes and for a window of as many, or of 8 MiB if that is more: whatever the
+    file says.
 
     Raises:
         BundleError: it can't be read, is damaged, or unpacks to more or fewer bytes.
@@ -35,23 +38,23 @@ def unpack(path: Path, size: int) -> bytes:
     if size > _MOST_BYTES:
         raise _unusable(path, f"the manifest says {size} bytes, a .tflite has {_MOST_BYTES} at most")
     window_log = max(_LEAST_WINDOW_LOG, size.bit_length())
-    decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window_log})
+    content = BytesIO()
     try:
-        # One more than there should be shows that there are too many.
-        content = decompressor.decompress(path.read_bytes(), size + 1)
+        with zstd.ZstdFile(path, options={zstd.DecompressionParameter.window_log_max: window_log}) as file:
+            # One more than there should be shows whether there are too many, or what else follows.
+            while part := file.read(min(_CHUNK, size + 1 - content.tell())):
+                content.write(part)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
+    except EOFError:
+        raise _unusable(path, "it does not end where its frame does") from None
     except zstd.ZstdError as error:
         raise _unusable(path, " ".join(str(error).split())) from None
-    if len(content) > size:
+    if content.tell() > size:
         raise _unusable(path, f"it holds more than the {size} bytes that the manifest says")
-    if not decompressor.eof:
-        raise _unusable(path, f"it ends after {len(content)} of {size} bytes")
-    if decompressor.unused_data:
-        raise _unusable(path, f"{len(decompressor.unused_data)} bytes follow its end")
-    if len(content) != size:
-        raise _unusable(path, f"it holds {len(content)} bytes, the manifest says {size}")
-    return content
+    if content.tell() < size:
+        raise _unusable(path, f"it holds {content.tell()} bytes, the manifest says {size}")
+    return content.getvalue()
 
 
 def _unusable(path: Path, reason: str) -> BundleError:

@@ -15,6 +15,8 @@ from service.wire import pack, unpack, zstd
 CONTENT = bytes(range(16)) * 4000 + bytes(i * i * i // 7 % 251 for i in range(64_000))
 PACKED = pack(CONTENT)
 ZEROS = bytes(1 << 20)
+DAMAGED = "Unable to decompress Zstandard data: .+"
+CUT = "it does not end where its frame does"
 
 
 @pytest.fixture
@@ -42,18 +44,31 @@ def test_the_same_packs_to_the_same() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", r"it ends after 0 of 128000 bytes"),
-        (PACKED[: len(PACKED) // 2], r"it ends after \d+ of 128000 bytes"),
-        (PACKED[:-1], r"it ends after \d+ of 128000 bytes"),
-        (PACKED + b"\0", r"1 bytes follow its end"),
-        (PACKED + PACKED, rf"{len(PACKED)} bytes follow its end"),
-        (CONTENT, r"Unable to decompress Zstandard data: .+"),
-        (PACKED[:8] + b"\xff" * 8 + PACKED[16:], r"Unable to decompress Zstandard data: .+"),
+        (b"", CUT),
+        (PACKED[: len(PACKED) // 2], CUT),
+        (PACKED[:-1], CUT),
+        (PACKED + b"\0", DAMAGED),
+        (PACKED + pack(b"\0")[:-1], CUT),
+        (PACKED + PACKED, r"it holds more than the 128000 bytes that the manifest says"),
+        (CONTENT, DAMAGED),
+        (PACKED[:8] + b"\xff" * 8 + PACKED[16:], DAMAGED),
         (pack(CONTENT[:-1]), r"it holds 127999 bytes, the manifest says 128000"),
         (pack(CONTENT + b"\0"), r"it holds more than the 128000 bytes that the manifest says"),
         (streamed(1), r"it holds more than the 128000 bytes that the manifest says"),
     ],
-    ids=["empty", "half", "short", "garbage", "twice", "plain", "damaged", "fewer", "more", "many"],
+    ids=[
+        "empty",
+        "half",
+        "short",
+        "longer",
+        "and half",
+        "twice",
+        "plain",
+        "damaged",
+        "fewer",
+        "more",
+        "many",
+    ],
 )
 def test_what_is_not_right_is_told_in_one_line(file: Path, content: bytes, told: str) -> None:
     file.write_bytes(content)
@@ -79,7 +94,7 @@ def test_a_bomb_takes_no_more_memory_than_the_model_would(file: Path) -> None:
     try:
         with pytest.raises(BundleError, match="more than the 1000000 bytes"):
             unpack(file, 1_000_000)
-        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
 

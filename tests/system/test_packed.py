@@ -71,8 +71,8 @@ def bomb(_: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (cut, "can't be unpacked: it ends after "),
-        (longer, "can't be unpacked: 1 bytes follow its end; "),
+        (cut, "can't be unpacked: it does not end where its frame does; "),
+        (longer, "can't be unpacked: Unable to decompress Zstandard data: "),
         (damaged, "can't be unpacked: Unable to decompress Zstandard data: "),
         (other, "can't be unpacked: it holds 8 bytes, the manifest says "),
         (bomb, "can't be unpacked: it holds more than the "),
