@@ -100,7 +100,7 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
     plan = plan_of(sets, options) if sets else None
     bundle = quantize(network, recipes, calibration, command, options.out, plan)
     for name, variant in bundle.manifest.variants.items():
-        show(f"{bundle.variant_path(name)}: {variant.bytes / 1e6:.1f} MB")
+        show(f"{bundle.variant_path(name)}: {variant.stored.bytes / 1e6:.1f} MB")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

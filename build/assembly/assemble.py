@@ -37,7 +37,9 @@ from service.manifest import (
     Provenance,
     Training,
     Variant,
+    Wire,
 )
+from service.wire import pack
 
 # How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction
 # sets differ in their last digits: XNNPACK's and TFLite's built-in ones by 0.00002, of float16 weights
@@ -55,7 +57,10 @@ DYNAMIC_DEVIATIONS = 0.8
 
 @dataclass(frozen=True)
 class Model:
-    """A `.tflite` file and what its manifest entry says of it beyond the file itself."""
+    """A `.tflite` file and what its manifest entry says of it beyond the file itself.
+
+    `packed`: whether the bundle holds it packed.
+    """
 
     name: str
     content: bytes
@@ -65,6 +70,7 @@ class Model:
     mean: float = 0.0
     std: float = 1.0
     delegate: Delegate = Delegate.XNNPACK
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class About:
 @dataclass(frozen=True)
 class _Measured:
     variant: Variant
+    stored: bytes
     golden: NDArray[np.generic]
 
 
@@ -162,11 +169,7 @@ def assemble(
         training=training,
         files={file: sha256_of(content) for file, content in files.items()},
     )
-    return write_bundle(
-        path,
-        manifest,
-        files | {m.variant.file: n.content for n, m in zip(models, measured.values(), strict=True)},
-    )
+    return write_bundle(path, manifest, files | {m.variant.stored.file: m.stored for m in measured.values()})
 
 
 def golden_pixels(preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -202,6 +205,10 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         if input_.shape != expected:
             raise BuildError(f"{model.name} takes {input_.shape}, expected {expected}")
         outputs = np.concatenate([interpreter.invoke(encode(image, input_)) for image in pixels])
+    stored, wire = model.content, None
+    if model.packed:
+        stored = pack(model.content)
+        wire = Wire(file=f"{file.name}.zst", sha256=sha256_of(stored), bytes=len(stored))
     variant = Variant(
         file=file.name,
         sha256=sha256_of(model.content),
@@ -212,8 +219,9 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         golden=_tolerance(model.precision, outputs),
         provenance=model.provenance,
         operators=count_operators(model.content),
+        wire=wire,
     )
-    return _Measured(variant, outputs)
+    return _Measured(variant, stored, outputs)
 
 
 def _tolerance(precision: Precision, outputs: NDArray[Any]) -> GoldenTolerance:

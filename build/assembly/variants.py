@@ -108,7 +108,8 @@ def make_models(
             calibration=image_set(calibration.name, used) if used else None,
             training=training,
         )
-        models.append(Model(recipe.name, content, recipe.precision, provenance))
+        packed = recipe.wire is not None
+        models.append(Model(recipe.name, content, recipe.precision, provenance, packed=packed))
     return models
 
 

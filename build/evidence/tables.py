@@ -99,9 +99,10 @@ def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
     base = manifest.variants[BASELINE].latency if BASELINE in manifest.variants else None
     shown = f"**{name}**" if name == manifest.default_variant else name
     numbers = _numbers(reference_evaluation(variant.evaluations))
-    return _row(
-        [shown, variant.precision, _megabytes(variant.bytes), *numbers, *_speed(variant.latency, base)]
-    )
+    size = _megabytes(variant.bytes)
+    if variant.wire:
+        size += f" ({_megabytes(variant.wire.bytes)} packed)"
+    return _row([shown, variant.precision, size, *numbers, *_speed(variant.latency, base)])
 
 
 def _baseline_row(name: str, baseline: Baseline) -> str:
@@ -156,6 +157,8 @@ def _table_notes(manifest: Manifest) -> str:
     default = manifest.variants[manifest.default_variant]
     evaluation, latency = reference_evaluation(default.evaluations), default.latency
     notes = ["Bold: the default."]
+    if any(variant.wire for variant in manifest.variants.values()):
+        notes[0] += " Packed: as the bundle holds it, by Zstandard."
     if evaluation:
         notes[0] += " ECE: expected calibration error of the top-1 probability, over 15 bins."
     if BASELINE in manifest.variants:

@@ -30,17 +30,18 @@ _ABSENT = -1
 Constant = NDArray[np.float32] | None
 
 
-def read_back(path: Path, size: int, classes: int) -> Weights:
+def read_back(path: Path, size: int, classes: int, content: bytes | None = None) -> Weights:
     """The folded weights out of a float32 `.tflite` file that the build stage converted.
 
-    `size` is the side of its input in pixels.
+    `size` is the side of its input in pixels; `content` is the file where that at `path` holds it packed.
 
     Raises:
         BuildError: the file is not one.
         BundleError: it is no `.tflite` file.
     """
-    Interpreter(path)  # Checks the file's structure, which the schema's classes take for granted.
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    # Checks the file's structure, which the schema's classes take for granted.
+    Interpreter(path, content=content)
+    model = schema.ModelT.InitFromPackedBuf(content or path.read_bytes(), 0)
     found = {layer: (kernel, bias) for layer, kernel, bias in _layers(model)}
     weights: Weights = {}
     for name, expected in get_weights(network(size, classes)).items():

@@ -168,11 +168,11 @@ def _load_trained(folder: Path) -> Network:
 
 def _load_bundle(folder: Path) -> Network:
     bundle = load_bundle(folder)
-    verify_variant(bundle, BASELINE)
-    preprocessing = bundle.manifest.preprocessing
+    content = verify_variant(bundle, BASELINE)
+    path, preprocessing = bundle.variant_path(BASELINE), bundle.manifest.preprocessing
     return Network(
         source=bundle.manifest.name,
-        weights=read_back(bundle.variant_path(BASELINE), preprocessing.height, bundle.manifest.classes),
+        weights=read_back(path, preprocessing.height, bundle.manifest.classes, content),
         classes=Classes(bundle.labels, bundle.class_ids),
         preprocessing=preprocessing,
         training=bundle.manifest.training,

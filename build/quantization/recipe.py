@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -95,7 +95,8 @@ class Recipe(BaseModel):
     `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
     `weight_bits`: bits by layer, for a grid of fewer levels (`build.quantization.grids`): the first pattern
     that fits a layer's name counts; 8 where none does, or a recipe does not say.
-    `training`: quantization-aware training from there, none where a recipe does not say.
+    `training`: quantization-aware training from there, none where a recipe does not say;
+    `wire`: how the bundle holds the file, as it is where a recipe does not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,6 +108,7 @@ class Recipe(BaseModel):
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
     weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
+    wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
 
     @property
     def precision(self) -> Precision:

@@ -16,7 +16,7 @@ from build.errors import BuildError
 from build.network.architecture import ARCHITECTURE
 from build.network.weights import default_preprocessing
 from build.photos.data import sample
-from service.bundle import SEEN_DIGITS, Bundle, Classes, load_bundle, sha256_of, verify
+from service.bundle import SEEN_DIGITS, Bundle, Classes, load_bundle, sha256_of, verify, verify_variant
 from service.errors import BundleError, SelfTestError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
@@ -113,6 +113,25 @@ def test_the_same_files_make_the_same_bundle(small: Bundle, tmp_path: Path) -> N
     assert again.manifest == small.manifest
     for path in small.path.iterdir():
         assert sha256_of(tmp_path / "small" / path.name) == sha256_of(path), path.name
+
+
+def test_a_packed_file_is_the_same_file(small: Bundle, tmp_path: Path) -> None:
+    fp32, ptq = models(small)
+    made = [
+        assemble([fp32, replace(ptq, packed=True)], ABOUT, small.classes, PREPROCESSING, tmp_path / name)
+        for name in ("first", "second")
+    ]
+    variant = made[0].variant("ptq")
+    assert variant.model_copy(update={"wire": None}) == small.variant("ptq")
+    assert variant.wire is not None
+    assert (variant.wire.file, made[0].variant_path("ptq").stat().st_size) == (
+        "ptq.tflite.zst",
+        variant.wire.bytes,
+    )
+    assert variant.wire.bytes < variant.bytes
+    assert verify_variant(made[0], "ptq") == ptq.content
+    assert not (made[0].path / "ptq.tflite").exists()
+    assert made[1].manifest.variants == made[0].manifest.variants
 
 
 def test_a_bundle_takes_the_place_of_the_one_before(small: Bundle, copy: Bundle) -> None:

@@ -5,9 +5,18 @@ import pytest
 from build.assembly.variants import quantize
 from build.errors import BuildError
 from build.network.weights import Network
-from build.photos.data import sample
+from build.photos.data import PhotoSet, sample
 from build.quantization.recipe import load_recipe
+from service.inference.classifier import Classifier
 from tests.build.conftest import REPRESENTATIVE
+
+
+def test_a_recipe_of_the_wire_leaves_a_packed_variant(start: Network, tmp_path: Path) -> None:
+    recipe = load_recipe("fp32").model_copy(update={"wire": "zstd"})
+    bundle = quantize(start, [recipe], PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
+    assert sorted(path.name for path in bundle.path.glob("fp32*")) == ["fp32.tflite.zst"]
+    assert bundle.variant("fp32").provenance.recipe["wire"] == "zstd"
+    Classifier(bundle, "fp32")
 
 
 def test_a_recipe_that_trains_needs_photos_to_train_on(

@@ -12,6 +12,7 @@ from service.inference.evaluation import answer, compare
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
 from service.manifest import Evaluation, Proportion, comparison_with, reference_evaluation
+from tests.packed import packed_copy
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -93,6 +94,18 @@ def test_a_bundle_that_was_not_measured_has_empty_cells(small: Bundle) -> None:
     assert "Accuracy on" not in table
     assert "ECE: " not in table
     assert "Latency is" not in table
+
+
+def test_what_is_packed_has_both_sizes(small: Bundle, tmp_path: Path) -> None:
+    bundle = packed_copy(small, tmp_path / "packed", "ptq")
+    variant = bundle.variant("ptq")
+    table = variant_table(bundle.manifest)
+    assert variant.wire is not None
+    size = f"{variant.bytes / 1e6:.1f} ({variant.wire.bytes / 1e6:.1f} packed)"
+    assert rows(table)["ptq"][1] == size
+    assert "packed" not in rows(table)["fp32"][1]
+    assert "Packed: as the bundle holds it, by Zstandard." in table
+    assert "acked" not in variant_table(small.manifest)
 
 
 def test_every_pair_is_compared_once(measured: Bundle, evaluation: Path) -> None:

@@ -21,6 +21,7 @@ from service.bundle import Bundle, Classes
 from service.errors import BundleError
 from service.manifest import Training
 from tests.build.conftest import CLASSES, SIZE
+from tests.packed import packed_copy
 
 TRAINING = Training(
     command="python -m build train",
@@ -136,6 +137,12 @@ def test_a_failed_download_says_what_else_there_is(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     one_line(lambda: load_network("imagenet"), "can't be downloaded, name a file with --weights: ")
+
+
+def test_weights_are_read_back_from_a_packed_variant_too(small: Bundle, tmp_path: Path) -> None:
+    plain = load_network(str(small.path)).weights
+    packed = load_network(str(packed_copy(small, tmp_path / "packed", "fp32").path)).weights
+    assert weights_digest(packed) == weights_digest(plain)
 
 
 def test_a_bundle_of_another_network_is_refused(colours: Bundle) -> None:

@@ -113,6 +113,12 @@ def test_settings_have_the_bits_of_each_pattern_in_their_order() -> None:
     assert list(recipe.settings().items())[-2:] == [("weight_bits.stem_conv", 8), ("weight_bits.*", 4)]
 
 
+def test_a_recipe_says_that_the_bundle_holds_the_file_packed(tmp_path: Path) -> None:
+    path = tmp_path / "fp32.toml"
+    path.write_text((RECIPES / "fp32.toml").read_text() + 'wire = "zstd"\n')
+    assert load_recipe(str(path)).settings() == load_recipe("fp32").settings() | {"wire": "zstd"}
+
+
 def test_a_path_names_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"mine"'))
