@@ -16,6 +16,7 @@ from PIL import Image
 
 from service import VERSION
 from service.bundle import Bundle
+from tests.packed import packed_copy
 from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman, skip_unless_possible
 from tests.system.processes import ROOT, Service, memory_bytes
 from tests.system.test_start import one_line
@@ -176,6 +177,14 @@ def test_a_bundle_is_mounted(podman: Podman, bare: str, colours: Bundle) -> None
     assert "EDGEWISE_BUNDLE must name a bundle's folder" in one_line(without.stderr)
     with podman.serving(*CONFINED, f"--volume={colours.path}:/models/bundle:ro", bare) as container:
         assert container.line("ready")["bundle"] == "colours"
+
+
+def test_a_packed_variant_needs_no_place_to_unpack_to(
+    podman: Podman, bare: str, colours: Bundle, tmp_path: Path
+) -> None:
+    bundle = packed_copy(colours, tmp_path / "packed", "ptq")
+    with podman.serving(*CONFINED, f"--volume={bundle.path}:/models/bundle:ro", bare) as container:
+        assert container.line("ready")["variant"] == "ptq"
 
 
 def test_a_part_of_the_bundle_can_be_left_out(podman: Podman, base: str, image: str) -> None:
