@@ -40,7 +40,7 @@ class _Point:
 
 
 def pareto_picture(manifest: Manifest) -> bytes:
-    """A PNG with reference top-1 over median latency and over file size; bars are 95 % intervals.
+    """A PNG with reference top-1 over median latency and over bytes as stored; bars are 95 % intervals.
 
     The line in each panel is the Pareto front: it goes through the variants that no other beats in both.
     Baselines, which have no latency, are hollow. Points that would cover each other are drawn side by side.
@@ -49,7 +49,7 @@ def pareto_picture(manifest: Manifest) -> bytes:
     by_latency, by_size = figure.subplots(1, 2, sharey=True)
     slow, large = _points(manifest)
     by_latency.set(xlabel="median inference, ms, one thread", ylabel="top-1, %")
-    by_size.set(xlabel="file, MB")
+    by_size.set(xlabel="in the bundle, MB")
     figure.suptitle(f"{manifest.name}: {manifest.architecture}{_images(manifest)}", fontsize=11)
     _add_legend(figure)
     for axes, points in ((by_latency, slow), (by_size, large)):
@@ -86,7 +86,7 @@ def _points(manifest: Manifest) -> tuple[list[_Point], list[_Point]]:
         if evaluation is None:
             continue
         default = name == manifest.default_variant
-        point = _Point(name, f"C{number % 10}", variant.bytes / 1e6, evaluation.top1, True, default)
+        point = _Point(name, f"C{number % 10}", variant.stored.bytes / 1e6, evaluation.top1, True, default)
         large.append(point)
         if variant.latency:
             slow.append(replace(point, cost=variant.latency.p50_seconds * 1e3))

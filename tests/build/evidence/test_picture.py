@@ -7,7 +7,7 @@ from PIL import Image
 
 from build.evidence.picture import pareto_front, pareto_picture
 from service.bundle import Bundle
-from service.manifest import Manifest
+from service.manifest import Manifest, Wire
 
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
 
@@ -37,6 +37,21 @@ def test_a_baseline_is_hollow(measured: Bundle) -> None:
     image = pixels(measured.manifest)
     assert has_disc(image, ORANGE)
     assert not has_disc(image, GREEN)
+
+
+def test_a_packed_variant_counts_as_it_lies_in_the_bundle(measured: Bundle) -> None:
+    manifest = measured.manifest
+    name, variant = list(manifest.variants.items())[1]
+    wire = Wire(file="packed.tflite.zst", sha256=64 * "0", bytes=variant.bytes // 2)
+    packed = manifest.model_copy(
+        update={"variants": manifest.variants | {name: variant.model_copy(update={"wire": wire})}}
+    )
+    whole, half = (right_column(pixels(m)[:, 600:], ORANGE) for m in (manifest, packed))
+    assert half < whole - 20
+
+
+def right_column(image: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int(np.flatnonzero((image == colour).all(axis=2).any(axis=0)).max())
 
 
 def has_disc(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
