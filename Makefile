@@ -46,10 +46,11 @@ image: ## build the container image edgewise:VERSION for this machine, with dock
 	@BUILDAH_FORMAT=docker $(CONTAINERS) build --tag edgewise:$(VERSION) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) $(ARGS) .
 
-lint: .venv ## check style and types
+lint: .venv ## check style, types and Dockerfiles
 	@$(DEV) -m ruff check
 	@$(DEV) -m ruff format --check
 	@$(DEV) -m mypy
+	@.venv/bin/hadolint Dockerfile k8s/loadtest/Dockerfile
 
 format: .venv ## format the code, and repair what can be repaired
 	@$(DEV) -m ruff check --fix

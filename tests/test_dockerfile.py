@@ -61,8 +61,16 @@ def test_the_document_has_every_argument() -> None:
     assert set(told) == set(arguments()) - AUTOMATIC
 
 
+def test_every_dockerfile_is_linted() -> None:
+    (line,) = re.findall(r"^\t@\.venv/bin/hadolint (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    # Not those below hidden folders: environments may bring their own.
+    found = {path.relative_to(ROOT) for path in ROOT.glob("[!.]*/**/Dockerfile")} | {Path("Dockerfile")}
+    assert {Path(name) for name in line.split()} == found
+
+
 @pytest.mark.skipif(not HADOLINT, reason="hadolint is absent")
-def test_hadolint_is_content() -> None:
-    command = [HADOLINT, "Dockerfile"]
+@pytest.mark.parametrize("dockerfile", ["Dockerfile", "k8s/loadtest/Dockerfile"])
+def test_hadolint_is_content(dockerfile: str) -> None:
+    command = [HADOLINT, dockerfile]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     assert (result.returncode, result.stdout) == (0, "")
