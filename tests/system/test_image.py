@@ -17,7 +17,7 @@ from PIL import Image
 from service import VERSION
 from service.bundle import Bundle
 from tests.packed import packed_copy
-from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman, skip_unless_possible
+from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
 from tests.system.processes import ROOT, Service, memory_bytes
 from tests.system.test_start import one_line
 
@@ -41,31 +41,6 @@ CPU revision\t: 3
 """
 A72 = ("0xd08", "fp asimd evtstrm crc32 cpuid")
 A76 = ("0xd0b", "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp")
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    """podman, with a base to build on."""
-    skip_unless_possible()
-    podman = Podman(tmp_path_factory.mktemp("podman"))
-    try:
-        podman.make_build_base()
-        yield podman
-    finally:
-        podman.close()
-
-
-@pytest.fixture(scope="module")
-def base(podman: Podman) -> str:
-    """The base of this machine's images."""
-    return podman.make_run_base("amd64")
-
-
-@pytest.fixture(scope="module")
-def image(podman: Podman, base: str) -> str:
-    """The image with all of the default bundle."""
-    podman.build("localhost/edgewise:amd64", "amd64", base, REVISION="0123abc")
-    return "localhost/edgewise:amd64"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,109 @@
+"""What k8s/base renders to, played by podman: a pod of the image, with the manifest's settings and limits."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.k8s.manifests import K8S, rendered, services
+from tests.system.images import Podman
+from tests.system.processes import DEADLINE_SECONDS, ROOT, wait_for
+from tests.system.prometheus import free_port
+
+CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
+CONTAINER = "edgewise-pod-0-edgewise"
+POD = "edgewise-pod-0"
+MEBIBYTE = 1024 * 1024
+# podman would ask them by curl in a shell, which the image lacks; these tests ask for themselves.
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+@pytest.fixture
+def base_folder(tmp_path: Path) -> Path:
+    """A copy of k8s/base, to be changed."""
+    if shutil.which("iptables") is None:
+        pytest.skip("needs iptables, by which podman publishes ports, and which is not here")
+    return shutil.copytree(K8S / "base", tmp_path / "base")
+
+
+def test_a_setting_of_the_configmap_switches_the_variant(
+    base_folder: Path, podman: Podman, image: str, tmp_path: Path
+) -> None:
+    with playing(podman, image, base_folder, tmp_path) as client:
+        assert answered(client) == "qat"
+        settings = base_folder / "settings.env"
+        old = settings.read_text()
+        changed = old.replace("EDGEWISE_VARIANT=qat\n", "EDGEWISE_VARIANT=ptq\n")
+        assert changed != old
+        settings.write_text(changed)
+    # A folder is rendered once.
+    with playing(podman, image, base_folder.rename(tmp_path / "changed"), tmp_path) as client:
+        assert answered(client) == "ptq"
+
+
+def test_the_pod_has_the_manifests_limits_and_rights_and_stops_cleanly(
+    base_folder: Path, podman: Podman, image: str, tmp_path: Path
+) -> None:
+    with playing(podman, image, base_folder, tmp_path):
+        (found,) = json.loads(podman.run("inspect", CONTAINER).stdout)
+        host = found["HostConfig"]
+        assert (host["Memory"], host["MemoryReservation"]) == (320 * MEBIBYTE, 128 * MEBIBYTE)
+        assert host["NanoCpus"] == 1_000_000_000
+        assert host["ReadonlyRootfs"] is True
+        assert "no-new-privileges" in host["SecurityOpt"]
+        assert found["Config"]["User"] == "10001:10001"
+        status = Path(f"/proc/{found['State']['Pid']}/status").read_text()
+        assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
+        # `kube down` kills: it is this that sends SIGTERM.
+        podman.run("pod", "stop", POD)
+        (stopped,) = json.loads(podman.run("inspect", CONTAINER).stdout)
+        assert stopped["State"]["ExitCode"] == 0
+        assert "stopping: finishing what was accepted" in podman.run("logs", CONTAINER).stdout
+
+
+@contextmanager
+def playing(podman: Podman, image: str, folder: Path, scratch: Path) -> Iterator[httpx.Client]:
+    """A client of the pod that the folder's manifests describe, ready; it is gone in the end."""
+    port = free_port()
+    file = scratch / "played.yaml"
+    file.write_text(playable(folder, image, port))
+    podman.run("kube", "play", "--network=podman", file)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_SECONDS) as client:
+            wait_for(lambda: is_ready(client))
+            yield client
+    finally:
+        podman.run("kube", "down", file)
+
+
+def playable(folder: Path, image: str, port: int) -> str:
+    """The folder's manifests for podman: with this image, at this port of 127.0.0.1, without probes."""
+    documents = rendered(folder)
+    ((_, container),) = services(documents)
+    container["image"] = image
+    container["ports"][0]["hostPort"] = port
+    for probe in PROBES:
+        del container[probe]
+    return yaml.safe_dump_all(documents)
+
+
+def is_ready(client: httpx.Client) -> bool:
+    """Whether it answers and says so."""
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def answered(client: httpx.Client) -> str:
+    """The variant that answers a photo of a cat, as one."""
+    answer = client.post("/v1/classify?top_k=1", content=CAT).raise_for_status().json()
+    assert answer["predictions"][0]["label"] == "Egyptian cat"
+    variant: str = answer["variant"]
+    return variant
