@@ -4,19 +4,22 @@
 # Both bases should have the same minor version of Python.
 ARG BUILD_BASE=docker.io/library/python:3.11-slim-bookworm
 ARG RUN_BASE=gcr.io/distroless/python3-debian12:latest
+ARG VERSION=0.1.0
 
 FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS packages
 ARG TARGETARCH
 # Or tflite: docs/delegates.md.
 ARG RUNTIME=litert
-COPY requirements/install-target requirements/strip.py requirements/serve.txt requirements/tflite.txt \
-    /requirements/
+COPY requirements/install-target requirements/sbom.py requirements/strip.py requirements/serve.txt \
+    requirements/tflite.txt /requirements/
 RUN case $RUNTIME in \
         litert) requirements=serve.txt ;; \
         tflite) requirements=tflite.txt ;; \
         *) echo "RUNTIME is $RUNTIME, but it should be litert or tflite" >&2; exit 1 ;; \
     esac; \
     /requirements/install-target "$TARGETARCH" "/requirements/$requirements" /app/packages
+ARG VERSION
+RUN python3 /requirements/sbom.py /app/packages /app/packages.json "$VERSION" > /app/sbom.json
 
 FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS code
 COPY service /app/service
@@ -40,7 +43,7 @@ RUN case $VARIANTS in \
 
 FROM ${RUN_BASE}
 ARG RUN_BASE
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=
 LABEL org.opencontainers.image.title="edgewise" \
     org.opencontainers.image.description="Image classification on edge nodes" \
@@ -52,6 +55,7 @@ WORKDIR /app
 # What changes least comes first.
 COPY --from=packages /app/packages /app/packages
 COPY LICENSE NOTICE /app/
+COPY --from=packages /app/sbom.json /app/sbom.json
 COPY --from=bundle /models /models
 COPY --from=code /app/service /app/service
 ENV PYTHONPATH=/app:/app/packages \

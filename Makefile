@@ -17,7 +17,7 @@ COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --g
 CONTAINERS = $(or $(shell command -v docker || command -v podman),$(error docker and podman are absent))
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' service/__init__.py)
 
-.PHONY: help serve test bench loadtest capacity build image lint format lock clean
+.PHONY: help serve test bench loadtest capacity build image sbom lint format lock clean
 .PHONY: .venv .venv-serve .venv-tflite .venv-loadtest
 
 help: ## list the verbs
@@ -45,6 +45,10 @@ build: .venv ## run the build stage: make build ARGS="all --help"
 image: ## build the container image edgewise:VERSION for this machine, with docker or podman
 	@BUILDAH_FORMAT=docker $(CONTAINERS) build --tag edgewise:$(VERSION) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) $(ARGS) .
+
+sbom: ## print the bill of materials of the image edgewise:VERSION: CycloneDX, as JSON
+	@$(CONTAINERS) run --rm --pull=never --entrypoint python3 $(ARGS) edgewise:$(VERSION) \
+		-c 'print(open("/app/sbom.json").read())'
 
 lint: .venv ## check style, types and Dockerfiles
 	@$(DEV) -m ruff check

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from service import VERSION
@@ -20,6 +21,7 @@ from tests.packed import packed_copy
 from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
 from tests.system.processes import ROOT, Service, memory_bytes
 from tests.system.test_start import one_line
+from tests.test_requirements import pins
 
 CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
 CLASSIFY = "/v1/classify?top_k=1"
@@ -29,6 +31,9 @@ MEMORY_BYTES = 160 * 1024 * 1024
 LOADED_REQUESTS = 300
 # What nobody needs who only runs the service.
 TOOLS = {"sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "pip", "pip3", "curl", "wget"}
+# The image's Python, for the markers of pins; and what requirements/install-target removes.
+PYTHON = {"python_full_version": "3.11.2", "sys_platform": "linux"}
+LEFT_OUT = {"flatbuffers", "ml-dtypes", "protobuf"}
 # LiteRT looks there for what the processor can do, and the emulation does not show it: parts and features.
 CPUINFO = """processor\t: {processor}
 Features\t: {features}
@@ -182,6 +187,29 @@ def test_it_says_what_it_is(podman: Podman, image: str) -> None:
     assert labels["licenses"] == "Apache-2.0"
 
 
+@pytest.mark.parametrize("fixture", ["image", "arm64"])
+def test_its_bill_of_materials_names_its_packages(
+    podman: Podman, request: pytest.FixtureRequest, fixture: str
+) -> None:
+    text = content(podman, request.getfixturevalue(fixture), "app/sbom.json")
+    assert "://" not in text
+    bill = json.loads(text)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["version"] == VERSION
+    named = {f"{component['name']}=={component['version']}": component for component in bill["components"]}
+    pinned = {
+        f"{requirement.name}{requirement.specifier}": hashes
+        for requirement, hashes in ((Requirement(pin), hashes) for pin, hashes in pins("serve").items())
+        if requirement.marker is None or requirement.marker.evaluate(PYTHON)
+    }
+    assert {pin.partition("==")[0] for pin in set(pinned) - set(named)} == LEFT_OUT
+    for pin, component in named.items():
+        (found,) = component["hashes"]
+        assert found["alg"] == "SHA-256"
+        assert found["content"] in pinned[pin]
+        assert component["licenses"]
+
+
 @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
 def test_it_is_small_and_holds_no_tools(
     podman: Podman, request: pytest.FixtureRequest, architecture: str
@@ -236,6 +264,15 @@ def files(podman: Podman, image: str) -> list[str]:
     try:
         found = [path for path in mounted.rglob("*") if not path.is_dir()]
         return [str(path.relative_to(mounted)) for path in found]
+    finally:
+        podman.run("image", "umount", image)
+
+
+def content(podman: Podman, image: str, path: str) -> str:
+    """The text of a file that is in an image."""
+    mounted = Path(podman.run("image", "mount", image).stdout.strip())
+    try:
+        return (mounted / path).read_text()
     finally:
         podman.run("image", "umount", image)
 
