@@ -17,7 +17,7 @@ COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --g
 CONTAINERS = $(or $(shell command -v docker || command -v podman),$(error docker and podman are absent))
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' service/__init__.py)
 
-.PHONY: help serve test bench loadtest capacity build image sbom lint format lock clean
+.PHONY: help serve test bench loadtest capacity fleet build image sbom lint format lock clean
 .PHONY: .venv .venv-serve .venv-tflite .venv-loadtest
 
 help: ## list the verbs
@@ -38,6 +38,9 @@ loadtest: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## load the service, or H
 
 capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## search the highest rate within the goals, of each variant
 	@exec .venv-loadtest/bin/python -m loadtest capacity $(TARGET) $(ARGS)
+
+fleet: .venv .venv-loadtest ## load nodes behind thin links, each with a fault, as root, in 2 minutes
+	@$(DEV) -m tests.fleet $(ARGS)
 
 build: .venv ## run the build stage: make build ARGS="all --help"
 	@$(DEV) -m build $(ARGS)

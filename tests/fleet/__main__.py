@@ -1,0 +1,107 @@
+"""`python -m tests.fleet`: nodes behind thin links, under load, each with a fault; see docs/fleet.md."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.fleet.link import Missing, need_programs
+from tests.fleet.node import Node, cut, give_bad_bundle, kill, node, nothing, slow
+from tests.fleet.report import Seen, instance_of, look, requests_table, seen_table
+from tests.system.processes import ROOT
+from tests.system.prometheus import Prometheus, prometheus
+
+FAULTS = {
+    "left alone": nothing,
+    "slowed": slow,
+    "killed": kill,
+    "bad bundle": give_bad_bundle,
+    "link cut": cut,
+}
+# Before the faults, and with them: all alerts that are to fire do within that time.
+BEFORE_SECONDS, WITH_SECONDS = 15, 25
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the fleet, and print its tables; 2 where it can't run here."""
+    options = _parser().parse_args(arguments)
+    try:
+        need_programs()
+        if not options.loadtest.exists():
+            raise Missing(f"{options.loadtest} is not here: `make loadtest` sets up its environment")
+        with tempfile.TemporaryDirectory(prefix="edgewise-fleet-") as folder:
+            sys.stdout.write(run(Path(folder), options.loadtest))
+    except Missing as error:
+        sys.stderr.write(f"edgewise: {error}\n")
+        return 2
+    return 0
+
+
+def run(folder: Path, python: Path) -> str:
+    """All faults at once, each on a node of its own; the tables."""
+    with ExitStack() as stack:
+        watcher = stack.enter_context(prometheus(folder))
+        nodes = {
+            name: stack.enter_context(node(number, folder / str(number)))
+            for number, name in enumerate(FAULTS, start=1)
+        }
+        for it in nodes.values():
+            stack.enter_context(watcher.watching(it.proxy.port))
+        reports = {name: folder / f"report of {name}" for name in nodes}
+        loads = [stack.enter_context(_load(python, it, reports[name])) for name, it in nodes.items()]
+        before = _watch(watcher, nodes, BEFORE_SECONDS)
+        for name, fault in FAULTS.items():
+            fault(nodes[name])
+        after = _watch(watcher, nodes, WITH_SECONDS)
+        for load in loads:
+            load.wait()
+        for it in nodes.values():
+            it.stop()
+    parts = [
+        requests_table(nodes, reports),
+        f"Before the faults:\n\n{seen_table(before)}",
+        f"With them:\n\n{seen_table(after)}",
+        f"The node with the bad bundle said: `{nodes['bad bundle'].last_words}`\n",
+    ]
+    return "\n".join(parts)
+
+
+def _watch(watcher: Prometheus, nodes: dict[str, Node], seconds: float) -> dict[str, Seen]:
+    """The alerts that fire at any time meanwhile, and what the dashboard says in the end."""
+    fired: dict[str, set[str]] = {name: set() for name in nodes}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for name, it in nodes.items():
+            fired[name] |= watcher.firing(instance_of(it))
+        time.sleep(0.5)
+    return {name: look(watcher, it, fired[name]) for name, it in nodes.items()}
+
+
+def _load(python: Path, it: Node, report: Path) -> subprocess.Popen[bytes]:
+    """Locust with cameras, that ends by itself and leaves a report."""
+    seconds = BEFORE_SECONDS + WITH_SECONDS + 5
+    options = f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
+    return subprocess.Popen(  # noqa: S603
+        [python, "-m", "loadtest", *options.split(), "--host", f"http://{instance_of(it)}", "--report", report],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,  # That goals were missed.
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.fleet", description=__doc__)
+    parser.add_argument(
+        "--loadtest",
+        type=Path,
+        default=ROOT / ".venv-loadtest" / "bin" / "python",
+        help="the Python that has Locust (%(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

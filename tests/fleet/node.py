@@ -1,0 +1,131 @@
+"""An edge node: a service in a network of its own, and what can happen to it."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.settings import DEFAULT_BUNDLE
+from tests.fleet.link import Inside, thin_link
+from tests.fleet.proxy import Proxy
+from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment
+
+PORT = 8000
+VARIANT = "qat"
+# A slowed node computes for a sixteenth of the time; a scrape still fits between.
+_STOPPED_SECONDS, _RUNNING_SECONDS = 0.3, 0.02
+
+
+@dataclass
+class Node:
+    """`services`: one after the other, the last one is there now or was the last."""
+
+    inside: Inside
+    proxy: Proxy
+    folder: Path
+    services: list[Service] = field(default_factory=list)
+    slowed: threading.Event = field(default_factory=threading.Event)
+
+    def start(self, bundle: Path) -> None:
+        """Start a service with a bundle; it need not become ready."""
+        settings = {"host": "0.0.0.0", "port": PORT, "variant": VARIANT, "bundle": bundle}  # noqa: S104
+        with (self.folder / "errors").open("a") as errors:
+            process = subprocess.Popen(  # noqa: S603
+                [*self.inside, *WITH_SIGNALS, sys.executable, "-m", "service"],
+                cwd=ROOT,
+                env=environment(**settings, workers=1),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.services.append(Service(process))
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How often the node's own log has each status of a request to be classified."""
+        lines = [line["message"] for service in self.services for line in list(service.log)]
+        return Counter(line.split()[-1] for line in lines if line.startswith("POST /v1/classify "))
+
+    @property
+    def last_words(self) -> str:
+        """The last line of the last service's standard error, where it has one."""
+        return ((self.folder / "errors").read_text().splitlines() or [""])[-1]
+
+    def stop(self) -> None:
+        """Stop the service in order, if it runs."""
+        self.slowed.clear()
+        service = self.services[-1]
+        service.process.send_signal(signal.SIGCONT)
+        service.process.terminate()
+        service.wait()
+
+    def close(self) -> None:
+        """Stop it, and close what its services wrote."""
+        self.stop()
+        for service in self.services:
+            assert service.process.stdout is not None
+            service.process.stdout.close()
+
+
+@contextmanager
+def node(number: int, folder: Path) -> Iterator[Node]:
+    """A node that is ready, behind its link."""
+    folder.mkdir()
+    with ExitStack() as stack:
+        address, inside = stack.enter_context(thin_link(number))
+        it = Node(inside, stack.enter_context(Proxy(address, PORT).running()), folder)
+        it.start(DEFAULT_BUNDLE)
+        stack.callback(it.close)
+        it.services[0].line("ready")
+        yield it
+
+
+def slow(it: Node) -> None:
+    """Let it compute for a sixteenth of the time."""
+    it.slowed.set()
+    threading.Thread(target=_hold_up, args=(it,)).start()
+
+
+def kill(it: Node) -> None:
+    """Kill it without a warning."""
+    it.services[-1].process.kill()
+    it.services[-1].wait()
+
+
+def give_bad_bundle(it: Node) -> None:
+    """Stop it in order, and start it with a bundle of which a bit was flipped on its way."""
+    bad = it.folder / "bundle"
+    shutil.copytree(DEFAULT_BUNDLE, bad)
+    with (bad / f"{VARIANT}.tflite").open("r+b") as file:
+        file.seek(4_000_000)
+        (byte,) = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+    it.stop()
+    it.start(bad)
+    it.services[-1].wait()
+
+
+def cut(it: Node) -> None:
+    """Cut its link."""
+    it.proxy.cut()
+
+
+def nothing(_it: Node) -> None:
+    """Leave it alone, to compare."""
+
+
+def _hold_up(it: Node) -> None:
+    process = it.services[-1].process
+    while it.slowed.is_set():
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(_STOPPED_SECONDS)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(_RUNNING_SECONDS)

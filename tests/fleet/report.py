@@ -1,0 +1,76 @@
+"""What happened to the requests of each node, and what Prometheus said, in Markdown."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.report import table
+from tests.fleet.node import VARIANT, Node
+from tests.k8s.monitoring import queries
+from tests.system.prometheus import Prometheus
+
+PANELS = ("Nodes up, A", "Success, A", "Slowest p99, A", "Workers busy, A")
+# Whatever clients sent was answered, refused, or has no answer.
+_HEAD = (
+    "node",
+    "sent",
+    "answered",
+    "refused",
+    "no answer",
+    "of these under way",
+    "200 in its log",
+    "other in its log",
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Prometheus said of a node: alerts that fired for a while, and panels at the end of it."""
+
+    alerts: list[str]
+    panels: dict[str, str]
+
+
+def instance_of(it: Node) -> str:
+    """What Prometheus calls a node."""
+    return f"127.0.0.1:{it.proxy.port}"
+
+
+def look(prometheus: Prometheus, it: Node, fired: set[str]) -> Seen:
+    """What the dashboard says of a node now, beside the alerts that fired."""
+    asked = dict(queries(job="edgewise", instance=instance_of(it), variant=VARIANT, __rate_interval="5s"))
+    return Seen(sorted(fired), {title: _value(prometheus.query(asked[title])) for title in PANELS})
+
+
+def requests_table(nodes: dict[str, Node], reports: dict[str, Path]) -> str:
+    """What happened to requests."""
+    return table(_HEAD, [_row(name, it, reports[name]) for name, it in nodes.items()])
+
+
+def seen_table(seen: dict[str, Seen]) -> str:
+    """What Prometheus said."""
+    rows = [[name, ", ".join(one.alerts) or "none", *one.panels.values()] for name, one in seen.items()]
+    return table(["node", "alerts", *(title.removesuffix(", A") for title in PANELS)], rows)
+
+
+def _row(name: str, it: Node, report: Path) -> list[str]:
+    said = json.loads((report / "report.json").read_text())
+    counts, log = said["counts"], it.statuses
+    # A node that stops says 503 and when to try again: a refusal, which the load test takes for an error.
+    busy = sum(number for what, number in said["errors"].items() if what.startswith("503"))
+    return [
+        name,
+        str(counts["requests"]),
+        str(counts["answered"]),
+        str(counts["refused"] + busy),
+        str(sum(said["errors"].values()) - busy),
+        str(it.proxy.unanswered),
+        # Less the photo by which the load test asks for the classes, and which it does not count.
+        str(log["200"] - 1),
+        ", ".join(f"{number} × {status}" for status, number in log.items() if status != "200") or "none",
+    ]
+
+
+def _value(found: list[dict[str, Any]]) -> str:
+    return f"{float(found[0]['value'][1]):.3g}" if found else "no data"
