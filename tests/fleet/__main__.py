@@ -84,9 +84,12 @@ def _watch(watcher: Prometheus, nodes: dict[str, Node], seconds: float) -> dict[
 def _load(python: Path, it: Node, report: Path) -> subprocess.Popen[bytes]:
     """Locust with cameras, that ends by itself and leaves a report."""
     seconds = BEFORE_SECONDS + WITH_SECONDS + 5
-    options = f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
+    of_cameras = (
+        f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
+    )
+    options = [*of_cameras.split(), "--host", f"http://{instance_of(it)}", "--report", report]
     return subprocess.Popen(  # noqa: S603
-        [python, "-m", "loadtest", *options.split(), "--host", f"http://{instance_of(it)}", "--report", report],
+        [python, "-m", "loadtest", *options],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,  # That goals were missed.
     )
