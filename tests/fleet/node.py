@@ -19,8 +19,8 @@ from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment
 
 PORT = 8000
 VARIANT = "qat"
-# A slowed node computes for a sixteenth of the time; a scrape still fits between.
-_STOPPED_SECONDS, _RUNNING_SECONDS = 0.3, 0.02
+# A slowed node computes for a thirtieth of the time; a scrape still fits between.
+_STOPPED_SECONDS, _RUNNING_SECONDS = 0.3, 0.01
 
 
 @dataclass
@@ -88,7 +88,7 @@ def node(number: int, folder: Path) -> Iterator[Node]:
 
 
 def slow(it: Node) -> None:
-    """Let it compute for a sixteenth of the time."""
+    """Let it compute for a thirtieth of the time."""
     it.slowed.set()
     threading.Thread(target=_hold_up, args=(it,)).start()
 
