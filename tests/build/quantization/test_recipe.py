@@ -14,9 +14,18 @@ TRAINING = "[training]\nepochs = 1\nlearning_rate = 1e-5\n"
 QAT = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n' + TRAINING
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
 def test_a_recipe_that_comes_along_is_valid_and_named_as_its_file(path: Path) -> None:
-    assert load_recipe(path.stem).name == path.stem
+    assert load_recipe(str(path)).name == path.stem
+
+
+def test_the_uniform_recipes_differ_from_ptq_in_the_bits_alone() -> None:
+    ptq = load_recipe("ptq")
+    for path in (RECIPES / "uniform").glob("*.toml"):
+        recipe = load_recipe(str(path))
+        bits = int(recipe.name.removeprefix("w"))
+        assert recipe.weight_bits == {"*": bits}
+        assert recipe.model_copy(update={"name": "ptq", "weight_bits": {}, "wire": None}) == ptq
 
 
 def test_ptq_is_int8_throughout() -> None:
