@@ -41,6 +41,27 @@ RUN case $VARIANTS in \
     esac; \
     chmod -R a+rX /models
 
+# The build stage, for those who compress a model of their own: --target build, docs/build.md. Unlike the others it is
+# of the machine that it is for, and nothing of the service's image comes from it.
+FROM ${BUILD_BASE} AS build
+WORKDIR /app
+COPY requirements/build.txt /requirements/
+RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action ignore --only-binary :all: \
+    --require-hashes --target /app/packages --requirement /requirements/build.txt
+COPY LICENSE NOTICE /app/
+COPY service /app/service
+COPY build /app/build
+COPY models/imagenet-1k /app/models/imagenet-1k
+RUN chmod -R a+rX /app/service /app/build /app/models
+# Whoever runs it owns what it writes, and may have no home.
+ENV PYTHONPATH=/app:/app/packages \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+USER 10001:10001
+WORKDIR /work
+HEALTHCHECK NONE
+ENTRYPOINT ["python3", "-m", "build"]
+
 FROM ${RUN_BASE}
 ARG RUN_BASE
 ARG VERSION

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from build.options import DEFAULT_WEIGHTS
 from service import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -36,11 +37,24 @@ def test_the_version_is_the_services() -> None:
 
 def test_what_is_baked_are_arguments_of_the_dockerfile() -> None:
     for target in BAKE["target"].values():
-        assert set(target["args"]) <= set(arguments())
+        assert set(target.get("args", {})) <= set(arguments())
     variables = set(re.findall(r"\$\{(\w+)\}", json.dumps(BAKE["target"])))
     assert variables == set(BAKE["variable"])
     assert BAKE["variable"]["VARIANTS"]["default"] == arguments()["VARIANTS"]
-    assert set(BAKE["group"]["default"]["targets"]) == set(BAKE["target"])
+    assert set(BAKE["group"]["default"]["targets"]) == set(BAKE["target"]) - {"build"}
+
+
+def test_the_last_stage_is_the_services_and_the_build_stage_is_a_target() -> None:
+    stages = re.findall(r"^FROM (?:--platform=\S+ )?\S+(?: AS (\w+))?$", DOCKERFILE, re.MULTILINE)
+    assert stages[-1] == ""
+    assert BAKE["target"]["build"]["target"] in stages
+
+
+def test_the_build_stage_finds_what_it_reads() -> None:
+    stage = DOCKERFILE.partition(" AS build\n")[2].partition("\nFROM ")[0]
+    copied = set(re.findall(r"^COPY (\S+) /app/\1$", stage, re.MULTILINE))
+    assert copied == {"service", "build", str(DEFAULT_WEIGHTS.relative_to(ROOT))}
+    assert "--requirement /requirements/build.txt" in stage
 
 
 def test_what_is_copied_is_there_and_not_ignored() -> None:
