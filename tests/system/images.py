@@ -117,13 +117,17 @@ class Podman:
     def build(self, name: str, architecture: str, run_base: str, **arguments: str) -> None:
         """Build the project's image."""
         given = {"BUILD_BASE": BUILD_BASE, "RUN_BASE": run_base, "TARGETARCH": architecture, **arguments}
+        self.build_file(ROOT / "Dockerfile", ROOT, name, **given)
+
+    def build_file(self, file: Path, context: Path, name: str, **arguments: str) -> None:
+        """Build the image of a Dockerfile from what is in the folder `context`."""
         self.run(
             "build",
             *("--pull=never", "--format=docker", "--isolation=chroot", "--network=host"),
             *(f"--volume={path}:{path}:ro" for path in OF_THIS_MACHINE if Path(path).exists()),
-            *(f"--build-arg={key}={value}" for key, value in given.items()),
-            f"--tag={name}",
-            ROOT,
+            *(f"--build-arg={key}={value}" for key, value in arguments.items()),
+            *(f"--file={file}", f"--tag={name}"),
+            context,
             seconds=BUILD_SECONDS,
         )
 

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
@@ -19,11 +20,12 @@ from service import VERSION
 from service.bundle import Bundle
 from tests.packed import packed_copy
 from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
-from tests.system.processes import ROOT, Service, memory_bytes
+from tests.system.processes import ROOT, Service, memory_bytes, serving
 from tests.system.test_start import one_line
 from tests.test_requirements import pins
 
 CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
+PHOTOS = [CAT, *(path.read_bytes() for path in sorted((ROOT / "loadtest" / "photos").rglob("*.jpg")))]
 CLASSIFY = "/v1/classify?top_k=1"
 MAX_BYTES = 180_000_000
 MAX_COMPRESSED_BYTES = 65_000_000
@@ -226,14 +228,21 @@ def test_it_is_small_and_holds_no_tools(
     assert [path for path in paths if path == "etc/pip.conf"] == []
 
 
-@pytest.mark.parametrize(("cpu", "shown"), [("cortex-a72", A72), ("cortex-a76", A76)])
+# As a Cortex-A72, floats take many seconds a photo.
+@pytest.mark.parametrize(
+    ("variant", "cpu", "shown"),
+    [("qat", "cortex-a72", A72), ("qat", "cortex-a76", A76), ("fp32", "cortex-a76", A76)],
+)
 def test_on_arm64_the_same_comes_out(
-    podman: Podman, emulated: str, service: Service, tmp_path: Path, cpu: str, shown: tuple[str, str]
+    podman: Podman, emulated: str, tmp_path: Path, variant: str, cpu: str, shown: tuple[str, str]
 ) -> None:
+    with serving(variant=variant) as here, here.client() as client:
+        expected = [top_class(client, photo) for photo in PHOTOS]
+    options = (*as_cpu(tmp_path, cpu, shown), "--cpus=1")
     # That it is ready says that the golden vectors hold.
-    with podman.serving(*as_cpu(tmp_path, cpu, shown), "--cpus=1", emulated) as container:
-        assert container.line("ready")["variant"] == "qat"
-        assert top1(container, CAT) == top1(service, CAT)
+    with podman.serving(*options, emulated, variant=variant) as container, container.client() as client:
+        assert container.line("ready")["variant"] == variant
+        assert [top_class(client, photo) for photo in PHOTOS] == expected
 
 
 def test_a_processor_that_computes_something_else_is_refused(
@@ -248,8 +257,12 @@ def test_a_processor_that_computes_something_else_is_refused(
 
 def top1(service: Service, photo: bytes) -> int:
     with service.client() as client:
-        index: int = client.post(CLASSIFY, content=photo).json()["predictions"][0]["index"]
-        return index
+        return top_class(client, photo)
+
+
+def top_class(client: httpx.Client, photo: bytes) -> int:
+    index: int = client.post(CLASSIFY, content=photo).raise_for_status().json()["predictions"][0]["index"]
+    return index
 
 
 def inspected(podman: Podman, image: str) -> dict[str, Any]:
