@@ -15,7 +15,7 @@ else:
 LEVEL = 19
 # What every decoder should have room for, RFC 8878 says; encoders take no more unless told to.
 _LEAST_WINDOW_LOG = 23
-# Read at once, so that the whole is in memory once.
+# How much is unpacked at a time, so that the whole is in memory once.
 _CHUNK = 1 << 18
 # No `.tflite` is larger: its offsets are of 32 bits, with a sign.
 _MOST_BYTES = 2**31 - 1

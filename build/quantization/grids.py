@@ -9,6 +9,7 @@ near its entropy. A smaller file as it runs is not what this gives.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -19,7 +20,8 @@ from build.network.model import LayerWeights, Weights
 
 FULL_BITS = 8
 """What a layer without a grid has: the converter's int8, each channel by its largest value."""
-SHARES = np.linspace(0.3, 1.0, 36)
+# Of a channel's largest value, what the largest level may be worth.
+_SHARES = np.linspace(0.3, 1.0, 36)
 # A channel of zeros has no least error, and a step can't be 0.
 _LEAST_SHARE = 1e-6
 
@@ -32,8 +34,8 @@ class Grid:
     step: NDArray[np.float32]
 
     @property
-    def levels(self) -> int:
-        """The largest level."""
+    def largest_level(self) -> int:
+        """What a weight is clipped at, in steps."""
         return largest_level(self.bits)
 
 
@@ -74,9 +76,9 @@ def least_error_grids(weights: Weights, patterns: Mapping[str, int]) -> dict[str
 
 def levels_of(layer: LayerWeights, grid: Grid) -> NDArray[np.int8]:
     """A kernel's levels, int8 in the kernel's own layout: each weight's nearest."""
-    scaled = _channels_last(layer) / grid.step
-    levels = np.clip(np.round(scaled), -grid.levels, grid.levels).astype(np.int8)
-    return levels.reshape(layer.kernel.shape)
+    most = grid.largest_level
+    levels = np.clip(np.round(_by_channel(layer, layer.kernel) / grid.step), -most, most)
+    return levels.astype(np.int8).reshape(layer.kernel.shape)
 
 
 def on_grids(weights: Weights, grids: Mapping[str, Grid]) -> Weights:
@@ -133,12 +135,12 @@ def _store(
 
 
 def _least_error_grid(layer: LayerWeights, bits: int) -> Grid:
-    kernel = _channels_last(layer).reshape(-1, layer.bias.size)
+    kernel = _by_channel(layer, layer.kernel)
     most = largest_level(bits)
     reach = np.abs(kernel).max(0)
     reach = np.maximum(reach, _LEAST_SHARE * max(float(reach.max()), _LEAST_SHARE))
     best, least = reach / most, np.full(reach.shape, np.inf)
-    for share in SHARES:
+    for share in _SHARES:
         step = share * reach / most
         error = np.square(np.clip(np.round(kernel / step), -most, most) * step - kernel).sum(0)
         best = np.where(error < least, step, best)
@@ -147,10 +149,13 @@ def _least_error_grid(layer: LayerWeights, bits: int) -> Grid:
 
 
 def _rounded(layer: LayerWeights, grid: Grid) -> LayerWeights:
-    values = levels_of(layer, grid).reshape(_channels_last(layer).shape) * grid.step
-    return LayerWeights(values.reshape(layer.kernel.shape).astype(np.float32), layer.bias)
+    kernel = _by_channel(layer, levels_of(layer, grid)) * grid.step
+    return LayerWeights(kernel.reshape(layer.kernel.shape), layer.bias)
 
 
-def _channels_last(layer: LayerWeights) -> NDArray[np.float32]:
-    """The kernel with its output channels last: a depthwise one has [height, width, channels, 1]."""
-    return layer.kernel[..., 0] if layer.kernel.shape[-1] != layer.bias.size else layer.kernel
+def _by_channel(layer: LayerWeights, values: NDArray[Any]) -> NDArray[Any]:
+    """A value of each weight, as [weights of a channel, output channels].
+
+    In a kernel's own layout these are last, in a depthwise one before a last place of one.
+    """
+    return values.reshape(-1, layer.bias.size)

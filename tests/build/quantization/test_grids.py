@@ -66,7 +66,7 @@ def test_layers_with_fewer_than_8_bits_have_a_grid(start: Network, grids: Mappin
     assert {name: grid.bits for name, grid in grids.items()} == {
         name: bits_of(name, BITS) for name in start.weights if bits_of(name, BITS) < 8
     }
-    assert {grid.bits: grid.levels for grid in grids.values()} == {2: 1, 3: 3, 4: 7, 5: 15}
+    assert {grid.bits: grid.largest_level for grid in grids.values()} == {2: 1, 3: 3, 4: 7, 5: 15}
     for name, grid in grids.items():
         assert grid.step.shape == start.weights[name].bias.shape, name
 
