@@ -161,7 +161,7 @@ def _table_notes(manifest: Manifest) -> str:
         notes[0] += " Packed: as the bundle holds it, by Zstandard."
     if evaluation:
         notes[0] += " ECE: expected calibration error of the top-1 probability, over 15 bins."
-    if BASELINE in manifest.variants:
+    if BASELINE in {*manifest.variants, *manifest.baselines}:
         notes.append(
             f"Agreement (same top-1), mean KL and the images lost and won are against `{BASELINE}` on the"
             " same images; p is of McNemar's exact test."

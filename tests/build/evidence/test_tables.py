@@ -88,6 +88,14 @@ def test_the_tables_notes_say_what_it_was_measured_on(measured: Bundle) -> None:
     assert f"on one thread of {latency.machine}, by {latency.runtime} with xnnpack, 10 runs" in notes
 
 
+def test_the_tables_notes_name_fp32_where_it_is_a_baseline(measured: Bundle) -> None:
+    fp32 = measured.manifest.baselines["start"]
+    alone = {"ptq": measured.variant("ptq")}
+    for baselines, is_named in (({"fp32": fp32}, True), ({}, False)):
+        manifest = measured.manifest.model_copy(update={"variants": alone, "baselines": baselines})
+        assert ("are against `fp32` on the same images" in variant_table(manifest)) == is_named
+
+
 def test_a_bundle_that_was_not_measured_has_empty_cells(small: Bundle) -> None:
     table = variant_table(small.manifest)
     assert rows(table)["ptq"] == ["int8", f"{small.variant('ptq').bytes / 1e6:.1f}", *[""] * 8]
