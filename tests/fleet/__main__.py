@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.fleet.link import Missing, need_programs
-from tests.fleet.node import Node, cut, give_bad_bundle, kill, node, nothing, slow
+from tests.fleet.node import Node, cut, give_bad_bundle, kill, nothing, ready_node, slow
 from tests.fleet.report import Seen, instance_of, look, requests_table, seen_table
 from tests.system.processes import ROOT
 from tests.system.prometheus import Prometheus, prometheus
@@ -46,21 +46,21 @@ def run(folder: Path, python: Path) -> str:
     with ExitStack() as stack:
         watcher = stack.enter_context(prometheus(folder))
         nodes = {
-            name: stack.enter_context(node(number, folder / str(number)))
+            name: stack.enter_context(ready_node(number, folder / str(number)))
             for number, name in enumerate(FAULTS, start=1)
         }
-        for it in nodes.values():
-            stack.enter_context(watcher.watching(it.proxy.port))
+        for node in nodes.values():
+            stack.enter_context(watcher.watching(node.proxy.port))
         reports = {name: folder / f"report of {name}" for name in nodes}
-        loads = [stack.enter_context(_load(python, it, reports[name])) for name, it in nodes.items()]
+        loads = [stack.enter_context(_load(python, node, reports[name])) for name, node in nodes.items()]
         before = _watch(watcher, nodes, BEFORE_SECONDS)
         for name, fault in FAULTS.items():
             fault(nodes[name])
         after = _watch(watcher, nodes, WITH_SECONDS)
         for load in loads:
             load.wait()
-        for it in nodes.values():
-            it.stop()
+        for node in nodes.values():
+            node.stop()
     parts = [
         requests_table(nodes, reports),
         f"Before the faults:\n\n{seen_table(before)}",
@@ -75,19 +75,19 @@ def _watch(watcher: Prometheus, nodes: dict[str, Node], seconds: float) -> dict[
     fired: dict[str, set[str]] = {name: set() for name in nodes}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for name, it in nodes.items():
-            fired[name] |= watcher.firing(instance_of(it))
+        for name, node in nodes.items():
+            fired[name] |= watcher.firing(instance_of(node))
         time.sleep(0.5)
-    return {name: look(watcher, it, fired[name]) for name, it in nodes.items()}
+    return {name: look(watcher, node, fired[name]) for name, node in nodes.items()}
 
 
-def _load(python: Path, it: Node, report: Path) -> subprocess.Popen[bytes]:
+def _load(python: Path, node: Node, report: Path) -> subprocess.Popen[bytes]:
     """Locust with cameras, that ends by itself and leaves a report."""
     seconds = BEFORE_SECONDS + WITH_SECONDS + 5
     of_cameras = (
         f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
     )
-    options = [*of_cameras.split(), "--host", f"http://{instance_of(it)}", "--report", report]
+    options = [*of_cameras.split(), "--host", f"http://{instance_of(node)}", "--report", report]
     return subprocess.Popen(  # noqa: S603
         [python, "-m", "loadtest", *options],
         cwd=ROOT,

@@ -16,7 +16,7 @@ class Missing(Exception):
 
 
 def need_programs() -> None:
-    """Raise `Missing` where no networks can be made."""
+    """Raise `Missing` where a program is absent, or networks can't be made."""
     for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("prometheus", "prometheus")):
         if shutil.which(program) is None:
             raise Missing(f"{program} is not here, and the fleet needs it: apt-get install {package}")

@@ -75,56 +75,56 @@ class Node:
 
 
 @contextmanager
-def node(number: int, folder: Path) -> Iterator[Node]:
+def ready_node(number: int, folder: Path) -> Iterator[Node]:
     """A node that is ready, behind its link."""
     folder.mkdir()
     with ExitStack() as stack:
         address, inside = stack.enter_context(thin_link(number))
-        it = Node(inside, stack.enter_context(Proxy(address, PORT).running()), folder)
-        it.start(DEFAULT_BUNDLE)
-        stack.callback(it.close)
-        it.services[0].line("ready")
-        yield it
+        node = Node(inside, stack.enter_context(Proxy(address, PORT).running()), folder)
+        node.start(DEFAULT_BUNDLE)
+        stack.callback(node.close)
+        node.services[0].line("ready")
+        yield node
 
 
-def slow(it: Node) -> None:
+def slow(node: Node) -> None:
     """Let it compute for a thirtieth of the time."""
-    it.slowed.set()
-    threading.Thread(target=_hold_up, args=(it,)).start()
+    node.slowed.set()
+    threading.Thread(target=_hold_up, args=(node,)).start()
 
 
-def kill(it: Node) -> None:
+def kill(node: Node) -> None:
     """Kill it without a warning."""
-    it.services[-1].process.kill()
-    it.services[-1].wait()
+    node.services[-1].process.kill()
+    node.services[-1].wait()
 
 
-def give_bad_bundle(it: Node) -> None:
+def give_bad_bundle(node: Node) -> None:
     """Stop it in order, and start it with a bundle of which a bit was flipped on its way."""
-    bad = it.folder / "bundle"
+    bad = node.folder / "bundle"
     shutil.copytree(DEFAULT_BUNDLE, bad)
     with (bad / f"{VARIANT}.tflite").open("r+b") as file:
         file.seek(4_000_000)
         (byte,) = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte ^ 1]))
-    it.stop()
-    it.start(bad)
-    it.services[-1].wait()
+    node.stop()
+    node.start(bad)
+    node.services[-1].wait()
 
 
-def cut(it: Node) -> None:
+def cut(node: Node) -> None:
     """Cut its link."""
-    it.proxy.cut()
+    node.proxy.cut()
 
 
-def nothing(_it: Node) -> None:
+def nothing(_node: Node) -> None:
     """Leave it alone, to compare."""
 
 
-def _hold_up(it: Node) -> None:
-    process = it.services[-1].process
-    while it.slowed.is_set():
+def _hold_up(node: Node) -> None:
+    process = node.services[-1].process
+    while node.slowed.is_set():
         process.send_signal(signal.SIGSTOP)
         time.sleep(_STOPPED_SECONDS)
         process.send_signal(signal.SIGCONT)

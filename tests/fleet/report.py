@@ -32,20 +32,20 @@ class Seen:
     panels: dict[str, str]
 
 
-def instance_of(it: Node) -> str:
+def instance_of(node: Node) -> str:
     """What Prometheus calls a node."""
-    return f"127.0.0.1:{it.proxy.port}"
+    return f"127.0.0.1:{node.proxy.port}"
 
 
-def look(prometheus: Prometheus, it: Node, fired: set[str]) -> Seen:
+def look(prometheus: Prometheus, node: Node, fired: set[str]) -> Seen:
     """What the dashboard says of a node now, beside the alerts that fired."""
-    asked = dict(queries(job="edgewise", instance=instance_of(it), variant=VARIANT, __rate_interval="5s"))
+    asked = dict(queries(job="edgewise", instance=instance_of(node), variant=VARIANT, __rate_interval="5s"))
     return Seen(sorted(fired), {title: _value(prometheus.query(asked[title])) for title in PANELS})
 
 
 def requests_table(nodes: dict[str, Node], reports: dict[str, Path]) -> str:
     """What happened to requests."""
-    return table(_HEAD, [_row(name, it, reports[name]) for name, it in nodes.items()])
+    return table(_HEAD, [_row(name, node, reports[name]) for name, node in nodes.items()])
 
 
 def seen_table(seen: dict[str, Seen]) -> str:
@@ -54,9 +54,9 @@ def seen_table(seen: dict[str, Seen]) -> str:
     return table(["node", "alerts", *(title.removesuffix(", A") for title in PANELS)], rows)
 
 
-def _row(name: str, it: Node, report: Path) -> list[str]:
+def _row(name: str, node: Node, report: Path) -> list[str]:
     said = json.loads((report / "report.json").read_text())
-    counts, log = said["counts"], it.statuses
+    counts, log = said["counts"], node.statuses
     # A node that stops says 503 and when to try again: a refusal, which the load test takes for an error.
     busy = sum(number for what, number in said["errors"].items() if what.startswith("503"))
     return [
@@ -65,7 +65,7 @@ def _row(name: str, it: Node, report: Path) -> list[str]:
         str(counts["answered"]),
         str(counts["refused"] + busy),
         str(sum(said["errors"].values()) - busy),
-        str(it.proxy.unanswered),
+        str(node.proxy.unanswered),
         # Less the photo by which the load test asks for the classes, and which it does not count.
         str(log["200"] - 1),
         ", ".join(f"{number} × {status}" for status, number in log.items() if status != "200") or "none",

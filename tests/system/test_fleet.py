@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.fleet.link import Missing, need_programs
-from tests.fleet.node import give_bad_bundle, node
+from tests.fleet.node import give_bad_bundle, ready_node
 from tests.system.processes import ROOT
 
 PHOTO = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
@@ -17,13 +17,13 @@ def test_a_node_answers_through_its_link_until_its_bundle_is_bad(tmp_path: Path)
         need_programs()
     except Missing as error:
         pytest.skip(str(error))
-    with node(99, tmp_path / "node") as it:
-        url = f"http://127.0.0.1:{it.proxy.port}/v1/classify"
+    with ready_node(99, tmp_path / "node") as node:
+        url = f"http://127.0.0.1:{node.proxy.port}/v1/classify"
         assert httpx.post(url, content=PHOTO, timeout=30).status_code == 200
-        give_bad_bundle(it)
+        give_bad_bundle(node)
         with pytest.raises(httpx.TransportError):
             httpx.post(url, content=PHOTO, timeout=30)
-        assert it.services[-1].wait() == 2
-        assert "is not the file that the manifest names" in it.last_words
-        assert it.statuses == {"200": 1}
-    assert it.proxy.unanswered == 0
+        assert node.services[-1].wait() == 2
+        assert "is not the file that the manifest names" in node.last_words
+        assert node.statuses == {"200": 1}
+    assert node.proxy.unanswered == 0
