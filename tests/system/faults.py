@@ -65,51 +65,51 @@ def too_much_is_asked_on_a_hot_board(prometheus: Prometheus, bundle: Bundle, fol
         "queue_size": 4,
         "sysfs_root": board,
     }
-    with serving(**settings) as service, prometheus.watching(settings["port"]) as node:
+    with serving(**settings) as service, prometheus.watching(settings["port"]) as target:
         with asking(service.url, LARGE, clients=8):
-            node.wait_for(
+            target.wait_for(
                 "EdgewiseOverloaded", "EdgewiseBusy", "EdgewiseSlow", "EdgewiseHot", "EdgewiseThrottled"
             )
         temperature = board / "class/thermal/thermal_zone0/temp"
         temperature.write_text("60000\n")
         # It stays slow: without work that is as it should be.
         with asking(service.url):
-            node.wait_for_quiet()
+            target.wait_for_quiet()
 
 
 def an_accelerator_is_missing_and_the_service_dies(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:
     """EdgewiseDelegateFallback, Errors, Down and Restarting."""
     settings = {"bundle": bundle.path, "port": free_port(), "min_body_rate": 0.001, "drain_seconds": 60}
-    with prometheus.watching(settings["port"]) as node:
+    with prometheus.watching(settings["port"]) as target:
         with (
             serving(**settings, delegate="edgetpu", delegate_fallback="cpu") as service,
             asking(service.url),
             ExitStack() as stack,
         ):
-            node.wait_for("EdgewiseDelegateFallback")
+            target.wait_for("EdgewiseDelegateFallback")
             # It can't end while somebody sends, and refuses all others meanwhile.
             stack.enter_context(_unfinished(service.url))
             service.signal(signal.SIGTERM)
-            node.wait_for("EdgewiseErrors")
+            target.wait_for("EdgewiseErrors")
             service.signal(signal.SIGKILL)
-            node.wait_for("EdgewiseDown")
+            target.wait_for("EdgewiseDown")
         with serving(**settings) as service, asking(service.url):
-            node.wait_for_quiet()
+            target.wait_for_quiet()
             service.signal(signal.SIGKILL)
             service.wait()
         with serving(**settings) as service, asking(service.url):
-            node.wait_for("EdgewiseRestarting")
-            node.wait_for_quiet()
+            target.wait_for("EdgewiseRestarting")
+            target.wait_for_quiet()
 
 
 def nobody_reads_the_log_and_senders_are_slow(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:
     """EdgewiseLogLinesDropped and SlowBodies."""
     settings = {"bundle": bundle.path, "port": free_port(), "read_timeout_seconds": 0.5}
-    with prometheus.watching(settings["port"]) as node:
+    with prometheus.watching(settings["port"]) as target:
         with _unread(**settings) as url, asking(url), _slow_senders(url, 8):
-            node.wait_for("EdgewiseLogLinesDropped", "EdgewiseSlowBodies")
+            target.wait_for("EdgewiseLogLinesDropped", "EdgewiseSlowBodies")
         with serving(**settings) as service, asking(service.url):
-            node.wait_for_quiet()
+            target.wait_for_quiet()
 
 
 @contextmanager

@@ -53,12 +53,12 @@ class Prometheus:
         return {alert["labels"]["alertname"] for alert in firing}
 
     @contextmanager
-    def watching(self, port: int) -> Iterator["Node"]:
+    def watching(self, port: int) -> Iterator["Target"]:
         """Scrape a port of this machine as long as this lasts."""
         instance = f"127.0.0.1:{port}"
         self._change(lambda: self._targets.add(instance))
         try:
-            yield Node(self, instance)
+            yield Target(self, instance)
         finally:
             self._change(lambda: self._targets.remove(instance))
 
@@ -81,7 +81,7 @@ class Prometheus:
             whole.rename(self._file)
 
 
-class Node:
+class Target:
     """A target, whichever service is there at the moment."""
 
     def __init__(self, prometheus: Prometheus, instance: str) -> None:

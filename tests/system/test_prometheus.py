@@ -31,7 +31,7 @@ from tests.system.faults import (
     too_much_is_asked_on_a_hot_board,
 )
 from tests.system.processes import serving
-from tests.system.prometheus import Node, Prometheus, free_port, hasty, prometheus, wait_until
+from tests.system.prometheus import Prometheus, Target, free_port, hasty, prometheus, wait_until
 from tests.system.test_switching import pictures
 
 TOKEN = "0123456789abcdef"  # noqa: S105
@@ -55,7 +55,7 @@ class Watched:
     bundle: Bundle
     client: httpx.Client
     camera: Camera
-    node: Node
+    target: Target
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +118,12 @@ def watched(
         serving(**settings) as service,
         service.client() as client,
         Camera(service.url, images).on() as camera,
-        running.watching(port) as node,
+        running.watching(port) as target,
     ):
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         for name in ("fp32", "ptq"):
             client.put(ACTIVE, json={"variant": name}).raise_for_status()
-        yield Watched(bundle, client, camera, node)
+        yield Watched(bundle, client, camera, target)
 
 
 def test_every_duration_is_shortened() -> None:
@@ -133,12 +133,12 @@ def test_every_duration_is_shortened() -> None:
 
 def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
     filled = dict(
-        queries(job="edgewise", instance=watched.node.instance, variant="ptq", __rate_interval="5s")
+        queries(job="edgewise", instance=watched.target.instance, variant="ptq", __rate_interval="5s")
     )
     empty = set(filled)
 
     def all_answered() -> bool:
-        empty.difference_update({title for title in empty if watched.node.prometheus.query(filled[title])})
+        empty.difference_update({title for title in empty if watched.target.prometheus.query(filled[title])})
         return not empty
 
     wait_until(all_answered, lambda: f"data for {sorted(empty)}")
@@ -148,7 +148,7 @@ def test_everything_is_recorded(watched: Watched) -> None:
     missing = recorded()
 
     def all_recorded() -> bool:
-        missing.difference_update({name for name in missing if watched.node.prometheus.query(name)})
+        missing.difference_update({name for name in missing if watched.target.prometheus.query(name)})
         return not missing
 
     wait_until(all_recorded, lambda: f"{sorted(missing)} to be recorded")
@@ -181,8 +181,8 @@ def test_the_documents_table_is_what_is_there(watched: Watched) -> None:
 def test_answers_that_are_wrong_drift_or_disagree_and_a_failed_switch(
     watched: Watched, images: Images
 ) -> None:
-    node, camera = watched.node, watched.camera
-    node.wait_for_quiet()
+    target, camera = watched.target, watched.camera
+    target.wait_for_quiet()
     file = watched.bundle.path / "softmax.tflite"
     whole = file.read_bytes()
     file.write_bytes(b"damaged" + whole)
@@ -191,13 +191,13 @@ def test_answers_that_are_wrong_drift_or_disagree_and_a_failed_switch(
     wrong = LABELS_OF.index("green")
     seen = [photo("black")] * 3 + [_plain(AMBIGUOUS)]
     camera.labels_late, camera.images = True, [(image, wrong) for image in seen]
-    node.wait_for("EdgewiseSwitchFailed")
-    node.wait_for("EdgewiseInaccurate", "EdgewiseShadowDisagrees", "EdgewiseDrift")
+    target.wait_for("EdgewiseSwitchFailed")
+    target.wait_for("EdgewiseInaccurate", "EdgewiseShadowDisagrees", "EdgewiseDrift")
     camera.labels_late, camera.images = False, images
     file.write_bytes(whole)
     watched.client.put(ACTIVE, json={"variant": "softmax"}).raise_for_status()
     watched.client.put(ACTIVE, json={"variant": "ptq"}).raise_for_status()
-    node.wait_for_quiet()
+    target.wait_for_quiet()
 
 
 @pytest.mark.parametrize("fault", BY_THEMSELVES, ids=lambda fault: fault.__name__)
