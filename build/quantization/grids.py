@@ -24,6 +24,8 @@ FULL_BITS = 8
 _SHARES = np.linspace(0.3, 1.0, 36)
 # A channel of zeros has no least error, and a step can't be 0.
 _LEAST_SHARE = 1e-6
+# As the converter has it: what a kernel adds to a bias fits into int32 beside it.
+_LARGEST_BIAS = 2**30 - 1
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def store_levels(content: bytes, weights: Weights, grids: Mapping[str, Grid]) ->
 
     The converter takes the scale of each channel from its largest value, so that channels whose outer
     levels are empty have others than the rest. Kernels, scales and biases are replaced where they lie.
+    A channel whose weights are next to nothing beside its bias gets a larger step, in which the bias fits.
 
     Raises:
         BuildError: the file has a layer's operator in another form than the converter gives it.
@@ -120,16 +123,15 @@ def _store(
     model: schema.Model, graph: schema.SubGraph, inputs: NDArray[np.int32], layer: LayerWeights, grid: Grid
 ) -> None:
     given, kernel, *bias = (graph.Tensors(i) for i in inputs if i >= 0)
+    given_scale = given.Quantization().ScaleAsNumpy()[0]
+    grid = Grid(grid.bits, np.maximum(grid.step, np.abs(layer.bias) / (given_scale * _LARGEST_BIAS)))
     # Keras has the output channels of a convolution last, TFLite first.
     levels = np.moveaxis(levels_of(layer, grid), -1, 0)
     model.Buffers(kernel.Buffer()).DataAsNumpy()[:] = np.ascontiguousarray(levels).reshape(-1).view(np.uint8)
     kernel.Quantization().ScaleAsNumpy()[:] = grid.step
     if bias:
-        scale = given.Quantization().ScaleAsNumpy()[0] * grid.step
-        limits = np.iinfo(np.int32)
-        values = np.clip(np.round(layer.bias / scale.astype(np.float64)), limits.min, limits.max).astype(
-            "<i4"
-        )
+        scale = given_scale * grid.step
+        values = np.round(layer.bias / scale.astype(np.float64)).astype("<i4")
         model.Buffers(bias[0].Buffer()).DataAsNumpy()[:] = values.view(np.uint8)
         bias[0].Quantization().ScaleAsNumpy()[:] = scale
 

@@ -53,6 +53,21 @@ def stored_kernels(content: bytes) -> dict[str, tuple[NDArray[np.int8], Floats]]
     return kernels
 
 
+def stored_biases(content: bytes) -> dict[str, Floats]:
+    """Each layer's bias as an int8 file has it, in float."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = model.subgraphs
+    biases = {}
+    for operator in graph.operators:
+        if len(operator.inputs) != 3 or operator.inputs[2] < 0:
+            continue
+        bias = graph.tensors[operator.inputs[2]]
+        integers = np.asarray(model.buffers[bias.buffer].data, np.uint8).view("<i4")
+        layer = graph.tensors[operator.outputs[0]].name.decode().split("/")[1]
+        biases[layer] = (integers * np.asarray(bias.quantization.scale)).astype(np.float32)
+    return biases
+
+
 def is_depthwise(layer: str) -> bool:
     return layer.endswith("dwconv2")
 

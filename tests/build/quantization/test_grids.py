@@ -24,7 +24,7 @@ from build.quantization.layer_check import check_layers
 from build.quantization.ranges import Range
 from service.bundle import Bundle
 from tests.build.conftest import CLASSES, SIZE
-from tests.build.quantization.test_fake_quantization import stored_kernels
+from tests.build.quantization.test_fake_quantization import stored_biases, stored_kernels
 
 BITS = {"stem_conv": 2, "*_dwconv2": 5, "block6*": 4, "predictions": 3}
 RATE = 10.0
@@ -157,6 +157,26 @@ def test_the_file_computes_what_the_fake_quantized_network_does(
     """Biases included: each is stored in steps of its channel's scale, and layers are compared one by one."""
     differences = check_layers(content, trained, representative[0])
     assert len(differences) == 266
+
+
+def test_a_bias_fits_beside_weights_that_are_next_to_nothing(
+    start: Network, ranges: dict[str, Range]
+) -> None:
+    """Of a layer of zeros, of a channel of zeros, and of one of small weights."""
+    zeros, some = "block2b_expand_conv", "block1a_project_conv"
+    layers = {
+        name: LayerWeights(start.weights[name].kernel.copy(), start.weights[name].bias.copy())
+        for name in (zeros, some)
+    }
+    layers[zeros].kernel[:] = 0
+    layers[some].kernel[..., 0] = 0
+    layers[some].kernel[..., 1] *= 1e-6
+    layers[some].bias[:2] = 3, -3
+    weights = start.weights | layers
+    content = convert_int8(weights, SIZE, ranges, least_error_grids(weights, {"*": 7}))
+    biases = stored_biases(content)
+    for name, layer in layers.items():
+        assert biases[name] == pytest.approx(layer.bias, rel=1e-3, abs=1e-3), name
 
 
 def test_a_file_without_one_of_the_layers_is_refused(small: Bundle, values: TrainedValues) -> None:
