@@ -1,13 +1,15 @@
 """`python -m tests.fleet`: nodes behind thin links, under load, each with a fault; see docs/fleet.md."""
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 from tests.fleet.link import Missing, need_programs
 from tests.fleet.node import Node, cut, give_bad_bundle, kill, nothing, ready_node, slow
@@ -24,11 +26,14 @@ FAULTS = {
 }
 # Before the faults, and with them: all alerts that are to fire do within that time.
 BEFORE_SECONDS, WITH_SECONDS = 15, 25
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the fleet, and print its tables; 2 where it can't run here."""
+    """Run the fleet, and print its tables; 2 where it can't run here, 130 where a signal ended it."""
     options = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         need_programs()
         if not options.loadtest.exists():
@@ -38,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Missing as error:
         sys.stderr.write(f"edgewise: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def run(folder: Path, python: Path) -> str:
@@ -81,18 +92,24 @@ def _watch(watcher: Prometheus, nodes: dict[str, Node], seconds: float) -> dict[
     return {name: look(watcher, node, fired[name]) for name, node in nodes.items()}
 
 
-def _load(python: Path, node: Node, report: Path) -> subprocess.Popen[bytes]:
-    """Locust with cameras, that ends by itself and leaves a report."""
+@contextmanager
+def _load(python: Path, node: Node, report: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Locust with cameras, that ends by itself and leaves a report; it is ended where this does before."""
     seconds = BEFORE_SECONDS + WITH_SECONDS + 5
     of_cameras = (
         f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
     )
     options = [*of_cameras.split(), "--host", f"http://{instance_of(node)}", "--report", report]
-    return subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
         [python, "-m", "loadtest", *options],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,  # That goals were missed.
     )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _parser() -> argparse.ArgumentParser:

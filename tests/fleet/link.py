@@ -5,10 +5,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 RATE = "8mbit"
 # `ip netns exec` in front of a command runs it there.
 Inside = list[str]
+_NETWORKS = Path("/run/netns")
 
 
 class Missing(Exception):
@@ -29,8 +31,11 @@ def thin_link(number: int) -> Iterator[tuple[str, Inside]]:
     """A network with an address, and what runs a command in it; its link takes `RATE` each way."""
     name, outer, inner = f"edgewise{number}", f"ew{number}out", f"ew{number}in"
     subnet = f"10.213.{number}"
-    _run("ip", "netns", "add", name)
+    network = _NETWORKS / name
+    if network.exists():
+        raise Missing(f"{network} is there, of another run; if that has ended: ip netns delete {name}")
     try:
+        _run("ip", "netns", "add", name)
         _run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", name)
         _run("ip", "address", "add", f"{subnet}.1/24", "dev", outer)
         _run("ip", "link", "set", outer, "up")
@@ -42,8 +47,9 @@ def thin_link(number: int) -> Iterator[tuple[str, Inside]]:
         _run("tc", "-n", name, "qdisc", "add", "dev", inner, *shape)
         yield f"{subnet}.2", ["ip", "netns", "exec", name]
     finally:
-        # The outer end goes with the inner one.
-        _run("ip", "netns", "delete", name)
+        # It is there if a signal came while it was made, too. The outer end goes with the inner one.
+        if network.exists():
+            _run("ip", "netns", "delete", name)
 
 
 def _run(*command: str) -> None:
