@@ -15,7 +15,7 @@ from build.network.weights import Network
 from build.photos.data import Photo, PhotoSet, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.convert import convert, convert_int8
-from build.quantization.grids import least_error_grids
+from build.quantization.grids import check_patterns, least_error_grids
 from build.quantization.layer_check import check_layers
 from build.quantization.ranges import calibrate
 from build.quantization.recipe import QuantizationAwareTraining, Recipe
@@ -89,6 +89,9 @@ def make_models(
     Raises:
         BuildError: as `quantize` says.
     """
+    # All of them first: a recipe may take hours.
+    for recipe in recipes:
+        check_patterns(network.weights, recipe.weight_bits)
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):

@@ -54,6 +54,19 @@ def bits_of(layer: str, patterns: Mapping[str, int]) -> int:
     return next((bits for pattern, bits in patterns.items() if fnmatchcase(layer, pattern)), FULL_BITS)
 
 
+def check_patterns(weights: Weights, patterns: Mapping[str, int]) -> None:
+    """Check that each pattern fits a layer.
+
+    Raises:
+        BuildError: one does not; names it.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in weights):
+            raise BuildError(
+                f"weight_bits: {pattern} fits no layer of the network; the first is {next(iter(weights))}"
+            )
+
+
 def least_error_grids(weights: Weights, patterns: Mapping[str, int]) -> dict[str, Grid]:
     """The grid of every layer with fewer than 8 bits, by name.
 
@@ -61,13 +74,9 @@ def least_error_grids(weights: Weights, patterns: Mapping[str, int]) -> dict[str
     err least in the mean square.
 
     Raises:
-        BuildError: a pattern fits no layer.
+        BuildError: as `check_patterns` says.
     """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in weights):
-            raise BuildError(
-                f"weight_bits: {pattern} fits no layer of the network; the first is {next(iter(weights))}"
-            )
+    check_patterns(weights, patterns)
     bits = {name: bits_of(name, patterns) for name in weights}
     return {
         name: _least_error_grid(layer, bits[name])

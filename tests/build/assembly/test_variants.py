@@ -26,3 +26,15 @@ def test_a_recipe_that_trains_needs_photos_to_train_on(
     with pytest.raises(BuildError, match="the recipe qat trains; it needs photos to train on"):
         quantize(start, [load_recipe("qat")], photos, "python -m build quantize", tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_that_fits_no_layer_is_refused_before_any_recipe_is_made(
+    start: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("build.assembly.variants.convert", lambda *_: pytest.fail("it was made"))
+    recipes = [
+        load_recipe("fp32"),
+        load_recipe("ptq").model_copy(update={"weight_bits": {"blokc*": 4}}),
+    ]
+    with pytest.raises(BuildError, match=r"weight_bits: blokc\* fits no layer of the network"):
+        quantize(start, recipes, PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
