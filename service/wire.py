@@ -33,7 +33,8 @@ def unpack(path: Path, size: int) -> bytes:
     file says.
 
     Raises:
-        BundleError: it can't be read, is damaged, or unpacks to more or fewer bytes.
+        BundleError: it can't be read, is damaged, unpacks to more or fewer bytes, or there is no memory
+            for them.
     """
     if size > _MOST_BYTES:
         raise _unusable(path, f"the manifest says {size} bytes, a .tflite has {_MOST_BYTES} at most")
@@ -46,6 +47,11 @@ def unpack(path: Path, size: int) -> bytes:
                 content.write(part)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
+    except MemoryError:
+        raise BundleError(
+            f"{path} can't be unpacked: there is no memory for the {size} bytes that the manifest says; use"
+            " another variant"
+        ) from None
     except EOFError:
         raise _unusable(path, "it does not end where its frame does") from None
     except zstd.ZstdError as error:

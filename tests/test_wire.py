@@ -1,5 +1,7 @@
 """Files of bundles that are packed, rightly or not."""
 
+import subprocess
+import sys
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from service.wire import pack, unpack, zstd
 CONTENT = bytes(range(16)) * 4000 + bytes(i * i * i // 7 % 251 for i in range(64_000))
 PACKED = pack(CONTENT)
 ZEROS = bytes(1 << 20)
+ROOT = Path(__file__).parent.parent
 DAMAGED = "Unable to decompress Zstandard data: .+"
 CUT = "it does not end where its frame does"
 
@@ -85,6 +88,23 @@ def test_a_size_that_no_model_has_is_told(file: Path) -> None:
     file.write_bytes(PACKED)
     with pytest.raises(BundleError, match=rf"the manifest says {10**30} bytes, a \.tflite has \d+ at most"):
         unpack(file, 10**30)
+
+
+def test_a_file_that_there_is_no_memory_for_is_told(file: Path) -> None:
+    file.write_bytes(streamed(512))
+    program = (
+        "import resource, sys, service.wire as wire\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n"
+        "try: wire.unpack(wire.Path(sys.argv[1]), 512 << 20)\n"
+        "except wire.BundleError as error: print(error)"
+    )
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program, file], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == (
+        f"{file} can't be unpacked: there is no memory for the 536870912 bytes that the manifest says; use"
+        " another variant\n"
+    )
 
 
 def test_a_bomb_takes_no_more_memory_than_the_model_would(file: Path) -> None:
