@@ -128,11 +128,14 @@ def verify_variant(bundle: Bundle, name: str) -> bytes | None:
     stored = variant.stored
     try:
         size = path.stat().st_size
+        # First, so that what only looks like a file (a device, say) is not read without an end.
+        if size != stored.bytes:
+            raise BundleError(
+                f"{path} has {size} bytes, the manifest says {stored.bytes}; copy the bundle again"
+            )
         digest = sha256_of(path)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
-    if size != stored.bytes:
-        raise BundleError(f"{path} has {size} bytes, the manifest says {stored.bytes}; copy the bundle again")
     if digest != stored.sha256:
         raise BundleError(
             f"{path} is not the file that the manifest names (SHA-256 differs); copy the bundle again"

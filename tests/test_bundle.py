@@ -93,6 +93,14 @@ def test_a_file_that_the_manifest_does_not_name_is_named(copied: Bundle) -> None
         verify(copied)
 
 
+def test_a_file_without_an_end_is_not_read(copied: Bundle) -> None:
+    path = copied.variant_path("ptq")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match=r"has 0 bytes, the manifest says \d+; copy the bundle again"):
+        verify_variant(copied, "ptq")
+
+
 def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
     copied.variant_path("fp32").unlink()
     assert load_bundle(copied.path) == copied
