@@ -85,7 +85,7 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     assert trained is not None
     assert trained.epochs == 4
     path.write_text(example + grids)
-    assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 4)
+    assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 5)
 
 
 def test_qat_trains_from_the_ranges_of_ptq() -> None:
