@@ -20,8 +20,8 @@ from build.network.model import LayerWeights, Weights
 
 FULL_BITS = 8
 """What a layer without a grid has: the converter's int8, each channel by its largest value."""
-# Of a channel's largest value, what the largest level may be worth.
-_SHARES = np.linspace(0.3, 1.0, 36)
+# Of a channel's largest value, what the largest level may be worth: little where one weight stands out.
+_SHARES = np.linspace(0.04, 1.0, 49)
 # A channel of zeros has no least error, and a step can't be 0.
 _LEAST_SHARE = 1e-6
 # As the converter has it: what a kernel adds to a bias fits into int32 beside it.

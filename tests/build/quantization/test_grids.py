@@ -91,6 +91,13 @@ def test_steps_err_less_than_those_of_the_largest_value() -> None:
     assert error(found) == pytest.approx(0.0469, rel=0.05)
 
 
+def test_one_large_weight_does_not_cost_the_others_their_levels() -> None:
+    kernel = np.append(np.tile([-0.1, 0.1], 500), 1.0).astype(np.float32)[:, np.newaxis]
+    layer = LayerWeights(kernel, np.zeros(1, np.float32))
+    grid = least_error_grids({"a": layer}, {"a": 2})["a"]
+    assert grid.step == pytest.approx(0.1, rel=0.3)
+
+
 def test_a_channel_of_zeros_stays_zero() -> None:
     kernel = np.zeros((3, 3, 2, 1), np.float32)
     kernel[..., 0, 0] = np.arange(9).reshape(3, 3) - 4
