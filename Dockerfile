@@ -58,7 +58,7 @@ ENV PYTHONPATH=/app:/app/packages \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp
 USER 10001:10001
-WORKDIR /work
+WORKDIR /project
 HEALTHCHECK NONE
 ENTRYPOINT ["python3", "-m", "build"]
 
