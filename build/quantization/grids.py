@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from build.errors import BuildError
 from build.network.model import LayerWeights, Weights
+from build.quantization.layer_names import layer_of
 
 FULL_BITS = 8
 """What a layer without a grid has: the converter's int8, each channel by its largest value."""
@@ -114,8 +115,7 @@ def store_levels(content: bytes, weights: Weights, grids: Mapping[str, Grid]) ->
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         inputs = operator.InputsAsNumpy()
-        # The first of the names that were merged: network/layer/operation.
-        _, layer, *_ = f"{graph.Tensors(operator.Outputs(0)).Name().decode()}//".split("/")
+        layer = layer_of(graph.Tensors(operator.Outputs(0)).Name())
         if (
             layer in grids
             and len(inputs) > 1

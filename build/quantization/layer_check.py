@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from build.errors import BuildError
 from build.quantization.fake_quantization import WRAPPED
+from build.quantization.layer_names import layer_of
 
 MOST_STEPS = 1.01
 """Integer kernels round what float does not: by one step at most, and float's own last digits."""
@@ -80,8 +81,7 @@ def _operators(content: bytes) -> Iterator[_Operator]:
     (graph,) = model.subgraphs
     for operator in graph.operators[1:]:
         (output,) = operator.outputs
-        # The first of the names that were merged: network/layer/operation.
-        _, layer, *_ = f"{graph.tensors[output].name.decode()}//".split("/")
+        layer = layer_of(graph.tensors[output].name)
         given = [i for i in operator.inputs if i != _ABSENT]
         inputs = [i for i in given if model.buffers[graph.tensors[i].buffer].data is None]
         types = {graph.tensors[i].type for i in (*inputs, output)}
