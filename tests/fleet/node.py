@@ -15,6 +15,7 @@ from pathlib import Path
 from service.settings import DEFAULT_BUNDLE
 from tests.fleet.link import Inside, thin_link
 from tests.fleet.proxy import Proxy
+from tests.signed import flip
 from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment
 
 PORT = 8000
@@ -103,11 +104,7 @@ def give_bad_bundle(node: Node) -> None:
     """Stop it in order, and start it with a bundle of which a bit was flipped on its way."""
     bad = node.folder / "bundle"
     shutil.copytree(DEFAULT_BUNDLE, bad)
-    with (bad / f"{VARIANT}.tflite").open("r+b") as file:
-        file.seek(4_000_000)
-        (byte,) = file.read(1)
-        file.seek(-1, 1)
-        file.write(bytes([byte ^ 1]))
+    flip(bad / f"{VARIANT}.tflite", 8 * 4_000_000)
     node.stop()
     node.start(bad)
     node.services[-1].wait()

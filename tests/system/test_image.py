@@ -7,6 +7,7 @@ import signal
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -273,19 +274,22 @@ def inspected(podman: Podman, image: str) -> dict[str, Any]:
 
 def files(podman: Podman, image: str) -> list[str]:
     """The paths of all that is in an image."""
-    mounted = Path(podman.run("image", "mount", image).stdout.strip())
-    try:
-        found = [path for path in mounted.rglob("*") if not path.is_dir()]
-        return [str(path.relative_to(mounted)) for path in found]
-    finally:
-        podman.run("image", "umount", image)
+    with mounted(podman, image) as folder:
+        return [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
 
 
 def content(podman: Podman, image: str, path: str) -> str:
     """The text of a file that is in an image."""
-    mounted = Path(podman.run("image", "mount", image).stdout.strip())
+    with mounted(podman, image) as folder:
+        return (folder / path).read_text()
+
+
+@contextmanager
+def mounted(podman: Podman, image: str) -> Iterator[Path]:
+    """The folder in which all of an image lies meanwhile."""
+    folder = podman.run("image", "mount", image).stdout.strip()
     try:
-        return (mounted / path).read_text()
+        yield Path(folder)
     finally:
         podman.run("image", "umount", image)
 
