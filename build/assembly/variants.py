@@ -15,9 +15,9 @@ from build.network.weights import Network
 from build.photos.data import Photo, PhotoSet, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.convert import convert, convert_int8
-from build.quantization.grids import check_patterns, least_error_grids
+from build.quantization.grids import check_patterns
+from build.quantization.int8 import quantize_after_training
 from build.quantization.layer_check import check_layers
-from build.quantization.ranges import calibrate
 from build.quantization.recipe import QuantizationAwareTraining, Recipe
 from build.training.fine_tuning import training_record
 from build.training.qat import train_quantized
@@ -91,7 +91,7 @@ def make_models(
     """
     # All of them first: a recipe may take hours.
     for recipe in recipes:
-        check_patterns(network.weights, recipe.weight_bits)
+        check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps])
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):
@@ -128,8 +128,7 @@ def _train(
     schedule = Schedule(how.epochs, how.batch_size, how.learning_rate, plan.seed)
     trained = train_quantized(
         network.weights,
-        calibrate(network.weights, representative),
-        least_error_grids(network.weights, recipe.weight_bits),
+        quantize_after_training(recipe, network.weights, representative),
         plan.photos,
         plan.watched,
         network.preprocessing,
@@ -137,8 +136,7 @@ def _train(
         how.range_rate,
         plan.runs / f"recipe-{recipe.name}",
     )
-    values = trained.values
-    content = convert_int8(values.weights, network.preprocessing.height, values.ranges, values.grids)
+    content = convert_int8(trained.values, network.preprocessing.height)
     check_layers(content, trained.model, representative[0])
     record = training_record(
         network,

@@ -1,6 +1,5 @@
 """Recipe + weights + representative photos → the bytes of a `.tflite` file."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,9 @@ import tf_keras
 from numpy.typing import NDArray
 
 from build.network.model import Place, Site, Weights, network, set_weights, with_pixel_input
-from build.quantization.grids import NO_GRIDS, Grid, least_error_grids, on_grids, store_levels
-from build.quantization.ranges import Range, calibrate
+from build.quantization.grids import on_grids, store_levels
+from build.quantization.int8 import Int8Network, quantize_after_training
+from build.quantization.ranges import Range
 from build.quantization.recipe import RangeRule, Recipe
 from service.manifest import Precision
 
@@ -23,8 +23,7 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
     the logits.
     """
     if recipe.ranges is RangeRule.LEAST_ERROR:
-        grids = least_error_grids(weights, recipe.weight_bits)
-        return convert_int8(weights, size, calibrate(weights, representative), grids)
+        return convert_int8(quantize_after_training(recipe, weights, representative), size)
     model = network(size, weights["predictions"].bias.size)
     set_weights(model, weights)
     converter = _converter(with_pixel_input(model))
@@ -39,22 +38,20 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
     return bytes(converter.convert())
 
 
-def convert_int8(
-    weights: Weights, size: int, ranges: dict[str, Range], grids: Mapping[str, Grid] = NO_GRIDS
-) -> bytes:
-    """Int8 throughout: activations in the given ranges, weights per output channel.
+def convert_int8(int8: Int8Network, size: int) -> bytes:
+    """Int8 throughout: activations in the network's ranges, weights per output channel.
 
     Every activation gets a fake quantization, from which the converter takes its scale and
     zero point; it quantizes the float weights itself, with the largest value of each channel,
-    but for those of `grids`.
+    but for those of the network's grids.
     """
-    model = network(size, weights["predictions"].bias.size, fake_quantize(ranges))
-    set_weights(model, on_grids(weights, grids))
+    model = network(size, int8.weights["predictions"].bias.size, fake_quantize(int8.ranges))
+    set_weights(model, on_grids(int8.weights, int8.grids))
     converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.int8
-    return store_levels(bytes(converter.convert()), weights, grids)
+    return store_levels(bytes(converter.convert()), int8.weights, int8.grids)
 
 
 def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -> None:

@@ -3,10 +3,9 @@
 Kernels are rounded per output channel, symmetrically; every activation is rounded and clipped in a
 range of its own. The ranges start where calibration put them and are trained with the weights: the
 zero point stays, the step is learned as in Esser et al., "Learned Step Size Quantization", ICLR 2020.
+The steps of the kernels' grids stay: learned, they become finer, and the file packs worse.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,15 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.quantization import keras as tfmot
 
-from build.network.model import LayerWeights, Site, Weights, network, set_weights
-from build.quantization.grids import NO_GRIDS, Grid, largest_level
+from build.network.model import LayerWeights, Site, network, set_weights
+from build.quantization.grids import Grid
+from build.quantization.int8 import Int8Network
 from build.quantization.ranges import INPUT_RANGE, STEPS, Range
 
 _LEAST_REACH = 1e-9
 WRAPPED = "quant_"
 """What tf-model-optimization puts before the name of a layer that it wraps."""
-_STEP, _GRID_STEP = "log_step", "log_grid_step"
+_STEP = "log_step"
 _KERNELS = {
     tf_keras.layers.Conv2D: "kernel",
     tf_keras.layers.DepthwiseConv2D: "depthwise_kernel",
@@ -29,40 +29,33 @@ _KERNELS = {
 }
 
 
-def fake_quantized_network(
-    weights: Weights,
-    size: int,
-    ranges: Mapping[str, Range],
-    grids: Mapping[str, Grid] = NO_GRIDS,
-    range_rate: float = 1.0,
-) -> tf_keras.Model:
+def fake_quantized_network(int8: Int8Network, size: int, range_rate: float = 1.0) -> tf_keras.Model:
     """The network in fake quantization, each of its layers wrapped as tf-model-optimization does.
 
-    `ranges` has one for every activation, by name. The input is as it is: pixels are quantized exactly.
-    `grids` has those of kernels with fewer than 8 bits. `range_rate` scales how far the logarithms of
+    The input is as it is: pixels are quantized exactly. `range_rate` scales how far the logarithms of
     learned steps move.
     """
     sites: dict[str, tuple[Range, bool]] = {}
 
     def note(name: str, site: Site, tensor: Any) -> Any:
-        sites[tensor.node.layer.name] = (ranges[name], site is not Site.SIGMOID)
+        sites[tensor.node.layer.name] = (int8.ranges[name], site is not Site.SIGMOID)
         return tensor
 
     def annotate(layer: Any) -> Any:
         if isinstance(layer, tf_keras.layers.InputLayer):
             return layer
         seen, is_learned = sites[layer.name]
-        grid = grids.get(layer.name)
+        grid = int8.grids.get(layer.name)
         config = _Config(
             seen.low,
             seen.high,
             range_rate if is_learned else None,
-            (grid.bits, grid.step.tolist(), range_rate) if grid else None,
+            (grid.bits, grid.step.tolist()) if grid else None,
         )
         return tfmot.quantize_annotate_layer(layer, config)
 
-    model = network(size, weights["predictions"].bias.size, note)
-    set_weights(model, weights)
+    model = network(size, int8.weights["predictions"].bias.size, note)
+    set_weights(model, int8.weights)
     known = {
         kind.__name__: kind for kind in (_Config, _ActivationQuantizer, _KernelQuantizer, _GridQuantizer)
     }
@@ -71,21 +64,9 @@ def fake_quantized_network(
         return tfmot.quantize_apply(annotated, scheme=_Scheme())
 
 
-@dataclass(frozen=True)
-class TrainedValues:
-    """What a fake-quantized network holds, as the converter takes it.
-
-    `weights`: kernels as they were trained, which `grids` still rounds; `ranges` of all activations.
-    """
-
-    weights: Weights
-    ranges: dict[str, Range]
-    grids: dict[str, Grid]
-
-
-def trained_values(model: tf_keras.Model, size: int, classes: int) -> TrainedValues:
-    """The weights, ranges and grids of a fake-quantized network."""
-    found = TrainedValues({}, {"input": INPUT_RANGE}, {})
+def trained_values(model: tf_keras.Model, size: int, classes: int) -> Int8Network:
+    """What a fake-quantized network holds, as the converter takes it: kernels are still to be rounded."""
+    found = Int8Network({}, {"input": INPUT_RANGE}, {})
 
     def read(name: str, _site: Site, tensor: Any) -> Any:
         layer = tensor.node.layer
@@ -98,7 +79,7 @@ def trained_values(model: tf_keras.Model, size: int, classes: int) -> TrainedVal
             found.weights[layer.name] = LayerWeights(values[kernel], values["bias"])
             quantizer = config.kernel_quantizer(layer)
             if isinstance(quantizer, _GridQuantizer):
-                found.grids[layer.name] = quantizer.grid(values[_GRID_STEP])
+                found.grids[layer.name] = quantizer.grid
         found.ranges[name] = config.get_output_quantizers(wrapper)[0].range(values.get(_STEP))
         return tensor
 
@@ -159,42 +140,40 @@ class _KernelQuantizer(tfmot.quantizers.Quantizer):
 
 
 class _GridQuantizer(tfmot.quantizers.Quantizer):
-    """Rounds a kernel to a grid, whose steps are learned, a channel's each."""
+    """Rounds a kernel to a grid."""
 
-    def __init__(self, bits: int, step: list[float], rate: float, is_depthwise: bool) -> None:
-        self.bits, self.step, self.rate, self.is_depthwise = bits, step, rate, is_depthwise
+    def __init__(self, bits: int, step: list[float], is_depthwise: bool) -> None:
+        self.bits, self.step, self.is_depthwise = bits, step, is_depthwise
 
-    def build(self, _shape: Any, _name: str, layer: Any) -> dict[str, Any]:
-        shape = (len(self.step),)
-        return {
-            _GRID_STEP: layer.add_weight(name=_GRID_STEP, shape=shape, initializer="zeros", trainable=True)
-        }
+    def build(self, _shape: Any, _name: str, _layer: Any) -> dict[str, Any]:
+        return {}
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
-        step = tf.constant(self.step) * tf.exp(self.rate * weights[_GRID_STEP])
+        step = tf.constant(self.step)
         # A depthwise kernel has its channels in the place before the last, of one.
         step = step[:, tf.newaxis] if self.is_depthwise else step
-        most = float(largest_level(self.bits))
+        most = float(self.grid.largest_level)
         levels = tf.clip_by_value(inputs / step, -most, most)
-        # The gradient passes the rounding by; of the rest it is that of learned step sizes.
+        # The gradient passes the rounding by, and ends where a weight is clipped.
         return (levels + tf.stop_gradient(tf.round(levels) - levels)) * step
 
-    def grid(self, log_step: Any) -> Grid:
-        """The grid with learned steps."""
-        return Grid(self.bits, (np.array(self.step) * np.exp(self.rate * log_step)).astype(np.float32))
+    @property
+    def grid(self) -> Grid:
+        """What it rounds to."""
+        return Grid(self.bits, np.array(self.step, np.float32))
 
     def get_config(self) -> dict[str, Any]:
-        return {"bits": self.bits, "step": self.step, "rate": self.rate, "is_depthwise": self.is_depthwise}
+        return {"bits": self.bits, "step": self.step, "is_depthwise": self.is_depthwise}
 
 
 class _Config(tfmot.QuantizeConfig):
     """One layer: its kernel per output channel, and its output in a range.
 
-    `rate` is None where the range is fixed; `grid` has its bits, its steps and their rate.
+    `rate` is None where the range is fixed; `grid` has its bits and its steps.
     """
 
     def __init__(
-        self, low: float, high: float, rate: float | None, grid: tuple[int, list[float], float] | None
+        self, low: float, high: float, rate: float | None, grid: tuple[int, list[float]] | None
     ) -> None:
         self.low, self.high, self.rate, self.grid = low, high, rate, grid
 

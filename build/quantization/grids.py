@@ -1,15 +1,20 @@
-"""Grids of weights: fewer levels than int8 has, in int8's storage.
+"""Grids of weights: coarser ones than the converter's, in int8's storage.
 
-A grid of b bits has the levels -L … L with L = 2^(b-1) - 1, and a step of its own for each output channel.
-The file keeps the level itself, as int8, with the step as its scale. Kernels compute with it as with any
-int8 weight, at the same speed; all channels share one alphabet of few symbols, so that a compressor comes
-near its entropy. A smaller file as it runs is not what this gives.
+The file keeps a weight's level itself, as int8, with the grid's step as its scale. Kernels compute with it
+as with any int8 weight, at the same speed; all channels share one alphabet of few symbols, so that a
+compressor comes near its entropy. A smaller file as it runs is not what this gives.
+
+A grid is given by its bits or by its step. One of b bits has the levels -L … L with L = 2^(b-1) - 1, and a
+step of its own for each output channel. One of a given step has it in all channels, and all of int8's
+levels: few weights are at the outer ones, which so cost few bytes, and none is clipped. That is what comes
+near the least error for an entropy (Choi, El-Khamy, Lee, "Towards the Limit of Network Quantization", ICLR
+2017).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -42,7 +47,8 @@ class Grid:
         return largest_level(self.bits)
 
 
-NO_GRIDS: Mapping[str, Grid] = {}
+NOTHING: Mapping[str, Any] = {}
+_Value = TypeVar("_Value")
 
 
 def largest_level(bits: int) -> int:
@@ -51,11 +57,11 @@ def largest_level(bits: int) -> int:
 
 
 def bits_of(layer: str, patterns: Mapping[str, int]) -> int:
-    """The bits of a layer's weights by the first pattern, as a shell's, that its name fits; 8 by none."""
-    return next((bits for pattern, bits in patterns.items() if fnmatchcase(layer, pattern)), FULL_BITS)
+    """The bits of a layer's weights by the first pattern that its name fits; 8 by none."""
+    return first_fit(layer, patterns) or FULL_BITS
 
 
-def check_patterns(weights: Weights, patterns: Mapping[str, int]) -> None:
+def check_patterns(weights: Weights, patterns: Iterable[str]) -> None:
     """Check that each pattern fits a layer.
 
     Raises:
@@ -64,26 +70,35 @@ def check_patterns(weights: Weights, patterns: Mapping[str, int]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in weights):
             raise BuildError(
-                f"weight_bits: {pattern} fits no layer of the network; the first is {next(iter(weights))}"
+                f"the weights' grids: {pattern} fits no layer of the network; the first is"
+                f" {next(iter(weights))}"
             )
 
 
-def least_error_grids(weights: Weights, patterns: Mapping[str, int]) -> dict[str, Grid]:
-    """The grid of every layer with fewer than 8 bits, by name.
+def grids_of(
+    weights: Weights, bits: Mapping[str, int] = NOTHING, steps: Mapping[str, float] = NOTHING
+) -> dict[str, Grid]:
+    """The grids of layers by name: by bits or by steps, for patterns of which the first that fits counts.
 
-    Each channel's step is the one, of a share of its largest value, by which rounding and clipping
-    err least in the mean square.
+    The step of a grid of fewer than 8 bits is the one of each channel, of a share of its largest value, by
+    which rounding and clipping err least in the mean square. A given step is made larger in a channel whose
+    largest value would be beyond int8's levels.
 
     Raises:
         BuildError: as `check_patterns` says.
     """
-    check_patterns(weights, patterns)
-    bits = {name: bits_of(name, patterns) for name in weights}
-    return {
-        name: _least_error_grid(layer, bits[name])
-        for name, layer in weights.items()
-        if bits[name] < FULL_BITS
+    check_patterns(weights, [*bits, *steps])
+    of_layers = {name: bits_of(name, bits) for name in weights}
+    coarse = {name: _least_error_grid(weights[name], b) for name, b in of_layers.items() if b < FULL_BITS}
+    given = {name: first_fit(name, steps) for name in weights}
+    return coarse | {
+        name: _grid_of_step(weights[name], step) for name, step in given.items() if step is not None
     }
+
+
+def first_fit(layer: str, patterns: Mapping[str, _Value]) -> _Value | None:
+    """The value of the first pattern, as a shell's, that a layer's name fits."""
+    return next((value for pattern, value in patterns.items() if fnmatchcase(layer, pattern)), None)
 
 
 def levels_of(layer: LayerWeights, grid: Grid) -> NDArray[np.int8]:
@@ -157,6 +172,11 @@ def _least_error_grid(layer: LayerWeights, bits: int) -> Grid:
         best = np.where(error < least, step, best)
         least = np.minimum(error, least)
     return Grid(bits, best.astype(np.float32))
+
+
+def _grid_of_step(layer: LayerWeights, step: float) -> Grid:
+    least = np.abs(_by_channel(layer, layer.kernel)).max(0) / largest_level(FULL_BITS)
+    return Grid(FULL_BITS, np.maximum(least, step).astype(np.float32))
 
 
 def _rounded(layer: LayerWeights, grid: Grid) -> LayerWeights:

@@ -76,7 +76,7 @@ class QuantizationAwareTraining(BaseModel):
     """How long and how fast the quantized network learns to answer as the float one does.
 
     `epochs` are of the photos to train on, in batches of `batch_size`; `learning_rate` is Adam's peak.
-    `range_rate`: how much further than a weight the logarithm of a range or a grid's step moves in a step.
+    `range_rate`: how much further than a weight the logarithm of a range moves in a step.
     Adam moves each variable by about the learning rate: much for a weight, next to nothing for a range.
     """
 
@@ -93,8 +93,9 @@ class Recipe(BaseModel):
 
     `representative_images`: how many photos the ranges of the activations are calibrated on;
     `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
-    `weight_bits`: bits by layer, for a grid of fewer levels (`build.quantization.grids`): the first pattern
-    that fits a layer's name counts; 8 where none does, or a recipe does not say.
+    `weight_bits`, `weight_steps`: bits by layer, or the step between two levels, for a coarser grid
+    (`build.quantization.grids`): the first pattern that fits a layer's name counts; where none does, or a
+    recipe does not say, the grid is the converter's.
     `training`: quantization-aware training from there, none where a recipe does not say;
     `wire`: how the bundle holds the file, as it is where a recipe does not say.
     """
@@ -107,6 +108,7 @@ class Recipe(BaseModel):
     representative_images: NonNegativeInt = 0
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
     weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
+    weight_steps: dict[str, _Positive] = Field({}, exclude_if=lambda steps: not steps)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
 
@@ -135,8 +137,10 @@ class Recipe(BaseModel):
             )
         if not integer and self.ranges is not None:
             raise ValueError("ranges are those of int8 activations; leave them out for float32 ones")
-        if self.weight_bits and self.ranges is not RangeRule.LEAST_ERROR:
-            raise ValueError("weight_bits need least-error ranges of int8 activations")
+        if self.weight_bits and self.weight_steps:
+            raise ValueError("weights have weight_bits or weight_steps, not both")
+        if (self.weight_bits or self.weight_steps) and self.ranges is not RangeRule.LEAST_ERROR:
+            raise ValueError("weight_bits and weight_steps need least-error ranges of int8 activations")
         if self.training and self.ranges is not RangeRule.LEAST_ERROR:
             raise ValueError("training starts from least-error ranges of int8 activations")
         return self

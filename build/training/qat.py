@@ -4,7 +4,7 @@ Distillation, so photos need no labels: KL at a temperature (Hinton, Vinyals, De
 Knowledge in a Neural Network", 2015) and the difference of the pooled features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,11 @@ import tensorflow as tf
 import tf_keras
 
 from build.network.model import PIXEL_STEP, PIXEL_ZERO, Weights, network, set_weights
+from build.network.weights import weights_digest
 from build.photos.augmentation import MILD
 from build.photos.data import Photo
-from build.quantization.fake_quantization import (
-    WRAPPED,
-    TrainedValues,
-    fake_quantized_network,
-    trained_values,
-)
-from build.quantization.grids import Grid
-from build.quantization.ranges import Range
+from build.quantization.fake_quantization import WRAPPED, fake_quantized_network, trained_values
+from build.quantization.int8 import Int8Network
 from build.training.distillation import divergence, held_out_losses
 from build.training.fine_tuning import before_and_after, run_record
 from build.training.loop import Views, claim, run_steps, steps_of
@@ -43,16 +38,15 @@ class QuantizedTraining:
     """
 
     model: tf_keras.Model
-    values: TrainedValues
+    values: Int8Network
     steps: int
     seconds: float
     losses: dict[str, float]
 
 
 def train_quantized(
-    weights: Weights,
-    ranges: Mapping[str, Range],
-    grids: Mapping[str, Grid],
+    teacher: Weights,
+    start: Int8Network,
     photos: Sequence[Photo],
     watched: Sequence[Photo],
     preprocessing: Preprocessing,
@@ -60,9 +54,10 @@ def train_quantized(
     range_rate: float,
     folder: Path,
 ) -> QuantizedTraining:
-    """Train a network in int8 from calibrated ranges and grids; go on from the last checkpoint in `folder`.
+    """Train an int8 network towards the float one of weights `teacher`.
 
-    The photos need no labels. The losses are of `watched`, which are not trained on.
+    It goes on from the last checkpoint in `folder`. The photos need no labels. The losses are of
+    `watched`, which are not trained on.
 
     Raises:
         BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
@@ -70,24 +65,25 @@ def train_quantized(
     """
     steps = steps_of(photos, schedule)
     views = Views(photos, preprocessing, MILD)
-    record = run_record(weights, views, schedule)
+    record = run_record(teacher, views, schedule)
     quantization = {
-        "ranges": {name: asdict(seen) for name, seen in ranges.items()},
-        "grids": {name: (grid.bits, grid.step.tolist()) for name, grid in grids.items()},
+        "weights": weights_digest(start.weights),
+        "ranges": {name: asdict(seen) for name, seen in start.ranges.items()},
+        "grids": {name: (grid.bits, grid.step.tolist()) for name, grid in start.grids.items()},
         "range_rate": range_rate,
     }
     claim(folder, record | quantization)
-    size, classes = preprocessing.height, weights["predictions"].bias.size
+    size, classes = preprocessing.height, teacher["predictions"].bias.size
     float_network = network(size, classes)
-    set_weights(float_network, weights)
-    model = fake_quantized_network(weights, size, ranges, grids, range_rate)
-    teacher = _with_features(float_network, _FEATURES, _LOGITS)
-    teacher.trainable = False
+    set_weights(float_network, teacher)
+    model = fake_quantized_network(start, size, range_rate)
+    target = _with_features(float_network, _FEATURES, _LOGITS)
+    target.trainable = False
     student = _with_features(model, WRAPPED + _FEATURES, WRAPPED + _LOGITS)
 
     def loss(batch: Any, _labels: Any) -> Any:
         pixels = _normalised(batch)
-        features, logits = teacher(pixels)
+        features, logits = target(pixels)
         own_features, own_logits = student(pixels, training=True)
         soft = divergence(tf.nn.softmax(logits / TEMPERATURE), own_logits / TEMPERATURE)
         apart = tf.reduce_mean(tf.square(own_features - features)) / tf.reduce_mean(tf.square(features))
@@ -96,7 +92,7 @@ def train_quantized(
     def losses() -> dict[str, float]:
         return held_out_losses(
             lambda batch: student(_normalised(batch))[1],
-            lambda batch: tf.nn.softmax(teacher(_normalised(batch))[1]),
+            lambda batch: tf.nn.softmax(target(_normalised(batch))[1]),
             watched,
             preprocessing,
         )

@@ -17,6 +17,7 @@ from build.evidence.report import write_report
 from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, is_held_out, labelled_photos, sample
 from build.quantization.fake_quantization import fake_quantized_network
+from build.quantization.int8 import Int8Network
 from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import load_recipe
 from service.bundle import Bundle, load_bundle
@@ -131,7 +132,7 @@ def ranges(start: Network, representative: NDArray[np.uint8]) -> dict[str, Range
 @pytest.fixture(scope="session")
 def fake_quantized(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
     """The small network with fake quantization; what changes it puts it back as it was."""
-    return fake_quantized_network(start.weights, SIZE, ranges)
+    return fake_quantized_network(Int8Network(start.weights, ranges, {}), SIZE)
 
 
 @pytest.fixture(scope="session")

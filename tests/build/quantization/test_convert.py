@@ -14,6 +14,7 @@ from build.network.model import LayerWeights, Weights, network, set_weights, wit
 from build.network.weights import Network
 from build.photos.data import sample
 from build.quantization.convert import convert_int8, fake_quantize
+from build.quantization.int8 import Int8Network
 from build.quantization.ranges import INPUT_RANGE, Range
 from build.quantization.recipe import load_recipe
 from service.bundle import Bundle
@@ -110,7 +111,9 @@ def test_fp32_computes_what_the_network_does(small: Bundle, start: Network, repr
 def test_a_second_conversion_gives_the_same_bytes(
     small: Bundle, start: Network, ranges: dict[str, Range]
 ) -> None:
-    assert convert_int8(start.weights, SIZE, ranges) == small.variant_path("ptq").read_bytes()
+    assert (
+        convert_int8(Int8Network(start.weights, ranges, {}), SIZE) == small.variant_path("ptq").read_bytes()
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,13 @@ from build.network.model import LayerWeights
 from build.network.weights import Network
 from build.quantization.convert import convert_int8
 from build.quantization.fake_quantization import (
-    _GRID_STEP,
     WRAPPED,
-    TrainedValues,
     _GridQuantizer,
     fake_quantized_network,
     trained_values,
 )
-from build.quantization.grids import Grid, bits_of, least_error_grids, levels_of, on_grids, store_levels
+from build.quantization.grids import Grid, bits_of, grids_of, levels_of, on_grids, store_levels
+from build.quantization.int8 import Int8Network
 from build.quantization.layer_check import check_layers
 from build.quantization.ranges import Range
 from service.bundle import Bundle
@@ -27,33 +26,27 @@ from tests.build.conftest import CLASSES, SIZE
 from tests.build.quantization.test_fake_quantization import stored_biases, stored_kernels
 
 BITS = {"stem_conv": 2, "*_dwconv2": 5, "block6*": 4, "predictions": 3}
-RATE = 10.0
+STEP = 0.07
 
 
 @pytest.fixture(scope="module")
 def grids(start: Network) -> dict[str, Grid]:
-    return least_error_grids(start.weights, BITS)
+    return grids_of(start.weights, BITS) | grids_of(start.weights, steps={"block5*_expand_conv": STEP})
 
 
 @pytest.fixture(scope="module")
-def trained(start: Network, ranges: dict[str, Range], grids: Mapping[str, Grid]) -> tf_keras.Model:
-    """The network as it may be after training: each channel's step up to a quarter larger or smaller."""
-    model = fake_quantized_network(start.weights, SIZE, ranges, grids, RATE)
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if _GRID_STEP in weight.name:
-            weight.assign(random.uniform(-0.25, 0.25, weight.shape) / RATE)
-    return model
+def values(start: Network, ranges: dict[str, Range], grids: dict[str, Grid]) -> Int8Network:
+    return Int8Network(start.weights, ranges, grids)
 
 
 @pytest.fixture(scope="module")
-def values(trained: tf_keras.Model) -> TrainedValues:
-    return trained_values(trained, SIZE, len(CLASSES))
+def model(values: Int8Network) -> tf_keras.Model:
+    return fake_quantized_network(values, SIZE)
 
 
 @pytest.fixture(scope="module")
-def content(values: TrainedValues) -> bytes:
-    return convert_int8(values.weights, SIZE, values.ranges, values.grids)
+def content(values: Int8Network) -> bytes:
+    return convert_int8(values, SIZE)
 
 
 def test_the_first_pattern_that_fits_counts() -> None:
@@ -63,23 +56,41 @@ def test_the_first_pattern_that_fits_counts() -> None:
 
 
 def test_layers_with_fewer_than_8_bits_have_a_grid(start: Network, grids: Mapping[str, Grid]) -> None:
-    assert {name: grid.bits for name, grid in grids.items()} == {
+    assert {name: grid.bits for name, grid in grids_of(start.weights, BITS).items()} == {
         name: bits_of(name, BITS) for name in start.weights if bits_of(name, BITS) < 8
     }
-    assert {grid.bits: grid.largest_level for grid in grids.values()} == {2: 1, 3: 3, 4: 7, 5: 15}
+    assert {grid.bits: grid.largest_level for grid in grids.values()} == {2: 1, 3: 3, 4: 7, 5: 15, 8: 127}
     for name, grid in grids.items():
         assert grid.step.shape == start.weights[name].bias.shape, name
 
 
+def test_layers_with_a_given_step_have_it_in_all_channels(start: Network) -> None:
+    grids = grids_of(start.weights, steps={"stem_conv": 0.5, "*_se_*": 0.25, "*": STEP})
+    assert grids.keys() == start.weights.keys()
+    for name, grid in grids.items():
+        step = 0.5 if name == "stem_conv" else 0.25 if "_se_" in name else STEP
+        assert (grid.step == np.float32(step)).all(), name
+
+
+def test_a_step_is_larger_where_int8_could_not_hold_a_channels_largest_level() -> None:
+    kernel = np.array([[100.0, 3.0], [0.4, -2.0]], np.float32)
+    layer = LayerWeights(kernel, np.zeros(2, np.float32))
+    grid = grids_of({"a": layer}, steps={"a": 0.5})["a"]
+    assert grid.step == pytest.approx([100 / 127, 0.5])
+    assert levels_of(layer, grid).tolist() == [[127, 6], [1, -4]]
+
+
 def test_a_pattern_that_fits_no_layer_is_refused(start: Network) -> None:
-    with pytest.raises(BuildError, match="weight_bits: blokc\\* fits no layer of the network"):
-        least_error_grids(start.weights, {"blokc*": 4})
+    with pytest.raises(BuildError, match="the weights' grids: blokc\\* fits no layer of the network"):
+        grids_of(start.weights, {"blokc*": 4})
+    with pytest.raises(BuildError, match="the weights' grids: blokc\\* fits no layer of the network"):
+        grids_of(start.weights, steps={"*": 0.1, "blokc*": 0.1})
 
 
 def test_steps_err_less_than_those_of_the_largest_value() -> None:
     kernel = np.random.default_rng(0).normal(size=(1, 1, 20_000, 3)).astype(np.float32)
     layer = LayerWeights(kernel, np.zeros(3, np.float32))
-    found = least_error_grids({"a": layer}, {"a": 3})["a"]
+    found = grids_of({"a": layer}, {"a": 3})["a"]
     largest = Grid(3, np.abs(kernel).max((0, 1, 2)) / 3)
 
     def error(grid: Grid) -> NDArray[np.float32]:
@@ -94,7 +105,7 @@ def test_steps_err_less_than_those_of_the_largest_value() -> None:
 def test_one_large_weight_does_not_cost_the_others_their_levels() -> None:
     kernel = np.append(np.tile([-0.1, 0.1], 500), 1.0).astype(np.float32)[:, np.newaxis]
     layer = LayerWeights(kernel, np.zeros(1, np.float32))
-    grid = least_error_grids({"a": layer}, {"a": 2})["a"]
+    grid = grids_of({"a": layer}, {"a": 2})["a"]
     assert grid.step == pytest.approx(0.1, rel=0.3)
 
 
@@ -102,22 +113,25 @@ def test_a_channel_of_zeros_stays_zero() -> None:
     kernel = np.zeros((3, 3, 2, 1), np.float32)
     kernel[..., 0, 0] = np.arange(9).reshape(3, 3) - 4
     layer = LayerWeights(kernel, np.ones(2, np.float32))
-    grid = least_error_grids({"a": layer}, {"a": 4})["a"]
+    grid = grids_of({"a": layer}, {"a": 4})["a"]
     assert (grid.step > 0).all()
     assert not on_grids({"a": layer}, {"a": grid})["a"].kernel[..., 1, 0].any()
 
 
-def test_steps_are_learned(values: TrainedValues, grids: Mapping[str, Grid]) -> None:
-    assert values.grids.keys() == grids.keys()
-    for name, grid in values.grids.items():
-        ratios = grid.step / grids[name].step
-        assert grid.bits == grids[name].bits
-        assert (np.exp(-0.2501) < ratios).all(), name
-        assert (ratios < np.exp(0.2501)).all(), name
-        assert len(np.unique(ratios)) > 1, name
+def test_the_fake_quantized_network_holds_what_it_was_given(
+    model: tf_keras.Model, values: Int8Network
+) -> None:
+    held = trained_values(model, SIZE, len(CLASSES))
+    assert held.grids.keys() == values.grids.keys()
+    for name, grid in held.grids.items():
+        assert grid.bits == values.grids[name].bits
+        assert (grid.step == values.grids[name].step).all(), name
+    for name, layer in held.weights.items():
+        assert (layer.kernel == values.weights[name].kernel).all(), name
+        assert (layer.bias == values.weights[name].bias).all(), name
 
 
-def test_the_file_has_the_levels_and_steps(content: bytes, values: TrainedValues) -> None:
+def test_the_file_has_the_levels_and_steps(content: bytes, values: Int8Network) -> None:
     stored = stored_kernels(content)
     assert stored.keys() == values.weights.keys()
     for name, (integers, scales) in stored.items():
@@ -131,38 +145,33 @@ def test_the_file_has_the_levels_and_steps(content: bytes, values: TrainedValues
         assert len(np.unique(kernel)) > 1, name
 
 
-def test_fake_quantization_rounds_kernels_to_the_grid(trained: tf_keras.Model, values: TrainedValues) -> None:
+def test_fake_quantization_rounds_kernels_to_the_grid(model: tf_keras.Model, values: Int8Network) -> None:
     expected = on_grids(values.weights, values.grids)
     for name in values.grids:
-        wrapper = trained.get_layer(WRAPPED + name)
+        wrapper = model.get_layer(WRAPPED + name)
         quantizer = wrapper.quantize_config.kernel_quantizer(wrapper.layer)
-        steps = {_GRID_STEP: next(w for w in wrapper.weights if _GRID_STEP in w.name)}
-        rounded = quantizer(tf.constant(values.weights[name].kernel), training=True, weights=steps).numpy()
+        rounded = quantizer(tf.constant(values.weights[name].kernel), training=True, weights={}).numpy()
         apart = ~np.isclose(rounded, expected[name].kernel, rtol=1e-4, atol=1e-7)
         # A weight in the very middle of two levels: a step differs in its last digit.
         assert apart.mean() < 1e-4, name
 
 
-def test_gradients_are_those_of_learned_step_sizes() -> None:
-    """A weight's passes its rounding by and ends where it is clipped; a step sees both."""
-    quantizer = _GridQuantizer(3, [0.5, 2.0], RATE, is_depthwise=False)
+def test_a_gradient_passes_the_rounding_by_and_ends_where_a_weight_is_clipped() -> None:
+    quantizer = _GridQuantizer(3, [0.5, 2.0], is_depthwise=False)
     kernel = tf.constant([[0.6, 1.0], [9.0, -9.0], [-0.2, 2.9]])
-    logarithms = tf.zeros(2)
     with tf.GradientTape() as tape:
-        tape.watch([kernel, logarithms])
-        total = tf.reduce_sum(quantizer(kernel, True, {_GRID_STEP: logarithms}))
-    by_kernel, by_logarithm = tape.gradient(total, [kernel, logarithms])
-    assert by_kernel.numpy().tolist() == [[1, 1], [0, 0], [1, 1]]
-    first = 0.5 * ((1 - 1.2) + 3 + (0 + 0.4))
-    second = 2.0 * ((0 - 0.5) - 3 + (1 - 1.45))
-    assert by_logarithm.numpy() == pytest.approx([RATE * first, RATE * second], rel=1e-5)
+        tape.watch(kernel)
+        rounded = quantizer(kernel, True, {})
+        total = tf.reduce_sum(rounded)
+    assert rounded.numpy().tolist() == [[0.5, 0], [1.5, -6], [0, 2]]
+    assert tape.gradient(total, kernel).numpy().tolist() == [[1, 1], [0, 0], [1, 1]]
 
 
 def test_the_file_computes_what_the_fake_quantized_network_does(
-    content: bytes, trained: tf_keras.Model, representative: NDArray[np.uint8]
+    content: bytes, model: tf_keras.Model, representative: NDArray[np.uint8]
 ) -> None:
     """Biases included: each is stored in steps of its channel's scale, and layers are compared one by one."""
-    differences = check_layers(content, trained, representative[0])
+    differences = check_layers(content, model, representative[0])
     assert len(differences) == 266
 
 
@@ -180,13 +189,13 @@ def test_a_bias_fits_beside_weights_that_are_next_to_nothing(
     layers[some].kernel[..., 1] *= 1e-6
     layers[some].bias[:2] = 3, -3
     weights = start.weights | layers
-    content = convert_int8(weights, SIZE, ranges, least_error_grids(weights, {"*": 7}))
+    content = convert_int8(Int8Network(weights, ranges, grids_of(weights, {"*": 7})), SIZE)
     biases = stored_biases(content)
     for name, layer in layers.items():
         assert biases[name] == pytest.approx(layer.bias, rel=1e-3, abs=1e-3), name
 
 
-def test_a_file_without_one_of_the_layers_is_refused(small: Bundle, values: TrainedValues) -> None:
+def test_a_file_without_one_of_the_layers_is_refused(small: Bundle, values: Int8Network) -> None:
     content = small.variant_path("ptq").read_bytes()
     grids = {"block9a": values.grids["stem_conv"]}
     with pytest.raises(BuildError, match="the converted file has no kernel of the layer block9a"):

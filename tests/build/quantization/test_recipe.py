@@ -76,7 +76,7 @@ def test_the_documents_have_every_recipe_that_comes_along() -> None:
 
 
 def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
-    example, training, grids = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    example, training, bits, steps = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     path = tmp_path / "mine.toml"
     path.write_text(example)
     assert load_recipe(str(path)).name == "mine"
@@ -84,7 +84,9 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     trained = load_recipe(str(path)).training
     assert trained is not None
     assert trained.epochs == 4
-    path.write_text(example + grids)
+    path.write_text(example + steps)
+    assert list(load_recipe(str(path)).weight_steps.items())[-1] == ("*", 0.03)
+    path.write_text(example + bits)
     assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 5)
 
 
@@ -153,6 +155,12 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ((RECIPES / "ptq.toml").read_text() + '[weight_bits]\n"*" = 1', "weight_bits.*: Input should be"),
         ((RECIPES / "fp32.toml").read_text() + '[weight_bits]\n"*" = 4', "need least-error ranges"),
         ((RECIPES / "naive.toml").read_text() + '[weight_bits]\n"*" = 4', "need least-error ranges"),
+        ((RECIPES / "ptq.toml").read_text() + '[weight_steps]\n"*" = 0', "weight_steps.*: Input should be"),
+        ((RECIPES / "naive.toml").read_text() + '[weight_steps]\n"*" = 0.1', "need least-error ranges"),
+        (
+            (RECIPES / "ptq.toml").read_text() + '[weight_bits]\n"*" = 4\n[weight_steps]\n"*" = 0.1',
+            "weights have weight_bits or weight_steps, not both",
+        ),
         ('name = "a"\nweights = "int3"\nactivations = "int8"', "weights: Input should be"),
         ('name = "a"\nweights = "float32"\nactivations = "float32"\nbits = 8', "bits: Extra inputs"),
         ('name = "images"\nweights = "float32"\nactivations = "float32"', "a variant can't be named images"),

@@ -1,7 +1,5 @@
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +8,13 @@ from numpy.typing import NDArray
 from build.assembly import variants
 from build.assembly.variants import TrainingPlan, quantize
 from build.errors import BuildError
-from build.network.model import LayerWeights
+from build.network.model import LayerWeights, Weights
 from build.network.weights import Network, weights_digest
 from build.photos.data import PhotoSet, sample
 from build.quantization.convert import convert, convert_int8
-from build.quantization.grids import Grid, least_error_grids
-from build.quantization.ranges import SIGMOID_RANGE, Range, calibrate
-from build.quantization.recipe import QuantizationAwareTraining, load_recipe
+from build.quantization.int8 import Int8Network, quantize_after_training
+from build.quantization.ranges import SIGMOID_RANGE, Range
+from build.quantization.recipe import QuantizationAwareTraining, Recipe, load_recipe
 from build.training.fine_tuning import split_held_out
 from build.training.qat import QuantizedTraining, train_quantized
 from build.training.schedule import Schedule
@@ -35,12 +33,14 @@ STEPS = 12
 COMMAND = "python -m build quantize"
 
 
-def spoiled(weights: Any, pixels: NDArray[np.uint8]) -> dict[str, Range]:
-    """Ranges that clip most of what SiLU gives, so that there is much to learn."""
-    return {
+def spoiled(recipe: Recipe, weights: Weights, pixels: NDArray[np.uint8]) -> Int8Network:
+    """With ranges that clip most of what SiLU gives, so that there is much to learn."""
+    int8 = quantize_after_training(recipe, weights, pixels)
+    ranges = {
         name: Range(found.low * 0.4, found.high * 0.4) if name.endswith("_silu") else found
-        for name, found in calibrate(weights, pixels).items()
+        for name, found in int8.ranges.items()
     }
+    return replace(int8, ranges=ranges)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,7 @@ class Whole:
     `interrupted` is what its folder held after four steps.
     """
 
-    ranges: Mapping[str, Range]
-    grids: Mapping[str, Grid]
+    start: Int8Network
     trained: QuantizedTraining
     folder: Path
     interrupted: Path
@@ -73,15 +72,14 @@ def whole(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Whole:
     photos, watched = split_held_out(crops.photos)
-    ranges, folder = spoiled(soft.weights, representative), tmp_path_factory.mktemp("whole")
-    grids = least_error_grids(soft.weights, SMALL_QAT.weight_bits)
+    begin, folder = spoiled(SMALL_QAT, soft.weights, representative), tmp_path_factory.mktemp("whole")
     interrupted = tmp_path_factory.mktemp("interrupted") / "recipe-qat"
     with pytest.MonkeyPatch.context() as patch:
         keep_as_interrupted(4, folder, interrupted, patch)
         trained = train_quantized(
-            soft.weights, ranges, grids, photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, folder
+            soft.weights, begin, photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, folder
         )
-    return Whole(ranges, grids, trained, folder, interrupted)
+    return Whole(begin, trained, folder, interrupted)
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def made(
     plan = TrainingPlan([crops], photos, watched, whole.interrupted.parent)
     recipes, path = [SMALL_QAT, load_recipe("fp32")], tmp_path_factory.mktemp("made") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(variants, "calibrate", spoiled)
+        patch.setattr(variants, "quantize_after_training", spoiled)
         steps = watch_steps(patch)
         return Made(quantize(soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, path, plan), steps)
 
@@ -117,7 +115,7 @@ def test_weights_and_ranges_are_learned(whole: Whole, soft: Network) -> None:
         (layer.kernel != soft.weights[name].kernel).any()
         for name, layer in whole.trained.values.weights.items()
     )
-    widths = {name: found.high - found.low for name, found in whole.ranges.items()}
+    widths = {name: found.high - found.low for name, found in whole.start.ranges.items()}
     moved = {
         name: (found.high - found.low) / widths[name]
         for name, found in whole.trained.values.ranges.items()
@@ -130,8 +128,7 @@ def test_weights_and_ranges_are_learned(whole: Whole, soft: Network) -> None:
 def test_the_file_is_that_of_a_run_without_an_interruption(made: Made, whole: Whole) -> None:
     """To the byte; so the same seed gives the same file, and a resumed run too."""
     assert made.steps == list(range(4, STEPS))
-    values = whole.trained.values
-    expected = convert_int8(values.weights, SIZE, values.ranges, values.grids)
+    expected = convert_int8(whole.trained.values, SIZE)
     assert made.bundle.variant_path("qat").read_bytes() == expected
     training = made.bundle.variant("qat").provenance.training
     assert training is not None
@@ -175,11 +172,12 @@ def test_the_folder_of_other_ranges_grids_or_weights_is_refused(
 ) -> None:
     photos, watched = split_held_out(crops.photos)
     rest = (photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, whole.folder)
-    other = dict(whole.ranges) | {"predictions": Range(-1.0, 1.0)}
-    for weights, ranges, grids in (
-        (soft.weights, other, whole.grids),
-        (start.weights, whole.ranges, whole.grids),
-        (soft.weights, whole.ranges, {}),
+    ranges = whole.start.ranges | {"predictions": Range(-1.0, 1.0)}
+    for teacher, begin in (
+        (soft.weights, replace(whole.start, ranges=ranges)),
+        (start.weights, whole.start),
+        (soft.weights, replace(whole.start, weights=start.weights)),
+        (soft.weights, replace(whole.start, grids={})),
     ):
         with pytest.raises(BuildError, match="holds the checkpoints of a run with other options"):
-            train_quantized(weights, ranges, grids, *rest)
+            train_quantized(teacher, begin, *rest)

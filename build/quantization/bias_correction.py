@@ -1,0 +1,60 @@
+"""Biases that take up what rounding the weights beside them shifts in the mean.
+
+Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization Through Weight Equalization and Bias
+Correction", ICCV 2019, with means that are measured on photos.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+
+from build.network.model import PIXEL_STEP, PIXEL_ZERO, LayerWeights, Weights, network, set_weights
+from build.quantization.grids import Grid, on_grids
+
+_BATCH = 20
+
+
+def correct_biases(weights: Weights, grids: Mapping[str, Grid], pixels: NDArray[np.uint8]) -> Weights:
+    """The weights, with the biases of the layers of `grids` moved so that rounding shifts no channel's mean.
+
+    `pixels`: uint8[n, size, size, 3]. A layer's inputs are those of the float network, and at the image's
+    border, where they are zeros, taken for those of its middle.
+    """
+    means, rounded = _mean_inputs(weights, list(grids), pixels), on_grids(weights, grids)
+    return weights | {name: _corrected(weights[name], rounded[name], means[name]) for name in grids}
+
+
+def _corrected(layer: LayerWeights, rounded: LayerWeights, mean: NDArray[np.float32]) -> LayerWeights:
+    """A layer with the bias that makes up for its rounding; `mean`: of its input channels."""
+    error = rounded.kernel - layer.kernel
+    of_pair = mean[:, np.newaxis] * (error.sum(axis=(0, 1)) if error.ndim == 4 else error)
+    # A depthwise layer's channels are those of its input, with one output each.
+    is_depthwise = of_pair.shape[1] != layer.bias.size
+    return LayerWeights(layer.kernel, layer.bias - of_pair.sum(axis=1 if is_depthwise else 0))
+
+
+def _mean_inputs(
+    weights: Weights, layers: Sequence[str], pixels: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """What the layers' input channels are in the mean of all photos and places: float32[channels] each."""
+    if not layers:
+        return {}
+    model = network(pixels.shape[1], weights["predictions"].bias.size)
+    set_weights(model, weights)
+    inputs = tf_keras.Model(model.input, [model.get_layer(name).input for name in layers])
+
+    @tf.function
+    def sums(batch: Any) -> Any:
+        tensors = inputs((tf.cast(batch, tf.float32) - PIXEL_ZERO) / PIXEL_STEP)
+        means = [tf.reduce_mean(x, range(1, x.shape.rank - 1)) for x in tf.nest.flatten(tensors)]
+        return [tf.reduce_sum(mean, 0) for mean in means]
+
+    totals = [sums(tf.constant(pixels[i : i + _BATCH])) for i in range(0, len(pixels), _BATCH)]
+    return {
+        name: np.sum([total.numpy() for total in of_layer], 0) / np.float32(len(pixels))
+        for name, of_layer in zip(layers, zip(*totals, strict=True), strict=True)
+    }

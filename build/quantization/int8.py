@@ -1,0 +1,41 @@
+"""A network as its int8 file computes it, and how it comes about without training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from build.network.model import Weights
+from build.quantization.bias_correction import correct_biases
+from build.quantization.grids import Grid, grids_of
+from build.quantization.ranges import Range, calibrate
+from build.quantization.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Int8Network:
+    """What an int8 file is made of.
+
+    `weights`: float kernels, which `grids` or else the converter rounds, and the biases beside them;
+    `ranges`: those of all activations, by name; `grids`: those of kernels, by layer, that are not the
+    converter's.
+    """
+
+    weights: Weights
+    ranges: dict[str, Range]
+    grids: dict[str, Grid]
+
+
+def quantize_after_training(
+    recipe: Recipe, weights: Weights, representative: NDArray[np.uint8]
+) -> Int8Network:
+    """The network of a recipe with least-error ranges, before any training that it wants.
+
+    `representative`: uint8[n, size, size, 3].
+
+    Raises:
+        BuildError: an activation is infinite or no number, or a pattern of the recipe fits no layer.
+    """
+    grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps)
+    corrected = correct_biases(weights, grids, representative)
+    return Int8Network(corrected, calibrate(weights, representative), grids)
