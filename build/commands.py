@@ -11,11 +11,13 @@ from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.evaluation import record_evaluation
 from build.evidence.report import insert_between, renew_report
 from build.evidence.tables import evaluation_table
+from build.files import write_whole
 from build.network.weights import Network, load_network, weights_digest
-from build.photos.data import PhotoSet, labelled_photos
+from build.photos.data import PhotoSet, labelled_photos, sample
 from build.quantization.recipe import load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
 from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
+from build.search.recipes import new_recipe, recipe_text, search_steps
 from build.signing import sign_bundle
 from build.steps import (
     network_of,
@@ -72,6 +74,8 @@ def _run(options: argparse.Namespace, command: str) -> None:
             _report(options)
         case "sensitivity":
             _sensitivity(options)
+        case "search":
+            _search(options, command)
         case "import":
             _import(options, command)
         case "sign":
@@ -142,6 +146,15 @@ def _sensitivity(options: argparse.Namespace) -> None:
     measured = measure_sensitivity(network, calibration, others)
     picture, numbers = write_sensitivity(measured, options.out)
     show(f"{sensitivity_table(measured)}\n\n{picture} and {numbers}")
+
+
+def _search(options: argparse.Namespace, command: str) -> None:
+    recipe = new_recipe(options.out)
+    network = network_of(options)
+    (photos,) = readable_sets([sample(options.calibration, options.images)], network, options)
+    found = search_steps(network, recipe, photos, options.method, round(1e6 * options.megabytes))
+    write_whole(options.out, recipe_text(found, command).encode())
+    show(f"{options.out}: make it with `quantize --recipes {options.out}`")
 
 
 def _import(options: argparse.Namespace, command: str) -> None:

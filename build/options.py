@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from build.network.architecture import CROP_FRACTION, INPUT_SIZE
+from build.search.method import Method
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
 from service.inference.delegates import Delegate, parse_delegate
 from service.inference.image import Crop
@@ -18,6 +19,7 @@ DEFAULT_BASELINES = ("naive",)
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "models" / "imagenet-1k"
 BENCHMARK_RUNS = 200
 SENSITIVITY_IMAGES = 100
+SEARCH_IMAGES = 256
 # EfficientNetV2 halves the input five times.
 LEAST_SIZE = 32
 
@@ -147,6 +149,27 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the picture and the numbers"
+    )
+    _corrupt_option(parser)
+
+    parser = commands.add_parser("search", help="search the weights' steps for a packed file of a given size")
+    _network_options(parser)
+    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    parser.add_argument(
+        "--images", type=_SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
+    )
+    parser.add_argument(
+        "--megabytes", type=_POSITIVE, required=True, help="of the packed file, at most and before training"
+    )
+    parser.add_argument(
+        "--method",
+        type=Method,
+        choices=list(Method),
+        default=Method.DIFFERENTIABLE,
+        help="by the gradient of the loss, or to compare with: greedy, or uniform (%(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="NAME.toml", help="the recipe, for a variant of that name"
     )
     _corrupt_option(parser)
 

@@ -73,7 +73,9 @@ def quantize(
         network.preprocessing,
         path,
         training=network.training,
-        seen_images=network.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in used},
+        seen_images=network.seen_images.union(
+            (photo.sha256[:SEEN_DIGITS] for photo in used), *(recipe.searched_on for recipe in recipes)
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from build.errors import BuildError, first_fault
+from service.bundle import SEEN_DIGITS
 from service.manifest import Precision, VariantName
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -72,6 +73,9 @@ def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+_SeenImage = Annotated[str, Field(pattern=f"^[0-9a-f]{{{SEEN_DIGITS}}}$")]
+
+
 class QuantizationAwareTraining(BaseModel):
     """How long and how fast the quantized network learns to answer as the float one does.
 
@@ -96,6 +100,8 @@ class Recipe(BaseModel):
     `weight_bits`, `weight_steps`: bits by layer, or the step between two levels, for a coarser grid
     (`build.quantization.grids`): the first pattern that fits a layer's name counts; where none does, or a
     recipe does not say, the grid is the converter's.
+    `searched_on`: of the photos that steps were searched on, the first digits of their SHA-256, so that
+    nothing is evaluated on them;
     `training`: quantization-aware training from there, none where a recipe does not say;
     `wire`: how the bundle holds the file, as it is where a recipe does not say.
     """
@@ -109,6 +115,7 @@ class Recipe(BaseModel):
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
     weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
     weight_steps: dict[str, _Positive] = Field({}, exclude_if=lambda steps: not steps)
+    searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
 
@@ -118,7 +125,10 @@ class Recipe(BaseModel):
         return _PRECISIONS[self.weights, self.activations]
 
     def settings(self) -> dict[str, str | int | float]:
-        """Every key and its value, those of a table as `table.key`, as a manifest records them."""
+        """Every key and its value, those of a table as `table.key`, as a manifest records them.
+
+        But for `searched_on`, which the bundle's list of seen images has.
+        """
         flat: dict[str, str | int | float] = {}
         for key, value in self.model_dump(mode="json").items():
             flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}

@@ -1,0 +1,87 @@
+"""How many bytes the weights of a network take, by the steps of its layers."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from build.errors import BuildError
+from build.network.model import Weights
+from build.quantization.grids import grids_of, levels_of, store_levels
+from service.wire import pack
+
+Steps = dict[str, float]
+"""The step of each layer's weights, by its name."""
+# Common factors are powers of this, up to some 10,000 and down to its inverse.
+_FACTOR = 1.001
+_FARTHEST = 9200
+# How far below what it may take a file may end up.
+_SLACK = 0.002
+# The slope of a layer's entropy is that between a step this much finer and one this much coarser.
+_APART = 1.2
+
+
+@dataclass(frozen=True)
+class Packing:
+    """An int8 file of a network, whose weights' steps can be exchanged."""
+
+    content: bytes
+    weights: Weights
+
+    def size(self, steps: Mapping[str, float]) -> int:
+        """Bytes of the file with those steps, packed."""
+        grids = grids_of(self.weights, steps=steps)
+        return len(pack(store_levels(self.content, self.weights, grids)))
+
+
+def entropies(weights: Weights, steps: Mapping[str, float]) -> NDArray[np.float64]:
+    """The bits of each layer's levels, if each of them took what its frequency in the layer is worth."""
+    grids = grids_of(weights, steps=steps)
+    return np.array([_entropy(levels_of(weights[name], grids[name])) for name in steps])
+
+
+def entropy_slopes(weights: Weights, steps: Mapping[str, float]) -> NDArray[np.float64]:
+    """By how many bits each layer's entropy falls while the logarithm of its step grows by one."""
+    finer, coarser = scaled(steps, 1 / _APART), scaled(steps, _APART)
+    fall = entropies(weights, finer) - entropies(weights, coarser)
+    slopes: NDArray[np.float64] = fall / (2 * np.log(_APART))
+    return slopes
+
+
+def scaled(steps: Mapping[str, float], factor: float) -> Steps:
+    """All steps larger by one factor."""
+    return {name: factor * step for name, step in steps.items()}
+
+
+def of_entropy(weights: Weights, steps: Mapping[str, float], bits: float) -> Steps:
+    """The steps with the common factor by which the layers' entropies are `bits` together, or just below."""
+    powers = range(-_FARTHEST, _FARTHEST + 1)
+    index = bisect_left(
+        powers, True, key=lambda power: entropies(weights, scaled(steps, _FACTOR**power)).sum() <= bits
+    )
+    return scaled(steps, _FACTOR ** powers[index])
+
+
+def of_size(packing: Packing, steps: Mapping[str, float], most: int) -> Steps:
+    """The steps with the common factor by which the packed file comes to `most` bytes, or just below.
+
+    Raises:
+        BuildError: the file is larger whatever the factor.
+    """
+    bits = 8.0 * most
+    while bits > 0:
+        found = of_entropy(packing.weights, steps, bits)
+        size = packing.size(found)
+        if (1 - _SLACK) * most <= size <= most:
+            return found
+        # A compressor takes little more than the entropy, and the rest of the file hardly changes.
+        bits -= 8 * (size - (1 - _SLACK / 2) * most)
+    raise BuildError("the network takes more bytes than that whatever its weights are; allow it more")
+
+
+def _entropy(levels: NDArray[np.int8]) -> float:
+    counts = np.bincount(levels.reshape(-1).astype(np.int16) + 128)
+    counts = counts[counts > 0]
+    return float((counts * -np.log2(counts / levels.size)).sum())

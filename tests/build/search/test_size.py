@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from build.errors import BuildError
+from build.network.model import LayerWeights
+from build.network.weights import Network
+from build.search.methods import uniform
+from build.search.size import Packing, entropies, entropy_slopes, of_entropy, of_size, scaled
+from service.bundle import Bundle
+from service.wire import pack
+
+
+def layer(*values: float) -> LayerWeights:
+    return LayerWeights(np.array(values, np.float32)[:, np.newaxis], np.zeros(1, np.float32))
+
+
+def test_an_entropy_is_what_the_levels_frequencies_are_worth() -> None:
+    weights = {"even": layer(0, 1, 2, 3), "one": layer(5, 5, 5, 5), "uneven": layer(0, 0, 0, 1)}
+    steps = dict.fromkeys(weights, 1.0)
+    assert entropies(weights, steps) == pytest.approx([4 * 2, 0, 3 * np.log2(4 / 3) + 2])
+
+
+def test_an_entropy_falls_by_a_bit_a_weight_while_a_fine_step_doubles() -> None:
+    values = np.random.default_rng(0).normal(size=100_000)
+    weights, steps = {"a": layer(*values)}, {"a": 0.1}
+    assert entropy_slopes(weights, steps) == pytest.approx([100_000 / np.log(2)], rel=0.01)
+    # Of Gaussian values: 2.05 bits more than the logarithm of their deviation in steps.
+    assert entropies(weights, steps) == pytest.approx([100_000 * (2.047 + np.log2(10))], rel=0.01)
+
+
+def test_one_factor_brings_steps_to_an_entropy(start: Network) -> None:
+    steps = scaled(uniform(start.weights, 1e7), 3.0)
+    found = of_entropy(start.weights, steps, 2e7)
+    assert 0.99 * 2e7 < entropies(start.weights, found).sum() <= 2e7
+    factors = [found[name] / steps[name] for name in start.weights]
+    assert factors == pytest.approx([factors[0]] * len(factors))
+
+
+def test_one_factor_brings_steps_to_a_size(small: Bundle, start: Network) -> None:
+    packing = Packing(small.variant_path("ptq").read_bytes(), start.weights)
+    found = of_size(packing, uniform(start.weights, 1e7), 2_000_000)
+    assert 0.995 * 2_000_000 < packing.size(found) <= 2_000_000
+    with pytest.raises(BuildError, match="takes more bytes than that whatever its weights are"):
+        of_size(packing, found, 10_000)
+
+
+def test_the_size_is_the_packed_files(small: Bundle, start: Network) -> None:
+    content = small.variant_path("ptq").read_bytes()
+    finest = {name: float(np.abs(w.kernel).max()) / 127 for name, w in start.weights.items()}
+    size = Packing(content, start.weights).size(finest)
+    assert 0.7 * len(pack(content)) < size < len(pack(content))
