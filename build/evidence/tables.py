@@ -115,7 +115,7 @@ def _pair_row(name: str, comparison: Comparison) -> str:
         [
             name,
             comparison.against,
-            _percent(comparison.agreement),
+            percent(comparison.agreement),
             f"{comparison.kl_nats:.4f}",
             f"{comparison.lost} / {comparison.won}",
             f"{mcnemar_p(comparison.lost, comparison.won):.2g}",
@@ -143,7 +143,7 @@ def _numbers(evaluation: Evaluation | None) -> list[str]:
 
 
 def _accuracy(evaluation: Evaluation) -> list[str]:
-    return [_percent(evaluation.top1), _percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
+    return [percent(evaluation.top1), percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
 
 
 def _speed(latency: Latency | None, base: Latency | None) -> list[str]:
@@ -184,5 +184,6 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f}"
 
 
-def _percent(share: Proportion) -> str:
+def percent(share: Proportion) -> str:
+    """A share and its interval, in percent."""
     return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"

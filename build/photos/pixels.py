@@ -5,14 +5,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.photos.data import PhotoSet
-from service.inference.image import load_pixels
+from service.inference.image import Crop, load_pixels
 from service.manifest import Preprocessing
 
 
-def pixels_of(photos: PhotoSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def pixels_of(photos: PhotoSet, preprocessing: Preprocessing, crop: Crop = Crop.BUNDLE) -> NDArray[np.uint8]:
     """The photos of a set as the service sees them: uint8[n, height, width, 3]."""
     shown = tqdm(photos.photos, desc="decode", unit="photo", disable=not photos.photos)
     pixels = np.empty((len(photos.photos), preprocessing.height, preprocessing.width, 3), np.uint8)
     for row, photo in zip(pixels, shown, strict=True):
-        row[:] = load_pixels(photo.path.read_bytes(), preprocessing)
+        row[:] = load_pixels(photo.path.read_bytes(), preprocessing, crop)
     return pixels

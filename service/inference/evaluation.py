@@ -59,6 +59,15 @@ def proportion(count: int, total: int) -> Proportion:
     return Proportion(count=count, ratio=count / total, lower=lower, upper=upper)
 
 
+def hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -> Proportion:
+    """The images whose true class is among the `k` likeliest.
+
+    `probabilities`: float32[images, classes]; `labels`: the true indices [images].
+    """
+    among = ranking(probabilities)[:, :k] == labels[:, np.newaxis]
+    return proportion(int(among.sum()), len(labels))
+
+
 def answer(
     classifier: Classifier, images: Sequence[LabelledImage], crop: Crop, progress: Progress = silent
 ) -> NDArray[np.float32]:
@@ -148,8 +157,8 @@ def evaluate(
             runtime=RUNTIME,
             delegate=str(delegate),
             tools={tool: version(tool) for tool in _DECODERS},
-            top1=_hits(answers, labels, 1),
-            top5=_hits(answers, labels, 5),
+            top1=hits(answers, labels, 1),
+            top5=hits(answers, labels, 5),
             ece=expected_calibration_error(answers, labels),
             comparisons=tuple(
                 compare(other, probabilities[other], answers, labels)
@@ -160,11 +169,6 @@ def evaluate(
         for name, answers in probabilities.items()
     }
     return Measured(evaluations, probabilities)
-
-
-def _hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -> Proportion:
-    hits = ranking(probabilities)[:, :k] == labels[:, np.newaxis]
-    return proportion(int(hits.sum()), len(labels))
 
 
 def _count_seen(

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.latency import SHARE, Latency
+from tests.bench.markdown import table
 from tests.bench.measured import Measured, median_cores, median_cpu, median_rate
 from tests.bench.memory import Memory
 from tests.bench.overload import THEN, TIMES, TRIES, Afterwards, Overload
@@ -32,12 +33,6 @@ _DISTURBED = (
 )
 # Two looks at the same process differ by less.
 MAX_GROWTH = 0.02
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def at_least(value: float, bound: float, digits: int = 2) -> str:
