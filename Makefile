@@ -17,8 +17,8 @@ COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --g
 CONTAINERS = $(or $(shell command -v docker || command -v podman),$(error docker and podman are absent))
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' service/__init__.py)
 
-.PHONY: help serve test bench loadtest capacity fleet build image sbom lint format lock clean
-.PHONY: .venv .venv-serve .venv-tflite .venv-loadtest
+.PHONY: help serve test bench compare loadtest capacity fleet build image sbom lint format lock clean
+.PHONY: .venv .venv-serve .venv-tflite .venv-loadtest .venv-compare
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: .venv ## run the tests
 
 bench: .venv ## measure the service against the bare loop of the same work, in 4 minutes
 	@$(DEV) -m tests.bench $(ARGS)
+
+compare: .venv-compare ## measure other engines beside LiteRT: make compare ARGS="CALIBRATION EVALUATION"
+	@.venv-compare/bin/python -m tests.bench.engines $(ARGS)
 
 loadtest: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## load the service, or HOST=http://..., and judge it by goals
 	@exec .venv-loadtest/bin/python -m loadtest $(TARGET) $(ARGS)
@@ -71,9 +74,11 @@ lock: .venv ## compile requirements/*.in to hashed pins: make lock ARGS=--upgrad
 	$(COMPILE) --output-file requirements/loadtest.txt --constraint requirements/dev.txt requirements/loadtest.in
 	sed '/^numpy==/,/# via/d' requirements/serve.txt | \
 		$(COMPILE) --output-file requirements/tflite.txt --constraint /dev/stdin requirements/tflite.in
+	sed '/^numpy==/,/# via/d' requirements/build.txt | \
+		$(COMPILE) --output-file requirements/compare.txt --constraint /dev/stdin requirements/compare.in
 
 clean: ## remove the environments and caches (runs/ and models/ stay)
-	rm -rf .venv .venv-serve .venv-tflite .venv-loadtest .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-serve .venv-tflite .venv-loadtest .venv-compare .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # TensorFlow has wheels for Python 3.13 at most.
@@ -89,3 +94,7 @@ clean: ## remove the environments and caches (runs/ and models/ stay)
 
 .venv-loadtest:
 	@requirements/install $@ requirements/loadtest.txt 14 "about a minute"
+
+# It has TensorFlow, too.
+.venv-compare:
+	@requirements/install $@ requirements/compare.txt 13 "TensorFlow included: some minutes"

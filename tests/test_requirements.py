@@ -20,7 +20,7 @@ LITERTS = {"ai-edge-litert", "backports-strenum"}
 # The other runtime, which is never in the same environment.
 OTHER_RUNTIME = "tflite-runtime"
 
-pinned = pytest.mark.parametrize("name", ["serve", "build", "dev", "tflite", "loadtest"])
+pinned = pytest.mark.parametrize("name", ["serve", "build", "dev", "tflite", "loadtest", "compare"])
 
 
 def pins(name: str) -> dict[str, list[str]]:
@@ -79,6 +79,23 @@ def test_the_other_runtime_changes_nothing_but_what_it_must() -> None:
     served = pins("serve")
     differ = {project(pin) for pin, hashes in pins("tflite").items() if served.get(pin) != hashes}
     assert differ == {OTHER_RUNTIME, "numpy"}
+
+
+def test_other_engines_are_compared_with_what_is_served() -> None:
+    served = pins("serve")
+    compared = {
+        pin: hashes for pin, hashes in pins("compare").items() if project(pin) in map(project, served)
+    }
+    assert {project(pin) for pin in served} == {project(pin) for pin in compared}
+    differ = {project(pin) for pin, hashes in compared.items() if served.get(pin) != hashes}
+    assert differ <= {"numpy"}
+
+
+def test_no_other_environment_has_other_engines() -> None:
+    engines = {"nncf", "onnx", "onnxruntime", "openvino", "tf2onnx"}
+    assert engines <= asked("compare")
+    others = ("serve", "build", "dev", "tflite", "loadtest")
+    assert engines & {project(pin) for name in others for pin in pins(name)} == set()
 
 
 def test_the_service_installs_no_tensorflow() -> None:

@@ -1,0 +1,90 @@
+"""The comparison as tables in Markdown, with what can be said of the claim."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+import numpy as np
+
+from build.evidence.tables import percent
+from tests.bench.engines.measure import THREADS, Quality, Size
+from tests.bench.engines.runner import Memory
+from tests.bench.markdown import table
+
+OURS = "LiteRT qat"
+CLAIM = 1.5
+"""How many times as fast LiteRT's int8 is to be as another engine's."""
+PACKAGES = ("ai-edge-litert", "onnxruntime", "openvino", "nncf", "tf2onnx")
+
+Seconds = Mapping[tuple[str, int], Sequence[float]]
+"""Of inferences, by candidate and number of threads."""
+
+
+def quality_table(qualities: Mapping[str, Quality], sizes: Mapping[str, Size]) -> str:
+    """A row for each candidate: accuracy, distance from LiteRT's fp32, and bytes."""
+    head = ["", "top-1 % (95 %)", "top-5 % (95 %)", "agreement % (95 %)", "KL, nats", "MB", "MB packed"]
+    rows = [
+        [
+            name,
+            percent(found.top1),
+            percent(found.top5),
+            percent(found.comparison.agreement),
+            f"{found.comparison.kl_nats:.4f}",
+            f"{sizes[name].bytes / 1e6:.1f}",
+            f"{sizes[name].packed / 1e6:.1f}",
+        ]
+        for name, found in qualities.items()
+    ]
+    return table(head, rows)
+
+
+def speed_table(seconds: Seconds, memories: Mapping[str, Memory]) -> str:
+    """A row for each candidate: latency with one thread and with two, and memory."""
+    head = [
+        "",
+        *(
+            f"{what}, {threads} thread{'s' * (threads > 1)}"
+            for threads in THREADS
+            for what in ("p50 ms", "p99 ms", f"× {OURS}")
+        ),
+        "RSS MB",
+        "PSS MB",
+    ]
+    rows = [
+        [
+            name,
+            *(cell for threads in THREADS for cell in _times(seconds, name, threads)),
+            f"{memory.rss / 1e6:.0f}",
+            f"{memory.pss / 1e6:.0f}",
+        ]
+        for name, memory in memories.items()
+    ]
+    return table(head, rows)
+
+
+def verdict(seconds: Seconds, others: Sequence[str]) -> str:
+    """Whether LiteRT's int8 is as much faster as is claimed than those of the `others`, each line for one."""
+    lines = []
+    for name in others:
+        ratios = [_slower(seconds, name, threads) for threads in THREADS]
+        said = " and ".join(
+            f"{ratio:.2f} times with {threads} thread{'s' * (threads > 1)}"
+            for ratio, threads in zip(ratios, THREADS, strict=True)
+        )
+        held = "holds" if min(ratios) >= CLAIM else "does not hold"
+        lines.append(f"- {OURS} is {said} as fast as {name}: the claim of {CLAIM} {held}.")
+    return "\n".join(lines)
+
+
+def versions() -> str:
+    """What was compared, and what made it."""
+    return ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+
+
+def _times(seconds: Seconds, name: str, threads: int) -> list[str]:
+    p50, p99 = np.percentile(seconds[name, threads], (50, 99))
+    return [f"{1e3 * p50:.2f}", f"{1e3 * p99:.2f}", f"{_slower(seconds, name, threads):.2f}"]
+
+
+def _slower(seconds: Seconds, name: str, threads: int) -> float:
+    """The median as a multiple of that of LiteRT's int8, with as many threads."""
+    return float(np.median(seconds[name, threads]) / np.median(seconds[OURS, threads]))
