@@ -12,7 +12,7 @@ from service.bundle import load_bundle
 from service.inference.classifier import Classifier, softmax
 from service.inference.golden import read_golden_vectors
 from service.settings import DEFAULT_BUNDLE
-from service.wire import LEVEL, zstd
+from service.wire import pack
 from tests.bench.engines.candidates import Candidate, of_bundle
 from tests.bench.engines.engine import Engine
 from tests.bench.engines.measure import TURN, answers, latencies, quality, size
@@ -77,7 +77,7 @@ def test_the_size_is_that_of_all_files(tmp_path: Path) -> None:
         path.write_bytes(bytes(1000))
     found = size(Candidate("two", Engine.OPENVINO, files))
     assert found.bytes == 2000
-    assert found.packed == 2 * len(zstd.compress(bytes(1000), LEVEL))
+    assert found.packed == 2 * len(pack(bytes(1000)))
 
 
 def test_the_claim_holds_only_with_one_thread_and_with_two() -> None:
