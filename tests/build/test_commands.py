@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from build.__main__ import main
 from build.options import command_parser
+from build.quantization.recipe import load_recipe
 from build.quantization.sensitivity import Sensitivity
 from build.quantization.sensitivity_report import sensitivity_table
 from service.bundle import Bundle, load_bundle, verify
@@ -158,6 +159,21 @@ def test_sensitivity_leaves_a_table_a_picture_and_numbers(
     assert len(losses) == 6 + 23 + 1
     assert all(0 < loss.kl_nats < 1 and loss.kl_error > 0 and loss.agreement <= 1 for loss in losses)
     assert measured.everything.kl_nats > 10 * measured.kinds["sigmoids"].kl_nats
+
+
+def test_search_leaves_a_recipe_for_a_size(small: Bundle, calibration: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "bundle"
+    photos = ["--weights", small.path, "--calibration", calibration]
+    how = ["--images", "8", "--megabytes", "2.5", "--method", "uniform"]
+    assert main(["search", *map(str, [*photos, *how]), "--out", str(recipe)]) == 0
+    searched_on = load_recipe(str(recipe)).searched_on
+    assert len(searched_on) == 8
+    assert main(["quantize", *map(str, photos), "--recipes", str(recipe), "--out", str(out)]) == 0
+    bundle = load_bundle(out)
+    assert 2_480_000 < bundle.variant("tiny").stored.bytes < 2_510_000
+    assert searched_on <= bundle.seen_images
+    verify(bundle)
+    Classifier(bundle, "tiny")
 
 
 def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> None:
@@ -385,6 +401,8 @@ def test_a_start_is_what_training_started_from(
         ("quantize --size 16", "argument --size: 16 is not a whole number from 32 on"),
         ("report --runs 0", "argument --runs: 0 is not a whole number from 1 on"),
         ("sensitivity --images 1", "argument --images: 1 is not a whole number from 2 on"),
+        ("search --images 1", "argument --images: 1 is not a whole number from 2 on"),
+        ("search --megabytes 0", "argument --megabytes: 0 is not a number above 0"),
         ("import --std 0", "argument --std: 0 is not a number above 0"),
         ("import --mean inf", "argument --mean: inf is not a number"),
         ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
@@ -411,7 +429,7 @@ def test_the_options_are_told_without_loading_tensorflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["all", "train", "quantize", "evaluate", "report", "sensitivity", "import"]
+    "command", ["all", "train", "quantize", "evaluate", "report", "sensitivity", "search", "import"]
 )
 def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
