@@ -7,6 +7,14 @@ from importlib.metadata import version
 def tool_versions() -> dict[str, str]:
     """The versions that a converted file depends on."""
     tools = {
-        name: version(name) for name in ("tensorflow", "tf-keras", "ai-edge-litert", "pillow", "simplejpeg")
+        name: version(name)
+        for name in (
+            "tensorflow",
+            "tf-keras",
+            "ai-edge-quantizer",
+            "ai-edge-litert",
+            "pillow",
+            "simplejpeg",
+        )
     }
     return {"python": platform.python_version(), **tools}

@@ -59,7 +59,8 @@ DYNAMIC_DEVIATIONS = 0.8
 class Model:
     """A `.tflite` file and what its manifest entry says of it beyond the file itself.
 
-    `packed`: whether the bundle holds it packed.
+    `packed`: whether the bundle holds it packed; `dynamic_range`: whether it rounds float activations as they
+    come.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Model:
     std: float = 1.0
     delegate: Delegate = Delegate.XNNPACK
     packed: bool = False
+    dynamic_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         precision=model.precision,
         input=input_,
         output=OutputTensor(**interpreter.output.model_dump(), kind=model.output_kind),
-        golden=_tolerance(model.precision, outputs),
+        golden=_tolerance(model, outputs),
         provenance=model.provenance,
         operators=count_operators(model.content),
         wire=wire,
@@ -224,10 +226,10 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
     return _Measured(variant, stored, outputs)
 
 
-def _tolerance(precision: Precision, outputs: NDArray[Any]) -> GoldenTolerance:
+def _tolerance(model: Model, outputs: NDArray[Any]) -> GoldenTolerance:
     if np.issubdtype(outputs.dtype, np.integer):
         return INTEGER_TOLERANCE
-    if precision is Precision.DYNAMIC:
+    if model.dynamic_range:
         return GoldenTolerance(largest=float(f"{DYNAMIC_DEVIATIONS * outputs.std():.2g}"), share=1.0)
     return FLOAT_TOLERANCE
 

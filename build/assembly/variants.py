@@ -114,7 +114,16 @@ def make_models(
             training=training,
         )
         packed = recipe.wire is not None
-        models.append(Model(recipe.name, content, recipe.precision, provenance, packed=packed))
+        models.append(
+            Model(
+                recipe.name,
+                content,
+                recipe.precision,
+                provenance,
+                packed=packed,
+                dynamic_range=recipe.dynamic_range,
+            )
+        )
     return models
 
 

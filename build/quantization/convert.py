@@ -8,10 +8,11 @@ import tf_keras
 from numpy.typing import NDArray
 
 from build.network.model import Place, Site, Weights, network, set_weights, with_pixel_input
-from build.quantization.grids import on_grids, store_levels
+from build.quantization.grids import grids_of, on_grids, store_levels
 from build.quantization.int8 import Int8Network, quantize_after_training
-from build.quantization.ranges import Range
-from build.quantization.recipe import RangeRule, Recipe
+from build.quantization.native import INT4_BITS, to_int4
+from build.quantization.ranges import Range, calibrate
+from build.quantization.recipe import ActivationType, RangeRule, Recipe, WeightType
 from service.manifest import Precision
 
 
@@ -19,9 +20,11 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
     """Make the variant that a recipe describes.
 
     `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. A variant
-    with float activations takes float32 pixels in 0…255, an int8 one uint8 pixels; all end at
-    the logits.
+    with float or int16 activations takes float32 pixels in 0…255, an int8 one uint8 pixels, with int4
+    weights the pixels - 128 as int8; all end at the logits.
     """
+    if recipe.weights is WeightType.INT4_PER_CHANNEL:
+        return _convert_int4(recipe, weights, size, representative)
     if recipe.ranges is RangeRule.LEAST_ERROR:
         return convert_int8(quantize_after_training(recipe, weights, representative), size)
     model = network(size, weights["predictions"].bias.size)
@@ -35,6 +38,14 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         case Precision.INT8:
             _calibrate_by_converter(converter, representative)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.uint8
+            converter.inference_output_type = tf.int8
+        case Precision.INT16X8:
+            _calibrate_by_converter(converter, representative)
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            ]
     return bytes(converter.convert())
 
 
@@ -61,9 +72,24 @@ def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -
     pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([photo[np.newaxis].astype(np.float32)] for photo in pixels)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    converter.inference_output_type = tf.int8
+
+
+def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
+    """Int4 weights; int8 activations in the ranges of `calibrate`, by the layer that each comes out of."""
+    grids = grids_of(weights, recipe.weight_bits | INT4_BITS)
+    ranges: dict[str, Range] = {}
+
+    def by_layer(name: str, _site: Site, tensor: Any) -> Any:
+        if name in calibrated:
+            ranges[tensor.node.layer.name] = calibrated[name]
+        return tensor
+
+    calibrated = calibrate(weights, representative) if len(representative) else {}
+    model = network(size, weights["predictions"].bias.size, by_layer)
+    set_weights(model, on_grids(weights, grids))
+    if recipe.activations is ActivationType.FLOAT32:
+        model = with_pixel_input(model)
+    return to_int4(bytes(_converter(model).convert()), grids.keys(), ranges, recipe.weight_only)
 
 
 def fake_quantize(ranges: dict[str, Range]) -> Place:

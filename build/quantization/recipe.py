@@ -38,6 +38,7 @@ class WeightType(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     INT8_PER_CHANNEL = "int8-per-channel"
+    INT4_PER_CHANNEL = "int4-per-channel"
 
 
 class ActivationType(StrEnum):
@@ -45,10 +46,11 @@ class ActivationType(StrEnum):
 
     FLOAT32 = "float32"
     INT8 = "int8"
+    INT16 = "int16"
 
 
 class RangeRule(StrEnum):
-    """How the ranges of int8 activations are chosen.
+    """How the ranges of integer activations are chosen.
 
     `least-error`: as `build.quantization.ranges` does. `converter`: as TFLite's converter does by itself,
     from the least to the largest value.
@@ -63,11 +65,16 @@ _PRECISIONS = {
     (WeightType.FLOAT16, ActivationType.FLOAT32): Precision.FLOAT16,
     (WeightType.INT8_PER_CHANNEL, ActivationType.FLOAT32): Precision.DYNAMIC,
     (WeightType.INT8_PER_CHANNEL, ActivationType.INT8): Precision.INT8,
+    (WeightType.INT8_PER_CHANNEL, ActivationType.INT16): Precision.INT16X8,
+    (WeightType.INT4_PER_CHANNEL, ActivationType.FLOAT32): Precision.INT4,
+    (WeightType.INT4_PER_CHANNEL, ActivationType.INT8): Precision.INT4,
 }
+_RANGE_RULES = {ActivationType.INT8: RangeRule.LEAST_ERROR, ActivationType.INT16: RangeRule.CONVERTER}
 
 
 def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
-    return RangeRule.LEAST_ERROR if fields.get("activations") is ActivationType.INT8 else None
+    activations = fields.get("activations")
+    return _RANGE_RULES.get(activations) if activations else None
 
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -97,9 +104,11 @@ class Recipe(BaseModel):
 
     `representative_images`: how many photos the ranges of the activations are calibrated on;
     `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
+    `weight_only`: whether float activations meet int4 weights as floats, unpacked, and are not rounded
+    themselves as they come;
     `weight_bits`, `weight_steps`: bits by layer, or the step between two levels, for a coarser grid
     (`build.quantization.grids`): the first pattern that fits a layer's name counts; where none does, or a
-    recipe does not say, the grid is the converter's.
+    recipe does not say, the grid is the converter's. Of int4 weights, the bits name the layers that keep 8;
     `searched_on`: of the photos that steps were searched on, the first digits of their SHA-256, so that
     nothing is evaluated on them;
     `training`: quantization-aware training from there, none where a recipe does not say;
@@ -113,6 +122,7 @@ class Recipe(BaseModel):
     activations: ActivationType
     representative_images: NonNegativeInt = 0
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
+    weight_only: bool = Field(False, exclude_if=lambda only: not only)
     weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
     weight_steps: dict[str, _Positive] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
@@ -123,6 +133,12 @@ class Recipe(BaseModel):
     def precision(self) -> Precision:
         """The name of what comes out."""
         return _PRECISIONS[self.weights, self.activations]
+
+    @property
+    def dynamic_range(self) -> bool:
+        """Whether float activations are rounded as they come, in the range of their values."""
+        integer = self.weights in (WeightType.INT8_PER_CHANNEL, WeightType.INT4_PER_CHANNEL)
+        return integer and self.activations is ActivationType.FLOAT32 and not self.weight_only
 
     def settings(self) -> dict[str, str | int | float]:
         """Every key and its value, those of a table as `table.key`, as a manifest records them.
@@ -139,20 +155,44 @@ class Recipe(BaseModel):
         if self.name in RESERVED_NAMES:
             raise ValueError(f"a variant can't be named {self.name}")
         if (self.weights, self.activations) not in _PRECISIONS:
-            raise ValueError(f"int8 activations need int8-per-channel weights, not {self.weights}")
-        integer = self.activations is ActivationType.INT8
+            needed = " or ".join(weights for weights, with_ in _PRECISIONS if with_ is self.activations)
+            raise ValueError(f"{self.activations} activations need {needed} weights, not {self.weights}")
+        integer = self.activations is not ActivationType.FLOAT32
         if integer != (self.representative_images > 0):
             raise ValueError(
-                "representative_images must be above 0 for int8 activations, and left out otherwise"
+                "representative_images must be above 0 for integer activations, and left out otherwise"
             )
         if not integer and self.ranges is not None:
-            raise ValueError("ranges are those of int8 activations; leave them out for float32 ones")
+            raise ValueError("ranges are those of integer activations; leave them out for float32 ones")
+        if self.activations is ActivationType.INT16 and self.ranges is not RangeRule.CONVERTER:
+            raise ValueError("int16 activations are in the converter's ranges")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_can_be_made(self) -> Self:
         if self.weight_bits and self.weight_steps:
             raise ValueError("weights have weight_bits or weight_steps, not both")
+        if self.weights is WeightType.INT4_PER_CHANNEL:
+            return self._int4_weights_can_be_made()
+        if self.weight_only:
+            raise ValueError("weight_only needs int4-per-channel weights and float32 activations")
         if (self.weight_bits or self.weight_steps) and self.ranges is not RangeRule.LEAST_ERROR:
             raise ValueError("weight_bits and weight_steps need least-error ranges of int8 activations")
         if self.training and self.ranges is not RangeRule.LEAST_ERROR:
             raise ValueError("training starts from least-error ranges of int8 activations")
+        return self
+
+    def _int4_weights_can_be_made(self) -> Self:
+        if self.weight_only and self.activations is not ActivationType.FLOAT32:
+            raise ValueError("weight_only needs int4-per-channel weights and float32 activations")
+        if self.ranges is RangeRule.CONVERTER:
+            raise ValueError("the ranges of int8 activations of int4-per-channel weights are least-error")
+        if set(self.weight_bits.values()) - {8}:
+            raise ValueError("weight_bits of int4-per-channel weights name the layers that keep 8 bits")
+        if self.weight_steps:
+            raise ValueError("weight_steps need int8-per-channel weights")
+        if self.training:
+            raise ValueError("training needs int8-per-channel weights; weight_bits can have them on 4 bits")
         return self
 
 

@@ -13,6 +13,9 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"
 TRAINING = "[training]\nepochs = 1\nlearning_rate = 1e-5\n"
 QAT = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n' + TRAINING
 
+INT4 = 'name = "a"\nweights = "int4-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n'
+INT16 = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int16"\nrepresentative_images = 5\n'
+
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
 def test_a_recipe_that_comes_along_is_valid_and_named_as_its_file(path: Path) -> None:
@@ -48,6 +51,22 @@ def test_ptq_is_int8_throughout() -> None:
 def test_what_comes_out_of_each(name: str, precision: Precision, ranges: RangeRule | None) -> None:
     recipe = load_recipe(name)
     assert (recipe.precision, recipe.ranges) == (precision, ranges)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "ranges", "dynamic_range"),
+    [
+        ("int4-weights", Precision.INT4, None, False),
+        ("int4-dynamic", Precision.INT4, None, True),
+        ("int4", Precision.INT4, RangeRule.LEAST_ERROR, False),
+        ("int16x8", Precision.INT16X8, RangeRule.CONVERTER, False),
+    ],
+)
+def test_what_comes_out_of_each_native_width(
+    name: str, precision: Precision, ranges: RangeRule | None, dynamic_range: bool
+) -> None:
+    recipe = load_recipe(str(RECIPES / "native" / f"{name}.toml"))
+    assert (recipe.precision, recipe.ranges, recipe.dynamic_range) == (precision, ranges, dynamic_range)
 
 
 def test_the_record_of_a_recipe_says_what_it_has_and_no_more() -> None:
@@ -167,11 +186,11 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ('name = "A b"\nweights = "float32"\nactivations = "float32"', "name: String should match"),
         (
             'name = "a"\nweights = "float32"\nactivations = "int8"',
-            "need int8-per-channel weights, not float32",
+            "int8 activations need int8-per-channel or int4-per-channel weights, not float32",
         ),
         (
             'name = "a"\nweights = "float16"\nactivations = "int8"',
-            "need int8-per-channel weights, not float16",
+            "int8 activations need int8-per-channel or int4-per-channel weights, not float16",
         ),
         ('name = "a"\nweights = "int8-per-channel"\nactivations = "int8"', "must be above 0"),
         ('name = "a"\nweights = "float32"\nactivations = "float32"\nrepresentative_images = 5', "left out"),
@@ -181,12 +200,21 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ),
         (
             'name = "a"\nweights = "float16"\nactivations = "float32"\nranges = "least-error"',
-            "ranges are those of int8 activations; leave them out",
+            "ranges are those of integer activations; leave them out",
         ),
         (
             'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nranges = "largest"',
             "ranges: Input should be 'least-error' or 'converter'",
         ),
+        (INT16 + 'ranges = "least-error"', "int16 activations are in the converter's ranges"),
+        (INT16.replace("int8-per", "int4-per"), "int16 activations need int8-per-channel weights, not int4"),
+        (INT16 + '[weight_bits]\n"*" = 4', "need least-error ranges"),
+        (INT16 + TRAINING, "starts from least-error"),
+        (INT16 + "weight_only = true", "weight_only needs int4-per-channel weights and float32 activations"),
+        (INT4 + "weight_only = true", "weight_only needs int4-per-channel weights and float32 activations"),
+        (INT4 + 'ranges = "converter"', "of int4-per-channel weights are least-error"),
+        (INT4 + '[weight_bits]\n"*" = 6', "name the layers that keep 8 bits"),
+        (INT4 + TRAINING, "training needs int8-per-channel weights"),
         (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
         (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
         (QAT.replace("1e-5", "inf"), "training.learning_rate: Input should be a finite number"),

@@ -1,0 +1,82 @@
+"""Weights of 4 bits as TFLite has them, two to a byte, by Google's ai-edge-quantizer."""
+
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from functools import partial
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_quantizer.qtyping import TFLOperationName
+from ai_edge_quantizer.quantizer import Quantizer
+from numpy.typing import NDArray
+
+from build.errors import BuildError
+from build.quantization.grids import FULL_BITS
+from build.quantization.layer_names import layer_of
+from build.quantization.ranges import Range
+
+INT4_BITS = {"*_dwconv2": FULL_BITS, "*": 4}
+"""Bits by layer, as a recipe's `weight_bits`: ai-edge-quantizer makes no depthwise convolutions of 4 bits."""
+_LARGEST_BIAS = 2**31 - 1
+
+
+def to_int4(content: bytes, layers: Collection[str], ranges: Mapping[str, Range], weight_only: bool) -> bytes:
+    """The `.tflite` file of a float network with the weights of `layers` in 4 bits, and others in 8.
+
+    Each output channel has a scale by its largest value, so that weights on grids of 4 bits stay as they are.
+    `ranges` has the range of each layer's output, and of `input`, for int8 activations; it is empty for float
+    ones. These are rounded to int8 as they come, or, where `weight_only`, meet the weights as floats.
+
+    Raises:
+        BuildError: a channel's bias does not fit into int32 beside weights that are next to nothing.
+    """
+    outputs = _outputs(content)
+    quantizer = Quantizer(content)
+    if ranges:
+        add = partial(quantizer.add_static_config, activation_num_bits=8)
+        bits = "weight_num_bits"
+    else:
+        add = quantizer.add_weight_only_config if weight_only else quantizer.add_dynamic_config
+        bits = "num_bits"
+    add(".*", TFLOperationName.ALL_SUPPORTED, **{bits: FULL_BITS})
+    for layer in layers:
+        add(re.escape(outputs[layer]), TFLOperationName.ALL_SUPPORTED, **{bits: 4})
+    seen = {tensor: _seen(ranges[layer]) for layer, tensor in outputs.items() if layer in ranges}
+    # A bias that does not fit is found below.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        # It loads the float file to look at its tensors, in a way that LiteRT warns of.
+        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+        quantized = bytes(quantizer.quantize(seen or None, enable_progress_report=False).quantized_model)
+    _check_biases(quantized)
+    return quantized
+
+
+def _outputs(content: bytes) -> dict[str, str]:
+    """The name of each layer's output tensor in the file, by the layer's; that of the input as `input`."""
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    names = [graph.Tensors(graph.Operators(i).Outputs(0)).Name() for i in range(graph.OperatorsLength())]
+    # The last one is named for the file's output.
+    layers = {layer_of(name) or "predictions": name.decode() for name in names}
+    return layers | {"input": graph.Tensors(graph.Inputs(0)).Name().decode()}
+
+
+def _check_biases(content: bytes) -> None:
+    """Find what ai-edge-quantizer does not tell: a bias that it clipped, since it does not fit."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.type == schema.TensorType.INT32:
+            buffer = model.buffers[tensor.buffer]
+            # A large one lies behind the model, not within it.
+            behind = content[buffer.offset : buffer.offset + buffer.size]
+            values = np.frombuffer(behind if buffer.data is None else buffer.data.tobytes(), "<i4")
+            if (np.abs(values.astype(np.int64)) >= _LARGEST_BIAS).any():
+                raise BuildError(
+                    f"{layer_of(tensor.name)} has a channel with weights next to nothing beside its bias:"
+                    " take int8-per-channel weights, or float32 activations"
+                )
+
+
+def _seen(bounds: Range) -> dict[str, NDArray[np.float32]]:
+    """A range as ai-edge-quantizer's calibration would tell it."""
+    return {"min": np.array([bounds.low], np.float32), "max": np.array([bounds.high], np.float32)}
