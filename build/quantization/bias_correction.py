@@ -24,23 +24,24 @@ def correct_biases(weights: Weights, grids: Mapping[str, Grid], pixels: NDArray[
     `pixels`: uint8[n, size, size, 3]. A layer's inputs are those of the float network, and at the image's
     border, where they are zeros, taken for those of its middle.
     """
-    means, rounded = _mean_inputs(weights, list(grids), pixels), on_grids(weights, grids)
+    return correct_by_means(weights, grids, mean_inputs(weights, list(grids), pixels))
+
+
+def correct_by_means(
+    weights: Weights, grids: Mapping[str, Grid], means: Mapping[str, NDArray[np.float32]]
+) -> Weights:
+    """As `correct_biases`, with what `mean_inputs` of the layers gives."""
+    rounded = on_grids(weights, grids)
     return weights | {name: _corrected(weights[name], rounded[name], means[name]) for name in grids}
 
 
-def _corrected(layer: LayerWeights, rounded: LayerWeights, mean: NDArray[np.float32]) -> LayerWeights:
-    """A layer with the bias that makes up for its rounding; `mean`: of its input channels."""
-    error = rounded.kernel - layer.kernel
-    of_pair = mean[:, np.newaxis] * (error.sum(axis=(0, 1)) if error.ndim == 4 else error)
-    # A depthwise layer's channels are those of its input, with one output each.
-    is_depthwise = of_pair.shape[1] != layer.bias.size
-    return LayerWeights(layer.kernel, layer.bias - of_pair.sum(axis=1 if is_depthwise else 0))
-
-
-def _mean_inputs(
+def mean_inputs(
     weights: Weights, layers: Sequence[str], pixels: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
-    """What the layers' input channels are in the mean of all photos and places: float32[channels] each."""
+    """What the layers' input channels are in the mean of all photos and places: float32[channels] each.
+
+    `pixels`: uint8[n, size, size, 3].
+    """
     if not layers:
         return {}
     model = network(pixels.shape[1], weights["predictions"].bias.size)
@@ -58,3 +59,12 @@ def _mean_inputs(
         name: np.sum([total.numpy() for total in of_layer], 0) / np.float32(len(pixels))
         for name, of_layer in zip(layers, zip(*totals, strict=True), strict=True)
     }
+
+
+def _corrected(layer: LayerWeights, rounded: LayerWeights, mean: NDArray[np.float32]) -> LayerWeights:
+    """A layer with the bias that makes up for its rounding; `mean`: of its input channels."""
+    error = rounded.kernel - layer.kernel
+    of_pair = mean[:, np.newaxis] * (error.sum(axis=(0, 1)) if error.ndim == 4 else error)
+    # A depthwise layer's channels are those of its input, with one output each.
+    is_depthwise = of_pair.shape[1] != layer.bias.size
+    return LayerWeights(layer.kernel, layer.bias - of_pair.sum(axis=1 if is_depthwise else 0))

@@ -8,6 +8,7 @@ from build.errors import BuildError, first_fault
 from build.network.weights import Network
 from build.photos.data import PhotoSet
 from build.photos.pixels import pixels_of
+from build.quantization.bias_correction import mean_inputs
 from build.quantization.convert import convert_int8
 from build.quantization.int8 import quantize_after_training
 from build.quantization.recipe import ActivationType, Recipe, WeightType
@@ -48,15 +49,16 @@ def new_recipe(path: Path) -> Recipe:
 def search_steps(network: Network, recipe: Recipe, photos: PhotoSet, method: Method, most: int) -> Recipe:
     """The recipe with the steps by which its packed file comes to `most` bytes, or just below.
 
-    `recipe` is of int8 without steps; `photos` are calibrated on, and losses measured on them. Training and
-    corrected biases are not thought of, and move the size by some kB.
+    `recipe` is of int8 without steps; `photos` are calibrated on, and losses measured on them. Training
+    is not thought of, and moves the size by some kB.
 
     Raises:
         BuildError: the network takes more bytes than that whatever its weights are.
     """
     weights, pixels = network.weights, pixels_of(photos, network.preprocessing)
     int8 = quantize_after_training(recipe, weights, pixels[: recipe.representative_images])
-    packing = Packing(convert_int8(int8, pixels.shape[1]), weights)
+    means = mean_inputs(weights, list(weights), pixels)
+    packing = Packing(convert_int8(int8, pixels.shape[1]), weights, means)
     even = of_size(packing, uniform(weights, 8.0 * most), most)
     # What is left for the weights when the graph, the scales and the biases have theirs.
     bits = float(entropies(weights, even).sum())

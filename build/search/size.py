@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from build.errors import BuildError
 from build.network.model import Weights
+from build.quantization.bias_correction import correct_by_means
 from build.quantization.grids import grids_of, store_levels
 from service.wire import pack
 
@@ -25,15 +26,17 @@ _APART = 1.2
 
 @dataclass(frozen=True)
 class Packing:
-    """An int8 file of a network, whose weights' steps can be exchanged."""
+    """An int8 file of a network, whose weights' steps can be exchanged; `means` of every layer's inputs."""
 
     content: bytes
     weights: Weights
+    means: Mapping[str, NDArray[np.float32]]
 
     def size(self, steps: Mapping[str, float]) -> int:
-        """Bytes of the file with those steps, packed."""
+        """Bytes of the file with those steps and with the biases that they need, packed."""
         grids = grids_of(self.weights, steps=steps)
-        return len(pack(store_levels(self.content, self.weights, grids)))
+        corrected = correct_by_means(self.weights, grids, self.means)
+        return len(pack(store_levels(self.content, corrected, grids)))
 
 
 def entropies(weights: Weights, steps: Mapping[str, float]) -> NDArray[np.float64]:

@@ -1,13 +1,21 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from build.errors import BuildError
 from build.network.model import LayerWeights
 from build.network.weights import Network
+from build.quantization.bias_correction import mean_inputs
 from build.search.methods import uniform
 from build.search.size import Packing, entropies, entropy_slopes, of_entropy, of_size, scaled
 from service.bundle import Bundle
 from service.wire import pack
+
+
+@pytest.fixture(scope="module")
+def packing(small: Bundle, start: Network, representative: NDArray[np.uint8]) -> Packing:
+    means = mean_inputs(start.weights, list(start.weights), representative)
+    return Packing(small.variant_path("ptq").read_bytes(), start.weights, means)
 
 
 def layer(*values: float) -> LayerWeights:
@@ -36,16 +44,13 @@ def test_one_factor_brings_steps_to_an_entropy(start: Network) -> None:
     assert factors == pytest.approx([factors[0]] * len(factors))
 
 
-def test_one_factor_brings_steps_to_a_size(small: Bundle, start: Network) -> None:
-    packing = Packing(small.variant_path("ptq").read_bytes(), start.weights)
+def test_one_factor_brings_steps_to_a_size(packing: Packing, start: Network) -> None:
     found = of_size(packing, uniform(start.weights, 1e7), 2_000_000)
     assert 0.995 * 2_000_000 < packing.size(found) <= 2_000_000
     with pytest.raises(BuildError, match="takes more bytes than that whatever its weights are"):
         of_size(packing, found, 10_000)
 
 
-def test_the_size_is_the_packed_files(small: Bundle, start: Network) -> None:
-    content = small.variant_path("ptq").read_bytes()
+def test_the_size_is_the_packed_files(packing: Packing, start: Network) -> None:
     finest = {name: float(np.abs(w.kernel).max()) / 127 for name, w in start.weights.items()}
-    size = Packing(content, start.weights).size(finest)
-    assert 0.7 * len(pack(content)) < size < len(pack(content))
+    assert 0.7 * len(pack(packing.content)) < packing.size(finest) < len(pack(packing.content))
