@@ -6,7 +6,9 @@ import pytest
 
 from build.errors import BuildError
 from build.quantization.recipe import RECIPES, ActivationType, RangeRule, Recipe, WeightType, load_recipe
+from service.bundle import load_bundle
 from service.manifest import Precision
+from service.settings import DEFAULT_BUNDLE
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"
 
@@ -29,6 +31,16 @@ def test_the_uniform_recipes_differ_from_ptq_in_the_bits_alone() -> None:
         bits = int(recipe.name.removeprefix("w"))
         assert recipe.weight_bits == {"*": bits}
         assert recipe.model_copy(update={"name": "ptq", "weight_bits": {}, "wire": None}) == ptq
+
+
+def test_the_searched_recipes_differ_from_ptq_in_the_steps_alone() -> None:
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    none = {"weight_steps": {}, "searched_on": frozenset(), "wire": None}
+    for name in ("small", "tiny"):
+        recipe = load_recipe(str(RECIPES / "searched" / f"{name}.toml"))
+        assert len(recipe.weight_steps) == 92
+        assert recipe.searched_on <= bundle.seen_images
+        assert recipe.model_copy(update={"name": "ptq", **none}) == load_recipe("ptq")
 
 
 def test_ptq_is_int8_throughout() -> None:
