@@ -159,7 +159,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--images", type=_SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
     )
     parser.add_argument(
-        "--megabytes", type=_POSITIVE, required=True, help="of the packed file, at most and before training"
+        "--megabytes", type=_POSITIVE, required=True, help="of the packed file, give or take a percent, before training"
     )
     parser.add_argument(
         "--method",

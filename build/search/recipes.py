@@ -47,7 +47,7 @@ def new_recipe(path: Path) -> Recipe:
 
 
 def search_steps(network: Network, recipe: Recipe, photos: PhotoSet, method: Method, most: int) -> Recipe:
-    """The recipe with the steps by which its packed file comes to `most` bytes, or just below.
+    """The recipe with the steps by which its packed file comes to about `most` bytes.
 
     `recipe` is of int8 without steps; `photos` are calibrated on, and losses measured on them. Training
     is not thought of, and moves the size by some kB.
