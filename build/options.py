@@ -158,9 +158,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images", type=_SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
     )
-    parser.add_argument(
-        "--megabytes", type=_POSITIVE, required=True, help="of the packed file, give or take a percent, before training"
-    )
+    parser.add_argument("--megabytes", type=_POSITIVE, required=True, help="of the packed file, about")
     parser.add_argument(
         "--method",
         type=Method,
