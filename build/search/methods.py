@@ -58,7 +58,8 @@ def differentiable(weights: Weights, noisy: NoisyNetwork, bits: float) -> Steps:
 
 
 def _finest(weights: Weights) -> Steps:
-    return {name: float(np.abs(layer.kernel).max()) / _FINEST for name, layer in weights.items()}
+    # A layer of zeros has any step.
+    return {name: float(np.abs(layer.kernel).max()) / _FINEST or 1.0 for name, layer in weights.items()}
 
 
 def _cheapest(losses: NDArray[np.float64], sizes: NDArray[np.float64], at: NDArray[np.int_]) -> int:

@@ -20,6 +20,7 @@ _FACTOR = 1.001
 _FARTHEST = 9200
 # How far below what it may take a file may end up.
 _SLACK = 0.002
+_TRIES = 8
 # The slope of a layer's entropy is that between a step this much finer and one this much coarser.
 _APART = 1.2
 
@@ -73,18 +74,24 @@ def of_entropy(weights: Weights, steps: Mapping[str, float], bits: float) -> Ste
 def of_size(packing: Packing, steps: Mapping[str, float], most: int) -> Steps:
     """The steps with the common factor by which the packed file comes to `most` bytes, or just below.
 
+    Where int8 can't take so many, they are fine ones.
+
     Raises:
         BuildError: the file is larger whatever the factor.
     """
-    bits = 8.0 * most
-    while bits > 0:
+    bits, fitting = 8.0 * most, dict[int, Steps]()
+    for _ in range(_TRIES):
         found = of_entropy(packing.weights, steps, bits)
         size = packing.size(found)
-        if (1 - _SLACK) * most <= size <= most:
-            return found
+        if size <= most:
+            fitting[size] = found
         # A compressor takes little more than the entropy, and the rest of the file hardly changes.
         bits -= 8 * (size - (1 - _SLACK / 2) * most)
-    raise BuildError("the network takes more bytes than that whatever its weights are; allow it more")
+        if (1 - _SLACK) * most <= size <= most or bits <= 0:
+            break
+    if not fitting:
+        raise BuildError("the network takes more bytes than that whatever its weights are; allow it more")
+    return fitting[max(fitting)]
 
 
 def _entropy(values: NDArray[np.float32]) -> float:

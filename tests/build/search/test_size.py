@@ -28,6 +28,11 @@ def test_an_entropy_is_what_the_levels_frequencies_are_worth() -> None:
     assert entropies(weights, steps) == pytest.approx([4 * 2, 0, 3 * np.log2(4 / 3) + 2])
 
 
+def test_a_layer_of_zeros_takes_no_bits() -> None:
+    weights = {"zeros": layer(0, 0, 0, 0), "a": layer(1, 2, 3, 4)}
+    assert entropies(weights, uniform(weights, 8)) == pytest.approx([0, 8], abs=0.01)
+
+
 def test_an_entropy_falls_by_a_bit_a_weight_while_a_fine_step_doubles() -> None:
     values = np.random.default_rng(0).normal(size=100_000)
     weights, steps = {"a": layer(*values)}, {"a": 0.1}
@@ -49,6 +54,13 @@ def test_one_factor_brings_steps_to_a_size(packing: Packing, start: Network) -> 
     assert 0.995 * 2_000_000 < packing.size(found) <= 2_000_000
     with pytest.raises(BuildError, match="takes more bytes than that whatever its weights are"):
         of_size(packing, found, 10_000)
+
+
+def test_more_than_int8_can_take_makes_fine_steps(packing: Packing, start: Network) -> None:
+    found = of_size(packing, uniform(start.weights, 1e7), 20_000_000)
+    assert packing.size(found) < 20_000_000
+    finest = {name: float(np.abs(w.kernel).max()) / 127 for name, w in start.weights.items()}
+    assert all(found[name] <= finest[name] for name in finest)
 
 
 def test_the_size_is_the_packed_files(packing: Packing, start: Network) -> None:
