@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
@@ -97,6 +98,11 @@ def with_pixel_input(model: tf_keras.Model) -> tf_keras.Model:
     pixels = tf_keras.Input(model.input_shape[1:], name="pixels")
     normalised = tf_keras.layers.Rescaling(1 / PIXEL_STEP, -PIXEL_ZERO / PIXEL_STEP, name="normalise")
     return tf_keras.Model(pixels, model(normalised(pixels)), name=model.name)
+
+
+def normalise(pixels: Any) -> Any:
+    """Pixels in 0…255, [n, height, width, 3] of any type, as `network` takes them, float32."""
+    return (tf.cast(pixels, tf.float32) - PIXEL_ZERO) / PIXEL_STEP
 
 
 def set_weights(model: tf_keras.Model, weights: Weights) -> None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
-from build.network.model import PIXEL_STEP, PIXEL_ZERO, LayerWeights, Weights, network, set_weights
+from build.network.model import LayerWeights, Weights, network, normalise, set_weights
 from build.quantization.grids import Grid, on_grids
 
 _BATCH = 20
@@ -50,7 +50,7 @@ def mean_inputs(
 
     @tf.function
     def sums(batch: Any) -> Any:
-        tensors = inputs((tf.cast(batch, tf.float32) - PIXEL_ZERO) / PIXEL_STEP)
+        tensors = inputs(normalise(batch))
         means = [tf.reduce_mean(x, range(1, x.shape.rank - 1)) for x in tf.nest.flatten(tensors)]
         return [tf.reduce_sum(mean, 0) for mean in means]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.errors import BuildError
-from build.network.model import PIXEL_STEP, PIXEL_ZERO, Site, Weights, network, set_weights
+from build.network.model import PIXEL_STEP, PIXEL_ZERO, Site, Weights, network, normalise, set_weights
 
 BATCH = 20
 BINS = 2048
@@ -129,7 +129,7 @@ def _observe(
 
     @tf.function
     def extremes(batch: Any) -> Any:
-        outputs = tapped(_normalise(batch))
+        outputs = tapped(normalise(batch))
         return tf.stack([[tf.reduce_min(t), tf.reduce_max(t)] for t in outputs])
 
     seen = np.stack([extremes(batch) for batch in tqdm(batches, desc="calibrate 1/2", unit="batch")])
@@ -142,7 +142,7 @@ def _observe(
 
     @tf.function
     def histograms(batch: Any) -> Any:
-        outputs = tapped(_normalise(batch))
+        outputs = tapped(normalise(batch))
         return tf.stack([tf.histogram_fixed_width(t, b, BINS) for t, b in zip(outputs, bounds, strict=True)])
 
     counts = np.zeros((len(taps), BINS))
@@ -159,7 +159,3 @@ def _observe(
         for i, (name, _, _) in enumerate(taps)
     }
     return [name for name, _, _ in taps], [site for _, site, _ in taps], statistics
-
-
-def _normalise(batch: Any) -> Any:
-    return (tf.cast(batch, tf.float32) - PIXEL_ZERO) / PIXEL_STEP

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from build.network.model import PIXEL_STEP, PIXEL_ZERO, Weights, network, set_weights
+from build.network.model import Weights, network, normalise, set_weights
 from build.training.distillation import divergence
 
 _BATCH = 16
@@ -28,10 +28,7 @@ class NoisyNetwork:
         set_weights(self._model, weights)
         self._kernels = [self._model.get_layer(name).weights[0] for name in self._layers]
         self._exact = [tf.Variable(kernel, trainable=False) for kernel in self._kernels]
-        self._batches = [
-            (tf.cast(pixels[i : i + _BATCH], tf.float32) - PIXEL_ZERO) / PIXEL_STEP
-            for i in range(0, len(pixels), _BATCH)
-        ]
+        self._batches = [normalise(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
         self._targets = [tf.nn.softmax(self._model(batch)) for batch in self._batches]
         self._measure_loss = tf.function(self._noisy_loss)
         self._measure_slopes = tf.function(self._noisy_slopes)

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from build.network.model import PIXEL_STEP, PIXEL_ZERO, Weights, network, set_weights
+from build.network.model import Weights, network, normalise, set_weights
 from build.network.weights import weights_digest
 from build.photos.augmentation import MILD
 from build.photos.data import Photo
@@ -82,7 +82,7 @@ def train_quantized(
     student = _with_features(model, WRAPPED + _FEATURES, WRAPPED + _LOGITS)
 
     def loss(batch: Any, _labels: Any) -> Any:
-        pixels = _normalised(batch)
+        pixels = normalise(batch)
         features, logits = target(pixels)
         own_features, own_logits = student(pixels, training=True)
         soft = divergence(tf.nn.softmax(logits / TEMPERATURE), own_logits / TEMPERATURE)
@@ -91,8 +91,8 @@ def train_quantized(
 
     def losses() -> dict[str, float]:
         return held_out_losses(
-            lambda batch: student(_normalised(batch))[1],
-            lambda batch: tf.nn.softmax(target(_normalised(batch))[1]),
+            lambda batch: student(normalise(batch))[1],
+            lambda batch: tf.nn.softmax(target(normalise(batch))[1]),
             watched,
             preprocessing,
         )
@@ -105,7 +105,3 @@ def train_quantized(
 
 def _with_features(model: tf_keras.Model, features: str, logits: str) -> tf_keras.Model:
     return tf_keras.Model(model.input, [model.get_layer(features).output, model.get_layer(logits).output])
-
-
-def _normalised(batch: Any) -> Any:
-    return (batch - PIXEL_ZERO) / PIXEL_STEP

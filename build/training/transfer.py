@@ -16,12 +16,11 @@ from tqdm import tqdm
 from build.errors import BuildError
 from build.files import write_whole
 from build.network.model import (
-    PIXEL_STEP,
-    PIXEL_ZERO,
     LayerWeights,
     Weights,
     get_weights,
     network,
+    normalise,
     set_weights,
     with_pixel_input,
 )
@@ -141,7 +140,7 @@ def _features(
     features, labels = [], []
     shown = tqdm(total=steps, desc="features", unit="step", mininterval=1)
     for pixels, known in batches(views, schedule, 0, steps):
-        features.append(extract((tf.constant(pixels, tf.float32) - PIXEL_ZERO) / PIXEL_STEP).numpy())
+        features.append(extract(normalise(pixels)).numpy())
         labels.append(known)
         shown.update()
     shown.close()

@@ -24,6 +24,7 @@ from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.manifest import Precision
 from tests.build.conftest import REPRESENTATIVE, SIZE
+from tests.build.quantization.test_convert import mean_error
 from tests.colours import golden_of
 from tests.delegates import by_each_built_in
 
@@ -57,7 +58,6 @@ def test_a_variant_has_the_bytes_that_its_weights_take(
     assert of_fp32 - 0.02 < share < of_fp32 + 0.02
 
 
-# The mean error, in standard deviations of fp32's logits.
 @pytest.mark.parametrize(
     ("name", "most"), [("int4-weights", 0.5), ("int4-dynamic", 0.5), ("int4", 0.5), ("int16x8", 0.05)]
 )
@@ -66,9 +66,7 @@ def test_a_variant_computes_about_what_fp32_does(
     small: Bundle, native: Bundle, representative: Pixels, name: str, most: float, delegate: Delegate
 ) -> None:
     fp32, variant = Classifier(small, "fp32"), Classifier(native, name, delegate)
-    expected = np.stack([fp32.scores(pixels) for pixels in representative])
-    actual = np.stack([variant.scores(pixels) for pixels in representative])
-    assert 0 < np.abs(actual - expected).mean() < most * expected.std()
+    assert 0 < mean_error(fp32, variant, representative) < most
 
 
 @by_each_int4
