@@ -1,4 +1,4 @@
-"""`python -m build [all | train | quantize | evaluate | report | sensitivity | search | import | sign]`.
+"""`python -m build COMMAND`: turn a network into a bundle of TFLite variants.
 
 Exit status: 0 when all is well, 2 when the command line or the data can't be used (one line on
 standard error says why), 130 when interrupted; a training that was interrupted resumes.

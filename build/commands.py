@@ -1,6 +1,7 @@
 """The build stage's commands: what each does with its options."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
@@ -14,7 +15,7 @@ from build.evidence.tables import evaluation_table
 from build.files import write_whole
 from build.network.weights import Network, load_network, weights_digest
 from build.photos.data import PhotoSet, labelled_photos, sample
-from build.quantization.recipe import load_recipe, load_recipes
+from build.quantization.recipe import Recipe, load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
 from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
 from build.search.recipes import new_recipe, recipe_text, search_steps
@@ -33,7 +34,7 @@ from build.steps import (
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
-from service.bundle import Bundle, load_bundle
+from service.bundle import Bundle, load_bundle, verify
 from service.manifest import CLASS_IDS, LABELS, SIGNATURE
 
 SENSITIVITY_RECIPE = "ptq"
@@ -61,26 +62,10 @@ def run(options: argparse.Namespace, command: str) -> None:
 
 
 def _run(options: argparse.Namespace, command: str) -> None:
-    match options.command:
-        case "all":
-            build_all(options, command)
-        case "train":
-            _train(options, command)
-        case "quantize":
-            _quantize(options, command)
-        case "evaluate":
-            _evaluate(options)
-        case "report":
-            _report(options)
-        case "sensitivity":
-            _sensitivity(options)
-        case "search":
-            _search(options, command)
-        case "import":
-            _import(options, command)
-        case "sign":
-            signature = sign_bundle(options.bundle, options.key)
-            show(f"{signature}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY")
+    if options.command in _RECORDED:
+        _RECORDED[options.command](options, command)
+    else:
+        _OTHERS[options.command](options)
 
 
 def _train(options: argparse.Namespace, command: str) -> None:
@@ -96,13 +81,32 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
     recipes = load_recipes(options.recipes)
     network = network_of(options)
     refuse_other_classes(options.out, network.classes)
+    _make(network, recipes, options, command)
+
+
+def _add(options: argparse.Namespace, command: str) -> None:
+    recipes = load_recipes(options.recipes)
+    bundle = load_bundle(options.out)
+    verify(bundle)
+    _make(load_network(str(options.out)), recipes, options, command, bundle)
+    show(f"{options.out} has no accuracy and latency any more: evaluate and report its variants side by side")
+
+
+def _make(
+    network: Network,
+    recipes: Sequence[Recipe],
+    options: argparse.Namespace,
+    command: str,
+    beside: Bundle | None = None,
+) -> None:
+    """Make the recipes' variants at `--out`, and show what lies there then."""
     sets: list[PhotoSet] = []
     if any(recipe.training for recipe in recipes):
         sets = unlabelled_sets(options)
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
     plan = plan_of(sets, options) if sets else None
-    bundle = quantize(network, recipes, calibration, command, options.out, plan)
+    bundle = quantize(network, recipes, calibration, command, options.out, plan, beside)
     for name, variant in bundle.manifest.variants.items():
         show(f"{bundle.variant_path(name)}: {variant.stored.bytes / 1e6:.1f} MB")
 
@@ -176,6 +180,11 @@ def _import(options: argparse.Namespace, command: str) -> None:
     show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
 
 
+def _sign(options: argparse.Namespace) -> None:
+    signature = sign_bundle(options.bundle, options.key)
+    show(f"{signature}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY")
+
+
 def _start_of(bundle: Bundle, weights: str) -> Network:
     """The weights that a bundle's training started from; they must have its classes and its size."""
     network = load_network(
@@ -188,3 +197,20 @@ def _start_of(bundle: Bundle, weights: str) -> Network:
     if training is None or weights_digest(network.weights) != training.started_from_sha256:
         raise BuildError(f"--start {weights} is not what the training of {bundle.path} started from")
     return network
+
+
+# Those that leave the command line in what they make, and those that don't.
+_RECORDED: dict[str, Callable[[argparse.Namespace, str], None]] = {
+    "all": build_all,
+    "train": _train,
+    "quantize": _quantize,
+    "add": _add,
+    "search": _search,
+    "import": _import,
+}
+_OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "evaluate": _evaluate,
+    "report": _report,
+    "sensitivity": _sensitivity,
+    "sign": _sign,
+}

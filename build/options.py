@@ -112,6 +112,15 @@ def command_parser() -> argparse.ArgumentParser:
     _corrupt_option(parser)
     _run_option(parser)
 
+    parser = commands.add_parser("add", help="add variants to a bundle, and keep its others as they are")
+    parser.add_argument("out", type=Path, metavar="bundle")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _unlabelled_option(parser)
+    parser.add_argument("--recipes", nargs="+", required=True, metavar="RECIPE", help="names, or .toml files")
+    _seed_option(parser)
+    _corrupt_option(parser)
+    _run_option(parser)
+
     parser = commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle")
     parser.add_argument("bundle", type=Path)
     _evaluation_options(parser)

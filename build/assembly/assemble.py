@@ -19,6 +19,7 @@ from service.bundle import Bundle, Classes, check_replaceable, load_bundle, sha2
 from service.errors import BundleError
 from service.inference.classifier import encode
 from service.inference.delegates import Delegate
+from service.inference.golden import read_golden_vectors
 from service.inference.image import load_pixels
 from service.inference.interpreter import Interpreter
 from service.manifest import (
@@ -88,7 +89,7 @@ class About:
 @dataclass(frozen=True)
 class _Measured:
     variant: Variant
-    stored: bytes
+    stored: bytes | Path
     golden: NDArray[np.generic]
 
 
@@ -142,14 +143,20 @@ def assemble(
     *,
     training: Training | None = None,
     seen_images: frozenset[str] = frozenset(),
+    beside: Bundle | None = None,
 ) -> Bundle:
     """Write models as a bundle, each with what its file says of its tensors and its golden vectors.
 
+    The variants of `beside` come first, as they are, but for those of a model's name; what was measured of
+    them is left out, since nothing of it is beside the new ones.
+
     Raises:
+        BuildError: the golden vectors of `beside` are of other pixels.
         BundleError: a file can't be loaded, or is no classifier of these classes and this size.
     """
     pixels = golden_pixels(preprocessing)
-    measured = {model.name: _measure(model, pixels) for model in models}
+    measured = _kept(beside, pixels) if beside else {}
+    measured |= {model.name: _measure(model, pixels) for model in models}
     golden = BytesIO()
     np.savez_compressed(
         golden, allow_pickle=False, pixels=pixels, **{n: m.golden for n, m in measured.items()}
@@ -224,6 +231,20 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         wire=wire,
     )
     return _Measured(variant, stored, outputs)
+
+
+def _kept(bundle: Bundle, pixels: NDArray[np.uint8]) -> dict[str, _Measured]:
+    """A bundle's variants, without evaluations and latency."""
+    kept = {}
+    for name, variant in bundle.manifest.variants.items():
+        golden = read_golden_vectors(bundle, name)
+        if not np.array_equal(golden.pixels, pixels):
+            raise BuildError(
+                f"{bundle.path} has the golden vectors of another version; make all its variants by quantize"
+            )
+        bare = variant.model_copy(update={"evaluations": (), "latency": None})
+        kept[name] = _Measured(bare, bundle.variant_path(name), golden.expected)
+    return kept
 
 
 def _tolerance(model: Model, outputs: NDArray[Any]) -> GoldenTolerance:

@@ -52,11 +52,13 @@ def quantize(
     command: str,
     path: Path,
     plan: TrainingPlan | None = None,
+    beside: Bundle | None = None,
 ) -> Bundle:
     """Make every recipe's variant of a network and write them as a bundle named as its folder.
 
     The last int8 one becomes the default. A recipe that wants more representative photos than
-    there are gets them all. `plan` is needed where a recipe trains.
+    there are gets them all. `plan` is needed where a recipe trains. Of `beside`, a bundle of the same
+    network, the other variants are kept, and the default.
 
     Raises:
         BuildError: training can't be done, or a file does not compute what it should.
@@ -64,7 +66,8 @@ def quantize(
     """
     models = make_models(network, recipes, calibration, command, plan)
     int8 = [recipe.name for recipe in recipes if recipe.precision is Precision.INT8]
-    about = About(path.absolute().name, ARCHITECTURE, LICENCE, default=[recipes[-1].name, *int8][-1])
+    default = beside.manifest.default_variant if beside else [recipes[-1].name, *int8][-1]
+    about = About(path.absolute().name, ARCHITECTURE, LICENCE, default)
     used = [*calibration.photos, *without_repeats(plan.sets if plan else ())]
     return assemble(
         models,
@@ -76,6 +79,7 @@ def quantize(
         seen_images=network.seen_images.union(
             (photo.sha256[:SEEN_DIGITS] for photo in used), *(recipe.searched_on for recipe in recipes)
         ),
+        beside=beside,
     )
 
 

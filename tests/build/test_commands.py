@@ -1,3 +1,4 @@
+import shlex
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,22 @@ def test_search_leaves_a_recipe_for_a_size(small: Bundle, calibration: Path, tmp
     assert searched_on <= bundle.seen_images
     verify(bundle)
     Classifier(bundle, "tiny")
+
+
+def test_add_keeps_the_variants_of_a_bundle(
+    measured: Bundle, calibration: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "small"
+    shutil.copytree(measured.path, path)
+    command = ["add", path, "--calibration", calibration, "--recipes", recipe]
+    assert main(list(map(str, command))) == 0
+    assert "has no accuracy and latency any more: evaluate and report" in capsys.readouterr().out
+    bundle = load_bundle(path)
+    verify(bundle)
+    assert list(bundle.manifest.variants) == ["fp32", "ptq", "mine"]
+    assert bundle.variant("mine").provenance.command == f"python -m build {shlex.join(map(str, command))}"
+    assert bundle.variant("ptq").provenance == measured.variant("ptq").provenance
+    assert bundle.manifest.training == measured.manifest.training
 
 
 def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> None:

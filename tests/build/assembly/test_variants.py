@@ -1,13 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from build.assembly.variants import quantize
 from build.errors import BuildError
-from build.network.weights import Network
+from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, sample
 from build.quantization.recipe import load_recipe
+from service.bundle import Bundle, sha256_of, verify
 from service.inference.classifier import Classifier
+from service.manifest import GOLDEN, MODEL_CARD
 from tests.build.conftest import REPRESENTATIVE
 
 
@@ -38,3 +42,33 @@ def test_a_pattern_that_fits_no_layer_is_refused_before_any_recipe_is_made(
     ]
     with pytest.raises(BuildError, match=r"the weights' grids: blokc\* fits no layer of the network"):
         quantize(start, recipes, PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
+
+
+def test_variants_are_added_beside_those_of_a_bundle(measured: Bundle, tmp_path: Path) -> None:
+    network = load_network(str(measured.path))
+    recipes = [load_recipe(name).model_copy(update={"wire": "zstd"}) for name in ("fp16", "fp32")]
+    path = tmp_path / "more"
+    bundle = quantize(network, recipes, PhotoSet("none", ()), "python -m build add", path, beside=measured)
+    verify(bundle)
+    assert list(bundle.manifest.variants) == ["fp32", "ptq", "fp16"]
+    assert bundle.manifest.default_variant == measured.manifest.default_variant == "ptq"
+    assert bundle.seen_images == measured.seen_images
+    kept, before = bundle.variant("ptq"), measured.variant("ptq")
+    assert before.evaluations
+    assert kept == before.model_copy(update={"evaluations": (), "latency": None})
+    assert bundle.variant("fp32").wire is not None
+    assert MODEL_CARD not in bundle.manifest.files
+    for name in bundle.manifest.variants:
+        Classifier(bundle, name)
+
+
+def test_nothing_is_added_beside_golden_vectors_of_other_pixels(
+    copy: Bundle, start: Network, tmp_path: Path
+) -> None:
+    with np.load(copy.path / GOLDEN) as arrays:
+        golden = dict(arrays)
+    np.savez(copy.path / GOLDEN, **golden | {"pixels": golden["pixels"] + 1})
+    files = copy.manifest.files | {GOLDEN: sha256_of(copy.path / GOLDEN)}
+    changed = replace(copy, manifest=copy.manifest.model_copy(update={"files": files}))
+    with pytest.raises(BuildError, match="has the golden vectors of another version"):
+        quantize(start, [load_recipe("fp16")], PhotoSet("none", ()), "", tmp_path / "more", beside=changed)
