@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullLocator
 
 from build.evidence.placement import Box, place_labels, spread
 from service.manifest import Evaluation, Manifest, Proportion, reference_evaluation
@@ -20,6 +21,10 @@ _MARKER_POINTS = 7.0
 # In pixels: how far a marker reaches from its middle, and how far apart two are at least.
 _RADIUS = _MARKER_POINTS * _DPI / 72 / 2
 _LEAST_GAP = 8.0
+# From which ratio of the largest cost to the least on an axis is logarithmic.
+_FAR_APART = 10.0
+# Of the best top-1: what lies below is named, and not shown, so that the rest can be told apart.
+_LEAST_SHOWN = 0.5
 _FRONT = "0.55"
 
 
@@ -44,16 +49,19 @@ def pareto_picture(manifest: Manifest) -> bytes:
 
     The line in each panel is the Pareto front: it goes through the variants that no other beats in both.
     Baselines, which have no latency, are hollow. Points that would cover each other are drawn side by side.
+    What has less than half of the best top-1 is told in words.
     """
     figure = Figure(figsize=(10, 4.5), layout="constrained", dpi=_DPI)
     by_latency, by_size = figure.subplots(1, 2, sharey=True)
-    slow, large = _points(manifest)
+    (slow, poor_slow), (large, poor_large) = (_split(points) for points in _points(manifest))
     by_latency.set(xlabel="median inference, ms, one thread", ylabel="top-1, %")
     by_size.set(xlabel="in the bundle, MB")
     figure.suptitle(f"{manifest.name}: {manifest.architecture}{_images(manifest)}", fontsize=11)
     _add_legend(figure)
     for axes, points in ((by_latency, slow), (by_size, large)):
         _set_limits(axes, points, large)
+    _tell(by_latency, poor_slow)
+    _tell(by_size, poor_large)
     # Pixels are known, and stay, once everything around the points has its place.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -98,6 +106,13 @@ def _points(manifest: Manifest) -> tuple[list[_Point], list[_Point]]:
     return slow, large
 
 
+def _split(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
+    """Those to show, and those that are too far below."""
+    least = _LEAST_SHOWN * max((point.top1.ratio for point in points), default=0.0)
+    shown = [point for point in points if point.top1.ratio >= least]
+    return shown, [point for point in points if point.top1.ratio < least]
+
+
 def _images(manifest: Manifest) -> str:
     default: Evaluation | None = reference_evaluation(manifest.variants[manifest.default_variant].evaluations)
     return f", on {default.dataset.images} images of {default.dataset.name}" if default else ""
@@ -119,11 +134,26 @@ def _set_limits(axes: Axes, points: Sequence[_Point], everything: Sequence[_Poin
     if not points:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="0.5")
         return
-    axes.set_xlim(0, 1.2 * max(point.cost for point in points))
+    costs = [point.cost for point in points]
+    if max(costs) > _FAR_APART * min(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(min(costs) / 1.3, 1.6 * max(costs))
+    else:
+        axes.set_xlim(0, 1.2 * max(costs))
     lower = 100 * min(point.top1.lower for point in everything)
     upper = 100 * max(point.top1.upper for point in everything)
     margin = 0.06 * (upper - lower)
     axes.set_ylim(lower - margin, upper + margin)
+
+
+def _tell(axes: Axes, poor: Sequence[_Point]) -> None:
+    """Name those that are below the picture."""
+    if poor:
+        named = ", ".join(f"{point.name} {point.percent:.1f} %" for point in poor)
+        axes.text(0.02, 0.02, f"below: {named}", transform=axes.transAxes, color="0.4", fontsize=8, wrap=True)
 
 
 def _draw(axes: Axes, points: Sequence[_Point]) -> None:

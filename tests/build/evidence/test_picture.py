@@ -7,7 +7,7 @@ from PIL import Image
 
 from build.evidence.picture import pareto_front, pareto_picture
 from service.bundle import Bundle
-from service.manifest import Manifest, Wire
+from service.manifest import Manifest, Proportion, Variant, Wire
 
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
 
@@ -43,11 +43,32 @@ def test_a_packed_variant_counts_as_it_lies_in_the_bundle(measured: Bundle) -> N
     manifest = measured.manifest
     name, variant = list(manifest.variants.items())[1]
     wire = Wire(file="packed.tflite.zst", sha256=64 * "0", bytes=variant.bytes // 2)
-    packed = manifest.model_copy(
-        update={"variants": manifest.variants | {name: variant.model_copy(update={"wire": wire})}}
-    )
+    packed = with_variant(manifest, name, variant.model_copy(update={"wire": wire}))
     whole, half = (right_column(pixels(m)[:, 600:], ORANGE) for m in (manifest, packed))
     assert half < whole - 20
+
+
+def test_sizes_far_apart_share_the_axis(measured: Bundle) -> None:
+    manifest, start = measured.manifest, measured.manifest.baselines["start"]
+    for name, size in (("fp32", start.bytes // 16), ("ptq", 16 * start.bytes)):
+        manifest = with_variant(manifest, name, manifest.variants[name].model_copy(update={"bytes": size}))
+    # In the middle, where it would be in the first sixteenth of a linear axis.
+    assert 250 < right_column(pixels(manifest)[:, 600:], GREEN) < 400
+
+
+def test_what_is_far_below_is_told_in_words(measured: Bundle) -> None:
+    name, variant = list(measured.manifest.variants.items())[1]
+    (evaluation,) = variant.evaluations
+    nothing = Proportion(count=0, ratio=0, lower=0, upper=0.2)
+    poor = variant.model_copy(update={"evaluations": (evaluation.model_copy(update={"top1": nothing}),)})
+    best = measured.manifest.variants["fp32"].evaluations[0].top1.ratio
+    assert best > 0
+    assert has(pixels(measured.manifest), ORANGE)
+    assert not has(pixels(with_variant(measured.manifest, name, poor)), ORANGE)
+
+
+def with_variant(manifest: Manifest, name: str, variant: Variant) -> Manifest:
+    return manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
 
 
 def right_column(image: np.ndarray, colour: tuple[int, int, int]) -> int:
