@@ -49,7 +49,7 @@ def record_evaluation(
     An evaluation on the same images with the same crop is replaced. The first on images that the
     network has not seen becomes the reference, which `reference.json` and `per_class.csv` are of.
     `start`, the network before training, and every variant of `baselines` are measured beside the
-    variants, as baselines that are not in the bundle.
+    variants, as baselines that are not in the bundle, but for those that the bundle has as well.
 
     Raises:
         BuildError: a baseline's name is another's already, or its classes are not the bundle's.
@@ -79,6 +79,9 @@ def _candidates(bundle: Bundle, baselines: Sequence[Bundle]) -> dict[str, Candid
         if baseline.classes != bundle.classes:
             raise BuildError(f"{baseline.path} is no baseline for {bundle.path}: it has other classes")
         for name, variant in baseline.manifest.variants.items():
+            own = bundle.manifest.variants.get(name)
+            if own is not None and own.sha256 == variant.sha256:
+                continue
             earlier = bundle.manifest.baselines.get(name)
             taken = {*bundle.manifest.variants, *candidates, START}
             if name in taken or (earlier is not None and earlier.sha256 != variant.sha256):

@@ -165,6 +165,12 @@ def test_the_variants_of_another_bundle_are_baselines(copy: Bundle, evaluation: 
         assert [(e.crop, e.reference) for e in evaluations] == [("bundle", True), ("none", False)]
 
 
+def test_what_the_bundle_has_itself_is_no_baseline(copy: Bundle, small: Bundle, evaluation: Path) -> None:
+    bundle = record(copy, evaluation, Crop.BUNDLE, baselines=[small])
+    assert bundle.manifest.baselines == {}
+    assert bundle.variant("ptq").evaluations
+
+
 def test_a_late_baseline_has_the_reference_of_the_variants(
     copy: Bundle, evaluation: Path, tmp_path: Path
 ) -> None:
