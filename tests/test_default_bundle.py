@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_it_is_whole(default_bundle: Bundle) -> None:
     verify(default_bundle)
-    assert list(default_bundle.manifest.variants) == ["fp32", "fp16", "dynamic", "ptq", "qat"]
+    assert list(default_bundle.manifest.variants) == ["fp32", "fp16", "dynamic", "ptq", "qat", "small"]
     assert default_bundle.manifest.default_variant == "qat"
     assert default_bundle.labels[281] == "tabby, tabby cat"
     assert default_bundle.class_ids is not None

@@ -51,7 +51,8 @@ def test_no_ignore_pattern_swallows_source_or_the_default_bundle() -> None:
 def test_the_default_bundle_is_committed_whole() -> None:
     bundle = ROOT / "models" / "imagenet-1k"
     manifest = json.loads((bundle / "manifest.json").read_text())
-    files = {"manifest.json", *manifest["files"], *(v["file"] for v in manifest["variants"].values())}
+    stored = [variant.get("wire", variant)["file"] for variant in manifest["variants"].values()]
+    files = {"manifest.json", *manifest["files"], *stored}
     assert {Path(name).name for name in git("ls-files", "models/imagenet-1k")} == files
 
 
