@@ -11,6 +11,7 @@ from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.evaluation import record_evaluation
 from build.evidence.report import insert_between, renew_report
+from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table
 from build.files import write_whole
 from build.network.weights import Network, load_network, weights_digest
@@ -141,6 +142,15 @@ def _report(options: argparse.Namespace) -> None:
     show(tables)
 
 
+def _subset(options: argparse.Namespace) -> None:
+    check_destination(options.out)
+    bundle = load_bundle(options.source)
+    refuse_other_classes(options.out, bundle.classes)
+    smaller = write_subset(bundle, options.variants, options.out)
+    size = sum(file.stat().st_size for file in smaller.path.iterdir())
+    show(f"{options.out}: {size / 1e6:.1f} MB in all; serve it with EDGEWISE_BUNDLE={options.out} make serve")
+
+
 def _sensitivity(options: argparse.Namespace) -> None:
     network = network_of(options)
     wanted = load_recipe(SENSITIVITY_RECIPE).representative_images
@@ -211,6 +221,7 @@ _RECORDED: dict[str, Callable[[argparse.Namespace, str], None]] = {
 _OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": _evaluate,
     "report": _report,
+    "subset": _subset,
     "sensitivity": _sensitivity,
     "sign": _sign,
 }

@@ -150,6 +150,11 @@ def command_parser() -> argparse.ArgumentParser:
         help="instead of a bundle: reports of devices, to make their table of",
     )
 
+    parser = commands.add_parser("subset", help="make a bundle of some of another's variants")
+    parser.add_argument("source", type=Path, metavar="bundle")
+    parser.add_argument("--variants", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle's folder")
+
     parser = commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
     _network_options(parser)
     parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)

@@ -96,13 +96,21 @@ def _candidates(bundle: Bundle, baselines: Sequence[Bundle]) -> dict[str, Candid
 def _baseline(name: str, candidate: Candidate, earlier: Baseline | None) -> Baseline:
     variant = candidate.bundle.variant(candidate.variant)
     kept = earlier.evaluations if earlier is not None and earlier.sha256 == variant.sha256 else ()
+    baseline = baseline_of(variant, kept)
+    if name == START:
+        return baseline.model_copy(update={"description": START_DESCRIPTION, "provenance": None})
+    return baseline
+
+
+def baseline_of(variant: Variant, evaluations: tuple[Evaluation, ...]) -> Baseline:
+    """A variant as a baseline of a bundle that does not hold it."""
     return Baseline(
-        description=START_DESCRIPTION if name == START else _described(variant),
+        description=_described(variant),
         sha256=variant.sha256,
         bytes=variant.bytes,
         precision=variant.precision,
-        provenance=None if name == START else variant.provenance,
-        evaluations=kept,
+        provenance=variant.provenance,
+        evaluations=evaluations,
     )
 
 

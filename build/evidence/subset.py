@@ -1,0 +1,72 @@
+"""A bundle of some of another's variants, with all that was measured of them."""
+
+import csv
+from collections.abc import Sequence, Set
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+
+from build.evidence.evaluation import baseline_of
+from build.evidence.report import renew_report
+from service.bundle import Bundle, bundle_files, read_file, sha256_of, write_bundle
+from service.inference.golden import read_golden_vectors
+from service.manifest import GOLDEN, PER_CLASS, REFERENCE
+from service.reference import read_reference
+
+
+def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
+    """Write a bundle of the variants of those names to `path`, in the order that they have in `bundle`.
+
+    The others become baselines: their numbers stay, their files don't. The default stays if it is among the
+    variants, else the first of `names` becomes it. A model card and a picture are written anew.
+
+    Raises:
+        BundleError: `bundle` has no variant of a name, or is damaged, or nothing can be written to `path`.
+    """
+    manifest = bundle.manifest
+    chosen = {name: bundle.variant(name) for name in names}
+    kept = {name: variant for name, variant in manifest.variants.items() if name in chosen}
+    dropped = {name: variant for name, variant in manifest.variants.items() if name not in chosen}
+    changed = _files_of(bundle, list(kept), dropped.keys())
+    update = {
+        "name": path.absolute().name,
+        "default_variant": names[0] if manifest.default_variant in dropped else manifest.default_variant,
+        "variants": kept,
+        "baselines": {name: baseline_of(variant, variant.evaluations) for name, variant in dropped.items()}
+        | manifest.baselines,
+        "files": manifest.files | {file: sha256_of(content) for file, content in changed.items()},
+    }
+    unwanted = {variant.stored.file for variant in dropped.values()}
+    files = {file: content for file, content in bundle_files(bundle).items() if file not in unwanted}
+    return renew_report(write_bundle(path, manifest.model_copy(update=update), files | changed))
+
+
+def _files_of(bundle: Bundle, kept: Sequence[str], dropped: Set[str]) -> dict[str, bytes]:
+    """The bundle's files that have something of each variant, with that of `kept` alone."""
+    vectors = {name: read_golden_vectors(bundle, name) for name in kept}
+    golden = BytesIO()
+    np.savez_compressed(
+        golden,
+        allow_pickle=False,
+        pixels=vectors[kept[0]].pixels,
+        **{name: vector.expected for name, vector in vectors.items()},
+    )
+    files = {GOLDEN: golden.getvalue()}
+    if reference := read_reference(bundle):
+        answers = {name: reference.variants[name] for name in kept}
+        left = reference.model_copy(update={"variants": answers})
+        files[REFERENCE] = f"{left.model_dump_json()}\n".encode()
+    if PER_CLASS in bundle.manifest.files:
+        files[PER_CLASS] = _without_columns(read_file(bundle, PER_CLASS), dropped)
+    return files
+
+
+def _without_columns(content: bytes, dropped: Set[str]) -> bytes:
+    rows = csv.DictReader(StringIO(content.decode(), newline=""))
+    text = StringIO()
+    names = [name for name in rows.fieldnames or () if name not in dropped]
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

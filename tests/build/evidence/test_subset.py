@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from build.__main__ import main
+from build.evidence.evaluation import START
+from build.evidence.reference import read_per_class
+from build.evidence.subset import write_subset
+from service.bundle import Bundle, load_bundle, verify
+from service.errors import BundleError
+from service.inference.classifier import Classifier
+from service.manifest import MODEL_CARD
+from service.reference import read_reference
+
+
+def test_a_subset_keeps_its_variants_with_their_numbers(measured: Bundle, tmp_path: Path) -> None:
+    bundle = write_subset(measured, ["ptq"], tmp_path / "one")
+    verify(bundle)
+    manifest = bundle.manifest
+    assert manifest.variants == {"ptq": measured.variant("ptq")}
+    assert (manifest.name, manifest.default_variant) == ("one", "ptq")
+    assert "fp32.tflite" not in [path.name for path in bundle.path.iterdir()]
+    assert (manifest.training, bundle.seen_images) == (measured.manifest.training, measured.seen_images)
+    reference, whole = read_reference(bundle), read_reference(measured)
+    assert reference is not None
+    assert whole is not None
+    assert reference.variants == {"ptq": whole.variants["ptq"]}
+    assert [(row.label, row.images, row.right) for row in read_per_class(bundle)] == [
+        (row.label, row.images, {"ptq": row.right["ptq"]}) for row in read_per_class(measured)
+    ]
+    Classifier(bundle, "ptq")
+
+
+def test_what_is_left_out_stays_to_compare_with(measured: Bundle, tmp_path: Path) -> None:
+    bundle = write_subset(measured, ["ptq"], tmp_path / "one")
+    left_out, variant = bundle.manifest.baselines["fp32"], measured.variant("fp32")
+    assert (left_out.sha256, left_out.provenance) == (variant.sha256, variant.provenance)
+    assert left_out.evaluations == variant.evaluations
+    assert bundle.manifest.baselines[START] == measured.manifest.baselines[START]
+    card = (bundle.path / MODEL_CARD).read_text("utf-8")
+    assert card.startswith("# one\n")
+    assert "*fp32*, not in the bundle: recipe fp32" in card
+
+
+def test_a_bundle_can_be_replaced_by_its_subset(copy: Bundle) -> None:
+    both = write_subset(copy, ["ptq", "fp32"], copy.path)
+    assert both.manifest == copy.manifest
+    default, other = copy.manifest.default_variant, "fp32"
+    assert default != other
+    assert write_subset(both, [other], copy.path).manifest.default_variant == other
+    verify(load_bundle(copy.path))
+
+
+def test_a_variant_that_is_not_there_can_not_be_kept(copy: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="has no variant 'int4'; it has: fp32, ptq"):
+        write_subset(copy, ["ptq", "int4"], tmp_path / "one")
+
+
+def test_the_command_says_how_much_there_is_to_send(
+    small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "one"
+    assert main(["subset", str(small.path), "--variants", "ptq", "--out", str(out)]) == 0
+    size = sum(file.stat().st_size for file in out.iterdir())
+    assert capsys.readouterr().out == (
+        f"{out}: {size / 1e6:.1f} MB in all; serve it with EDGEWISE_BUNDLE={out} make serve\n"
+    )
