@@ -36,6 +36,6 @@ def quantize_after_training(
     Raises:
         BuildError: an activation is infinite or no number, or a pattern of the recipe fits no layer.
     """
-    grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps)
+    grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps, recipe.large_weights)
     corrected = correct_biases(weights, grids, representative)
     return Int8Network(corrected, calibrate(weights, representative), grids)

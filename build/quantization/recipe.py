@@ -109,6 +109,8 @@ class Recipe(BaseModel):
     `weight_bits`, `weight_steps`: bits by layer, or the step between two levels, for a coarser grid
     (`build.quantization.grids`): the first pattern that fits a layer's name counts; where none does, or a
     recipe does not say, the grid is the converter's. Of int4 weights, the bits name the layers that keep 8;
+    `large_weights`: which share of each output channel's weights lies beyond the levels of `weight_bits`, on
+    further ones, in place of steps that clip them;
     `searched_on`: of the photos that steps were searched on, the first digits of their SHA-256, so that
     nothing is evaluated on them;
     `training`: quantization-aware training from there, none where a recipe does not say;
@@ -124,6 +126,9 @@ class Recipe(BaseModel):
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
     weight_only: bool = Field(False, exclude_if=lambda only: not only)
     weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
+    large_weights: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, exclude_if=lambda share: share is None
+    )
     weight_steps: dict[str, _Positive] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
@@ -172,6 +177,8 @@ class Recipe(BaseModel):
     def _weights_can_be_made(self) -> Self:
         if self.weight_bits and self.weight_steps:
             raise ValueError("weights have weight_bits or weight_steps, not both")
+        if self.large_weights and not self.weight_bits:
+            raise ValueError("large_weights are those beyond the levels of weight_bits; give these as well")
         if self.weights is WeightType.INT4_PER_CHANNEL:
             return self._int4_weights_can_be_made()
         if self.weight_only:
@@ -191,6 +198,8 @@ class Recipe(BaseModel):
             raise ValueError("weight_bits of int4-per-channel weights name the layers that keep 8 bits")
         if self.weight_steps:
             raise ValueError("weight_steps need int8-per-channel weights")
+        if self.large_weights:
+            raise ValueError("large_weights need int8-per-channel weights: int4 has no levels for them")
         if self.training:
             raise ValueError("training needs int8-per-channel weights; weight_bits can have them on 4 bits")
         return self
