@@ -10,12 +10,13 @@ from build.assembly.variants import quantize
 from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.evaluation import record_evaluation
+from build.evidence.large_activations import activations_table, simulate_activations
 from build.evidence.report import insert_between, renew_report
 from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table
 from build.files import write_whole
 from build.network.weights import Network, load_network, weights_digest
-from build.photos.data import PhotoSet, labelled_photos, sample
+from build.photos.data import PhotoSet, labelled_photos, refuse_overlap, sample
 from build.quantization.recipe import Recipe, load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
 from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
@@ -38,7 +39,8 @@ from build.whole import build_all
 from service.bundle import Bundle, load_bundle, verify
 from service.manifest import CLASS_IDS, LABELS, SIGNATURE
 
-SENSITIVITY_RECIPE = "ptq"
+# On as many photos as this one takes, `sensitivity` and `activations` calibrate.
+RANGES_RECIPE = "ptq"
 
 
 def run(options: argparse.Namespace, command: str) -> None:
@@ -49,8 +51,8 @@ def run(options: argparse.Namespace, command: str) -> None:
     Raises:
         StartError: it can't be done.
     """
-    if options.command == "report" and options.bundle is None:  # Of devices: no bundle changes.
-        _run(options, command)
+    if options.command == "activations" or (options.command == "report" and options.bundle is None):
+        _run(options, command)  # No bundle changes.
         return
     folder: Path = options.bundle if "bundle" in options else options.out
     signature = folder / SIGNATURE
@@ -153,13 +155,29 @@ def _subset(options: argparse.Namespace) -> None:
 
 def _sensitivity(options: argparse.Namespace) -> None:
     network = network_of(options)
-    wanted = load_recipe(SENSITIVITY_RECIPE).representative_images
+    wanted = load_recipe(RANGES_RECIPE).representative_images
     apart = photos_apart(options.calibration, wanted, options.images)
     calibration, others = readable_sets(apart, network, options)
     options.out.mkdir(parents=True, exist_ok=True)
     measured = measure_sensitivity(network, calibration, others)
     picture, numbers = write_sensitivity(measured, options.out)
     show(f"{sensitivity_table(measured)}\n\n{picture} and {numbers}")
+
+
+def _activations(options: argparse.Namespace) -> None:
+    network = network_of(options)
+    calibration = sample(options.calibration, load_recipe(RANGES_RECIPE).representative_images)
+    evaluation = labelled_photos(options.evaluation, network.classes)
+    calibration, evaluation = readable_sets([calibration, evaluation], network, options)
+    if not options.allow_seen:
+        refuse_overlap([calibration], evaluation, network.seen_images)
+    simulated = simulate_activations(
+        network, calibration, evaluation, options.crop, options.bits, options.large
+    )
+    show(
+        f"{activations_table(simulated)}\n\nSimulated in float, on {len(evaluation.photos)} photos of"
+        f" {evaluation.name}, crop {options.crop}; weights in float."
+    )
 
 
 def _search(options: argparse.Namespace, command: str) -> None:
@@ -223,5 +241,6 @@ _OTHERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "report": _report,
     "subset": _subset,
     "sensitivity": _sensitivity,
+    "activations": _activations,
     "sign": _sign,
 }

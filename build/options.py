@@ -20,6 +20,8 @@ DEFAULT_WEIGHTS = Path(__file__).parent.parent / "models" / "imagenet-1k"
 BENCHMARK_RUNS = 200
 SENSITIVITY_IMAGES = 100
 SEARCH_IMAGES = 256
+ACTIVATION_BITS = (4, 3)
+LARGE_SHARES = (0.0, 0.01, 0.02, 0.03)
 # EfficientNetV2 halves the input five times.
 LEAST_SIZE = 32
 
@@ -51,6 +53,8 @@ _FINITE = _number(float, math.isfinite, "a number")
 _POSITIVE = _number(float, lambda x: 0 < x < math.inf, "a number above 0")
 _WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number from 0 on")
 _SHARE = _number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
+_LARGE_SHARE = _number(float, lambda x: 0 <= x < 1, "a number from 0 on and below 1")
+_FEW_BITS = _number(int, lambda n: 2 <= n <= 8, "a whole number from 2 to 8")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -165,6 +169,25 @@ def command_parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="DIR", help="folder of the picture and the numbers"
     )
     _corrupt_option(parser)
+
+    parser = commands.add_parser(
+        "activations", help="simulate activations of few bits whose large values are kept"
+    )
+    _network_options(parser)
+    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _evaluation_options(parser)
+    _corrupt_option(parser)
+    parser.add_argument(
+        "--bits", type=_FEW_BITS, nargs="+", default=ACTIVATION_BITS, help="of small values (%(default)s)"
+    )
+    parser.add_argument(
+        "--large",
+        type=_LARGE_SHARE,
+        nargs="+",
+        default=LARGE_SHARES,
+        metavar="SHARE",
+        help="how many of a tensor's values are large (%(default)s)",
+    )
 
     parser = commands.add_parser("search", help="search the weights' steps for a packed file of a given size")
     _network_options(parser)

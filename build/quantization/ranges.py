@@ -62,7 +62,7 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
     Raises:
         BuildError: an activation is infinite, or no number.
     """
-    names, sites, statistics = _observe(weights, pixels)
+    names, sites, statistics = observe(weights, pixels)
     ranges = {"input": INPUT_RANGE}
     for name, site in zip(names, sites, strict=True):
         seen = statistics[name]
@@ -112,9 +112,16 @@ def _before_silu(before: Range, silu: Range) -> Range:
     return Range(max(before.low, low), before.high)
 
 
-def _observe(
+def observe(
     weights: Weights, pixels: NDArray[np.uint8]
 ) -> tuple[list[str], list[Site], dict[str, Statistics]]:
+    """Every activation's name and kind in the network's order, and what was seen of it on the photos.
+
+    `pixels` is uint8[n, size, size, 3]. The photo itself is no activation here.
+
+    Raises:
+        BuildError: an activation is infinite, or no number.
+    """
     taps: list[tuple[str, Site, Any]] = []
 
     def tap(name: str, site: Site, tensor: Any) -> Any:

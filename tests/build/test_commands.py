@@ -162,6 +162,26 @@ def test_sensitivity_leaves_a_table_a_picture_and_numbers(
     assert measured.everything.kl_nats > 10 * measured.kinds["sigmoids"].kl_nats
 
 
+def test_activations_shows_what_large_ones_are_worth(
+    small: Bundle, calibration: Path, evaluation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = ["--weights", small.path, "--calibration", calibration, "--evaluation", evaluation]
+    assert main(["activations", *map(str, photos), "--bits", "3", "--large", "0", "0.03"]) == 0
+    head, _, *rows, _, note = capsys.readouterr().out.strip().splitlines()
+    assert "| KL, nats | lost / won (p) | lost / won (p) to clipped |" in head
+    settings = [[cell.strip() for cell in row.split("|")[1:4]] for row in rows]
+    assert settings == [["3", "0", "none"], ["3", "3", "clipped"], ["3", "3", "kept"]]
+    assert note.startswith("Simulated in float, on 16 photos of evaluation, crop bundle")
+
+
+def test_activations_are_not_judged_by_photos_that_were_calibrated_on(
+    small: Bundle, calibration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = ["--weights", small.path, "--calibration", calibration, "--evaluation", calibration]
+    assert main(["activations", *map(str, photos)]) == 1
+    assert "48 images of calibration are among those to train, calibrate" in capsys.readouterr().err
+
+
 def test_search_leaves_a_recipe_for_a_size(small: Bundle, calibration: Path, tmp_path: Path) -> None:
     recipe, out = tmp_path / "tiny.toml", tmp_path / "bundle"
     photos = ["--weights", small.path, "--calibration", calibration]
@@ -418,6 +438,8 @@ def test_a_start_is_what_training_started_from(
         ("quantize --size 16", "argument --size: 16 is not a whole number from 32 on"),
         ("report --runs 0", "argument --runs: 0 is not a whole number from 1 on"),
         ("sensitivity --images 1", "argument --images: 1 is not a whole number from 2 on"),
+        ("activations --bits 9", "argument --bits: 9 is not a whole number from 2 to 8"),
+        ("activations --large 1", "argument --large: 1 is not a number from 0 on and below 1"),
         ("search --images 1", "argument --images: 1 is not a whole number from 2 on"),
         ("search --megabytes 0", "argument --megabytes: 0 is not a number above 0"),
         ("import --std 0", "argument --std: 0 is not a number above 0"),
@@ -446,7 +468,8 @@ def test_the_options_are_told_without_loading_tensorflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["all", "train", "quantize", "evaluate", "report", "sensitivity", "search", "import"]
+    "command",
+    ["all", "train", "quantize", "evaluate", "report", "sensitivity", "activations", "search", "import"],
 )
 def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

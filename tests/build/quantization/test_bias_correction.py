@@ -38,10 +38,11 @@ def shifts(weights: Weights, other: Weights, inputs: dict[str, Floats]) -> dict[
     return {name: mean(name, other[name]) - mean(name, weights[name]) for name in inputs}
 
 
+@pytest.mark.parametrize("large", [None, 0.02])
 def test_rounding_shifts_no_channels_mean(
-    start: Network, representative: NDArray[np.uint8], inputs: dict[str, Floats]
+    start: Network, representative: NDArray[np.uint8], inputs: dict[str, Floats], large: float | None
 ) -> None:
-    grids = grids_of(start.weights, {"*": 3})
+    grids = grids_of(start.weights, {"*": 3}, large=large)
     corrected = correct_biases(start.weights, grids, representative)
     before = shifts(start.weights, on_grids(start.weights, grids), inputs)
     after = shifts(start.weights, on_grids(corrected, grids), inputs)

@@ -31,7 +31,11 @@ STEP = 0.07
 
 @pytest.fixture(scope="module")
 def grids(start: Network) -> dict[str, Grid]:
-    return grids_of(start.weights, BITS) | grids_of(start.weights, steps={"block5*_expand_conv": STEP})
+    return (
+        grids_of(start.weights, BITS)
+        | grids_of(start.weights, steps={"block5*_expand_conv": STEP})
+        | grids_of(start.weights, {"block4*_expand_conv": 3}, large=0.02)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,43 @@ def test_a_step_is_larger_where_int8_could_not_hold_a_channels_largest_level() -
     assert levels_of(layer, grid).tolist() == [[127, 6], [1, -4]]
 
 
+@pytest.mark.parametrize(("bits", "most"), [(2, 1), (3, 3), (4, 7)])
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_a_share_of_a_channels_weights_lies_beyond_the_levels_of_its_bits(
+    bits: int, most: int, share: float
+) -> None:
+    random = np.random.default_rng(bits)
+    kernel = (random.laplace(size=(1, 1, 2000, 3)) * [1, 1e-3, 50]).astype(np.float32)
+    layer = LayerWeights(kernel, np.zeros(3, np.float32))
+    grid = grids_of({"a": layer}, {"a": bits}, large=share)["a"]
+    levels = np.abs(levels_of(layer, grid)).reshape(-1, 3)
+    assert ((levels > most).sum(0) == 2000 * share).all()
+    # Nor is any clipped.
+    errors = np.abs(on_grids({"a": layer}, {"a": grid})["a"].kernel - kernel)
+    assert (errors <= 0.5001 * grid.step).all()
+    assert 2 * most < levels.max() < 127
+
+
+def test_few_large_weights_leave_the_others_their_levels_and_are_kept() -> None:
+    kernel = np.append(np.tile([-0.1, 0.05, 0.1], 330), 9 * [2.0]).astype(np.float32)[:, np.newaxis]
+    layer = LayerWeights(kernel, np.zeros(1, np.float32))
+
+    def rounded(large: float | None) -> NDArray[np.float32]:
+        return on_grids({"a": layer}, grids_of({"a": layer}, {"a": 3}, large=large))["a"].kernel[:, 0]
+
+    assert np.abs(rounded(0.01) - kernel[:, 0]).max() < 0.02
+    # Without, either these or the others are lost.
+    assert np.abs(rounded(None) - kernel[:, 0]).max() > 0.04
+
+
+def test_large_weights_beyond_the_levels_of_int8_make_the_step_larger() -> None:
+    kernel = np.append(np.linspace(-1, 1, 999), 1000).astype(np.float32)[:, np.newaxis]
+    layer = LayerWeights(kernel, np.zeros(1, np.float32))
+    grid = grids_of({"a": layer}, {"a": 4}, large=0.01)["a"]
+    assert grid.step == pytest.approx(1000 / 127)
+    assert levels_of(layer, grid)[-1] == 127
+
+
 def test_a_pattern_that_fits_no_layer_is_refused(start: Network) -> None:
     with pytest.raises(BuildError, match="the weights' grids: blokc\\* fits no layer of the network"):
         grids_of(start.weights, {"blokc*": 4})
@@ -109,11 +150,12 @@ def test_one_large_weight_does_not_cost_the_others_their_levels() -> None:
     assert grid.step == pytest.approx(0.1, rel=0.3)
 
 
-def test_a_channel_of_zeros_stays_zero() -> None:
+@pytest.mark.parametrize("large", [None, 0.02])
+def test_a_channel_of_zeros_stays_zero(large: float | None) -> None:
     kernel = np.zeros((3, 3, 2, 1), np.float32)
     kernel[..., 0, 0] = np.arange(9).reshape(3, 3) - 4
     layer = LayerWeights(kernel, np.ones(2, np.float32))
-    grid = grids_of({"a": layer}, {"a": 4})["a"]
+    grid = grids_of({"a": layer}, {"a": 4}, large=large)["a"]
     assert (grid.step > 0).all()
     assert not on_grids({"a": layer}, {"a": grid})["a"].kernel[..., 1, 0].any()
 

@@ -43,6 +43,14 @@ def test_the_searched_recipes_differ_from_ptq_in_the_steps_alone() -> None:
         assert recipe.model_copy(update={"name": "ptq", **none}) == load_recipe("ptq")
 
 
+def test_the_value_aware_recipes_differ_from_ptq_in_the_weights_alone() -> None:
+    none = {"weight_bits": {}, "large_weights": None, "wire": None}
+    for bits, share in ((4, 0.02), (3, 0.05)):
+        recipe = load_recipe(str(RECIPES / "value-aware" / f"va{bits}.toml"))
+        assert (recipe.weight_bits["*"], recipe.large_weights) == (bits, share)
+        assert recipe.model_copy(update={"name": "ptq", **none}) == load_recipe("ptq")
+
+
 def test_ptq_is_int8_throughout() -> None:
     recipe = load_recipe("ptq")
     assert recipe.weights is WeightType.INT8_PER_CHANNEL
@@ -107,7 +115,7 @@ def test_the_documents_have_every_recipe_that_comes_along() -> None:
 
 
 def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
-    example, training, bits, steps = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    example, training, bits, large, steps = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     path = tmp_path / "mine.toml"
     path.write_text(example)
     assert load_recipe(str(path)).name == "mine"
@@ -119,6 +127,8 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     assert list(load_recipe(str(path)).weight_steps.items())[-1] == ("*", 0.03)
     path.write_text(example + bits)
     assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 5)
+    path.write_text(example + large)
+    assert load_recipe(str(path)).large_weights == 0.05
 
 
 def test_qat_trains_from_the_ranges_of_ptq() -> None:
@@ -153,6 +163,8 @@ def test_settings_are_every_key_that_says_something() -> None:
 def test_settings_have_the_bits_of_each_pattern_in_their_order() -> None:
     recipe = load_recipe("ptq").model_copy(update={"weight_bits": {"stem_conv": 8, "*": 4}})
     assert list(recipe.settings().items())[-2:] == [("weight_bits.stem_conv", 8), ("weight_bits.*", 4)]
+    large = recipe.model_copy(update={"large_weights": 0.02})
+    assert large.settings() == recipe.settings() | {"large_weights": 0.02}
 
 
 def test_a_recipe_says_that_the_bundle_holds_the_file_packed(tmp_path: Path) -> None:
@@ -191,6 +203,19 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         (
             (RECIPES / "ptq.toml").read_text() + '[weight_bits]\n"*" = 4\n[weight_steps]\n"*" = 0.1',
             "weights have weight_bits or weight_steps, not both",
+        ),
+        ((RECIPES / "ptq.toml").read_text() + "large_weights = 0.02", "levels of weight_bits; give these as"),
+        (
+            (RECIPES / "ptq.toml").read_text() + 'large_weights = 0.02\n[weight_steps]\n"*" = 0.1',
+            "large_weights are those beyond the levels of weight_bits",
+        ),
+        (
+            (RECIPES / "ptq.toml").read_text() + 'large_weights = 1\n[weight_bits]\n"*" = 4',
+            "large_weights: Input should be less than 1",
+        ),
+        (
+            INT4 + 'large_weights = 0.02\n[weight_bits]\n"*" = 8',
+            "large_weights need int8-per-channel weights: int4 has no levels for them",
         ),
         ('name = "a"\nweights = "int3"\nactivations = "int8"', "weights: Input should be"),
         ('name = "a"\nweights = "float32"\nactivations = "float32"\nbits = 8', "bits: Extra inputs"),

@@ -1,0 +1,200 @@
+"""Activations of few bits, of which the few large values are kept: what that would lose, by simulation.
+
+Park, Yoo, Vajda, "Value-aware Quantization for Training and Inference of Neural Networks", ECCV 2018. No
+kernel of TFLite computes so. The float network runs, and what its convolutions and its classifier take is
+rounded before: small values to few levels, large ones to 16 bits in the range of all. Weights stay in float.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from build.evidence.significance import mcnemar_p
+from build.evidence.tables import percent
+from build.network.model import Site, Weights, network, set_weights, with_pixel_input
+from build.network.weights import Network
+from build.photos.data import PhotoSet
+from build.photos.pixels import pixels_of
+from build.quantization.ranges import Range, Statistics, observe
+from service.inference.evaluation import BASELINE, compare, hits
+from service.inference.image import Crop
+from service.manifest import Comparison, Proportion
+
+_BATCH = 20
+_LARGE_STEPS = 2**16 - 1
+_CLIPPED = "clipped"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How well a network answers whose small activations have `bits`.
+
+    `share`: how many of a tensor's values are large; `is_kept`: whether these are, or else clipped at the
+    largest small one; `against_clipped`: what keeping them changes, None where they are not kept.
+    """
+
+    bits: int
+    share: float
+    is_kept: bool
+    top1: Proportion
+    against_float: Comparison
+    against_clipped: Comparison | None
+
+
+def simulate_activations(
+    start: Network,
+    calibration: PhotoSet,
+    evaluation: PhotoSet,
+    crop: Crop,
+    bits: Sequence[int],
+    shares: Sequence[float],
+) -> list[Simulated]:
+    """Answer labelled photos with activations of so many bits, for each of the shares that is large.
+
+    Where a value begins to be large is chosen for each tensor on `calibration`. A share of 0 is the range of
+    all values.
+
+    Raises:
+        BuildError: an activation is infinite, or no number.
+    """
+    preprocessing = start.preprocessing
+    _, _, statistics = observe(start.weights, pixels_of(calibration, preprocessing))
+    rounded = RoundedNetwork(start.weights, preprocessing.height, statistics)
+    pixels = pixels_of(evaluation, preprocessing, crop)
+    labels = np.array([image.index for image in evaluation.images], np.intp)
+    exact = rounded.probabilities(pixels)
+    simulated = []
+    for width, share in tqdm(list(product(bits, shares)), desc="activations", unit="setting"):
+        clipped: NDArray[np.float32] | None = None
+        for is_kept in (False, True) if share else (False,):
+            rounded.set(width, share, is_kept)
+            answers = rounded.probabilities(pixels)
+            against_clipped = None if clipped is None else compare(_CLIPPED, clipped, answers, labels)
+            against_float = compare(BASELINE, exact, answers, labels)
+            top1 = hits(answers, labels, 1)
+            simulated.append(Simulated(width, share, is_kept, top1, against_float, against_clipped))
+            clipped = answers
+    return simulated
+
+
+def activations_table(simulated: Iterable[Simulated]) -> str:
+    """Markdown: a row for each setting, against the float network, and against clipping."""
+    head = (
+        "| bits | large % | large values | top-1 % (95 %) | agreement % | KL, nats | lost / won (p)"
+        " | lost / won (p) to clipped |\n|--:|--:|---|--:|--:|--:|--:|--:|"
+    )
+    return "\n".join([head, *map(_row, simulated)])
+
+
+def _row(of: Simulated) -> str:
+    large = "kept" if of.is_kept else "clipped" if of.share else "none"
+    cells = [
+        f"{of.bits}",
+        f"{100 * of.share:g}",
+        large,
+        percent(of.top1),
+        f"{100 * of.against_float.agreement.ratio:.2f}",
+        f"{of.against_float.kl_nats:.4f}",
+        _discordant(of.against_float),
+        _discordant(of.against_clipped) if of.against_clipped else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _discordant(comparison: Comparison) -> str:
+    lost, won = comparison.lost, comparison.won
+    return f"{lost} / {won} ({mcnemar_p(lost, won):.2g})"
+
+
+def small_range(seen: Statistics, share: float) -> Range:
+    """The range of a tensor's values but for that share of them, the largest by magnitude."""
+    values = np.maximum(np.abs(seen.edges[:-1]), np.abs(seen.edges[1:]))
+    order = np.argsort(values)
+    counted = np.cumsum(seen.counts[order])
+    last = np.searchsorted(counted, (1 - share) * counted[-1])
+    largest = float(values[order][min(int(last), len(values) - 1)])
+    lowest, highest = min(float(seen.edges[0]), 0.0), max(float(seen.edges[-1]), 0.0)
+    return Range(max(-largest, lowest), min(largest, highest))
+
+
+class RoundedNetwork:
+    """The float network, whose layers with weights take rounded inputs once `set` says how; compiled once.
+
+    `rounded`: the names of these inputs. The photo is not among them: it is 8 bits as it comes.
+    """
+
+    def __init__(self, weights: Weights, size: int, statistics: Mapping[str, Statistics]) -> None:
+        """`statistics`: of every activation, by name."""
+        classes = weights["predictions"].bias.size
+        self.rounded = _taken_by_weights(size, classes)
+        self._seen = [statistics[name] for name in self.rounded]
+        every = [small_range(seen, 0.0) for seen in self._seen]
+        self._every = tf.constant([(seen.low, seen.high) for seen in every], tf.float32)
+        self._small = tf.Variable(self._every, trainable=False)
+        self._steps = tf.Variable(float(_LARGE_STEPS), trainable=False)
+        self._is_kept = tf.Variable(False, trainable=False)
+        self._is_rounded = tf.Variable(False, trainable=False)
+        inner = network(size, classes, self._place)
+        set_weights(inner, weights)
+        signature = tf.TensorSpec((None, size, size, 3), tf.float32)
+        self._logits = tf.function(with_pixel_input(inner)).get_concrete_function(signature)
+
+    def set(self, bits: int, share: float, is_kept: bool) -> None:
+        """Round small values to `bits`, and keep the given share of large ones, or clip them."""
+        small = [small_range(seen, share) for seen in self._seen]
+        self._small.assign([(seen.low, seen.high) for seen in small])
+        self._steps.assign(2.0**bits - 1)
+        self._is_kept.assign(is_kept)
+        self._is_rounded.assign(True)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """float32[n, classes] of uint8[n, size, size, 3]."""
+        batches = (tf.constant(pixels[i : i + _BATCH], tf.float32) for i in range(0, len(pixels), _BATCH))
+        return np.concatenate([tf.nn.softmax(self._logits(batch)).numpy() for batch in batches])
+
+    def _place(self, name: str, _site: Site, tensor: Any) -> Any:
+        if name not in self.rounded:
+            return tensor
+        index = self.rounded.index(name)
+
+        def rounded(values: Any) -> Any:
+            small, every = self._small[index], self._every[index]
+            is_large = self._is_kept & (tf.abs(values) > tf.reduce_max(tf.abs(small)))
+            return tf.where(
+                is_large,
+                _on_levels(values, every, float(_LARGE_STEPS)),
+                _on_levels(values, small, self._steps),
+            )
+
+        def switched(values: Any) -> Any:
+            return tf.cond(self._is_rounded, lambda: rounded(values), lambda: values)
+
+        return tf_keras.layers.Lambda(switched, name=f"{name}_rounded")(tensor)
+
+
+def _on_levels(values: Any, bounds: Any, steps: Any) -> Any:
+    """Rounded and clipped in [low, high] in so many steps, zero among the levels."""
+    step = (bounds[1] - bounds[0]) / steps
+    zero = tf.round(-bounds[0] / step)
+    return (tf.clip_by_value(tf.round(values / step) + zero, 0.0, steps) - zero) * step
+
+
+def _taken_by_weights(size: int, classes: int) -> list[str]:
+    """The names of the activations that convolutions and the classifier take, but for the photo."""
+    names: dict[str, str] = {}
+
+    def note(name: str, site: Site, tensor: Any) -> Any:
+        if site is not Site.INPUT:
+            names[tensor.node.layer.name] = name
+        return tensor
+
+    model = network(size, classes, note)
+    sources = [layer.input.node.layer.name for layer in model.layers if layer.weights]
+    return list(dict.fromkeys(names[source] for source in sources if source in names))
