@@ -1,4 +1,4 @@
-"""`python -m service [serve | check | evaluate | benchmark]`.
+"""`python -m service [serve | check | evaluate | benchmark | profile]`.
 
 Exit status: 0 when all is well, 2 when the command line, the settings, the bundle or the data
 can't be used (one line on standard error says why), 130 when interrupted.
@@ -19,6 +19,7 @@ from service.signals import end_on_signal
 UNUSABLE = 2
 INTERRUPTED = 130
 DEFAULT_RUNS = 200
+DEFAULT_TOP = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +59,8 @@ def _run(options: argparse.Namespace) -> None:
             )
         case "benchmark":
             _benchmark(settings, options)
+        case "profile":
+            _profile(settings, options)
         case _:
             end_on_signal()
             open_standard_descriptors()
@@ -88,6 +91,22 @@ def _benchmark(settings: Settings, options: argparse.Namespace) -> None:
     from service.commands.benchmark import benchmark
 
     benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
+
+
+def _profile(settings: Settings, options: argparse.Namespace) -> None:
+    if options.name is not None and options.json is None:
+        raise StartError("--name would have no effect without --json FILE; name that too")
+    from service.commands.profile import profile
+    from service.device import describe_device
+
+    profile(
+        settings,
+        describe_device(options.name, settings.sysfs_root) if options.json else None,
+        options.json,
+        variants=options.variants,
+        runs=options.runs,
+        top=options.top,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,6 +152,18 @@ def _parser() -> argparse.ArgumentParser:
         help=f"inferences of each variant (default {DEFAULT_RUNS})",
     )
     _report_options(benchmark)
+
+    profile = commands.add_parser("profile", parents=[measured], help="measure each operator of the variants")
+    profile.add_argument(
+        "--runs",
+        type=_positive,
+        default=DEFAULT_RUNS,
+        help=f"calls of each operator (default {DEFAULT_RUNS})",
+    )
+    profile.add_argument(
+        "--top", type=_positive, default=DEFAULT_TOP, help=f"operators in the tables (default {DEFAULT_TOP})"
+    )
+    profile.add_argument("--name", help="in the JSON: what to call the device (what its firmware calls it)")
     return parser
 
 

@@ -12,25 +12,31 @@ def with_custom_operator(model: bytes, name: str) -> bytes:
     for operator in content.subgraphs[0].operators:
         if content.operatorCodes[operator.opcodeIndex] is code:
             operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.NONE, None
-    return _packed(content)
+    return packed_model(content)
 
 
 def with_newer_operator(model: bytes, version: int) -> bytes:
     """The model with FULLY_CONNECTED in another version."""
     content, code = _unpacked(model)
     code.version = version
-    return _packed(content)
+    return packed_model(content)
+
+
+def unpacked_model(model: bytes) -> schema.ModelT:
+    """The model, to be changed."""
+    return schema.ModelT.InitFromPackedBuf(bytearray(model))
+
+
+def packed_model(content: schema.ModelT) -> bytes:
+    """The model as a file."""
+    builder = flatbuffers.Builder()
+    builder.Finish(content.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _unpacked(model: bytes) -> tuple[schema.ModelT, schema.OperatorCodeT]:
-    content = schema.ModelT.InitFromPackedBuf(bytearray(model))
+    content = unpacked_model(model)
     (code,) = [
         code for code in content.operatorCodes if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED
     ]
     return content, code
-
-
-def _packed(content: schema.ModelT) -> bytes:
-    builder = flatbuffers.Builder()
-    builder.Finish(content.Pack(builder), b"TFL3")
-    return bytes(builder.Output())

@@ -1,11 +1,10 @@
 """What a `.tflite` file computes with."""
 
 from collections import Counter
-from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+from service.inference.cuts import kind_of
 
 
 def count_operators(content: bytes) -> dict[str, int]:
@@ -14,14 +13,9 @@ def count_operators(content: bytes) -> dict[str, int]:
     `content` is a file that an interpreter has loaded.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    codes = [
-        model.operatorCodes[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators
+    names = [
+        kind_of(model.operatorCodes[operator.opcodeIndex])
+        for graph in model.subgraphs
+        for operator in graph.operators
     ]
-    # A custom operator has a name of its own.
-    names = [code.customCode.decode() if code.customCode else _NAMES[_builtin(code)] for code in codes]
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _builtin(code: Any) -> int:
-    # Files from before 2020 have the number in the narrower of the two fields alone; TFLite takes the larger.
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))

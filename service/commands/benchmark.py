@@ -1,13 +1,11 @@
 """`python -m service benchmark`: latency, load time and memory of a bundle's variants, side by side."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from service.bundle import Bundle, load_bundle
-from service.commands.output import show, write_json
+from service.commands.output import rounds_progress, show, write_json
 from service.commands.table import table
 from service.inference.benchmark import VariantBenchmark, no_counter
 from service.inference.benchmark import benchmark as benchmark_variants
@@ -41,7 +39,7 @@ def benchmark_bundle(
         variants or list(bundle.manifest.variants),
         runs=runs,
         delegate=settings.chosen_delegate,
-        progress=_progress,
+        progress=rounds_progress,
         joules=counted_joules(settings.sysfs_root) or no_counter,
     )
     show(_report(results))
@@ -50,11 +48,6 @@ def benchmark_bundle(
         show(f"\nNo joules: this user may not read {', '.join(forbidden)} (see docs/energy.md)")
     write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
     return results
-
-
-def _progress(rounds: Sequence[int]) -> Iterable[int]:
-    shown: Iterable[int] = tqdm(rounds, unit="round", dynamic_ncols=True)
-    return shown
 
 
 def _report(results: Sequence[VariantBenchmark]) -> str:

@@ -26,6 +26,12 @@ def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[La
     return shown
 
 
+def rounds_progress(rounds: Sequence[int]) -> Iterable[int]:
+    """The rounds as they are gone through, which shows on standard error how far it is."""
+    shown: Iterable[int] = tqdm(rounds, unit="round", dynamic_ncols=True)
+    return shown
+
+
 def write_json(path: Path | None, result: dict[str, Any]) -> None:
     """Write `result` to the file, where one is named.
 

@@ -88,6 +88,11 @@ class Classifier:
         return twin
 
     @property
+    def content(self) -> bytes:
+        """The bytes of the `.tflite`, unpacked where the bundle has it packed."""
+        return self._content or self.bundle.variant_path(self.variant).read_bytes()
+
+    @property
     def runtime(self) -> str:
         """The runtime's name and version."""
         return self._interpreter.runtime

@@ -52,7 +52,7 @@ class Interpreter:
                 model_path=str(path) if content is None else None,
                 model_content=content,
                 num_threads=threads,
-                experimental_op_resolver_type=_resolver(delegate),
+                experimental_op_resolver_type=resolver(delegate),
                 experimental_delegates=external,
             )
             taken_first = len(partitions_of(self._model._get_ops_details())) if external else None
@@ -86,7 +86,8 @@ class Interpreter:
         return output
 
 
-def _resolver(delegate: Delegate) -> OpResolverType:
+def resolver(delegate: Delegate) -> OpResolverType:
+    """Whether the runtime may use XNNPACK: with all delegates but `none`."""
     if delegate == Delegate.NONE:
         return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     return OpResolverType.BUILTIN

@@ -34,7 +34,15 @@ def partitions_of(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 
 def share_of(nodes: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> GraphShare:
-    """What `partitions` took of a graph, by the runtime's details of all nodes.
+    """What `partitions` took of a graph, by the runtime's details of all nodes."""
+    operators = [node for node in nodes if node["op_name"] != _PARTITION]
+    taken = taken_by(nodes, partitions)
+    left = Counter(node["op_name"] for node in operators if node["index"] not in taken)
+    return GraphShare(len(operators), len(taken), len(partitions), dict(left.most_common()))
+
+
+def taken_by(nodes: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The places in a graph of the operators that `partitions` took.
 
     The runtime keeps the nodes that a partition replaced, without saying which: they are those
     between the partition's outputs and its inputs.
@@ -52,5 +60,4 @@ def share_of(nodes: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[st
                 continue
             taken.add(node["index"])
             tensors += map(int, node["inputs"])
-    left = Counter(node["op_name"] for node in operators if node["index"] not in taken)
-    return GraphShare(len(operators), len(taken), len(partitions), dict(left.most_common()))
+    return taken

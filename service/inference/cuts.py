@@ -1,0 +1,206 @@
+"""A `.tflite` file, cut into models of one operator each.
+
+Two kinds of operators stay with the one that takes what they make, since the runtime computes them with it:
+
+- one whose inputs are constants, such as fp16's DEQUANTIZE of weights: that is done once, at load;
+- LOGISTIC, where nothing but a MUL by its own input takes it: that is SiLU, for which TFLite has no operator,
+  and of which XNNPACK makes one kernel in int8.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import BundleError, StartError
+
+try:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+except ModuleNotFoundError as error:
+    raise StartError(
+        f"reading a graph takes {error.name}, which is not installed: use the environment of"
+        " requirements/serve.txt; there is none for tflite-runtime"
+    ) from None
+
+Shape = tuple[int, ...]
+
+_IDENTIFIER = b"TFL3"
+# In the place of an optional input that is left out.
+_ABSENT = -1
+_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: its kind by TFLite's name, its output tensor's name, and its tensors' shapes.
+
+    `stays_with`: the place in the graph of the later operator that it is cut out with, if any.
+    """
+
+    kind: str
+    layer: str
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    stays_with: int | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The operator at a place in the graph, as a model of its own, with those that stay with it.
+
+    `inputs` and `outputs`: the graph's tensors that `content`, a `.tflite`, takes and gives, in its order.
+    """
+
+    place: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class CutGraph:
+    """A graph's operators and its cuts, both in its order; `input` and `output` are its tensors."""
+
+    operators: tuple[Operator, ...]
+    cuts: tuple[Cut, ...]
+    input: int
+    output: int
+
+
+def cut(content: bytes) -> CutGraph:
+    """Cut a `.tflite` of one input and one output, which an interpreter has loaded.
+
+    Raises:
+        BundleError: it has more than one graph.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    if len(model.subgraphs) != 1:
+        raise BundleError(
+            f"it has {len(model.subgraphs)} graphs, as control flow makes them; only one can be cut into"
+            " operators"
+        )
+    graph = _Graph(model)
+    places = range(len(graph.nodes))
+    operators = tuple(graph.operator(place) for place in places)
+    (graph_input,), (graph_output,) = graph.inputs, graph.outputs
+    return CutGraph(
+        operators=operators,
+        cuts=tuple(graph.cut(place) for place in places if operators[place].stays_with is None),
+        input=graph_input,
+        output=graph_output,
+    )
+
+
+def kind_of(code: Any) -> str:
+    """TFLite's name of an operator's code, an `OperatorCodeT`; a custom operator has a name of its own."""
+    if code.customCode:
+        return str(code.customCode.decode())
+    # Files from before 2020 have the number in the narrower of the two fields alone; TFLite takes the larger.
+    return str(_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)])
+
+
+class _Graph:
+    """A model's only graph; tensors are their numbers in it, and operators their places."""
+
+    def __init__(self, model: Any) -> None:
+        (graph,) = model.subgraphs
+        self._model = model
+        self._tensors = graph.tensors
+        self.nodes = graph.operators
+        self.inputs, self.outputs = _present(graph.inputs), _present(graph.outputs)
+        self._kinds = [kind_of(model.operatorCodes[node.opcodeIndex]) for node in self.nodes]
+        self._maker = {tensor: at for at, node in enumerate(self.nodes) for tensor in _present(node.outputs)}
+        self._takers: dict[int, list[int]] = {}
+        for at, node in enumerate(self.nodes):
+            for tensor in dict.fromkeys(_present(node.inputs)):
+                self._takers.setdefault(tensor, []).append(at)
+        self._constants = self._find_constants()
+
+    def operator(self, place: int) -> Operator:
+        node = self.nodes[place]
+        inputs, outputs = _present(node.inputs), _present(node.outputs)
+        return Operator(
+            kind=self._kinds[place],
+            layer=self._tensors[outputs[0]].name.decode(),
+            inputs=tuple(map(self._shape, inputs)),
+            outputs=tuple(map(self._shape, outputs)),
+            stays_with=self._stays_with(place),
+        )
+
+    def cut(self, place: int) -> Cut:
+        nodes = [self.nodes[at] for at in sorted(self._needed(place))]
+        tensors = list(dict.fromkeys(t for node in nodes for t in _present([*node.inputs, *node.outputs])))
+        made = {tensor for node in nodes for tensor in _present(node.outputs)}
+        # What nobody makes is stored, or a state of the operator's own.
+        inputs = [t for t in tensors if t not in made and (t in self._maker or t in self.inputs)]
+        outputs = _present(self.nodes[place].outputs)
+        return Cut(place, tuple(inputs), tuple(outputs), self._packed(nodes, tensors, inputs, outputs))
+
+    def _find_constants(self) -> set[int]:
+        """Tensors that are stored, or made of such alone."""
+        data = [self._model.buffers[tensor.buffer].data for tensor in self._tensors]
+        constants = {tensor for tensor, stored in enumerate(data) if stored is not None and len(stored)}
+        for node in self.nodes:
+            if constants.issuperset(_present(node.inputs)):
+                constants.update(_present(node.outputs))
+        return constants
+
+    def _stays_with(self, place: int) -> int | None:
+        made = _present(self.nodes[place].outputs)
+        takers = sorted({taker for tensor in made for taker in self._takers.get(tensor, [])})
+        if not takers or not set(made).isdisjoint(self.outputs):
+            return None
+        if self._constants.issuperset(made):
+            further = self._stays_with(takers[0])
+            return takers[0] if further is None else further
+        return takers[0] if self._is_silu(place, takers) else None
+
+    def _is_silu(self, place: int, takers: Sequence[int]) -> bool:
+        if self._kinds[place] != "LOGISTIC" or [self._kinds[taker] for taker in takers] != ["MUL"]:
+            return False
+        return _present(self.nodes[place].inputs)[0] in _present(self.nodes[takers[0]].inputs)
+
+    def _needed(self, place: int) -> set[int]:
+        """The places of an operator and of all that have to be in a model with it."""
+        needed = {place}
+        for tensor in _present(self.nodes[place].inputs):
+            maker = self._maker.get(tensor)
+            if maker is not None and (tensor in self._constants or self._stays_with(maker) == place):
+                needed |= self._needed(maker)
+        return needed
+
+    def _shape(self, tensor: int) -> Shape:
+        shape = self._tensors[tensor].shape
+        return () if shape is None else tuple(map(int, shape))
+
+    def _packed(
+        self, nodes: Sequence[Any], tensors: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]
+    ) -> bytes:
+        """A file of these operators and tensors, under new numbers."""
+        number = {tensor: new for new, tensor in enumerate(tensors)} | {_ABSENT: _ABSENT}
+        # The first buffer is the empty one, by the format's rule.
+        cut = schema.ModelT(version=self._model.version, buffers=[schema.BufferT()], operatorCodes=[])
+        graph = schema.SubGraphT(tensors=[], operators=[])
+        graph.inputs, graph.outputs = [number[t] for t in inputs], [number[t] for t in outputs]
+        for tensor in tensors:
+            copied = copy(self._tensors[tensor])
+            buffer = self._model.buffers[copied.buffer]
+            copied.buffer = len(cut.buffers) if buffer.data is not None else 0
+            cut.buffers += [buffer] if copied.buffer else []
+            graph.tensors.append(copied)
+        for node in nodes:
+            copied = copy(node)
+            copied.inputs, copied.outputs = ([number[t] for t in ts] for ts in (node.inputs, node.outputs))
+            copied.intermediates = None
+            copied.opcodeIndex = len(cut.operatorCodes)
+            cut.operatorCodes.append(self._model.operatorCodes[node.opcodeIndex])
+            graph.operators.append(copied)
+        cut.subgraphs = [graph]
+        builder = flatbuffers.Builder()
+        builder.Finish(cut.Pack(builder), _IDENTIFIER)
+        return bytes(builder.Output())
+
+
+def _present(tensors: Iterable[Any] | None) -> list[int]:
+    return [int(tensor) for tensor in tensors if tensor != _ABSENT] if tensors is not None else []

@@ -1,0 +1,161 @@
+"""What each operator of a bundle's variants takes on this machine.
+
+To the interpreter a graph that XNNPACK took is one node, and it tells no times anyway. So every operator is
+cut out as a model of its own (`service.inference.cuts`), which the same interpreter runs: by XNNPACK where
+that took the operator in the whole graph, else by the built-in kernels. Each is fed what the ones before it
+computed.
+
+That is not quite what an operator takes in its graph: here it finds its weights and inputs in the processor's
+caches, there those of others; a call costs a microsecond; and what a delegate makes of neighbours together is
+cut apart, but for SiLU. `VariantProfile.sum_ratio` tells how far off that is altogether.
+
+What else was tried, with LiteRT 2.3 on x86-64 (numbers are in docs/profile.md):
+
+- LiteRT's own profiler, in libLiteRt.so, tells XNNPACK's kernels within the graph. But they have no layers'
+  names, and are not one for one the operators; it belongs to another interpreter than the one that serves;
+  and its interface, of C alone, is not the same in every release.
+- The first call of each in place of the second: its caches are colder than in the graph, and the sum is
+  larger than the whole.
+- Prefixes of the graph, subtracted: an operator of microseconds is lost in the noise of milliseconds.
+"""
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle import Bundle
+from service.errors import BundleError, DelegateError
+from service.inference import runtime
+from service.inference.benchmark import Progress, silent
+from service.inference.classifier import Classifier, encode
+from service.inference.cuts import Cut, Operator, cut
+from service.inference.delegates import Delegate
+from service.inference.golden import read_golden_vectors
+from service.inference.interpreter import resolver
+from service.inference.share import partitions_of, taken_by
+from service.profile import OperatorProfile, VariantProfile
+
+THREADS = 1
+
+# What the graph's tensors hold, by their numbers.
+_Values = dict[int, NDArray[Any]]
+
+
+def profile(
+    bundle: Bundle,
+    variants: Sequence[str],
+    *,
+    runs: int = 200,
+    delegate: Delegate = Delegate.XNNPACK,
+    progress: Progress = silent,
+) -> dict[str, VariantProfile]:
+    """Measure the operators of variants, with one thread, on the first of the bundle's golden pixels.
+
+    Each of `runs` rounds has every variant's whole graph and each of its operators in it once, so that a slow
+    moment of the machine hits all alike.
+
+    Raises:
+        BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
+        BundleError: it can't be cut into operators.
+        DelegateError: the delegate is no part of the runtime.
+    """
+    if not delegate.is_built_in:
+        raise DelegateError(
+            f"delegate {delegate} computes graphs as a whole, of which operators one by one would tell"
+            " nothing: profile with xnnpack or none"
+        )
+    measured = {name: _Pieces(bundle, name, delegate) for name in variants}
+    for _ in progress(range(runs)):
+        for pieces in measured.values():
+            pieces.measure()
+    return {name: pieces.result() for name, pieces in measured.items()}
+
+
+class _Pieces:
+    """A variant as a whole, and its cuts, each with its input in place."""
+
+    def __init__(self, bundle: Bundle, variant: str, delegate: Delegate) -> None:
+        content = Classifier(bundle, variant, delegate).content
+        self._declared = bundle.variant(variant)
+        pixels = encode(read_golden_vectors(bundle, variant).pixels[0], self._declared.input)
+        self._whole = _load(content, delegate, [pixels])
+        nodes = self._whole._get_ops_details()
+        self._taken = taken_by(nodes, partitions_of(nodes))
+        try:
+            self._graph = cut(content)
+            values = {self._graph.input: pixels}
+            self._parts = [self._part(each, values, delegate) for each in self._graph.cuts]
+        except BundleError as error:
+            raise BundleError(f"{variant} can't be profiled: {error}") from None
+        self._whole_seconds: list[float] = []
+        self._seconds: list[list[float]] = []
+
+    def measure(self) -> None:
+        self._whole_seconds.append(_second_call(self._whole))
+        self._seconds.append([_second_call(part) for part in self._parts])
+
+    def result(self) -> VariantProfile:
+        wholes, sums = np.array(self._whole_seconds), np.sum(self._seconds, axis=1)
+        medians = np.median(self._seconds, axis=0)
+        times = dict(zip((each.place for each in self._graph.cuts), medians.tolist(), strict=True))
+        return VariantProfile(
+            sha256=self._declared.sha256,
+            bytes=self._declared.bytes,
+            precision=self._declared.precision,
+            runs=len(wholes),
+            p50_seconds=float(np.median(wholes)),
+            sum_seconds=float(np.median(sums)),
+            sum_ratio=float(np.median(sums / wholes)),
+            operators=tuple(
+                self._operator(place, operator, times) for place, operator in enumerate(self._graph.operators)
+            ),
+        )
+
+    def _part(self, each: Cut, values: _Values, delegate: Delegate) -> Any:
+        """Load a cut and run it; what it computes is added to `values`."""
+        used = delegate if each.place in self._taken else Delegate.NONE
+        try:
+            part = _load(each.content, used, [values[tensor] for tensor in each.inputs])
+        except (ValueError, RuntimeError) as error:
+            kind, reason = self._graph.operators[each.place].kind, " ".join(str(error).split())
+            raise BundleError(f"operator {each.place}, {kind}, does not run alone: {reason}") from None
+        outputs = part.get_output_details()
+        values.update({t: part.get_tensor(o["index"]) for t, o in zip(each.outputs, outputs, strict=True)})
+        return part
+
+    def _operator(self, place: int, operator: Operator, times: dict[int, float]) -> OperatorProfile:
+        seconds = times.get(place)
+        return OperatorProfile(
+            index=place,
+            kind=operator.kind,
+            layer=operator.layer,
+            inputs=operator.inputs,
+            outputs=operator.outputs,
+            taken=place in self._taken,
+            measured_with=operator.stays_with,
+            p50_seconds=seconds,
+            share=None if seconds is None else seconds / sum(times.values()),
+        )
+
+
+def _load(content: bytes, delegate: Delegate, values: Sequence[NDArray[Any]]) -> Any:
+    """An interpreter of a `.tflite` that has run once, of inputs that stay in place."""
+    model = runtime.Interpreter(
+        model_content=content, num_threads=THREADS, experimental_op_resolver_type=resolver(delegate)
+    )
+    model.allocate_tensors()
+    for details, value in zip(model.get_input_details(), values, strict=True):
+        model.set_tensor(details["index"], value)
+    model.invoke()
+    return model
+
+
+def _second_call(model: Any) -> float:
+    """The seconds of a call right after another, which finds the caches full of what it needs."""
+    model.invoke()
+    start = perf_counter()
+    model.invoke()
+    return perf_counter() - start

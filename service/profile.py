@@ -1,0 +1,95 @@
+"""The schema of a profile: what each operator of a bundle's variants takes on a device.
+
+`python -m service profile --json FILE` writes one; how the times come about is in
+`service.inference.profiling`. What the device is, and what ran, is said as in a device's report.
+"""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from service.manifest import BundleName, Precision, Ratio, Sha256, VariantName
+from service.report import Device, Software
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Shape = tuple[NonNegativeInt, ...]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OperatorProfile(_Frozen):
+    """One operator of a graph.
+
+    `index`: its place in the graph. `kind`: TFLite's name, `CONV_2D` say. `layer`: its output tensor's name.
+    `inputs` and `outputs`: their tensors' shapes, those of weights among them. `taken`: by the delegate.
+
+    `p50_seconds`: the median; `share`: of the medians' sum. Both are None where the operator is measured with
+    a later one, whose index is `measured_with`.
+    """
+
+    index: NonNegativeInt
+    kind: str
+    layer: str
+    inputs: tuple[Shape, ...]
+    outputs: Annotated[tuple[Shape, ...], Field(min_length=1)]
+    taken: bool
+    measured_with: NonNegativeInt | None
+    p50_seconds: PositiveFloat | None
+    share: Ratio | None
+
+    @model_validator(mode="after")
+    def _is_measured_once(self) -> Self:
+        apart = self.measured_with is None
+        if (self.p50_seconds is not None, self.share is not None) != (apart, apart):
+            raise ValueError("an operator has a time and a share, or is measured with another")
+        return self
+
+
+class VariantProfile(_Frozen):
+    """One variant. Seconds are medians of `runs` rounds, each with the whole graph and every operator in it.
+
+    `p50_seconds`: the whole graph, without encoding pixels. `sum_seconds`: the operators of a round.
+    `sum_ratio`: these over the whole of the same round. `operators`: in the graph's order.
+    """
+
+    sha256: Sha256
+    bytes: PositiveInt
+    precision: Precision
+    runs: PositiveInt
+    p50_seconds: PositiveFloat
+    sum_seconds: PositiveFloat
+    sum_ratio: PositiveFloat
+    operators: Annotated[tuple[OperatorProfile, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_every_operator_once(self) -> Self:
+        if [operator.index for operator in self.operators] != list(range(len(self.operators))):
+            raise ValueError("operators must be there once each, in the graph's order")
+        apart = {operator.index for operator in self.operators if operator.measured_with is None}
+        if not {o.measured_with for o in self.operators if o.measured_with is not None} <= apart:
+            raise ValueError("an operator can only be measured with one that has a time")
+        return self
+
+
+class Profile(_Frozen):
+    """The whole profile; `threads` are those of one inference."""
+
+    schema_version: Literal[1]
+    date: date
+    device: Device
+    software: Software
+    threads: PositiveInt
+    bundle: BundleName
+    variants: Annotated[dict[VariantName, VariantProfile], Field(min_length=1)]
