@@ -1,1 +1,1 @@
-"""The commands that do not serve: `check`, `evaluate` and `benchmark`."""
+"""The commands that do not serve: `check`, `evaluate`, `benchmark` and `profile`."""

@@ -36,7 +36,7 @@ LOADED_REQUESTS = 300
 TOOLS = {"sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "pip", "pip3", "curl", "wget"}
 # The image's Python, for the markers of pins; and what requirements/install-target removes.
 PYTHON = {"python_full_version": "3.11.2", "sys_platform": "linux"}
-LEFT_OUT = {"flatbuffers", "ml-dtypes", "protobuf"}
+LEFT_OUT = {"ml-dtypes", "protobuf"}
 # LiteRT looks there for what the processor can do, and the emulation does not show it: parts and features.
 CPUINFO = """processor\t: {processor}
 Features\t: {features}
