@@ -10,25 +10,24 @@ Two kinds of operators stay with the one that takes what they make, since the ru
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from service.errors import BundleError, StartError
+from service.inference.runtime import RUNTIME
 
 try:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
-except ModuleNotFoundError as error:
-    raise StartError(
-        f"reading a graph takes {error.name}, which is not installed: use the environment of"
-        " requirements/serve.txt; there is none for tflite-runtime"
-    ) from None
+except ModuleNotFoundError:
+    # tflite-runtime has no such thing.
+    schema = None
 
 Shape = tuple[int, ...]
 
 _IDENTIFIER = b"TFL3"
 # In the place of an optional input that is left out.
 _ABSENT = -1
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,12 @@ def cut(content: bytes) -> CutGraph:
 
     Raises:
         BundleError: it has more than one graph.
+        StartError: the runtime comes without the file format's schema.
     """
+    if schema is None:
+        raise StartError(
+            f"{RUNTIME} can't read a graph's operators, which takes ai-edge-litert: install that"
+        )
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     if len(model.subgraphs) != 1:
         raise BundleError(
@@ -97,7 +101,12 @@ def kind_of(code: Any) -> str:
     if code.customCode:
         return str(code.customCode.decode())
     # Files from before 2020 have the number in the narrower of the two fields alone; TFLite takes the larger.
-    return str(_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)])
+    return _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+@cache
+def _names() -> dict[int, str]:
+    return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
 class _Graph:

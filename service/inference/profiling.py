@@ -20,10 +20,10 @@ What else was tried, with LiteRT 2.3 on x86-64 (numbers are in docs/profile.md):
 """
 
 from collections.abc import Sequence
+from statistics import median
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle
@@ -98,17 +98,17 @@ class _Pieces:
         self._seconds.append([_second_call(part) for part in self._parts])
 
     def result(self) -> VariantProfile:
-        wholes, sums = np.array(self._whole_seconds), np.sum(self._seconds, axis=1)
-        medians = np.median(self._seconds, axis=0)
-        times = dict(zip((each.place for each in self._graph.cuts), medians.tolist(), strict=True))
+        wholes, sums = self._whole_seconds, [sum(seconds) for seconds in self._seconds]
+        places = [each.place for each in self._graph.cuts]
+        times = dict(zip(places, map(median, zip(*self._seconds, strict=True)), strict=True))
         return VariantProfile(
             sha256=self._declared.sha256,
             bytes=self._declared.bytes,
             precision=self._declared.precision,
             runs=len(wholes),
-            p50_seconds=float(np.median(wholes)),
-            sum_seconds=float(np.median(sums)),
-            sum_ratio=float(np.median(sums / wholes)),
+            p50_seconds=median(wholes),
+            sum_seconds=median(sums),
+            sum_ratio=median(one / whole for one, whole in zip(sums, wholes, strict=True)),
             operators=tuple(
                 self._operator(place, operator, times) for place, operator in enumerate(self._graph.operators)
             ),

@@ -137,6 +137,18 @@ def test_every_module_is_imported_there(podman: Podman, image: str) -> None:
     podman.run(*RUN, "--entrypoint=python3", *CONFINED, image, "-W", "error", "-c", program)
 
 
+@pytest.mark.parametrize("command", ["benchmark", "profile"])
+def test_it_measures_there(podman: Podman, image: str, command: str) -> None:
+    told = podman.run(*RUN, *CONFINED, image, command, "--variants", "ptq", "--runs", "10").stdout
+    assert "delegate xnnpack, one thread" in told
+    assert re.search("^ptq", told, re.MULTILINE)
+
+
+def test_it_chooses_the_fastest_variant_there(podman: Podman, image: str) -> None:
+    with podman.serving(*CONFINED, "--env=EDGEWISE_VARIANT=auto", image) as container:
+        assert container.line("ready")["variant"] in ("ptq", "qat")
+
+
 def test_a_variable_switches_the_variant_and_a_stop_is_clean(podman: Podman, image: str) -> None:
     with podman.serving(*CONFINED, image, variant="ptq") as container:
         assert container.line("ready")["variant"] == "ptq"

@@ -1,5 +1,6 @@
 """The service on tflite-runtime, in its own environment, which is set up once beside the others."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -99,3 +100,10 @@ def test_every_module_of_the_service_is_imported_there(python: Path) -> None:
         check=True,
     )
     assert result.stdout.startswith("1.")
+
+
+def test_it_can_not_be_profiled(python: Path, default_bundle: Bundle) -> None:
+    result = run("profile", python=python, bundle=default_bundle.path)
+    assert result.returncode == 2
+    told = "^edgewise: tflite-runtime .* takes ai-edge-litert: install that$"
+    assert re.search(told, result.stderr, re.MULTILINE)
