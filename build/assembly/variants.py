@@ -14,12 +14,14 @@ from build.network.architecture import ARCHITECTURE
 from build.network.weights import Network
 from build.photos.data import Photo, PhotoSet, without_repeats
 from build.photos.pixels import pixels_of
+from build.quantization.bias_correction import mean_inputs
 from build.quantization.convert import convert, convert_int8
 from build.quantization.grids import check_patterns
 from build.quantization.int8 import quantize_after_training
 from build.quantization.layer_check import check_layers
 from build.quantization.recipe import QuantizationAwareTraining, Recipe
 from build.training.fine_tuning import training_record
+from build.training.pruning import PruningPlan
 from build.training.qat import train_quantized
 from build.training.schedule import Schedule
 from build.versions import tool_versions
@@ -97,7 +99,8 @@ def make_models(
     """
     # All of them first: a recipe may take hours.
     for recipe in recipes:
-        check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps])
+        keep = recipe.pruning.keep if recipe.pruning else ()
+        check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps, *keep])
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):
@@ -141,15 +144,20 @@ def _train(
 ) -> tuple[bytes, Training]:
     """Quantization-aware training, and the file that computes what it ended with."""
     schedule = Schedule(how.epochs, how.batch_size, how.learning_rate, plan.seed)
+    start = quantize_after_training(recipe, network.weights, representative)
+    pruning = None
+    if recipe.pruning:
+        pruning = PruningPlan(recipe.pruning, mean_inputs(network.weights, list(start.grids), representative))
     trained = train_quantized(
         network.weights,
-        quantize_after_training(recipe, network.weights, representative),
+        start,
         plan.photos,
         plan.watched,
         network.preprocessing,
         schedule,
         how.range_rate,
         plan.runs / f"recipe-{recipe.name}",
+        pruning,
     )
     content = convert_int8(trained.values, network.preprocessing.height)
     check_layers(content, trained.model, representative[0])

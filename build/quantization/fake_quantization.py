@@ -6,6 +6,7 @@ zero point stays, the step is learned as in Esser et al., "Learned Step Size Qua
 The steps of the kernels' grids stay: learned, they become finer, and the file packs worse.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from build.quantization.ranges import INPUT_RANGE, STEPS, Range
 _LEAST_REACH = 1e-9
 WRAPPED = "quant_"
 """What tf-model-optimization puts before the name of a layer that it wraps."""
+KEPT = "kept"
+"""The variable that says which weights of a kernel are not pruned: bool, in the kernel's layout."""
 _STEP = "log_step"
 _KERNELS = {
     tf_keras.layers.Conv2D: "kernel",
@@ -50,7 +53,7 @@ def fake_quantized_network(int8: Int8Network, size: int, range_rate: float = 1.0
             seen.low,
             seen.high,
             range_rate if is_learned else None,
-            (grid.bits, grid.step.tolist()) if grid else None,
+            (grid.bits, grid.step.tolist(), grid.kept is not None) if grid else None,
         )
         return tfmot.quantize_annotate_layer(layer, config)
 
@@ -61,7 +64,24 @@ def fake_quantized_network(int8: Int8Network, size: int, range_rate: float = 1.0
     }
     with tf_keras.utils.custom_object_scope(known):
         annotated = tf_keras.models.clone_model(model, clone_function=annotate)
-        return tfmot.quantize_apply(annotated, scheme=_Scheme())
+        quantized = tfmot.quantize_apply(annotated, scheme=_Scheme())
+    for name, grid in int8.grids.items():
+        if grid.kept is not None:
+            variables_of(quantized.get_layer(WRAPPED + name))[KEPT].assign(grid.kept)
+    return quantized
+
+
+def variables_of(wrapper: Any) -> dict[str, Any]:
+    """The variables of a wrapped layer: its own and those of its quantization, by their names in it.
+
+    Among them are a kernel as it is trained, in float and unpruned, and `KEPT` where it is pruned.
+    """
+    return {variable.name.split("/")[-1].split(":")[0]: variable for variable in wrapper.weights}
+
+
+def kernel_name(layer: Any) -> str | None:
+    """What the kernel of a layer is called, which needs not be wrapped; None of a layer without one."""
+    return _KERNELS.get(type(layer))
 
 
 def trained_values(model: tf_keras.Model, size: int, classes: int) -> Int8Network:
@@ -73,13 +93,13 @@ def trained_values(model: tf_keras.Model, size: int, classes: int) -> Int8Networ
         if isinstance(layer, tf_keras.layers.InputLayer):
             return tensor
         wrapper = model.get_layer(WRAPPED + layer.name)
-        values = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in wrapper.weights}
+        values = {key: variable.numpy() for key, variable in variables_of(wrapper).items()}
         config = wrapper.quantize_config
-        if kernel := _kernel_name(layer):
+        if kernel := kernel_name(layer):
             found.weights[layer.name] = LayerWeights(values[kernel], values["bias"])
             quantizer = config.kernel_quantizer(layer)
             if isinstance(quantizer, _GridQuantizer):
-                found.grids[layer.name] = quantizer.grid
+                found.grids[layer.name] = replace(quantizer.grid, kept=values.get(KEPT))
         found.ranges[name] = config.get_output_quantizers(wrapper)[0].range(values.get(_STEP))
         return tensor
 
@@ -140,15 +160,20 @@ class _KernelQuantizer(tfmot.quantizers.Quantizer):
 
 
 class _GridQuantizer(tfmot.quantizers.Quantizer):
-    """Rounds a kernel to a grid."""
+    """Rounds a kernel to a grid; what is pruned is 0, and has no gradient."""
 
-    def __init__(self, bits: int, step: list[float], is_depthwise: bool) -> None:
-        self.bits, self.step, self.is_depthwise = bits, step, is_depthwise
+    def __init__(self, bits: int, step: list[float], is_pruned: bool, is_depthwise: bool) -> None:
+        self.bits, self.step, self.is_pruned, self.is_depthwise = bits, step, is_pruned, is_depthwise
 
-    def build(self, _shape: Any, _name: str, _layer: Any) -> dict[str, Any]:
-        return {}
+    def build(self, shape: Any, _name: str, layer: Any) -> dict[str, Any]:
+        if not self.is_pruned:
+            return {}
+        kept = layer.add_weight(name=KEPT, shape=shape, dtype=tf.bool, initializer="ones", trainable=False)
+        return {KEPT: kept}
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
+        if self.is_pruned:
+            inputs = tf.where(weights[KEPT], inputs, 0.0)
         step = tf.constant(self.step)
         # A depthwise kernel has its channels in the place before the last, of one.
         step = step[:, tf.newaxis] if self.is_depthwise else step
@@ -163,17 +188,22 @@ class _GridQuantizer(tfmot.quantizers.Quantizer):
         return Grid(self.bits, np.array(self.step, np.float32))
 
     def get_config(self) -> dict[str, Any]:
-        return {"bits": self.bits, "step": self.step, "is_depthwise": self.is_depthwise}
+        return {
+            "bits": self.bits,
+            "step": self.step,
+            "is_pruned": self.is_pruned,
+            "is_depthwise": self.is_depthwise,
+        }
 
 
 class _Config(tfmot.QuantizeConfig):
     """One layer: its kernel per output channel, and its output in a range.
 
-    `rate` is None where the range is fixed; `grid` has its bits and its steps.
+    `rate` is None where the range is fixed; `grid` has its bits, its steps, and whether it is pruned.
     """
 
     def __init__(
-        self, low: float, high: float, rate: float | None, grid: tuple[int, list[float]] | None
+        self, low: float, high: float, rate: float | None, grid: tuple[int, list[float], bool] | None
     ) -> None:
         self.low, self.high, self.rate, self.grid = low, high, rate, grid
 
@@ -183,14 +213,14 @@ class _Config(tfmot.QuantizeConfig):
         return _GridQuantizer(*self.grid, is_depthwise) if self.grid else _KernelQuantizer(is_depthwise)
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        name = _kernel_name(layer)
+        name = kernel_name(layer)
         return [(getattr(layer, name), self.kernel_quantizer(layer))] if name else []
 
     def get_activations_and_quantizers(self, _layer: Any) -> list[tuple[Any, Any]]:
         return []
 
     def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
-        if name := _kernel_name(layer):
+        if name := kernel_name(layer):
             setattr(layer, name, quantize_weights[0])
 
     def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
@@ -213,10 +243,6 @@ class _Scheme(tfmot.default_8bit.Default8BitQuantizeScheme):
 class _UnchangedLayout(tfmot.QuantizeLayoutTransform):
     def apply(self, model: Any, layer_quantize_map: Any) -> tuple[Any, Any]:
         return model, layer_quantize_map
-
-
-def _kernel_name(layer: Any) -> str | None:
-    return _KERNELS.get(type(layer))
 
 
 def _fake_quantize(inputs: Any, step: Any, zero_point: int) -> Any:

@@ -18,7 +18,7 @@ less, and takes more bytes.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -42,10 +42,15 @@ _LARGEST_BIAS = 2**30 - 1
 
 @dataclass(frozen=True)
 class Grid:
-    """`step`: float32[channels], the difference of two neighbouring levels of each output channel."""
+    """`step`: float32[channels], the difference of two neighbouring levels of each output channel.
+
+    `kept`: in the kernel's layout, false for a weight that is pruned, whose only level is 0; None where
+    the layer is not pruned.
+    """
 
     bits: int
     step: NDArray[np.float32]
+    kept: NDArray[np.bool_] | None = None
 
     @property
     def largest_level(self) -> int:
@@ -76,7 +81,7 @@ def check_patterns(weights: Weights, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in weights):
             raise BuildError(
-                f"the weights' grids: {pattern} fits no layer of the network; the first is"
+                f"the recipe's pattern {pattern} fits no layer of the network; the first is"
                 f" {next(iter(weights))}"
             )
 
@@ -116,10 +121,16 @@ def first_fit(layer: str, patterns: Mapping[str, _Value]) -> _Value | None:
 
 
 def levels_of(layer: LayerWeights, grid: Grid) -> NDArray[np.int8]:
-    """A kernel's levels, int8 in the kernel's own layout: each weight's nearest."""
+    """A kernel's levels, int8 in the kernel's own layout: each weight's nearest, 0 of a pruned one."""
     most = grid.largest_level
-    levels = np.clip(np.round(_by_channel(layer, layer.kernel) / grid.step), -most, most)
-    return levels.astype(np.int8).reshape(layer.kernel.shape)
+    levels = np.clip(np.round(in_steps(layer, grid)), -most, most).astype(np.int8)
+    return levels if grid.kept is None else levels * grid.kept
+
+
+def in_steps(layer: LayerWeights, grid: Grid) -> NDArray[np.float32]:
+    """A kernel's weights in its own layout, each in steps of its channel's grid."""
+    steps: NDArray[Any] = _by_channel(layer, layer.kernel) / grid.step
+    return steps.reshape(layer.kernel.shape)
 
 
 def on_grids(weights: Weights, grids: Mapping[str, Grid]) -> Weights:
@@ -162,7 +173,8 @@ def _store(
 ) -> None:
     given, kernel, *bias = (graph.Tensors(i) for i in inputs if i >= 0)
     given_scale = given.Quantization().ScaleAsNumpy()[0]
-    grid = Grid(grid.bits, np.maximum(grid.step, np.abs(layer.bias) / (given_scale * _LARGEST_BIAS)))
+    least = np.abs(layer.bias) / (given_scale * _LARGEST_BIAS)
+    grid = replace(grid, step=np.maximum(grid.step, least))
     # Keras has the output channels of a convolution last, TFLite first.
     levels = np.moveaxis(levels_of(layer, grid), -1, 0)
     model.Buffers(kernel.Buffer()).DataAsNumpy()[:] = np.ascontiguousarray(levels).reshape(-1).view(np.uint8)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from build.network.model import Weights
 from build.quantization.bias_correction import correct_biases
 from build.quantization.grids import Grid, grids_of
+from build.quantization.pruning import prune
 from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import Recipe
 
@@ -31,11 +32,17 @@ def quantize_after_training(
 ) -> Int8Network:
     """The network of a recipe with least-error ranges, before any training that it wants.
 
+    It is pruned already where the recipe does not train; otherwise its training does it.
+
     `representative`: uint8[n, size, size, 3].
 
     Raises:
-        BuildError: an activation is infinite or no number, or a pattern of the recipe fits no layer.
+        BuildError: an activation is infinite or no number, a pattern of the recipe fits no layer, or none
+            is left to prune.
     """
     grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps, recipe.large_weights)
+    if recipe.pruning:
+        sparsity = 0.0 if recipe.training else recipe.pruning.sparsity
+        grids = prune(weights, grids, sparsity, recipe.pruning.keep)
     corrected = correct_biases(weights, grids, representative)
     return Int8Network(corrected, calibrate(weights, representative), grids)

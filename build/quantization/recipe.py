@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 
@@ -99,6 +100,31 @@ class QuantizationAwareTraining(BaseModel):
     range_rate: _Positive = 100.0
 
 
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Pruning(BaseModel):
+    """Which weights become zero (`build.quantization.pruning`).
+
+    `sparsity`: their share of the weights of the pruned layers; `keep`: patterns of names of layers that
+    are not pruned, by default those that hold next to no bytes and bear little.
+    Where the recipe trains, `ramp` is the share of its steps over which the sparsity grows, half of them
+    where it does not say, and `teacher` whether the unpruned network teaches the pruned one in the rest
+    (`build.training.pruning`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sparsity: _Share
+    keep: tuple[str, ...] = ("stem_conv", "block[1-3]*", "*_dwconv2")
+    ramp: _Share | None = Field(None, exclude_if=lambda ramp: ramp is None)
+    teacher: bool = Field(False, exclude_if=lambda teacher: not teacher)
+
+    @field_serializer("keep")
+    def _in_one_line(self, keep: tuple[str, ...]) -> str:
+        return " ".join(keep)
+
+
 class Recipe(BaseModel):
     """One recipe: `name` becomes the variant's name and its file's.
 
@@ -113,6 +139,7 @@ class Recipe(BaseModel):
     further ones, in place of steps that clip them;
     `searched_on`: of the photos that steps were searched on, the first digits of their SHA-256, so that
     nothing is evaluated on them;
+    `pruning`: which weights of those grids become zero, none where a recipe does not say;
     `training`: quantization-aware training from there, none where a recipe does not say;
     `wire`: how the bundle holds the file, as it is where a recipe does not say.
     """
@@ -131,6 +158,7 @@ class Recipe(BaseModel):
     )
     weight_steps: dict[str, _Positive] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
+    pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
 
@@ -187,6 +215,16 @@ class Recipe(BaseModel):
             raise ValueError("weight_bits and weight_steps need least-error ranges of int8 activations")
         if self.training and self.ranges is not RangeRule.LEAST_ERROR:
             raise ValueError("training starts from least-error ranges of int8 activations")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_can_be_pruned(self) -> Self:
+        if self.pruning is None:
+            return self
+        if self.weights is WeightType.INT4_PER_CHANNEL or not (self.weight_bits or self.weight_steps):
+            raise ValueError("pruning needs int8-per-channel weights with weight_bits or weight_steps")
+        if self.training is None and (self.pruning.ramp or self.pruning.teacher):
+            raise ValueError("pruning.ramp and pruning.teacher are of recipes that train; leave them out")
         return self
 
     def _int4_weights_can_be_made(self) -> Self:

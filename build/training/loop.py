@@ -46,6 +46,12 @@ class Views:
 
 Loss = Callable[[Any, Any], Any]
 """From float32[n, height, width, 3], views in 0…255, and int32[n], labels or -1, to a scalar."""
+BeforeStep = Callable[[int], None]
+"""Called with the number of a step before it is done, the first being 0."""
+
+
+def nothing(_step: int) -> None:
+    """The `BeforeStep` of a training that needs none."""
 
 
 def claim(folder: Path, record: Mapping[str, Any]) -> None:
@@ -87,11 +93,12 @@ def run_steps(
     views: Views,
     schedule: Schedule,
     folder: Path,
+    before_step: BeforeStep = nothing,
 ) -> float:
     """Train a model's trainable variables; go on from the last checkpoint in `folder` if there is one.
 
-    The model ends with the moving average of its variables. Returns the seconds that it took, those
-    before an interruption included.
+    The model ends with the moving average of its variables. What `before_step` changes must be the model's,
+    or follow from the step's number. Returns the seconds that it took, those before an interruption included.
 
     Raises:
         BuildError: too few photos, the loss is no finite number any more, or a checkpoint can't be
@@ -110,6 +117,7 @@ def run_steps(
     # Closed however the training ends, so that what is said of its end has a line of its own.
     with tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1) as progress:
         for pixels, labels in batches(views, schedule, done, steps):
+            before_step(done)
             value = step(tf.constant(pixels, tf.float32), tf.constant(labels))
             done += 1
             progress.update()

@@ -20,7 +20,8 @@ from build.quantization.fake_quantization import WRAPPED, fake_quantized_network
 from build.quantization.int8 import Int8Network
 from build.training.distillation import divergence, held_out_losses
 from build.training.fine_tuning import before_and_after, run_record
-from build.training.loop import Views, claim, run_steps, steps_of
+from build.training.loop import Loss, Views, claim, nothing, run_steps, steps_of
+from build.training.pruning import GradualPruning, PruningPlan, unpruned_network
 from build.training.schedule import Schedule
 from service.manifest import Preprocessing
 
@@ -53,8 +54,9 @@ def train_quantized(
     schedule: Schedule,
     range_rate: float,
     folder: Path,
+    pruning: PruningPlan | None = None,
 ) -> QuantizedTraining:
-    """Train an int8 network towards the float one of weights `teacher`.
+    """Train an int8 network towards the float one of weights `teacher`, and prune it on the way if told so.
 
     It goes on from the last checkpoint in `folder`. The photos need no labels. The losses are of
     `watched`, which are not trained on.
@@ -72,6 +74,8 @@ def train_quantized(
         "grids": {name: (grid.bits, grid.step.tolist()) for name, grid in start.grids.items()},
         "range_rate": range_rate,
     }
+    if pruning:
+        quantization["pruning"] = pruning.how.model_dump(mode="json")
     claim(folder, record | quantization)
     size, classes = preprocessing.height, teacher["predictions"].bias.size
     float_network = network(size, classes)
@@ -80,14 +84,11 @@ def train_quantized(
     target = _with_features(float_network, _FEATURES, _LOGITS)
     target.trainable = False
     student = _with_features(model, WRAPPED + _FEATURES, WRAPPED + _LOGITS)
-
-    def loss(batch: Any, _labels: Any) -> Any:
-        pixels = normalise(batch)
-        features, logits = target(pixels)
-        own_features, own_logits = student(pixels, training=True)
-        soft = divergence(tf.nn.softmax(logits / TEMPERATURE), own_logits / TEMPERATURE)
-        apart = tf.reduce_mean(tf.square(own_features - features)) / tf.reduce_mean(tf.square(features))
-        return TEMPERATURE**2 * tf.reduce_mean(soft) + apart
+    prune = GradualPruning(model, start.grids, pruning, steps) if pruning else nothing
+    loss = _loss(student, target)
+    if isinstance(prune, GradualPruning) and prune.teaches:
+        whole = _with_features(unpruned_network(model, size, classes), _FEATURES, _LOGITS)
+        loss = _loss_with_teacher(student, target, whole, prune.is_settled)
 
     def losses() -> dict[str, float]:
         return held_out_losses(
@@ -98,9 +99,46 @@ def train_quantized(
         )
 
     before = losses()
-    seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder)
+    seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder, prune)
     values = trained_values(model, size, classes)
     return QuantizedTraining(model, values, steps, seconds, before_and_after(before, losses()))
+
+
+def _loss(student: tf_keras.Model, target: tf_keras.Model) -> Loss:
+    """Both give features and logits, of normalised pixels."""
+
+    def loss(batch: Any, _labels: Any) -> Any:
+        pixels = normalise(batch)
+        return _apart(student(pixels, training=True), target(pixels))
+
+    return loss
+
+
+def _loss_with_teacher(
+    student: tf_keras.Model, target: tf_keras.Model, whole: tf_keras.Model, is_settled: Any
+) -> Loss:
+    """As `_loss`; once it is settled what is pruned, the whole network learns as well, and teaches."""
+
+    def loss(batch: Any, _labels: Any) -> Any:
+        pixels = normalise(batch)
+        wanted = target(pixels)
+        own = student(pixels, training=True)
+
+        def taught() -> Any:
+            teacher = whole(pixels)
+            return _apart(teacher, wanted) + _apart(own, [tf.stop_gradient(x) for x in teacher])
+
+        return _apart(own, wanted) + tf.cond(is_settled, taught, lambda: 0.0)
+
+    return loss
+
+
+def _apart(own: Sequence[Any], wanted: Sequence[Any]) -> Any:
+    """How far features and logits are from those that are wanted."""
+    (own_features, own_logits), (features, logits) = own, wanted
+    soft = divergence(tf.nn.softmax(logits / TEMPERATURE), own_logits / TEMPERATURE)
+    apart = tf.reduce_mean(tf.square(own_features - features)) / tf.reduce_mean(tf.square(features))
+    return TEMPERATURE**2 * tf.reduce_mean(soft) + apart
 
 
 def _with_features(model: tf_keras.Model, features: str, logits: str) -> tf_keras.Model:

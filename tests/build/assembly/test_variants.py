@@ -40,7 +40,7 @@ def test_a_pattern_that_fits_no_layer_is_refused_before_any_recipe_is_made(
         load_recipe("fp32"),
         load_recipe("ptq").model_copy(update={"weight_bits": {"blokc*": 4}}),
     ]
-    with pytest.raises(BuildError, match=r"the weights' grids: blokc\* fits no layer of the network"):
+    with pytest.raises(BuildError, match=r"the recipe's pattern blokc\* fits no layer of the network"):
         quantize(start, recipes, PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
 
 

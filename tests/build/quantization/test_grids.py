@@ -122,9 +122,9 @@ def test_large_weights_beyond_the_levels_of_int8_make_the_step_larger() -> None:
 
 
 def test_a_pattern_that_fits_no_layer_is_refused(start: Network) -> None:
-    with pytest.raises(BuildError, match="the weights' grids: blokc\\* fits no layer of the network"):
+    with pytest.raises(BuildError, match="the recipe's pattern blokc\\* fits no layer of the network"):
         grids_of(start.weights, {"blokc*": 4})
-    with pytest.raises(BuildError, match="the weights' grids: blokc\\* fits no layer of the network"):
+    with pytest.raises(BuildError, match="the recipe's pattern blokc\\* fits no layer of the network"):
         grids_of(start.weights, steps={"*": 0.1, "blokc*": 0.1})
 
 
@@ -199,7 +199,7 @@ def test_fake_quantization_rounds_kernels_to_the_grid(model: tf_keras.Model, val
 
 
 def test_a_gradient_passes_the_rounding_by_and_ends_where_a_weight_is_clipped() -> None:
-    quantizer = _GridQuantizer(3, [0.5, 2.0], is_depthwise=False)
+    quantizer = _GridQuantizer(3, [0.5, 2.0], is_pruned=False, is_depthwise=False)
     kernel = tf.constant([[0.6, 1.0], [9.0, -9.0], [-0.2, 2.9]])
     with tf.GradientTape() as tape:
         tape.watch(kernel)

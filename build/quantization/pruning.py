@@ -1,0 +1,44 @@
+"""Pruning: weights that become zero, which take next to no bytes once the file is packed.
+
+Single weights, by their magnitude (Han, Pool, Tran, Dally, "Learning both Weights and Connections for
+Efficient Neural Networks", 2015), and over all pruned layers at once. What a weight's magnitude is measured
+in is the step of its channel's grid: a step tells what an error costs there, as the searched ones do by
+construction, so that a layer which bears coarse weights loses more of them than one that does not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from build.errors import BuildError
+from build.network.model import Weights
+from build.quantization.grids import Grid, in_steps
+
+
+def prune(
+    weights: Weights, grids: Mapping[str, Grid], sparsity: float, keep: Sequence[str]
+) -> dict[str, Grid]:
+    """The grids, with the smallest weights pruned: the share `sparsity` of those of the layers they are in.
+
+    A layer without a grid is not pruned, nor is one whose name fits a pattern of `keep`. Those that round to
+    zero anyway are among the smallest and count.
+
+    Raises:
+        BuildError: no layer is left to prune.
+    """
+    magnitudes = {
+        name: np.abs(in_steps(weights[name], grid))
+        for name, grid in grids.items()
+        if not any(fnmatchcase(name, pattern) for pattern in keep)
+    }
+    if not magnitudes:
+        raise BuildError("pruning: no layer is left to prune; give one a grid that keep does not name")
+    every = np.concatenate([magnitude.reshape(-1) for magnitude in magnitudes.values()])
+    count = round(sparsity * every.size)
+    largest = np.partition(every, count - 1)[count - 1] if count else -1.0
+    return {
+        name: replace(grid, kept=magnitudes[name] > largest) if name in magnitudes else grid
+        for name, grid in grids.items()
+    }

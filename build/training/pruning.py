@@ -1,0 +1,106 @@
+"""Pruning in quantization-aware training, and the whole network that teaches the pruned one.
+
+Kim, Chang, Kwak, "PQK: Model Compression via Pruning, Quantization, and Knowledge Distillation",
+Interspeech 2021. Its two phases are these:
+
+1. The network is trained in fake quantization while ever more of its weights are pruned. The sparsity
+   follows the cubic schedule of Zhu and Gupta, "To prune, or not to prune", 2017: most at the beginning.
+   Which weights are pruned is decided anew each time, by their magnitude; a pruned weight stays where it
+   was, and may come back.
+2. Which are pruned is settled. The unpruned network, of the very same variables with the pruned weights put
+   back, is trained beside the pruned one and teaches it. It goes when the training ends.
+
+It is not PQK in three things. There is a float network that both learn from, in place of labels; the whole
+network is one more teacher, nearer to the pruned one, and in float. And each time weights are pruned, the
+biases beside them take up what that shifts in the mean (`build.quantization.bias_correction`), as in pruning
+without training: few steps of a small learning rate could not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+
+from build.network.model import LayerWeights, network
+from build.quantization.bias_correction import correct_by_means
+from build.quantization.fake_quantization import KEPT, WRAPPED, kernel_name, variables_of
+from build.quantization.grids import Grid
+from build.quantization.pruning import prune
+from build.quantization.recipe import Pruning
+
+STEPS_PER_PRUNING = 10
+_RAMP = 0.5
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """How a training prunes; `means`: of the inputs of all layers with a grid, by `mean_inputs`."""
+
+    how: Pruning
+    means: Mapping[str, NDArray[np.float32]]
+
+
+class GradualPruning:
+    """Prunes a fake-quantized network before steps of its training.
+
+    Which weights are kept is in the network's variables, and so in its checkpoints; all else depends on
+    the step alone: a training that resumes prunes as one that went through.
+    """
+
+    def __init__(
+        self, model: tf_keras.Model, grids: Mapping[str, Grid], plan: PruningPlan, steps: int
+    ) -> None:
+        """`model`: a `fake_quantized_network` with these grids; `steps`: of the whole training.
+
+        `is_settled`: a variable, whether the pruning is over; `teaches`: whether the unpruned network
+        teaches from then on.
+        """
+        self.is_settled = tf.Variable(False, trainable=False)
+        self.teaches = plan.how.teacher
+        self._plan = plan
+        self._grids = {name: grid for name, grid in grids.items() if grid.kept is not None}
+        self._variables = {name: variables_of(model.get_layer(WRAPPED + name)) for name in self._grids}
+        self._ramp = min(round((plan.how.ramp or _RAMP) * steps), steps - 1)
+
+    def __call__(self, step: int) -> None:
+        """Prune if it is time, `step` being done next."""
+        self.is_settled.assign(step >= self._ramp)
+        if step == self._ramp or (step < self._ramp and step % STEPS_PER_PRUNING == 0):
+            self._prune(sparsity_at(step, self._ramp, self._plan.how.sparsity))
+
+    def _prune(self, sparsity: float) -> None:
+        held = {name: _layer(variables) for name, variables in self._variables.items()}
+        kept = {name: variables[KEPT].numpy() for name, variables in self._variables.items()}
+        before = {name: replace(grid, kept=kept[name]) for name, grid in self._grids.items()}
+        after = prune(held, self._grids, sparsity, keep=())
+        had = correct_by_means(held, before, self._plan.means)
+        needs = correct_by_means(held, after, self._plan.means)
+        for name, variables in self._variables.items():
+            variables[KEPT].assign(after[name].kept)
+            variables["bias"].assign_add(needs[name].bias - had[name].bias)
+
+
+def sparsity_at(step: int, ramp: int, final: float) -> float:
+    """The share of weights that are pruned before a step; `final` from step `ramp` on."""
+    left = 1 - min(step / ramp, 1) if ramp else 0
+    return final * float(1 - left**3)
+
+
+def unpruned_network(model: tf_keras.Model, size: int, classes: int) -> tf_keras.Model:
+    """The float `network` whose kernels and biases are those variables that a fake-quantized one trains."""
+    whole = network(size, classes)
+    for layer in whole.layers:
+        if name := kernel_name(layer):
+            variables = variables_of(model.get_layer(WRAPPED + layer.name))
+            setattr(layer, name, variables[name])
+            layer.bias = variables["bias"]
+    return whole
+
+
+def _layer(variables: Mapping[str, Any]) -> LayerWeights:
+    kernel = variables.get("kernel", variables.get("depthwise_kernel"))
+    return LayerWeights(kernel.numpy(), variables["bias"].numpy())
