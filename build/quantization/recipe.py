@@ -141,7 +141,8 @@ class Recipe(BaseModel):
     nothing is evaluated on them;
     `pruning`: which weights of those grids become zero, none where a recipe does not say;
     `training`: quantization-aware training from there, none where a recipe does not say;
-    `wire`: how the bundle holds the file, as it is where a recipe does not say.
+    `wire`: how the bundle holds the file, as it is where a recipe does not say;
+    `like`: the file, as seen from the recipe's own, of one that has the keys which this one lacks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -161,6 +162,7 @@ class Recipe(BaseModel):
     pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
+    like: str | None = Field(None, exclude=True)
 
     @property
     def precision(self) -> Precision:
@@ -176,7 +178,7 @@ class Recipe(BaseModel):
     def settings(self) -> dict[str, str | int | float]:
         """Every key and its value, those of a table as `table.key`, as a manifest records them.
 
-        But for `searched_on`, which the bundle's list of seen images has.
+        But for `searched_on`, which the bundle's list of seen images has, and for `like`.
         """
         flat: dict[str, str | int | float] = {}
         for key, value in self.model_dump(mode="json").items():
@@ -263,14 +265,20 @@ def load_recipe(name: str) -> Recipe:
         BuildError: there is none, or it is not valid.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
+    if not path.exists():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise BuildError(
-            f"there is no recipe {name!r}; there are: {known}, or the path of a .toml file"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BuildError(f"{path} can't be read: {error}") from None
+        raise BuildError(f"there is no recipe {name!r}; there are: {known}, or the path of a .toml file")
+    keys = _keys(path)
+    if "like" in keys:
+        keys = _keys(path.parent / str(keys["like"])) | keys
+    try:
+        return Recipe.model_validate(keys)
     except ValidationError as error:
         raise BuildError(f"{path}: {first_fault(error)}") from None
+
+
+def _keys(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BuildError(f"{path} can't be read: {error}") from None

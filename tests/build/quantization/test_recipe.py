@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from build.errors import BuildError
-from build.quantization.recipe import RECIPES, ActivationType, RangeRule, Recipe, WeightType, load_recipe
+from build.quantization.recipe import (
+    RECIPES,
+    ActivationType,
+    Pruning,
+    RangeRule,
+    Recipe,
+    WeightType,
+    load_recipe,
+)
 from service.bundle import load_bundle
 from service.manifest import Precision
 from service.settings import DEFAULT_BUNDLE
@@ -15,6 +23,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"
 TRAINING = "[training]\nepochs = 1\nlearning_rate = 1e-5\n"
 QAT = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n' + TRAINING
 
+PRUNING = '[weight_bits]\n"*" = 4\n[pruning]\nsparsity = 0.5\n'
 INT4 = 'name = "a"\nweights = "int4-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n'
 INT16 = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int16"\nrepresentative_images = 5\n'
 
@@ -49,6 +58,22 @@ def test_the_value_aware_recipes_differ_from_ptq_in_the_weights_alone() -> None:
         recipe = load_recipe(str(RECIPES / "value-aware" / f"va{bits}.toml"))
         assert (recipe.weight_bits["*"], recipe.large_weights) == (bits, share)
         assert recipe.model_copy(update={"name": "ptq", **none}) == load_recipe("ptq")
+
+
+def test_the_pruned_recipes_differ_in_the_teacher_alone_and_their_steps_are_searched() -> None:
+    recipes = {path.stem: load_recipe(str(path)) for path in (RECIPES / "pruned").glob("*.toml")}
+    pqk, pruned, control = (recipes.pop(name) for name in ("pqk", "pruned", "coarser"))
+    assert not recipes
+    assert pqk.pruning is not None
+    assert pqk.pruning.teacher
+    untaught = pqk.pruning.model_copy(update={"teacher": False})
+    assert pqk.model_copy(update={"name": "pruned", "pruning": untaught}) == pruned
+    none = {"name": "ptq", "like": None, "pruning": None, "training": None, "wire": None}
+    for recipe, searched in ((pruned, "small"), (control, "tiny")):
+        steps = load_recipe(str(RECIPES / "searched" / f"{searched}.toml"))
+        assert recipe.training == pqk.training
+        expected = steps.model_copy(update=none)
+        assert recipe.model_copy(update=none) == expected
 
 
 def test_ptq_is_int8_throughout() -> None:
@@ -115,7 +140,9 @@ def test_the_documents_have_every_recipe_that_comes_along() -> None:
 
 
 def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
-    example, training, bits, large, steps = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    example, training, bits, large, steps, pruning = re.findall(
+        r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL
+    )
     path = tmp_path / "mine.toml"
     path.write_text(example)
     assert load_recipe(str(path)).name == "mine"
@@ -125,6 +152,9 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     assert trained.epochs == 4
     path.write_text(example + steps)
     assert list(load_recipe(str(path)).weight_steps.items())[-1] == ("*", 0.03)
+    path.write_text(example + steps + training + pruning)
+    pruned = load_recipe(str(path)).pruning
+    assert pruned == Pruning(sparsity=0.6, ramp=0.5, teacher=True)
     path.write_text(example + bits)
     assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 5)
     path.write_text(example + large)
@@ -160,6 +190,17 @@ def test_settings_are_every_key_that_says_something() -> None:
     }
 
 
+def test_settings_have_the_pruning_in_plain_values() -> None:
+    pruning = Pruning(sparsity=0.5, keep=("stem_conv", "*_dwconv2"))
+    recipe = load_recipe("ptq").model_copy(update={"pruning": pruning})
+    expected = {"pruning.sparsity": 0.5, "pruning.keep": "stem_conv *_dwconv2"}
+    assert recipe.settings() == load_recipe("ptq").settings() | expected
+    taught = pruning.model_copy(update={"ramp": 0.25, "teacher": True})
+    recipe = recipe.model_copy(update={"pruning": taught})
+    expected |= {"pruning.ramp": 0.25, "pruning.teacher": True}
+    assert recipe.settings() == load_recipe("ptq").settings() | expected
+
+
 def test_settings_have_the_bits_of_each_pattern_in_their_order() -> None:
     recipe = load_recipe("ptq").model_copy(update={"weight_bits": {"stem_conv": 8, "*": 4}})
     assert list(recipe.settings().items())[-2:] == [("weight_bits.stem_conv", 8), ("weight_bits.*", 4)]
@@ -177,6 +218,21 @@ def test_a_path_names_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"mine"'))
     assert load_recipe(str(path)).name == "mine"
+
+
+def test_a_recipe_like_another_has_its_keys_but_for_those_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(QAT.replace("[training]", 'wire = "zstd"\n[training]'))
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "mine.toml"
+    path.write_text('name = "mine"\nlike = "../base.toml"\n[training]\nepochs = 3\nlearning_rate = 1e-3\n')
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.wire, recipe.representative_images) == ("mine", "zstd", 5)
+    assert recipe.training is not None
+    assert (recipe.training.epochs, recipe.training.learning_rate) == (3, 1e-3)
+    assert "like" not in recipe.settings()
+    (tmp_path / "base.toml").unlink()
+    with pytest.raises(BuildError, match=r"base\.toml can't be read"):
+        load_recipe(str(path))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +307,12 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         (INT4 + "weight_only = true", "weight_only needs int4-per-channel weights and float32 activations"),
         (INT4 + 'ranges = "converter"', "of int4-per-channel weights are least-error"),
         (INT4 + '[weight_bits]\n"*" = 6', "name the layers that keep 8 bits"),
+        (QAT + "[pruning]\nsparsity = 0.5", "pruning needs int8-per-channel weights with weight_bits or"),
+        (INT4 + PRUNING.replace("4", "8"), "pruning needs int8-per-channel weights with weight_bits or"),
+        (QAT + PRUNING.replace("0.5", "1.0"), "pruning.sparsity: Input should be less than 1"),
+        (QAT + PRUNING + "ramp = 0", "pruning.ramp: Input should be greater than 0"),
+        ((RECIPES / "ptq.toml").read_text() + PRUNING + "ramp = 0.5", "are of recipes that train; leave"),
+        ((RECIPES / "ptq.toml").read_text() + PRUNING + "teacher = true", "are of recipes that train; leave"),
         (INT4 + TRAINING, "training needs int8-per-channel weights"),
         (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
         (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
