@@ -39,8 +39,9 @@ from build.whole import build_all
 from service.bundle import Bundle, load_bundle, verify
 from service.manifest import CLASS_IDS, LABELS, SIGNATURE
 
-# On as many photos as this one takes, `sensitivity` and `activations` calibrate.
-RANGES_RECIPE = "ptq"
+SENSITIVITY_RECIPE = "ptq"
+# What is large among millions of values needs no more.
+ACTIVATION_PHOTOS = 100
 
 
 def run(options: argparse.Namespace, command: str) -> None:
@@ -155,7 +156,7 @@ def _subset(options: argparse.Namespace) -> None:
 
 def _sensitivity(options: argparse.Namespace) -> None:
     network = network_of(options)
-    wanted = load_recipe(RANGES_RECIPE).representative_images
+    wanted = load_recipe(SENSITIVITY_RECIPE).representative_images
     apart = photos_apart(options.calibration, wanted, options.images)
     calibration, others = readable_sets(apart, network, options)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ def _sensitivity(options: argparse.Namespace) -> None:
 
 def _activations(options: argparse.Namespace) -> None:
     network = network_of(options)
-    calibration = sample(options.calibration, load_recipe(RANGES_RECIPE).representative_images)
+    calibration = sample(options.calibration, ACTIVATION_PHOTOS)
     evaluation = labelled_photos(options.evaluation, network.classes)
     calibration, evaluation = readable_sets([calibration, evaluation], network, options)
     if not options.allow_seen:

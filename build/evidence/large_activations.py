@@ -7,7 +7,6 @@ rounded before: small values to few levels, large ones to 16 bits in the range o
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from service.inference.image import Crop
 from service.manifest import Comparison, Proportion
 
 _BATCH = 20
-_LARGE_STEPS = 2**16 - 1
+_LARGE_BITS = 16
 _CLIPPED = "clipped"
 
 
@@ -66,21 +65,22 @@ def simulate_activations(
     """
     preprocessing = start.preprocessing
     _, _, statistics = observe(start.weights, pixels_of(calibration, preprocessing))
-    rounded = RoundedNetwork(start.weights, preprocessing.height, statistics)
     pixels = pixels_of(evaluation, preprocessing, crop)
     labels = np.array([image.index for image in evaluation.images], np.intp)
-    exact = rounded.probabilities(pixels)
+    networks = [RoundedNetwork(start.weights, preprocessing.height, statistics, width) for width in bits]
+    exact = networks[0].probabilities(pixels)
     simulated = []
-    for width, share in tqdm(list(product(bits, shares)), desc="activations", unit="setting"):
-        clipped: NDArray[np.float32] | None = None
-        for is_kept in (False, True) if share else (False,):
-            rounded.set(width, share, is_kept)
-            answers = rounded.probabilities(pixels)
-            against_clipped = None if clipped is None else compare(_CLIPPED, clipped, answers, labels)
-            against_float = compare(BASELINE, exact, answers, labels)
-            top1 = hits(answers, labels, 1)
-            simulated.append(Simulated(width, share, is_kept, top1, against_float, against_clipped))
-            clipped = answers
+    for width, rounded in zip(bits, networks, strict=True):
+        for share in tqdm(shares, desc=f"{width} bits", unit="share"):
+            clipped: NDArray[np.float32] | None = None
+            for is_kept in (False, True) if share else (False,):
+                rounded.set(share, is_kept)
+                answers = rounded.probabilities(pixels)
+                against_clipped = None if clipped is None else compare(_CLIPPED, clipped, answers, labels)
+                against_float = compare(BASELINE, exact, answers, labels)
+                top1 = hits(answers, labels, 1)
+                simulated.append(Simulated(width, share, is_kept, top1, against_float, against_clipped))
+                clipped = answers
     return simulated
 
 
@@ -130,15 +130,14 @@ class RoundedNetwork:
     `rounded`: the names of these inputs. The photo is not among them: it is 8 bits as it comes.
     """
 
-    def __init__(self, weights: Weights, size: int, statistics: Mapping[str, Statistics]) -> None:
-        """`statistics`: of every activation, by name."""
+    def __init__(self, weights: Weights, size: int, statistics: Mapping[str, Statistics], bits: int) -> None:
+        """`statistics`: of every activation, by name; `bits`: those of small values."""
         classes = weights["predictions"].bias.size
         self.rounded = _taken_by_weights(size, classes)
+        self._bits = bits
         self._seen = [statistics[name] for name in self.rounded]
-        every = [small_range(seen, 0.0) for seen in self._seen]
-        self._every = tf.constant([(seen.low, seen.high) for seen in every], tf.float32)
-        self._small = tf.Variable(self._every, trainable=False)
-        self._steps = tf.Variable(float(_LARGE_STEPS), trainable=False)
+        self._every = [small_range(seen, 0.0) for seen in self._seen]
+        self._small = tf.Variable(tf.zeros((len(self._seen), 2)), trainable=False)
         self._is_kept = tf.Variable(False, trainable=False)
         self._is_rounded = tf.Variable(False, trainable=False)
         inner = network(size, classes, self._place)
@@ -146,11 +145,10 @@ class RoundedNetwork:
         signature = tf.TensorSpec((None, size, size, 3), tf.float32)
         self._logits = tf.function(with_pixel_input(inner)).get_concrete_function(signature)
 
-    def set(self, bits: int, share: float, is_kept: bool) -> None:
-        """Round small values to `bits`, and keep the given share of large ones, or clip them."""
+    def set(self, share: float, is_kept: bool) -> None:
+        """Round small values, and keep the given share of large ones, or clip them."""
         small = [small_range(seen, share) for seen in self._seen]
         self._small.assign([(seen.low, seen.high) for seen in small])
-        self._steps.assign(2.0**bits - 1)
         self._is_kept.assign(is_kept)
         self._is_rounded.assign(True)
 
@@ -163,27 +161,26 @@ class RoundedNetwork:
         if name not in self.rounded:
             return tensor
         index = self.rounded.index(name)
+        every = self._every[index]
 
-        def rounded(values: Any) -> Any:
-            small, every = self._small[index], self._every[index]
-            is_large = self._is_kept & (tf.abs(values) > tf.reduce_max(tf.abs(small)))
-            return tf.where(
-                is_large,
-                _on_levels(values, every, float(_LARGE_STEPS)),
-                _on_levels(values, small, self._steps),
-            )
+        def clipped(values: Any) -> Any:
+            low, high = tf.unstack(self._small[index])
+            return tf.quantization.fake_quant_with_min_max_vars(values, low, high, self._bits)
+
+        def kept(values: Any) -> Any:
+            many = tf.quantization.fake_quant_with_min_max_args(values, every.low, every.high, _LARGE_BITS)
+            is_large = tf.abs(values) > tf.reduce_max(tf.abs(self._small[index]))
+            return tf.where(is_large, many, clipped(values))
 
         def switched(values: Any) -> Any:
-            return tf.cond(self._is_rounded, lambda: rounded(values), lambda: values)
+            # Not tf.where, which would compute all of them every time.
+            return tf.cond(
+                self._is_rounded,
+                lambda: tf.cond(self._is_kept, lambda: kept(values), lambda: clipped(values)),
+                lambda: values,
+            )
 
         return tf_keras.layers.Lambda(switched, name=f"{name}_rounded")(tensor)
-
-
-def _on_levels(values: Any, bounds: Any, steps: Any) -> Any:
-    """Rounded and clipped in [low, high] in so many steps, zero among the levels."""
-    step = (bounds[1] - bounds[0]) / steps
-    zero = tf.round(-bounds[0] / step)
-    return (tf.clip_by_value(tf.round(values / step) + zero, 0.0, steps) - zero) * step
 
 
 def _taken_by_weights(size: int, classes: int) -> list[str]:

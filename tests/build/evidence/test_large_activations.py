@@ -37,7 +37,7 @@ def statistics(start: Network, representative: Pixels) -> dict[str, Statistics]:
 
 @pytest.fixture(scope="module")
 def rounded(start: Network, statistics: dict[str, Statistics]) -> RoundedNetwork:
-    return RoundedNetwork(start.weights, SIZE, statistics)
+    return RoundedNetwork(start.weights, SIZE, statistics, 4)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_what_layers_take_is_rounded(
     share: float,
     is_kept: bool,
 ) -> None:
-    rounded.set(2, 0.2, not is_kept)  # What was set before is so no more.
-    rounded.set(4, share, is_kept)
+    rounded.set(0.2, not is_kept)  # What was set before is so no more.
+    rounded.set(share, is_kept)
     actual = rounded.probabilities(pixels)
     expected = plain(start, place_of(statistics, rounded.rounded, share, is_kept), pixels)
     # Two graphs add up in different orders, and a last digit can tip a rounding.
