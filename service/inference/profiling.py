@@ -61,6 +61,7 @@ def profile(
         BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
         BundleError: it can't be cut into operators.
         DelegateError: the delegate is no part of the runtime.
+        StartError: the runtime is one that can't read a graph.
     """
     if not delegate.is_built_in:
         raise DelegateError(
