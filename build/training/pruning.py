@@ -1,7 +1,7 @@
 """Pruning in quantization-aware training, and the whole network that teaches the pruned one.
 
 Kim, Chang, Kwak, "PQK: Model Compression via Pruning, Quantization, and Knowledge Distillation",
-Interspeech 2021. Its two phases are these:
+Interspeech 2021. What is followed are its two phases, not its settings; here they are these:
 
 1. The network is trained in fake quantization while ever more of its weights are pruned. The sparsity
    follows the cubic schedule of Zhu and Gupta, "To prune, or not to prune", 2017: most at the beginning.
@@ -10,10 +10,11 @@ Interspeech 2021. Its two phases are these:
 2. Which are pruned is settled. The unpruned network, of the very same variables with the pruned weights put
    back, is trained beside the pruned one and teaches it. It goes when the training ends.
 
-It is not PQK in three things. There is a float network that both learn from, in place of labels; the whole
-network is one more teacher, nearer to the pruned one, and in float. And each time weights are pruned, the
-biases beside them take up what that shifts in the mean (`build.quantization.bias_correction`), as in pruning
-without training: few steps of a small learning rate could not.
+PQK is for where no trained teacher is at hand, and learns from labels. Here there is the float network before
+pruning: both learn from it in place of labels, and the whole network is a second teacher, nearer to the
+pruned one. The pruned network is in fake quantization, the whole one in float. And each time weights are
+pruned, the biases beside them take up what that shifts in the mean (`build.quantization.bias_correction`),
+as in pruning without training: few small steps could not.
 """
 
 from collections.abc import Mapping
