@@ -159,7 +159,8 @@ def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
 
 def test_what_is_told_of_the_variants_is_short(service: Service) -> None:
     with service.client() as client:
-        assert len(client.get("/v1/variants").content) < 5000
+        told = client.get("/v1/variants")
+    assert len(told.content) < 1000 * len(told.json()["variants"])
 
 
 def test_auto_says_in_the_log_what_decided(default_bundle: Bundle) -> None:
