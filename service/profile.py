@@ -60,8 +60,8 @@ class OperatorProfile(_Frozen):
 class VariantProfile(_Frozen):
     """One variant. Seconds are medians of `runs` rounds, each with the whole graph and every operator in it.
 
-    `p50_seconds`: the whole graph, without encoding pixels. `sum_seconds`: the operators of a round.
-    `sum_ratio`: these over the whole of the same round. `operators`: in the graph's order.
+    `p50_seconds`: the whole graph, without encoding pixels. `sum_seconds`: of all operators'
+    medians. `sum_ratio`: that over the whole graph's median. `operators`: in the graph's order.
     """
 
     sha256: Sha256

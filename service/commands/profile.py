@@ -81,7 +81,7 @@ def _told(name: str, result: VariantProfile, top: int, delegate: Delegate) -> st
     ]
     head = (
         f"{name}: the whole graph {1e3 * result.p50_seconds:.2f} ms, its {len(result.operators)} operators"
-        f" one by one {1e3 * result.sum_seconds:.2f} ms, {result.sum_ratio:.2f} of the whole in their round"
+        f" one by one {1e3 * result.sum_seconds:.2f} ms, {result.sum_ratio:.2f} of that"
     )
     return "\n".join([head, "", table(header, rows), "", _by_kind(kinds, result.operators)])
 

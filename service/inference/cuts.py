@@ -85,6 +85,8 @@ def cut(content: bytes) -> CutGraph:
             " operators"
         )
     graph = _Graph(model)
+    if not graph.nodes:
+        raise BundleError("it has no operators")
     places = range(len(graph.nodes))
     operators = tuple(graph.operator(place) for place in places)
     (graph_input,), (graph_output,) = graph.inputs, graph.outputs

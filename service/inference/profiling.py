@@ -99,17 +99,17 @@ class _Pieces:
         self._seconds.append([_second_call(part) for part in self._parts])
 
     def result(self) -> VariantProfile:
-        wholes, sums = self._whole_seconds, [sum(seconds) for seconds in self._seconds]
+        whole = median(self._whole_seconds)
         places = [each.place for each in self._graph.cuts]
         times = dict(zip(places, map(median, zip(*self._seconds, strict=True)), strict=True))
         return VariantProfile(
             sha256=self._declared.sha256,
             bytes=self._declared.bytes,
             precision=self._declared.precision,
-            runs=len(wholes),
-            p50_seconds=median(wholes),
-            sum_seconds=median(sums),
-            sum_ratio=median(one / whole for one, whole in zip(sums, wholes, strict=True)),
+            runs=len(self._whole_seconds),
+            p50_seconds=whole,
+            sum_seconds=sum(times.values()),
+            sum_ratio=sum(times.values()) / whole,
             operators=tuple(
                 self._operator(place, operator, times) for place, operator in enumerate(self._graph.operators)
             ),
