@@ -23,6 +23,7 @@ from pydantic import (
 
 from build.errors import BuildError, first_fault
 from service.bundle import SEEN_DIGITS
+from service.inference.evaluation import BASELINE
 from service.manifest import Precision, VariantName
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -79,6 +80,10 @@ def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
 
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+# Beyond any weight of a network, and within float32's numbers.
+_Step = Annotated[float, Field(gt=0, le=1e6)]
 
 
 _SeenImage = Annotated[str, Field(pattern=f"^[0-9a-f]{{{SEEN_DIGITS}}}$")]
@@ -142,7 +147,7 @@ class Recipe(BaseModel):
     `pruning`: which weights of those grids become zero, none where a recipe does not say;
     `training`: quantization-aware training from there, none where a recipe does not say;
     `wire`: how the bundle holds the file, as it is where a recipe does not say;
-    `like`: the file, as seen from the recipe's own, of one that has the keys which this one lacks.
+    `like`: the file, as seen from the recipe's own, of one that has the keys, but the name, which it lacks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -154,10 +159,8 @@ class Recipe(BaseModel):
     ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
     weight_only: bool = Field(False, exclude_if=lambda only: not only)
     weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
-    large_weights: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, exclude_if=lambda share: share is None
-    )
-    weight_steps: dict[str, _Positive] = Field({}, exclude_if=lambda steps: not steps)
+    large_weights: _Share | None = Field(None, exclude_if=lambda share: share is None)
+    weight_steps: dict[str, _Step] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
     pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
@@ -192,6 +195,10 @@ class Recipe(BaseModel):
         if (self.weights, self.activations) not in _PRECISIONS:
             needed = " or ".join(weights for weights, with_ in _PRECISIONS if with_ is self.activations)
             raise ValueError(f"{self.activations} activations need {needed} weights, not {self.weights}")
+        if self.name == BASELINE and self.precision is not Precision.FLOAT32:
+            raise ValueError(
+                f"{BASELINE} is float32, what all others are compared with; name another {self.precision}"
+            )
         integer = self.activations is not ActivationType.FLOAT32
         if integer != (self.representative_images > 0):
             raise ValueError(
@@ -211,6 +218,10 @@ class Recipe(BaseModel):
             raise ValueError("large_weights are those beyond the levels of weight_bits; give these as well")
         if self.weights is WeightType.INT4_PER_CHANNEL:
             return self._int4_weights_can_be_made()
+        if self.large_weights and set(self.weight_bits.values()) == {8}:
+            raise ValueError(
+                "large_weights are those beyond the levels of fewer than 8 bits; weight_bits has none"
+            )
         if self.weight_only:
             raise ValueError("weight_only needs int4-per-channel weights and float32 activations")
         if (self.weight_bits or self.weight_steps) and self.ranges is not RangeRule.LEAST_ERROR:
@@ -268,17 +279,24 @@ def load_recipe(name: str) -> Recipe:
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise BuildError(f"there is no recipe {name!r}; there are: {known}, or the path of a .toml file")
-    keys = _keys(path)
-    if "like" in keys:
-        keys = _keys(path.parent / str(keys["like"])) | keys
+    keys = _keys(path, ())
     try:
         return Recipe.model_validate(keys)
     except ValidationError as error:
         raise BuildError(f"{path}: {first_fault(error)}") from None
 
 
-def _keys(path: Path) -> dict[str, Any]:
+def _keys(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
+    """The keys of a file, and of those that it is like; `before`: the files that lead to it."""
+    if path in before:
+        raise BuildError(f"{path} is like itself, by way of {before[-1]}")
     try:
-        return tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        keys = tomllib.loads(path.read_text())
+        if "like" not in keys:
+            return keys
+        like = (path.parent / str(keys["like"])).resolve()
+    except (OSError, ValueError, RecursionError) as error:  # A TOML error is a ValueError, and one of UTF-8.
         raise BuildError(f"{path} can't be read: {error}") from None
+    inherited = _keys(like, (*before, path))
+    inherited.pop("name", None)
+    return inherited | keys

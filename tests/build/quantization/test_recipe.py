@@ -154,7 +154,7 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     assert list(load_recipe(str(path)).weight_steps.items())[-1] == ("*", 0.03)
     path.write_text(example + steps + training + pruning)
     pruned = load_recipe(str(path)).pruning
-    assert pruned == Pruning(sparsity=0.6, ramp=0.5, teacher=True)
+    assert pruned == Pruning(sparsity=0.6)
     path.write_text(example + bits)
     assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 5)
     path.write_text(example + large)
@@ -262,6 +262,11 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ),
         ((RECIPES / "ptq.toml").read_text() + "large_weights = 0.02", "levels of weight_bits; give these as"),
         (
+            (RECIPES / "ptq.toml").read_text() + 'large_weights = 0.02\n[weight_bits]\n"*" = 8',
+            "large_weights are those beyond the levels of fewer than 8 bits; weight_bits has none",
+        ),
+        ((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"fp32"'), "fp32 is float32, what all others"),
+        (
             (RECIPES / "ptq.toml").read_text() + 'large_weights = 0.02\n[weight_steps]\n"*" = 0.1',
             "large_weights are those beyond the levels of weight_bits",
         ),
@@ -334,3 +339,22 @@ def test_a_recipe_that_can_not_be_made_says_why(tmp_path: Path, text: str, messa
     with pytest.raises(BuildError, match=message) as caught:
         load_recipe(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_is_like_one_that_is_like_another(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('wire = "zstd"\n' + QAT)
+    (tmp_path / "b.toml").write_text('name = "b"\nlike = "c.toml"\n[weight_bits]\n"*" = 4\n')
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nlike = "b.toml"\n')
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.weight_bits, recipe.wire) == ("mine", {"*": 4}, "zstd")
+    path.write_text('like = "b.toml"\n')
+    with pytest.raises(BuildError, match="name: Field required"):
+        load_recipe(str(path))
+
+
+def test_a_recipe_is_not_like_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('name = "a"\nlike = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('name = "b"\nlike = "a.toml"\n')
+    with pytest.raises(BuildError, match=r"a\.toml is like itself, by way of .*b\.toml"):
+        load_recipe(str(tmp_path / "a.toml"))
