@@ -10,6 +10,7 @@ from tqdm import tqdm
 from build.assembly.variants import quantize
 from build.errors import BuildError
 from build.evidence.reference import reference_files
+from build.evidence.tables import settings_in_words
 from build.network.weights import Network
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
@@ -116,7 +117,7 @@ def baseline_of(variant: Variant, evaluations: tuple[Evaluation, ...]) -> Baseli
 
 def _described(variant: Variant) -> str:
     made = variant.provenance
-    recipe = ", ".join(f"{key} = {value}" for key, value in made.recipe.items() if key != "name")
+    recipe = settings_in_words({key: value for key, value in made.recipe.items() if key != "name"})
     name = f"recipe {made.recipe['name']}: " if "name" in made.recipe else ""
     images = made.calibration
     calibrated = f", calibrated on {images.images} images of {images.name}" if images else ""

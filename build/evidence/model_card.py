@@ -5,7 +5,13 @@ from statistics import median
 
 from build.evidence.picture import PICTURE
 from build.evidence.reference import ClassCount
-from build.evidence.tables import described_images, evaluation_table, pair_table, variant_table
+from build.evidence.tables import (
+    described_images,
+    evaluation_table,
+    pair_table,
+    settings_in_words,
+    variant_table,
+)
 from service.inference.evaluation import BASELINE
 from service.manifest import PER_CLASS, Manifest, Resize, Training
 
@@ -105,7 +111,7 @@ def _recipes(manifest: Manifest) -> str:
     lines = []
     for name, variant in manifest.variants.items():
         made = variant.provenance
-        recipe = ", ".join(f"{key} = {value}" for key, value in made.recipe.items())
+        recipe = settings_in_words(made.recipe)
         calibration = f", calibrated on {described_images(made.calibration)}" if made.calibration else ""
         lines.append(f"- **{name}**: {recipe}{calibration}; `{made.command}`")
         if made.training:

@@ -1,5 +1,6 @@
 """The tables of a bundle's numbers, in Markdown: all of them from the manifest."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -26,6 +27,8 @@ _VARIANT_HEADER = (
 _PAIR_HEADER = (
     "| variant | against | agreement % (95 %) | KL nats | lost / won | p |\n|---|---|--:|--:|--:|--:|"
 )
+# Of a table in a recipe's settings.
+_MOST_KEYS = 8
 _EVALUATION_HEADER = (
     "| variant | images | crop | seen in training | top-1 % (95 %) | top-5 % (95 %) | ECE % |\n"
     "|---|---|---|--:|--:|--:|--:|"
@@ -88,6 +91,15 @@ def evaluation_table(manifest: Manifest) -> str:
 def described_images(images: ImageSet) -> str:
     """A set of images in words, with the first digits of its hash."""
     return f"{images.images} images of {images.name} (SHA-256 {images.sha256[:16]}…)"
+
+
+def settings_in_words(settings: Mapping[str, object]) -> str:
+    """A recipe's settings; of a table with many keys, as the steps of all layers are, how many it has."""
+    keys = Counter(key.partition(".")[0] for key in settings)
+    told = [
+        f"{key} = {value}" for key, value in settings.items() if keys[key.partition(".")[0]] <= _MOST_KEYS
+    ]
+    return ", ".join([*told, *(f"{count} {table}" for table, count in keys.items() if count > _MOST_KEYS)])
 
 
 def _evaluated(manifest: Manifest) -> Mapping[str, Sequence[Evaluation]]:

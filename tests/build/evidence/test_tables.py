@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from build.evidence.significance import mcnemar_p
-from build.evidence.tables import evaluation_table, pair_table, variant_table
+from build.evidence.tables import evaluation_table, pair_table, settings_in_words, variant_table
 from service.bundle import Bundle
 from service.inference.classifier import Classifier
 from service.inference.evaluation import answer, compare
@@ -182,3 +182,10 @@ def test_images_seen_in_training_are_marked(measured: Bundle) -> None:
     )
     assert rows(evaluation_table(manifest))["ptq"][2] == "**3**"
     assert rows(variant_table(manifest))["ptq"][2:5] == ["", "", ""]
+
+
+def test_a_table_of_many_settings_is_told_by_their_number() -> None:
+    steps = {f"weight_steps.layer{n}": 0.1 * n for n in range(9)}
+    assert settings_in_words({"name": "a", **steps, "weight_bits.*": 4, "wire": "zstd"}) == (
+        "name = a, weight_bits.* = 4, wire = zstd, 9 weight_steps"
+    )
