@@ -37,6 +37,7 @@ from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
 from service.bundle import Bundle, load_bundle, verify
+from service.inference.evaluation import BASELINE
 from service.manifest import CLASS_IDS, LABELS, SIGNATURE
 
 SENSITIVITY_RECIPE = "ptq"
@@ -89,11 +90,20 @@ def _quantize(options: argparse.Namespace, command: str) -> None:
 
 
 def _add(options: argparse.Namespace, command: str) -> None:
+    check_destination(options.out)
     recipes = load_recipes(options.recipes)
     bundle = load_bundle(options.out)
     verify(bundle)
+    if BASELINE not in bundle.manifest.variants:
+        raise BuildError(
+            f"{options.out} has no variant {BASELINE}, which holds the network's weights: add to the bundle"
+            " that it comes from, and make a subset of that"
+        )
     _make(load_network(str(options.out)), recipes, options, command, bundle)
-    show(f"{options.out} has no accuracy and latency any more: evaluate and report its variants side by side")
+    show(
+        f"{options.out} has no accuracy, baselines and latency any more: evaluate and report its variants"
+        " side by side"
+    )
 
 
 def _make(
@@ -147,7 +157,13 @@ def _report(options: argparse.Namespace) -> None:
 
 def _subset(options: argparse.Namespace) -> None:
     check_destination(options.out)
+    source, out = options.source.resolve(), options.out.resolve()
+    if source in (out, *out.parents):
+        raise BuildError(
+            f"{options.out} is in {options.source}, which would lose its files; name another folder"
+        )
     bundle = load_bundle(options.source)
+    verify(bundle)
     refuse_other_classes(options.out, bundle.classes)
     smaller = write_subset(bundle, options.variants, options.out)
     size = sum(file.stat().st_size for file in smaller.path.iterdir())

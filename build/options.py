@@ -51,6 +51,7 @@ _COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number from 0 on")
 _SIZE = _number(int, lambda n: n >= LEAST_SIZE, f"a whole number from {LEAST_SIZE} on")
 _FINITE = _number(float, math.isfinite, "a number")
 _POSITIVE = _number(float, lambda x: 0 < x < math.inf, "a number above 0")
+_MEGABYTES = _number(float, lambda x: 0 < x <= 1000, "a number above 0 and at most 1000")
 _WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number from 0 on")
 _SHARE = _number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 _LARGE_SHARE = _number(float, lambda x: 0 <= x < 1, "a number from 0 on and below 1")
@@ -156,7 +157,9 @@ def command_parser() -> argparse.ArgumentParser:
 
     parser = commands.add_parser("subset", help="make a bundle of some of another's variants")
     parser.add_argument("source", type=Path, metavar="bundle")
-    parser.add_argument("--variants", nargs="+", required=True, metavar="NAME")
+    parser.add_argument(
+        "--variants", type=_names, required=True, metavar="A,B", help="which, the default first"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle's folder")
 
     parser = commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
@@ -195,7 +198,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images", type=_SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
     )
-    parser.add_argument("--megabytes", type=_POSITIVE, required=True, help="of the packed file, about")
+    parser.add_argument("--megabytes", type=_MEGABYTES, required=True, help="of the packed file, about")
     parser.add_argument(
         "--method",
         type=Method,
@@ -340,6 +343,10 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
         default=Delegate.XNNPACK,
         help="what runs it here: as EDGEWISE_DELEGATE, for a model that needs one (%(default)s)",
     )
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _delegate(name: str) -> Delegate:

@@ -185,14 +185,15 @@ def check_replaceable(path: Path) -> None:
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
     """Write a bundle to `path`, whole or not at all, in place of the bundle there if there is one.
 
-    It is not signed: a signature that was there is gone with the manifest that it was of.
+    It is not signed: a signature that was there is gone with the manifest that it was of. Where `path` is a
+    link, what it leads to is replaced.
     `files` gives the content of every file that the manifest names, as bytes or as a file to copy.
 
     Raises:
         BundleError: the content disagrees with the manifest, it can't be written, or `path` is
             a file, or a folder with something other than a bundle in it.
     """
-    path = path.absolute()
+    path = path.resolve()
     check_replaceable(path)
     staging: Path | None = None
     try:

@@ -25,6 +25,7 @@ _LEAST_GAP = 8.0
 _FAR_APART = 10.0
 # Of the best top-1: what lies below is named, and not shown, so that the rest can be told apart.
 _LEAST_SHOWN = 0.5
+_MOST_TOLD = 4
 _FRONT = "0.55"
 
 
@@ -152,8 +153,13 @@ def _set_limits(axes: Axes, points: Sequence[_Point], everything: Sequence[_Poin
 def _tell(axes: Axes, poor: Sequence[_Point]) -> None:
     """Name those that are below the picture."""
     if poor:
-        named = ", ".join(f"{point.name} {point.percent:.1f} %" for point in poor)
-        axes.text(0.02, 0.02, f"below: {named}", transform=axes.transAxes, color="0.4", fontsize=8, wrap=True)
+        best = sorted(poor, key=lambda point: -point.percent)
+        named = ", ".join(f"{point.name} {point.percent:.1f} %" for point in best[:_MOST_TOLD])
+        more = f" and {len(best) - _MOST_TOLD} more" if len(best) > _MOST_TOLD else ""
+        text = axes.text(
+            0.02, 0.02, f"below: {named}{more}", transform=axes.transAxes, color="0.4", fontsize=8
+        )
+        text.set_in_layout(False)
 
 
 def _draw(axes: Axes, points: Sequence[_Point]) -> None:

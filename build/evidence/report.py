@@ -10,7 +10,7 @@ from tqdm import tqdm
 from build.errors import BuildError
 from build.evidence.model_card import model_card
 from build.evidence.picture import PICTURE, pareto_picture
-from build.evidence.reference import read_per_class
+from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
 from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
 from service.inference.benchmark import benchmark
@@ -60,9 +60,13 @@ def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
     return bundle.manifest.model_copy(update={"variants": variants})
 
 
+def card_files(manifest: Manifest, classes: Sequence[ClassCount]) -> dict[str, bytes]:
+    """The model card and the picture of a manifest, `classes` being the counts per class."""
+    return {PICTURE: pareto_picture(manifest), MODEL_CARD: model_card(manifest, classes).encode()}
+
+
 def _write_card(bundle: Bundle, manifest: Manifest) -> Bundle:
-    card = model_card(manifest, read_per_class(bundle))
-    content = {PICTURE: pareto_picture(manifest), MODEL_CARD: card.encode()}
+    content = card_files(manifest, read_per_class(bundle))
     files = manifest.files | {name: sha256_of(data) for name, data in content.items()}
     manifest = manifest.model_copy(update={"files": files})
     return write_bundle(bundle.path, manifest, bundle_files(bundle) | content)

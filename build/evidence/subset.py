@@ -1,24 +1,29 @@
 """A bundle of some of another's variants, with all that was measured of them."""
 
 import csv
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from build.evidence.evaluation import baseline_of
-from build.evidence.report import renew_report
+from build.evidence.reference import read_per_class
+from build.evidence.report import card_files
 from service.bundle import Bundle, bundle_files, read_file, sha256_of, write_bundle
 from service.inference.golden import read_golden_vectors
-from service.manifest import GOLDEN, PER_CLASS, REFERENCE
+from service.manifest import GOLDEN, MODEL_CARD, PER_CLASS, REFERENCE
 from service.reference import read_reference
+
+_Value = TypeVar("_Value")
 
 
 def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
     """Write a bundle of the variants of those names to `path`, in the order that they have in `bundle`.
 
-    The others become baselines: their numbers stay, their files don't. The default stays if it is among the
+    The others become baselines: their accuracy stays, their files don't. The default stays if it is among the
     variants, else the first of `names` becomes it. A model card and a picture are written anew.
 
     Raises:
@@ -28,18 +33,23 @@ def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
     chosen = {name: bundle.variant(name) for name in names}
     kept = {name: variant for name, variant in manifest.variants.items() if name in chosen}
     dropped = {name: variant for name, variant in manifest.variants.items() if name not in chosen}
-    changed = _files_of(bundle, list(kept), dropped.keys())
     update = {
         "name": path.absolute().name,
         "default_variant": names[0] if manifest.default_variant in dropped else manifest.default_variant,
         "variants": kept,
-        "baselines": {name: baseline_of(variant, variant.evaluations) for name, variant in dropped.items()}
-        | manifest.baselines,
-        "files": manifest.files | {file: sha256_of(content) for file, content in changed.items()},
+        "baselines": manifest.baselines
+        | {name: baseline_of(variant, variant.evaluations) for name, variant in dropped.items()},
     }
+    left = manifest.model_copy(update=update)
+    changed = _files_of(bundle, list(kept), dropped.keys())
+    if MODEL_CARD in manifest.files:
+        changed |= card_files(
+            left, [replace(row, right=_only(kept, row.right)) for row in read_per_class(bundle)]
+        )
+    digests = manifest.files | {file: sha256_of(content) for file, content in changed.items()}
     unwanted = {variant.stored.file for variant in dropped.values()}
     files = {file: content for file, content in bundle_files(bundle).items() if file not in unwanted}
-    return renew_report(write_bundle(path, manifest.model_copy(update=update), files | changed))
+    return write_bundle(path, left.model_copy(update={"files": digests}), files | changed)
 
 
 def _files_of(bundle: Bundle, kept: Sequence[str], dropped: Set[str]) -> dict[str, bytes]:
@@ -54,12 +64,15 @@ def _files_of(bundle: Bundle, kept: Sequence[str], dropped: Set[str]) -> dict[st
     )
     files = {GOLDEN: golden.getvalue()}
     if reference := read_reference(bundle):
-        answers = {name: reference.variants[name] for name in kept}
-        left = reference.model_copy(update={"variants": answers})
-        files[REFERENCE] = f"{left.model_dump_json()}\n".encode()
+        answers = reference.model_copy(update={"variants": _only(kept, reference.variants)})
+        files[REFERENCE] = f"{answers.model_dump_json()}\n".encode()
     if PER_CLASS in bundle.manifest.files:
         files[PER_CLASS] = _without_columns(read_file(bundle, PER_CLASS), dropped)
     return files
+
+
+def _only(names: Iterable[str], values: Mapping[str, _Value]) -> dict[str, _Value]:
+    return {name: values[name] for name in names}
 
 
 def _without_columns(content: bytes, dropped: Set[str]) -> bytes:

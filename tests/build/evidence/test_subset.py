@@ -42,12 +42,21 @@ def test_what_is_left_out_stays_to_compare_with(measured: Bundle, tmp_path: Path
     assert "*fp32*, not in the bundle: recipe fp32" in card
 
 
-def test_a_bundle_can_be_replaced_by_its_subset(copy: Bundle) -> None:
-    both = write_subset(copy, ["ptq", "fp32"], copy.path)
-    assert both.manifest == copy.manifest
-    default, other = copy.manifest.default_variant, "fp32"
-    assert default != other
-    assert write_subset(both, [other], copy.path).manifest.default_variant == other
+def test_the_default_stays_or_is_the_first_that_was_named(small: Bundle, tmp_path: Path) -> None:
+    assert small.manifest.default_variant == "ptq"
+    both = write_subset(small, ["fp32", "ptq"], tmp_path / "small")
+    assert both.manifest.variants == small.manifest.variants
+    assert both.manifest.default_variant == "ptq"
+    assert write_subset(small, ["fp32"], tmp_path / "one").manifest.default_variant == "fp32"
+
+
+@pytest.mark.parametrize("out", ["small", "small/one"])
+def test_a_bundle_does_not_lose_its_files_to_its_subset(
+    copy: Bundle, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy.path.parent / out
+    assert main(["subset", str(copy.path), "--variants", "ptq", "--out", str(path)]) == 2
+    assert f"{path} is in {copy.path}, which would lose its files" in capsys.readouterr().err
     verify(load_bundle(copy.path))
 
 
