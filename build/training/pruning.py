@@ -57,11 +57,9 @@ class GradualPruning:
     ) -> None:
         """`model`: a `fake_quantized_network` with these grids; `steps`: of the whole training.
 
-        `is_settled`: a variable, whether the pruning is over; `teaches`: whether the unpruned network
-        teaches from then on.
+        `is_settled`: a variable, whether the pruning is over.
         """
         self.is_settled = tf.Variable(False, trainable=False)
-        self.teaches = plan.how.teacher
         self._plan = plan
         self._grids = {name: grid for name, grid in grids.items() if grid.kept is not None}
         self._variables = {name: variables_of(model.get_layer(WRAPPED + name)) for name in self._grids}

@@ -20,7 +20,7 @@ from build.quantization.fake_quantization import WRAPPED, fake_quantized_network
 from build.quantization.int8 import Int8Network
 from build.training.distillation import divergence, held_out_losses
 from build.training.fine_tuning import before_and_after, run_record
-from build.training.loop import Loss, Views, claim, nothing, run_steps, steps_of
+from build.training.loop import BeforeStep, Loss, Views, claim, nothing, run_steps, steps_of
 from build.training.pruning import GradualPruning, PruningPlan, unpruned_network
 from build.training.schedule import Schedule
 from service.manifest import Preprocessing
@@ -84,11 +84,13 @@ def train_quantized(
     target = _with_features(float_network, _FEATURES, _LOGITS)
     target.trainable = False
     student = _with_features(model, WRAPPED + _FEATURES, WRAPPED + _LOGITS)
-    prune = GradualPruning(model, start.grids, pruning, steps) if pruning else nothing
     loss = _loss(student, target)
-    if isinstance(prune, GradualPruning) and prune.teaches:
-        whole = _with_features(unpruned_network(model, size, classes), _FEATURES, _LOGITS)
-        loss = _loss_with_teacher(student, target, whole, prune.is_settled)
+    before_step: BeforeStep = nothing
+    if pruning:
+        before_step = gradual = GradualPruning(model, start.grids, pruning, steps)
+        if pruning.how.teacher:
+            whole = _with_features(unpruned_network(model, size, classes), _FEATURES, _LOGITS)
+            loss = _loss_with_teacher(student, target, whole, gradual.is_settled)
 
     def losses() -> dict[str, float]:
         return held_out_losses(
@@ -99,7 +101,7 @@ def train_quantized(
         )
 
     before = losses()
-    seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder, prune)
+    seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder, before_step)
     values = trained_values(model, size, classes)
     return QuantizedTraining(model, values, steps, seconds, before_and_after(before, losses()))
 
