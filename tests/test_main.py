@@ -291,7 +291,7 @@ def test_profile_prints_tables_and_writes_all_operators_as_json(
         assert head == (
             f"{name}: the whole graph {1e3 * result.p50_seconds:.2f} ms,"
             f" its {len(result.operators)} operators one by one {1e3 * result.sum_seconds:.2f} ms,"
-            f" {result.sum_ratio:.2f} of the whole in their round"
+            f" {result.sum_ratio:.2f} of that"
         )
         dearest = sorted(result.operators, key=lambda o: -(o.p50_seconds or 0))[:2]
         shown = [line.split() for line in rows.splitlines()[1:]]
