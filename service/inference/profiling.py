@@ -102,16 +102,18 @@ class _Pieces:
         whole = median(self._whole_seconds)
         places = [each.place for each in self._graph.cuts]
         times = dict(zip(places, map(median, zip(*self._seconds, strict=True)), strict=True))
+        total = sum(times.values())
         return VariantProfile(
             sha256=self._declared.sha256,
             bytes=self._declared.bytes,
             precision=self._declared.precision,
             runs=len(self._whole_seconds),
             p50_seconds=whole,
-            sum_seconds=sum(times.values()),
-            sum_ratio=sum(times.values()) / whole,
+            sum_seconds=total,
+            sum_ratio=total / whole,
             operators=tuple(
-                self._operator(place, operator, times) for place, operator in enumerate(self._graph.operators)
+                self._operator(place, operator, times.get(place), total)
+                for place, operator in enumerate(self._graph.operators)
             ),
         )
 
@@ -127,8 +129,9 @@ class _Pieces:
         values.update({t: part.get_tensor(o["index"]) for t, o in zip(each.outputs, outputs, strict=True)})
         return part
 
-    def _operator(self, place: int, operator: Operator, times: dict[int, float]) -> OperatorProfile:
-        seconds = times.get(place)
+    def _operator(
+        self, place: int, operator: Operator, seconds: float | None, total: float
+    ) -> OperatorProfile:
         return OperatorProfile(
             index=place,
             kind=operator.kind,
@@ -138,7 +141,7 @@ class _Pieces:
             taken=place in self._taken,
             measured_with=operator.stays_with,
             p50_seconds=seconds,
-            share=None if seconds is None else seconds / sum(times.values()),
+            share=None if seconds is None else seconds / total,
         )
 
 
