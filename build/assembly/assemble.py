@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -157,11 +157,8 @@ def assemble(
     pixels = golden_pixels(preprocessing)
     measured = _kept(beside, pixels) if beside else {}
     measured |= {model.name: _measure(model, pixels) for model in models}
-    golden = BytesIO()
-    np.savez_compressed(
-        golden, allow_pickle=False, pixels=pixels, **{n: m.golden for n, m in measured.items()}
-    )
-    files: dict[str, Path | bytes] = {LABELS: _lines(classes.labels), GOLDEN: golden.getvalue()}
+    golden = golden_file(pixels, {name: m.golden for name, m in measured.items()})
+    files: dict[str, Path | bytes] = {LABELS: _lines(classes.labels), GOLDEN: golden}
     if classes.class_ids is not None:
         files[CLASS_IDS] = _lines(classes.class_ids)
     if seen_images:
@@ -189,6 +186,13 @@ def golden_pixels(preprocessing: Preprocessing) -> NDArray[np.uint8]:
     photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     pixels = load_pixels(photo.read_bytes(), preprocessing)
     return np.stack([pixels, pixels[:, ::-1], 255 - pixels])
+
+
+def golden_file(pixels: NDArray[np.uint8], expected: Mapping[str, NDArray[Any]]) -> bytes:
+    """The file of golden vectors: the pixels, and what each variant makes of them, [n, classes]."""
+    content = BytesIO()
+    np.savez_compressed(content, allow_pickle=False, pixels=pixels, **expected)
+    return content.getvalue()
 
 
 def validated_manifest(**fields: object) -> Manifest:

@@ -3,12 +3,11 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
+from build.assembly.assemble import golden_file
 from build.evidence.evaluation import baseline_of
 from build.evidence.reference import read_per_class
 from build.evidence.report import card_files
@@ -55,14 +54,8 @@ def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
 def _files_of(bundle: Bundle, kept: Sequence[str], dropped: Set[str]) -> dict[str, bytes]:
     """The bundle's files that have something of each variant, with that of `kept` alone."""
     vectors = {name: read_golden_vectors(bundle, name) for name in kept}
-    golden = BytesIO()
-    np.savez_compressed(
-        golden,
-        allow_pickle=False,
-        pixels=vectors[kept[0]].pixels,
-        **{name: vector.expected for name, vector in vectors.items()},
-    )
-    files = {GOLDEN: golden.getvalue()}
+    golden = golden_file(vectors[kept[0]].pixels, {name: vector.expected for name, vector in vectors.items()})
+    files = {GOLDEN: golden}
     if reference := read_reference(bundle):
         answers = reference.model_copy(update={"variants": _only(kept, reference.variants)})
         files[REFERENCE] = f"{answers.model_dump_json()}\n".encode()
