@@ -53,10 +53,10 @@ def run(options: argparse.Namespace, command: str) -> None:
     Raises:
         StartError: it can't be done.
     """
-    if options.command == "activations" or (options.command == "report" and options.bundle is None):
-        _run(options, command)  # No bundle changes.
+    folder: Path | None = vars(options).get("bundle") or vars(options).get("out")
+    if folder is None:  # No bundle changes.
+        _run(options, command)
         return
-    folder: Path = options.bundle if "bundle" in options else options.out
     signature = folder / SIGNATURE
     was_signed = signature.is_file()
     try:
