@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.evidence.significance import mcnemar_p
-from build.evidence.tables import percent
+from build.evidence.tables import percent, row
 from build.network.model import Site, Weights, network, set_weights, with_pixel_input
 from build.network.weights import Network
 from build.photos.data import PhotoSet
@@ -105,7 +105,7 @@ def _row(of: Simulated) -> str:
         _discordant(of.against_float),
         _discordant(of.against_clipped) if of.against_clipped else "",
     ]
-    return f"| {' | '.join(cells)} |"
+    return row(cells)
 
 
 def _discordant(comparison: Comparison) -> str:

@@ -81,7 +81,7 @@ def evaluation_table(manifest: Manifest) -> str:
                 seen,
                 *_accuracy(evaluation),
             ]
-            lines.append(_row(cells))
+            lines.append(row(cells))
     note = (
         "On images seen in training the numbers say how well those were learned, not how new ones are told."
     )
@@ -114,16 +114,16 @@ def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
     size = _megabytes(variant.bytes)
     if variant.wire:
         size += f" ({_megabytes(variant.wire.bytes)} packed)"
-    return _row([shown, variant.precision, size, *numbers, *_speed(variant.latency, base)])
+    return row([shown, variant.precision, size, *numbers, *_speed(variant.latency, base)])
 
 
 def _baseline_row(name: str, baseline: Baseline) -> str:
     numbers = _numbers(reference_evaluation(baseline.evaluations))
-    return _row([f"*{name}*", baseline.precision, _megabytes(baseline.bytes), *numbers, "", ""])
+    return row([f"*{name}*", baseline.precision, _megabytes(baseline.bytes), *numbers, "", ""])
 
 
 def _pair_row(name: str, comparison: Comparison) -> str:
-    return _row(
+    return row(
         [
             name,
             comparison.against,
@@ -135,7 +135,8 @@ def _pair_row(name: str, comparison: Comparison) -> str:
     )
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
