@@ -29,6 +29,17 @@ SIZE = 64
 CLASSES = ("cat", "coffee", "flower", "temple")  # The package photos' names.
 REPRESENTATIVE = 16
 SMALL_PTQ = load_recipe("ptq").model_copy(update={"representative_images": REPRESENTATIVE})
+RECIPE = """
+name = "mine"
+weights = "int8-per-channel"
+activations = "int8"
+representative_images = 8
+"""
+
+
+def every(arguments: dict[str, Path | str]) -> list[Path | str]:
+    """Options and their values, as a command line has them."""
+    return [part for pair in arguments.items() for part in pair]
 
 
 def record(bundle: Bundle, folder: Path, crop: Crop, **options: Any) -> Bundle:
@@ -124,6 +135,13 @@ def representative(start: Network, calibration: Path) -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
+def pixels(start: Network, evaluation: Path) -> NDArray[np.uint8]:
+    """Those of the photos to evaluate on."""
+    paths = sorted(evaluation.rglob("*.jpg"))
+    return np.stack([load_pixels(path.read_bytes(), start.preprocessing) for path in paths])
+
+
+@pytest.fixture(scope="session")
 def ranges(start: Network, representative: NDArray[np.uint8]) -> dict[str, Range]:
     """Those of the small bundle's ptq."""
     return calibrate(start.weights, representative)
@@ -189,3 +207,26 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield make
     for path in mounted:
         subprocess.run([umount, path], check=True)  # noqa: S603
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def arguments(
+    weights_file: Path, labels_file: Path, calibration: Path, evaluation: Path, tmp_path: Path
+) -> dict[str, Path | str]:
+    """The options of `all` that would go through."""
+    return {
+        "--weights": weights_file,
+        "--labels": labels_file,
+        "--size": str(SIZE),
+        "--calibration": calibration,
+        "--evaluation": evaluation,
+        "--out": tmp_path / "bundle",
+        "--run": tmp_path / "run",
+    }

@@ -9,7 +9,6 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from build.__main__ import main
-from build.options import command_parser
 from build.quantization.recipe import load_recipe
 from build.quantization.sensitivity import Sensitivity
 from build.quantization.sensitivity_report import sensitivity_table
@@ -17,16 +16,10 @@ from service.bundle import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
 from service.manifest import comparison_with
 from service.reference import read_reference
-from tests.build.conftest import CLASSES, SIZE
+from tests.build.conftest import CLASSES, RECIPE, SIZE, every
 from tests.system.processes import interrupted
 
 ROOT = Path(__file__).parents[2]
-RECIPE = """
-name = "mine"
-weights = "int8-per-channel"
-activations = "int8"
-representative_images = 8
-"""
 
 
 def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -39,13 +32,6 @@ def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=600,
     )
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "mine.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
@@ -231,246 +217,3 @@ def test_an_interruption_leaves_nothing(small: Bundle, calibration: Path, tmp_pa
     assert status == 130
     assert b"Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def arguments(
-    weights_file: Path, labels_file: Path, calibration: Path, evaluation: Path, tmp_path: Path
-) -> dict[str, Path | str]:
-    """The options of `all` that would go through."""
-    return {
-        "--weights": weights_file,
-        "--labels": labels_file,
-        "--size": str(SIZE),
-        "--calibration": calibration,
-        "--evaluation": evaluation,
-        "--out": tmp_path / "bundle",
-        "--run": tmp_path / "run",
-    }
-
-
-def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Run a command that can't be done; what it says, which is one line after the progress bars."""
-    assert main([str(argument) for argument in arguments]) == 2
-    *before, last = capsys.readouterr().err.splitlines()
-    assert last.startswith("edgewise: ")
-    assert not any(line.startswith(("edgewise: ", "Traceback")) for line in before)
-    return last.removeprefix("edgewise: ")
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("--weights", "nope.h5", "--weights nope.h5 is neither"),
-        ("--labels", "nope.txt", "nope.txt can't be read"),
-        ("--calibration", "nope", "nope can't be read: No such file or directory"),
-        ("--evaluation", "nope", "nope can't be read: No such file or directory"),
-        ("--recipes", "ptq4", "there is no recipe 'ptq4'; there are: dynamic, fp16, "),
-        ("--out", "my bundle", "my bundle can't be a bundle's folder"),
-        ("--out", "tests", "tests is a folder with other things in it"),
-        ("--insert", "pyproject.toml", "pyproject.toml has no lines <!-- variants -->"),
-    ],
-)
-def test_what_is_wrong_is_said_before_the_work(
-    arguments: dict[str, Path | str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
-) -> None:
-    given = arguments | {option: value}
-    assert wrong(capsys, "all", *(part for pair in given.items() for part in pair)).startswith(message)
-    assert list(tmp_path.iterdir()) == []
-
-
-def every(arguments: dict[str, Path | str]) -> list[Path | str]:
-    return [part for pair in arguments.items() for part in pair]
-
-
-def test_evaluation_photos_to_train_on_are_refused_before_the_work(
-    arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    said = wrong(capsys, "all", *every(arguments), "--unlabelled", evaluation)
-    assert said.startswith(
-        "16 images of evaluation are among those to train, calibrate or choose on, the first"
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_work(
-    arguments: dict[str, Path | str],
-    small: Bundle,
-    calibration: Path,
-    evaluation: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
-    said = wrong(capsys, "all", *every(changed))
-    assert said.startswith("16 images of calibration are among those that the weights were trained on, the")
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        "--calibration",
-        "--evaluation",
-        "--data --calibration",
-        "--data --evaluation",
-        "--data --calibration --evaluation",
-    ],
-)
-def test_all_takes_ones_own_photos_or_those_of_the_weights_classes(
-    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str
-) -> None:
-    folders = {
-        "--data": tmp_path,
-        **{name: arguments.pop(name) for name in ("--calibration", "--evaluation")},
-    }
-    chosen = {name: folders[name] for name in given.split()}
-    said = wrong(capsys, "all", *every(arguments | chosen))
-    assert said == "all takes --data, or both --calibration and --evaluation"
-    assert list(tmp_path.iterdir()) == []
-
-
-def own(arguments: dict[str, Path | str], data: Path) -> dict[str, Path | str]:
-    """The options of `all` for one's own classes."""
-    kept = {name: value for name, value in arguments.items() if name not in ("--calibration", "--evaluation")}
-    return kept | {"--data": data}
-
-
-def test_classes_of_ones_own_must_be_learned(
-    arguments: dict[str, Path | str],
-    training_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    said = wrong(capsys, "all", *every(own(arguments, training_folder)), "--epochs", "0")
-    assert said == "--epochs 0 with --data would leave the classes unlearned; name 1 or more"
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
-    arguments: dict[str, Path | str],
-    training_folder: Path,
-    evaluation: Path,
-    calibration: Path,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    split: str,
-) -> None:
-    data = tmp_path / "data"
-    for name, folder in (("train", training_folder), ("val", calibration), ("test", evaluation)):
-        shutil.copytree(folder, data / name)
-    other = Path(shutil.copytree(data / split / "cat", tmp_path / "other"))
-    said = wrong(capsys, "all", *every(own(arguments, data)), "--unlabelled", other)
-    assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in said
-    assert not (tmp_path / "run").exists()
-
-
-def test_two_recipes_of_one_name_are_refused(
-    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = wrong(capsys, "all", *every(arguments), "--recipes", "fp32", "fp32")
-    assert said == "2 of the recipes are named fp32; give each a name of its own"
-
-
-def test_a_damaged_photo_is_refused_before_the_work(
-    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    del arguments["--run"], arguments["--evaluation"]
-    said = wrong(capsys, "quantize", *every(arguments | {"--calibration": photos}))
-    assert said.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
-    assert not (tmp_path / "bundle").exists()
-
-
-def test_a_folder_that_can_not_be_written_is_named(
-    arguments: dict[str, Path | str], labels_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    del arguments["--run"], arguments["--evaluation"]
-    data = arguments.pop("--calibration")
-    changed = arguments | {"--data": data, "--epochs": "1", "--batch-size": "8", "--out": labels_file / "run"}
-    assert wrong(capsys, "train", *every(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
-
-
-def test_baselines_are_named_by_their_bundles(
-    copy: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["evaluate", copy.path, "--evaluation", evaluation]
-    said = wrong(capsys, *options, "--baseline", colours.path)
-    assert said == f"{colours.path} is no baseline for {copy.path}: it has other classes"
-
-
-def test_a_start_of_other_classes_is_no_baseline(
-    small: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (small.path / "manifest.json").read_bytes()
-    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", colours.path)
-    assert "is not a float32 EfficientNetV2B0 of this build stage" in said
-    assert (small.path / "manifest.json").read_bytes() == before
-
-
-def test_a_start_is_what_training_started_from(
-    small: Bundle, evaluation: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (small.path / "manifest.json").read_bytes()
-    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", small.path)
-    assert said == f"--start {small.path} is not what the training of {small.path} started from"
-    assert (small.path / "manifest.json").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("train --epochs 0", "argument --epochs: 0 is not a whole number from 1 on"),
-        ("all --epochs -1", "argument --epochs: -1 is not a whole number from 0 on"),
-        ("train --batch-size 0", "argument --batch-size: 0 is not a whole number from 1 on"),
-        ("train --learning-rate nan", "argument --learning-rate: nan is not a number above 0"),
-        ("train --label-weight -0.1", "argument --label-weight: -0.1 is not a number from 0 on"),
-        ("train --seed x", "argument --seed: 'x' is not a whole number from 0 on"),
-        ("quantize --size 16", "argument --size: 16 is not a whole number from 32 on"),
-        ("report --runs 0", "argument --runs: 0 is not a whole number from 1 on"),
-        ("sensitivity --images 1", "argument --images: 1 is not a whole number from 2 on"),
-        ("activations --bits 9", "argument --bits: 9 is not a whole number from 2 to 8"),
-        ("activations --large 1", "argument --large: 1 is not a number from 0 on and below 1"),
-        ("search --images 1", "argument --images: 1 is not a whole number from 2 on"),
-        ("search --megabytes 0", "argument --megabytes: 0 is not a number above 0"),
-        ("import --std 0", "argument --std: 0 is not a number above 0"),
-        ("import --mean inf", "argument --mean: inf is not a number"),
-        ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
-        ("bake", "argument command: invalid choice: 'bake'"),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(
-    command: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        command_parser().parse_args(command.split())
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_the_options_are_told_without_loading_tensorflow() -> None:
-    program = "import sys, build.__main__ as m; m.command_parser(); print(*sys.modules)"
-    result = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = set(result.stdout.split())
-    assert "build.options" in loaded
-    assert not loaded & {"tensorflow", "tf_keras", "matplotlib", "h5py"}
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["all", "train", "quantize", "evaluate", "report", "sensitivity", "activations", "search", "import"],
-)
-def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        command_parser().parse_args([command, "--help"])
-    assert caught.value.code == 0
-    assert f"usage: python -m build {command}" in capsys.readouterr().out

@@ -17,17 +17,11 @@ from build.network.model import Place, Site, leave, network, set_weights, with_p
 from build.network.weights import Network
 from build.photos.data import labelled_photos, sample
 from build.quantization.ranges import Range, Statistics, observe
-from service.inference.image import Crop, load_pixels
+from service.inference.image import Crop
 from tests.build.conftest import CLASSES, SIZE
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-
-
-@pytest.fixture(scope="module")
-def pixels(start: Network, evaluation: Path) -> Pixels:
-    paths = sorted(evaluation.rglob("*.jpg"))
-    return np.stack([load_pixels(path.read_bytes(), start.preprocessing) for path in paths])
 
 
 @pytest.fixture(scope="module")

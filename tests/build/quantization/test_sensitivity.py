@@ -33,17 +33,10 @@ from build.quantization.sensitivity import (
     quantized_kernel,
 )
 from service.bundle import Bundle
-from service.inference.image import load_pixels
 from tests.build.conftest import CLASSES, SIZE
 from tests.build.quantization.test_convert import kernels_of, unaided
 
 Pixels = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def pixels(start: Network, evaluation: Path) -> Pixels:
-    paths = sorted(evaluation.rglob("*.jpg"))
-    return np.stack([load_pixels(path.read_bytes(), start.preprocessing) for path in paths])
 
 
 @pytest.fixture(scope="module")

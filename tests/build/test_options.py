@@ -1,0 +1,64 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from build.options import command_parser
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train --epochs 0", "argument --epochs: 0 is not a whole number from 1 on"),
+        ("all --epochs -1", "argument --epochs: -1 is not a whole number from 0 on"),
+        ("train --batch-size 0", "argument --batch-size: 0 is not a whole number from 1 on"),
+        ("train --learning-rate nan", "argument --learning-rate: nan is not a number above 0"),
+        ("train --label-weight -0.1", "argument --label-weight: -0.1 is not a number from 0 on"),
+        ("train --seed x", "argument --seed: 'x' is not a whole number from 0 on"),
+        ("quantize --size 16", "argument --size: 16 is not a whole number from 32 on"),
+        ("report --runs 0", "argument --runs: 0 is not a whole number from 1 on"),
+        ("sensitivity --images 1", "argument --images: 1 is not a whole number from 2 on"),
+        ("activations --bits 9", "argument --bits: 9 is not a whole number from 2 to 8"),
+        ("activations --large 1", "argument --large: 1 is not a number from 0 on and below 1"),
+        ("search --images 1", "argument --images: 1 is not a whole number from 2 on"),
+        ("search --megabytes 0", "argument --megabytes: 0 is not a number above 0"),
+        ("import --std 0", "argument --std: 0 is not a number above 0"),
+        ("import --mean inf", "argument --mean: inf is not a number"),
+        ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
+        ("bake", "argument command: invalid choice: 'bake'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_parser().parse_args(command.split())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_options_are_told_without_loading_tensorflow() -> None:
+    program = "import sys, build.__main__ as m; m.command_parser(); print(*sys.modules)"
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "build.options" in loaded
+    assert not loaded & {"tensorflow", "tf_keras", "matplotlib", "h5py"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("all", "train", "quantize", "add", "evaluate", "report", "subset", "sensitivity", "activations"),
+        *("search", "import", "sign"),
+    ],
+)
+def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_parser().parse_args([command, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: python -m build {command}" in capsys.readouterr().out

@@ -1,0 +1,179 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from build.__main__ import main
+from service.bundle import Bundle
+from tests.build.conftest import every
+
+
+def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a command that can't be done; what it says, which is one line after the progress bars."""
+    assert main([str(argument) for argument in arguments]) == 2
+    *before, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("edgewise: ")
+    assert not any(line.startswith(("edgewise: ", "Traceback")) for line in before)
+    return last.removeprefix("edgewise: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--weights", "nope.h5", "--weights nope.h5 is neither"),
+        ("--labels", "nope.txt", "nope.txt can't be read"),
+        ("--calibration", "nope", "nope can't be read: No such file or directory"),
+        ("--evaluation", "nope", "nope can't be read: No such file or directory"),
+        ("--recipes", "ptq4", "there is no recipe 'ptq4'; there are: dynamic, fp16, "),
+        ("--out", "my bundle", "my bundle can't be a bundle's folder"),
+        ("--out", "tests", "tests is a folder with other things in it"),
+        ("--insert", "pyproject.toml", "pyproject.toml has no lines <!-- variants -->"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_work(
+    arguments: dict[str, Path | str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    given = arguments | {option: value}
+    assert wrong(capsys, "all", *(part for pair in given.items() for part in pair)).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_photos_to_train_on_are_refused_before_the_work(
+    arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = wrong(capsys, "all", *every(arguments), "--unlabelled", evaluation)
+    assert said.startswith(
+        "16 images of evaluation are among those to train, calibrate or choose on, the first"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_work(
+    arguments: dict[str, Path | str],
+    small: Bundle,
+    calibration: Path,
+    evaluation: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
+    said = wrong(capsys, "all", *every(changed))
+    assert said.startswith("16 images of calibration are among those that the weights were trained on, the")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "--calibration",
+        "--evaluation",
+        "--data --calibration",
+        "--data --evaluation",
+        "--data --calibration --evaluation",
+    ],
+)
+def test_all_takes_ones_own_photos_or_those_of_the_weights_classes(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str
+) -> None:
+    folders = {
+        "--data": tmp_path,
+        **{name: arguments.pop(name) for name in ("--calibration", "--evaluation")},
+    }
+    chosen = {name: folders[name] for name in given.split()}
+    said = wrong(capsys, "all", *every(arguments | chosen))
+    assert said == "all takes --data, or both --calibration and --evaluation"
+    assert list(tmp_path.iterdir()) == []
+
+
+def own(arguments: dict[str, Path | str], data: Path) -> dict[str, Path | str]:
+    """The options of `all` for one's own classes."""
+    kept = {name: value for name, value in arguments.items() if name not in ("--calibration", "--evaluation")}
+    return kept | {"--data": data}
+
+
+def test_classes_of_ones_own_must_be_learned(
+    arguments: dict[str, Path | str],
+    training_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    said = wrong(capsys, "all", *every(own(arguments, training_folder)), "--epochs", "0")
+    assert said == "--epochs 0 with --data would leave the classes unlearned; name 1 or more"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
+    arguments: dict[str, Path | str],
+    training_folder: Path,
+    evaluation: Path,
+    calibration: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    split: str,
+) -> None:
+    data = tmp_path / "data"
+    for name, folder in (("train", training_folder), ("val", calibration), ("test", evaluation)):
+        shutil.copytree(folder, data / name)
+    other = Path(shutil.copytree(data / split / "cat", tmp_path / "other"))
+    said = wrong(capsys, "all", *every(own(arguments, data)), "--unlabelled", other)
+    assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_recipes_of_one_name_are_refused(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = wrong(capsys, "all", *every(arguments), "--recipes", "fp32", "fp32")
+    assert said == "2 of the recipes are named fp32; give each a name of its own"
+
+
+def test_a_damaged_photo_is_refused_before_the_work(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    del arguments["--run"], arguments["--evaluation"]
+    said = wrong(capsys, "quantize", *every(arguments | {"--calibration": photos}))
+    assert said.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_named(
+    arguments: dict[str, Path | str], labels_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del arguments["--run"], arguments["--evaluation"]
+    data = arguments.pop("--calibration")
+    changed = arguments | {"--data": data, "--epochs": "1", "--batch-size": "8", "--out": labels_file / "run"}
+    assert wrong(capsys, "train", *every(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
+
+
+def test_baselines_are_named_by_their_bundles(
+    copy: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["evaluate", copy.path, "--evaluation", evaluation]
+    said = wrong(capsys, *options, "--baseline", colours.path)
+    assert said == f"{colours.path} is no baseline for {copy.path}: it has other classes"
+
+
+def test_a_start_of_other_classes_is_no_baseline(
+    small: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (small.path / "manifest.json").read_bytes()
+    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", colours.path)
+    assert "is not a float32 EfficientNetV2B0 of this build stage" in said
+    assert (small.path / "manifest.json").read_bytes() == before
+
+
+def test_a_start_is_what_training_started_from(
+    small: Bundle, evaluation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (small.path / "manifest.json").read_bytes()
+    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", small.path)
+    assert said == f"--start {small.path} is not what the training of {small.path} started from"
+    assert (small.path / "manifest.json").read_bytes() == before
