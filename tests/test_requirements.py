@@ -16,7 +16,8 @@ REQUIREMENTS = ROOT / "requirements"
 NOT_IMPORTED = {"backports-strenum", "httptools"}
 # What is imported from Python's own library where that has it: from 3.14 on.
 LATER_PYTHONS = {"compression"}
-LITERTS = {"ai-edge-litert", "backports-strenum"}
+# What LiteRT has, and its schema of files is read by.
+LITERTS = {"ai-edge-litert", "backports-strenum", "flatbuffers"}
 # The other runtime, which is never in the same environment.
 OTHER_RUNTIME = "tflite-runtime"
 
