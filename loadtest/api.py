@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +13,9 @@ from loadtest.corpus import ClassName
 from loadtest.errors import LoadTestError
 
 _TIMEOUT_SECONDS = 60
+_REFUSED = 429
+# How long a service may go on to say that it has no place for the request.
+_PATIENCE_SECONDS = 20.0
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _WINDOW = "edgewise_window_"
@@ -77,7 +81,9 @@ def window_accuracy(host: str) -> dict[str, dict[str, float]]:
 def ask(
     host: str, path: str, body: bytes | None, headers: Mapping[str, str], method: str | None = None
 ) -> bytes:
-    """The body of the answer, if it is one of 2xx.
+    """The body of the answer, if it is one of 2xx; refused for want of a place, it asks again when told to.
+
+    Others may load the service already: another process of the same test, say.
 
     Raises:
         LoadTestError: it is not, or there is none.
@@ -86,16 +92,21 @@ def ask(
     if not url.startswith(("http://", "https://")):
         raise LoadTestError(f"the host is {host!r}, but it should be a URL such as http://192.168.1.20:8000")
     request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            content: bytes = answer.read()
-            return content
-    except urllib.error.HTTPError as error:
-        with error:
-            raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+                content: bytes = answer.read()
+                return content
+        except urllib.error.HTTPError as error:
+            with error:
+                wait = error.headers.get("Retry-After", "")
+                if error.code != _REFUSED or not wait.isdecimal() or time.monotonic() + int(wait) > deadline:
+                    raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
+            time.sleep(int(wait))
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
 
 
 def _detail(body: bytes) -> str:

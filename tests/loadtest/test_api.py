@@ -1,0 +1,54 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from loadtest.api import ask
+from loadtest.errors import LoadTestError
+
+
+@contextmanager
+def refusing(times: int, retry_after: str) -> Iterator[str]:
+    """The URL of a server that refuses so many times, and then answers with how often it was asked."""
+    asked = 0
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            nonlocal asked
+            asked += 1
+            body = b'{"detail": "the queue is full"}' if asked <= times else str(asked).encode()
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(429 if asked <= times else 200)
+            self.send_header("Retry-After", retry_after)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_busy_service_is_asked_again() -> None:
+    with refusing(2, "1") as host:
+        assert ask(host, "/v1/classify", b"photo", {}) == b"3"
+
+
+@pytest.mark.parametrize("retry_after", ["3600", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_but_not_when_it_says_no_time_or_one_that_is_far(retry_after: str) -> None:
+    with (
+        refusing(1, retry_after) as host,
+        pytest.raises(LoadTestError, match=r"answers 429: the queue is full"),
+    ):
+        ask(host, "/v1/classify", b"photo", {})
