@@ -20,6 +20,7 @@ UNUSABLE = 2
 INTERRUPTED = 130
 DEFAULT_RUNS = 200
 DEFAULT_TOP = 10
+MOST_RUNS = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,9 +192,10 @@ def _names(text: str) -> list[str]:
 
 
 def _positive(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    # int() refuses texts of thousands of digits by an error of its own.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_RUNS)) else 0
+    if not 1 <= number <= MOST_RUNS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_RUNS}")
     return number
 
 
