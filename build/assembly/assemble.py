@@ -151,7 +151,7 @@ def assemble(
     them is left out, since nothing of it is beside the new ones.
 
     Raises:
-        BuildError: the golden vectors of `beside` are of other pixels.
+        BuildError: the golden vectors of `beside` are of other pixels, or a model fails when it is run.
         BundleError: a file can't be loaded, or is no classifier of these classes and this size.
     """
     pixels = golden_pixels(preprocessing)
@@ -217,7 +217,11 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         expected = (1, *pixels.shape[1:])
         if input_.shape != expected:
             raise BuildError(f"{model.name} takes {input_.shape}, expected {expected}")
-        outputs = np.concatenate([interpreter.invoke(encode(image, input_)) for image in pixels])
+        try:
+            outputs = np.concatenate([interpreter.invoke(encode(image, input_)) for image in pixels])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(f"{model.name} fails when it is run: {reason}") from None
     stored, wire = model.content, None
     if model.packed:
         stored = pack(model.content)

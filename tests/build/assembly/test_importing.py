@@ -161,3 +161,10 @@ def test_a_model_is_run_on_the_delegate_that_it_needs(models: Path, tmp_path: Pa
     compiled.write_bytes(with_custom_operator((models / "fp32.tflite").read_bytes(), "edgetpu-custom-op"))
     with pytest.raises(OperatorError, match=r"edge\.tflite needs the operator edgetpu-custom-op"):
         imported(compiled, tmp_path / "edge", **options)
+
+
+def test_what_fails_when_it_is_run_is_refused(models: Path, tmp_path: Path, library: Path) -> None:
+    failing = external(library, "fail-invoke")
+    with pytest.raises(BuildError, match=r"fp32 fails when it is run: .*failed to invoke"):
+        imported(models / "fp32.tflite", tmp_path / "bundle", delegate=failing, mean=127.5, std=127.5)
+    assert not (tmp_path / "bundle").exists()
