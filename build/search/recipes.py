@@ -1,5 +1,6 @@
 """A search from photos to a recipe."""
 
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,12 +29,15 @@ def new_recipe(path: Path) -> Recipe:
     """What a search fills with steps: packed int8, for a variant named as the file `path`, NAME.toml.
 
     Raises:
-        BuildError: no variant can be named so, it is no .toml file, or there is such a file.
+        BuildError: no variant can be named so, it is no .toml file, there is such a file, or it can't be
+            written.
     """
     if path.suffix != ".toml":
         raise BuildError(f"a recipe is a .toml file; {path} is none")
     if path.exists():
         raise BuildError(f"{path} is there; remove it, or name another file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise BuildError(f"{path} can't be written: {path.parent} is no folder that can be written to")
     try:
         return Recipe(
             name=path.stem,

@@ -30,6 +30,8 @@ def test_a_new_recipe_is_packed_int8(tmp_path: Path) -> None:
     [
         ("small.json", "a recipe is a .toml file; .*small.json is none"),
         ("there.toml", "there.toml is there; remove it, or name another file"),
+        ("nowhere/mine.toml", "nowhere/mine.toml can't be written: .*nowhere is no folder"),
+        ("there.toml/mine.toml", "mine.toml can't be written: .*there.toml is no folder"),
         ("A b.toml", "A b.toml: name: String should match"),
         ("images.toml", "images.toml: .*a variant can't be named images"),
     ],
