@@ -23,6 +23,7 @@ from build.quantization.sensitivity_report import sensitivity_table, write_sensi
 from build.search.recipes import new_recipe, recipe_text, search_steps
 from build.signing import sign_bundle
 from build.steps import (
+    check_trainable,
     network_of,
     plan_of,
     readable_sets,
@@ -120,6 +121,8 @@ def _make(
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
     plan = plan_of(sets, options) if sets else None
+    if plan:
+        check_trainable(recipes, plan)
     bundle = quantize(network, recipes, calibration, command, options.out, plan, beside)
     for name, variant in bundle.manifest.variants.items():
         show(f"{bundle.variant_path(name)}: {variant.stored.bytes / 1e6:.1f} MB")

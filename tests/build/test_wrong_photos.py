@@ -186,16 +186,31 @@ def test_a_bundle_that_can_not_be_written_again_stays_as_it_was(
     assert list(disk.iterdir()) == [path]
 
 
-def test_too_few_photos_for_a_recipe_s_batches_are_told_before_the_network_is_trained(
-    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def large(tmp_path: Path) -> str:
+    """A recipe that trains in batches of more photos than there are."""
     recipe = tmp_path / "large.toml"
     recipe.write_text(
         'name = "large"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 4\n'
         "[training]\nepochs = 1\nlearning_rate = 1e-5\nbatch_size = 1000\n"
     )
-    line = [*commands.line("all"), "--epochs", "1", "--batch-size", "8", "--recipes", str(recipe)]
+    return str(recipe)
+
+
+def test_too_few_photos_for_a_recipe_s_batches_are_told_before_the_network_is_trained(
+    commands: Commands, large: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [*commands.line("all"), "--epochs", "1", "--batch-size", "8", "--recipes", large]
     assert main([*line, "--baselines"]) == 2
     (error,) = said(capsys.readouterr().err)
     assert "photos are too few to train on in batches of 1000" in error
     assert list(commands.made.iterdir()) == []
+
+
+def test_and_before_a_variant_is_made(
+    commands: Commands, large: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*commands.line("quantize"), "--recipes", "fp32", large]) == 2
+    error = capsys.readouterr().err
+    assert "photos are too few to train on in batches of 1000" in error
+    assert "variants:" not in error
