@@ -7,7 +7,7 @@ quantized exactly. SiLU is written as a sigmoid and a product, and every activat
 operator of its own, so that each tensor's range can be set. The network ends at the logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -151,6 +151,20 @@ def fold(source: tf_keras.Model) -> Weights:
 def keras_weights(source: str, classes: int) -> Weights:
     """Folded weights from `imagenet` (Keras' download) or the path of a Keras weights file."""
     return fold(_keras_model(INPUT_SIZE, classes, weights=source))
+
+
+def block_of(name: str) -> str:
+    """The block that an activation or a layer is of: stem, block1a … block6h, head."""
+    first = name.partition("_")[0]
+    if first.startswith("block"):
+        return first
+    return "stem" if first in ("input", "stem") else "head"
+
+
+def within(blocks: Collection[str], names: Collection[str]) -> frozenset[str]:
+    """Of all activations in the network's order, those inside the blocks: not what a block gives."""
+    last = {block_of(name): name for name in names}
+    return frozenset(name for name in names if block_of(name) in blocks and name != last[block_of(name)])
 
 
 def _keras_model(size: int, classes: int, weights: str | None) -> tf_keras.Model:

@@ -50,11 +50,11 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
 
 
 def convert_int8(int8: Int8Network, size: int) -> bytes:
-    """Int8 throughout: activations in the network's ranges, weights per output channel.
+    """Int8: activations in the network's ranges, weights per output channel.
 
     Every activation gets a fake quantization, from which the converter takes its scale and
     zero point; it quantizes the float weights itself, with the largest value of each channel,
-    but for those of the network's grids.
+    but for those of the network's grids. What lies between activations without a range is in float.
     """
     model = network(size, int8.weights["predictions"].bias.size, fake_quantize(int8.ranges))
     set_weights(model, on_grids(int8.weights, int8.grids))
@@ -93,9 +93,11 @@ def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: N
 
 
 def fake_quantize(ranges: dict[str, Range]) -> Place:
-    """A `Place` that rounds and clips every activation as int8 would in its range."""
+    """A `Place` that rounds and clips each activation as int8 would in its range; without one it stays."""
 
     def place(name: str, _site: Site, tensor: Any) -> Any:
+        if name not in ranges:
+            return tensor
         seen = ranges[name]
         return tf_keras.layers.Lambda(
             tf.quantization.fake_quant_with_min_max_args,

@@ -1,11 +1,13 @@
 """A network as its int8 file computes it, and how it comes about without training."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from build.network.model import Weights
+from build.errors import BuildError
+from build.network.model import Weights, block_of, within
 from build.quantization.bias_correction import correct_biases
 from build.quantization.grids import Grid, grids_of
 from build.quantization.pruning import prune
@@ -18,8 +20,8 @@ class Int8Network:
     """What an int8 file is made of.
 
     `weights`: float kernels, which `grids` or else the converter rounds, and the biases beside them;
-    `ranges`: those of all activations, by name; `grids`: those of kernels, by layer, that are not the
-    converter's.
+    `ranges`: those of all activations, by name, but for those that stay in float; `grids`: those of kernels,
+    by layer, that are not the converter's.
     """
 
     weights: Weights
@@ -37,12 +39,23 @@ def quantize_after_training(
     `representative`: uint8[n, size, size, 3].
 
     Raises:
-        BuildError: an activation is infinite or no number, a pattern of the recipe fits no layer, or none
-            is left to prune.
+        BuildError: an activation is infinite or no number, a pattern of the recipe fits no layer, none is
+            left to prune, or the network lacks a block of the recipe's.
     """
+    _check_blocks(weights, recipe.float_blocks)
     grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps, recipe.large_weights)
     if recipe.pruning:
         sparsity = 0.0 if recipe.training else recipe.pruning.sparsity
         grids = prune(weights, grids, sparsity, recipe.pruning.keep)
+    grids = {name: grid for name, grid in grids.items() if block_of(name) not in recipe.float_blocks}
     corrected = correct_biases(weights, grids, representative)
-    return Int8Network(corrected, calibrate(weights, representative), grids)
+    ranges = calibrate(weights, representative)
+    in_float = within(recipe.float_blocks, ranges)
+    return Int8Network(corrected, {name: ranges[name] for name in ranges if name not in in_float}, grids)
+
+
+def _check_blocks(weights: Weights, blocks: Collection[str]) -> None:
+    there = dict.fromkeys(map(block_of, weights))
+    for block in blocks:
+        if block not in there:
+            raise BuildError(f"float_blocks has {block}, but the network has {', '.join(there)}")

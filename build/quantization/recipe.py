@@ -89,6 +89,10 @@ _Step = Annotated[float, Field(gt=0, le=1e6)]
 _SeenImage = Annotated[str, Field(pattern=f"^[0-9a-f]{{{SEEN_DIGITS}}}$")]
 
 
+# Not the stem or the head: the file's input and output are int8.
+_Block = Annotated[str, Field(pattern=r"^block[1-9][a-z]$")]
+
+
 class QuantizationAwareTraining(BaseModel):
     """How long and how fast the quantized network learns to answer as the float one does.
 
@@ -144,6 +148,8 @@ class Recipe(BaseModel):
     further ones, in place of steps that clip them;
     `searched_on`: of the photos that steps were searched on, the first digits of their SHA-256, so that
     nothing is evaluated on them;
+    `float_blocks`: blocks, `block4a` say, that are computed in float, their weights on no grid, while what
+    they take and give is int8;
     `pruning`: which weights of those grids become zero, none where a recipe does not say;
     `training`: quantization-aware training from there, none where a recipe does not say;
     `wire`: how the bundle holds the file, as it is where a recipe does not say;
@@ -162,6 +168,7 @@ class Recipe(BaseModel):
     large_weights: _Share | None = Field(None, exclude_if=lambda share: share is None)
     weight_steps: dict[str, _Step] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
+    float_blocks: tuple[_Block, ...] = Field((), exclude_if=lambda blocks: not blocks)
     pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
@@ -170,7 +177,7 @@ class Recipe(BaseModel):
     @property
     def precision(self) -> Precision:
         """The name of what comes out."""
-        return _PRECISIONS[self.weights, self.activations]
+        return Precision.MIXED if self.float_blocks else _PRECISIONS[self.weights, self.activations]
 
     @property
     def dynamic_range(self) -> bool:
@@ -239,6 +246,20 @@ class Recipe(BaseModel):
         if self.training is None and (self.pruning.ramp or self.pruning.teacher):
             raise ValueError("pruning.ramp and pruning.teacher are of recipes that train; leave them out")
         return self
+
+    @model_validator(mode="after")
+    def _blocks_can_stay_in_float(self) -> Self:
+        if self.float_blocks:
+            int8 = self.weights is WeightType.INT8_PER_CHANNEL and self.ranges is RangeRule.LEAST_ERROR
+            if not int8:
+                raise ValueError("float_blocks need int8-per-channel weights and least-error ranges")
+            if self.training or self.pruning:
+                raise ValueError("float_blocks can't be trained or pruned; leave out one or the other")
+        return self
+
+    @field_serializer("float_blocks")
+    def _blocks_in_one_line(self, blocks: tuple[str, ...]) -> str:
+        return " ".join(blocks)
 
     def _int4_weights_can_be_made(self) -> Self:
         if self.weight_only and self.activations is not ActivationType.FLOAT32:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.errors import BuildError
-from build.network.model import Site, Weights, network, set_weights, with_pixel_input
+from build.network.model import Site, Weights, block_of, network, set_weights, with_pixel_input
 from build.network.weights import Network
 from build.photos.data import PhotoSet, sample, set_name, without_repeats
 from build.photos.pixels import pixels_of
@@ -194,21 +194,13 @@ def groups_of(sites: dict[str, Site], layers: Sequence[str]) -> dict[str, Group]
         for site, kind in KINDS.items()
     }
     groups[ALL_WEIGHTS] = Group(frozenset(), frozenset(layers))
-    for block in dict.fromkeys(map(_block, sites)):
+    for block in dict.fromkeys(map(block_of, sites)):
         groups[block] = Group(
-            frozenset(name for name in sites if _block(name) == block),
-            frozenset(name for name in layers if _block(name) == block),
+            frozenset(name for name in sites if block_of(name) == block),
+            frozenset(name for name in layers if block_of(name) == block),
         )
     groups[EVERYTHING] = Group(frozenset(sites), frozenset(layers))
     return groups
-
-
-def _block(name: str) -> str:
-    """The block that an activation or a layer is of: stem, block1a … block6h, head."""
-    first = name.partition("_")[0]
-    if first.startswith("block"):
-        return first
-    return "stem" if first in ("input", "stem") else "head"
 
 
 def _image_set(photos: PhotoSet) -> ImageSet:

@@ -25,6 +25,7 @@ QAT = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresent
 
 PRUNING = '[weight_bits]\n"*" = 4\n[pruning]\nsparsity = 0.5\n'
 INT4 = 'name = "a"\nweights = "int4-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n'
+FLOAT_BLOCK = 'float_blocks = ["block6h"]\n'
 INT16 = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int16"\nrepresentative_images = 5\n'
 
 
@@ -319,6 +320,10 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ((RECIPES / "ptq.toml").read_text() + PRUNING + "ramp = 0.5", "are of recipes that train; leave"),
         ((RECIPES / "ptq.toml").read_text() + PRUNING + "teacher = true", "are of recipes that train; leave"),
         (INT4 + TRAINING, "training needs int8-per-channel weights"),
+        (FLOAT_BLOCK + INT4, "float_blocks need int8-per-channel weights and least-error ranges"),
+        (FLOAT_BLOCK + INT16, "float_blocks need int8-per-channel weights and least-error ranges"),
+        (FLOAT_BLOCK + QAT, "float_blocks can't be trained or pruned; leave out one or the other"),
+        (FLOAT_BLOCK.replace("block6h", "stem") + INT16, "float_blocks.0: String should match pattern"),
         (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
         (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
         (QAT.replace("1e-5", "inf"), "training.learning_rate: Input should be a finite number"),

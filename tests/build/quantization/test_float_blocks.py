@@ -1,0 +1,116 @@
+"""Blocks that are computed in float within an int8 file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from build.assembly.variants import quantize
+from build.errors import BuildError
+from build.network.model import LayerWeights, Weights, block_of, network, normalise, set_weights, within
+from build.network.weights import Network
+from build.photos.data import sample
+from build.quantization.convert import fake_quantize
+from build.quantization.grids import on_grids
+from build.quantization.int8 import Int8Network, quantize_after_training
+from build.quantization.layer_names import layer_of
+from build.quantization.ranges import Range
+from build.quantization.sensitivity import quantized_kernel
+from service.bundle import Bundle, verify
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from service.manifest import Precision
+from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
+from tests.delegates import by_each_built_in
+
+# Without squeeze-and-excite, or a residual; and with both.
+BLOCKS = ("block2a", "block6h")
+MIXED = SMALL_PTQ.model_copy(
+    update={"name": "mixed", "float_blocks": BLOCKS, "weight_bits": {"block6*": 4, "block2a_*": 4}}
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("mixed") / "mixed"
+    return quantize(start, [MIXED], sample(calibration, REPRESENTATIVE), "python -m build quantize", path)
+
+
+@pytest.fixture(scope="module")
+def int8(start: Network, representative: NDArray[np.uint8]) -> Int8Network:
+    return quantize_after_training(MIXED, start.weights, representative)
+
+
+def test_what_a_block_gives_is_not_within_it(ranges: dict[str, Range]) -> None:
+    inside = within(["block2a", "block6h"], ranges)
+    assert {block_of(name) for name in inside} == {"block2a", "block6h"}
+    given = {name for name in ranges if block_of(name) in BLOCKS} - inside
+    assert given == {"block2a_project_conv", "block6h_add"}
+
+
+def test_the_blocks_operators_are_float_and_all_others_int8(bundle: Bundle) -> None:
+    model = schema.ModelT.InitFromPackedBuf(bundle.variant_path("mixed").read_bytes(), 0)
+    (graph,) = model.subgraphs
+    in_float, in_int8 = set(), set()
+    for operator in graph.operators:
+        weights = [graph.tensors[i] for i in operator.inputs if i >= 0 and len(graph.tensors[i].shape) == 4]
+        stored = [t for t in weights if model.buffers[t.buffer].data is not None]
+        layer = layer_of(graph.tensors[operator.outputs[0]].name)
+        if stored:
+            is_float = stored[0].type == schema.TensorType.FLOAT32
+            (in_float if is_float else in_int8).add(layer)
+            types = {graph.tensors[i].type for i in (operator.inputs[0], operator.outputs[0])}
+            assert types == {schema.TensorType.FLOAT32 if is_float else schema.TensorType.INT8}, layer
+    assert {block_of(layer) for layer in in_float} == set(BLOCKS)
+    assert not {block_of(layer) for layer in in_int8} & set(BLOCKS)
+    assert len(in_float | in_int8) == 75 + 16
+    types = [graph.tensors[i].type for i in (graph.inputs[0], graph.outputs[0])]
+    assert types == [schema.TensorType.UINT8, schema.TensorType.INT8]
+
+
+def test_the_bundle_says_what_it_is(bundle: Bundle) -> None:
+    verify(bundle)
+    variant = bundle.variant("mixed")
+    assert variant.precision is Precision.MIXED
+    assert variant.provenance is not None
+    assert variant.provenance.recipe["float_blocks"] == "block2a block6h"
+
+
+@by_each_built_in
+def test_it_computes_what_the_network_with_those_blocks_in_float_does(
+    bundle: Bundle, int8: Int8Network, representative: NDArray[np.uint8], delegate: Delegate
+) -> None:
+    model = network(SIZE, len(CLASSES), fake_quantize(int8.ranges))
+    set_weights(model, stored(int8))
+    expected = model(normalise(representative)).numpy()
+    classifier = Classifier(bundle, "mixed", delegate)
+    actual = np.stack([classifier.scores(pixels) for pixels in representative])
+    step = Interpreter(str(bundle.variant_path("mixed"))).get_output_details()[0]["quantization"][0]
+    assert expected.std() > 25 * step
+    # As where all is int8: a rounding now and then in the first layers adds up.
+    assert np.abs(actual - expected).mean() < 15 * step
+
+
+def stored(int8: Int8Network) -> Weights:
+    """The kernels as the file holds them: on grids, as the converter rounds, or in float."""
+    weights = on_grids(int8.weights, int8.grids)
+    return weights | {
+        name: LayerWeights(quantized_kernel(layer.kernel, layer.bias.size), layer.bias)
+        for name, layer in weights.items()
+        if block_of(name) not in BLOCKS and name not in int8.grids
+    }
+
+
+def test_weights_of_those_blocks_are_on_no_grid(int8: Int8Network, start: Network) -> None:
+    assert {block_of(name) for name in int8.grids} == {"block6" + letter for letter in "abcdefg"}
+    kernel = int8.weights["block6h_expand_conv"].kernel
+    assert (kernel == start.weights["block6h_expand_conv"].kernel).all()
+
+
+def test_a_block_that_is_not_there_is_refused(start: Network, representative: NDArray[np.uint8]) -> None:
+    recipe = MIXED.model_copy(update={"float_blocks": ("block9a",)})
+    with pytest.raises(BuildError, match="float_blocks has block9a, but the network has stem, block1a, "):
+        quantize_after_training(recipe, start.weights, representative)
