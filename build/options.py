@@ -192,19 +192,29 @@ def command_parser() -> argparse.ArgumentParser:
         help="how many of a tensor's values are large (%(default)s)",
     )
 
-    parser = commands.add_parser("search", help="search the weights' steps for a packed file of a given size")
+    parser = commands.add_parser("search", help="search a recipe for a packed file's size, or for a time")
     _network_options(parser)
     parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
     parser.add_argument(
         "--images", type=_SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
     )
-    parser.add_argument("--megabytes", type=_MEGABYTES, required=True, help="of the packed file, about")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--megabytes", type=_MEGABYTES, help="of the packed file, about: the weights' steps")
+    budget.add_argument(
+        "--milliseconds", type=_POSITIVE, help="of an inference on the profile's device: the blocks in float"
+    )
     parser.add_argument(
         "--method",
         type=Method,
         choices=list(Method),
-        default=Method.DIFFERENTIABLE,
-        help="by the gradient of the loss, or to compare with: greedy, or uniform (%(default)s)",
+        help="for --megabytes: by the gradient of the loss, or to compare with: greedy, or uniform"
+        f" ({Method.DIFFERENTIABLE})",
+    )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="for --milliseconds: what `service profile --json` wrote of a float32 and an int8 variant",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="NAME.toml", help="the recipe, for a variant of that name"

@@ -207,11 +207,17 @@ def _image_set(photos: PhotoSet) -> ImageSet:
     return image_set(photos.name, [photo.sha256 for photo in photos.photos])
 
 
+def divergences(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL(expected ‖ actual) in nats, float64[n], of logarithms of probabilities, float64[n, classes]."""
+    apart: NDArray[np.float64] = (np.exp(expected) * (expected - actual)).sum(axis=1)
+    return apart
+
+
 def _loss(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> Loss:
     """Both are logarithms of probabilities, [photos, classes]."""
-    divergences = (np.exp(expected) * (expected - actual)).sum(axis=1)
+    apart = divergences(expected, actual)
     return Loss(
-        kl_nats=max(0.0, float(divergences.mean())),
-        kl_error=float(divergences.std(ddof=1) / np.sqrt(len(divergences))),
+        kl_nats=max(0.0, float(apart.mean())),
+        kl_error=float(apart.std(ddof=1) / np.sqrt(len(apart))),
         agreement=float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean()),
     )

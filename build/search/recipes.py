@@ -1,7 +1,9 @@
 """A search from photos to a recipe."""
 
+import json
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -25,8 +27,8 @@ _REPRESENTATIVE = 500
 _GREEDY = 64
 
 
-def new_recipe(path: Path) -> Recipe:
-    """What a search fills with steps: packed int8, for a variant named as the file `path`, NAME.toml.
+def new_recipe(path: Path, wire: Literal["zstd"] | None = "zstd") -> Recipe:
+    """What a search fills: int8, for a variant named as the file `path`, NAME.toml; `wire` is the recipe's.
 
     Raises:
         BuildError: no variant can be named so, it is no .toml file, there is such a file, or it can't be
@@ -44,7 +46,7 @@ def new_recipe(path: Path) -> Recipe:
             weights=WeightType.INT8_PER_CHANNEL,
             activations=ActivationType.INT8,
             representative_images=_REPRESENTATIVE,
-            wire="zstd",
+            wire=wire,
         )
     except ValidationError as error:
         raise BuildError(f"{path}: {first_fault(error)}") from None
@@ -78,19 +80,18 @@ def search_steps(network: Network, recipe: Recipe, photos: PhotoSet, method: Met
 
 
 def recipe_text(recipe: Recipe, comment: str) -> str:
-    """A recipe with steps as TOML, behind a comment of one line."""
-    return "\n".join(
-        [
-            f"# {comment}",
-            *(f'{key} = "{getattr(recipe, key)}"' for key in ("name", "weights", "activations")),
-            f"representative_images = {recipe.representative_images}",
-            f'wire = "{recipe.wire}"',
-            "searched_on = [",
-            *(f'    "{digits}",' for digits in sorted(recipe.searched_on)),
-            "]",
-            "",
-            "[weight_steps]",
-            *(f"{layer} = {step:.5g}" for layer, step in recipe.weight_steps.items()),
-            "",
-        ]
-    )
+    """A recipe that was searched as TOML, behind a comment of one line."""
+    lines = [
+        f"# {comment}",
+        *(f'{key} = "{getattr(recipe, key)}"' for key in ("name", "weights", "activations")),
+        f"representative_images = {recipe.representative_images}",
+    ]
+    if recipe.wire:
+        lines.append(f'wire = "{recipe.wire}"')
+    if recipe.float_blocks:
+        lines.append(f"float_blocks = {json.dumps(recipe.float_blocks)}")
+    lines += ["searched_on = [", *(f'    "{digits}",' for digits in sorted(recipe.searched_on)), "]", ""]
+    if recipe.weight_steps:
+        steps = (f"{layer} = {step:.5g}" for layer, step in recipe.weight_steps.items())
+        lines += ["[weight_steps]", *steps, ""]
+    return "\n".join(lines)

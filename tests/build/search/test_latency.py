@@ -1,0 +1,176 @@
+"""The search for blocks in float, by the times of a profile."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build.__main__ import main
+from build.errors import BuildError
+from build.network.model import block_of
+from build.network.weights import Network
+from build.quantization.layer_names import layer_of
+from build.quantization.recipe import load_recipe
+from build.search.latency import BlockTimes, read_times
+from service.__main__ import main as service
+from service.bundle import Bundle
+from tests.build.conftest import SIZE, make_keras_model
+
+UNIT = 1e-4
+# Of an operator in float, where one in int8 takes one unit.
+PLAIN, DEAR = 2, 1000
+DEAR_BLOCK = "block6h"
+BLOCKS = "1a 2a 2b 3a 3b 4a 4b 4c 5a 5b 5c 5d 5e 6a 6b 6c 6d 6e 6f 6g 6h"
+
+
+@pytest.fixture(scope="module")
+def profiled(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the service's own command writes of the small network."""
+    file = tmp_path_factory.mktemp("profile") / "profile.json"
+    how = ["--variants", "fp32,ptq", "--runs", "1", "--name", "a device"]
+    assert service(["profile", "--bundle", str(small.path), *how, "--json", str(file)]) == 0
+    profile: dict[str, Any] = json.loads(file.read_text())
+    return profile
+
+
+Write = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture(scope="module")
+def soft(labels_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options for the small network, less sure of itself: there is a divergence to tell where it errs."""
+    model, weights = make_keras_model(), tmp_path_factory.mktemp("soft") / "soft.h5"
+    head = model.get_layer("predictions")
+    kernel, bias = head.get_weights()
+    head.set_weights([kernel * 0.05, bias])
+    model.save_weights(weights)
+    return ["--weights", str(weights), "--labels", str(labels_file), "--size", str(SIZE)]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(profile: dict[str, Any]) -> Path:
+        file = tmp_path / "profile.json"
+        file.write_text(json.dumps(profile))
+        return file
+
+    return written
+
+
+def block_of_operator(operator: dict[str, Any]) -> str:
+    return block_of(layer_of(operator["layer"].encode()))
+
+
+def with_times(profile: dict[str, Any]) -> dict[str, Any]:
+    """The profile with times of a device that is made up."""
+    changed: dict[str, Any] = json.loads(json.dumps(profile))
+    for name, variant in changed["variants"].items():
+        for operator in variant["operators"]:
+            if operator["p50_seconds"] is not None:
+                in_float = DEAR if block_of_operator(operator) == DEAR_BLOCK else PLAIN
+                operator["p50_seconds"] = UNIT * (in_float if name == "fp32" else 1)
+        total = sum(o["p50_seconds"] for o in variant["operators"] if o["p50_seconds"] is not None)
+        # The whole graph takes half of what its operators take alone.
+        variant |= {"sum_seconds": total, "p50_seconds": total / 2, "sum_ratio": 2.0}
+    return changed
+
+
+def test_a_blocks_extra_time_is_its_operators_scaled_to_the_whole(
+    profiled: dict[str, Any], start: Network, write: Write
+) -> None:
+    times = read_times(write(with_times(profiled)), start)
+    whole, parts = with_times(profiled)["variants"]["ptq"], dict[str, int]()
+    assert times.int8 == whole["p50_seconds"]
+    for operator in whole["operators"]:
+        if operator["p50_seconds"] is not None:
+            parts[block_of_operator(operator)] = parts.get(block_of_operator(operator), 0) + 1
+    assert list(times.extra) == [f"block{name}" for name in BLOCKS.split()]
+    # In float and in int8 a block has the same operators, but for those between the two.
+    assert times.extra["block4a"] == pytest.approx(UNIT / 2 * (PLAIN - 1) * parts["block4a"])
+    assert times.extra[DEAR_BLOCK] == pytest.approx(UNIT / 2 * (DEAR - 1) * parts[DEAR_BLOCK])
+
+
+def test_the_whole_is_int8_and_what_its_blocks_take_more() -> None:
+    times = BlockTimes(0.005, {"block1a": 0.001, "block2a": 0.002})
+    assert times.predicted(["block1a", "block2a"]) == pytest.approx(0.008)
+    assert times.predicted([]) == 0.005
+
+
+def test_a_search_leaves_a_recipe_within_its_time(
+    soft: list[str],
+    start: Network,
+    calibration: Path,
+    profiled: dict[str, Any],
+    write: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    profile, recipe = write(with_times(profiled)), tmp_path / "mixed.toml"
+    times = read_times(profile, start)
+    most = times.int8 + 2.5 * times.extra["block4a"]
+    command = ["search", *soft, "--calibration", calibration, "--images", "24", "--out", recipe]
+    budget = ["--milliseconds", 1e3 * most, "--profile", profile]
+    assert main(list(map(str, [*command, *budget]))) == 0
+    found = load_recipe(str(recipe))
+    assert found.float_blocks
+    assert DEAR_BLOCK not in found.float_blocks
+    assert times.predicted(found.float_blocks) <= most
+    assert f"{', '.join(found.float_blocks)} in float: " in capsys.readouterr().out
+    expected = load_recipe("ptq").model_copy(
+        update={"name": "mixed", "float_blocks": found.float_blocks, "searched_on": found.searched_on}
+    )
+    assert found == expected
+    assert len(found.searched_on) == 24
+    assert recipe.read_text().startswith("# python -m build search ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--milliseconds", "9"], "--milliseconds needs the --profile of a device"),
+        (["--megabytes", "3", "--profile", "p.json"], "--profile goes with --milliseconds"),
+        (
+            ["--milliseconds", "9", "--profile", "p", "--method", "greedy"],
+            "--method goes with --megabytes",
+        ),
+        (["--milliseconds", "9", "--profile", "p.json"], "p.json can't be read: No such file"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["search", "--calibration", str(tmp_path), *options, "--out", str(tmp_path / "mixed.toml")]
+    assert main(given) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_time_below_int8s_own_is_refused(
+    small: Bundle,
+    calibration: Path,
+    profiled: dict[str, Any],
+    write: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photos = ["--weights", str(small.path), "--calibration", str(calibration), "--images", "4"]
+    budget = ["--milliseconds", "0.1", "--profile", str(write(with_times(profiled)))]
+    assert main(["search", *photos, *budget, "--out", str(tmp_path / "mixed.toml")]) == 2
+    assert "int8 alone takes " in capsys.readouterr().err
+
+
+def test_a_profile_of_something_else_is_refused(
+    profiled: dict[str, Any], start: Network, write: Write
+) -> None:
+    with pytest.raises(BuildError, match="is no profile as `service profile --json` writes it: device"):
+        read_times(write({key: value for key, value in profiled.items() if key != "device"}), start)
+    alone = profiled | {"variants": {"ptq": profiled["variants"]["ptq"]}}
+    with pytest.raises(BuildError, match="has no float32 variant; profile one of float32 and one of int8"):
+        read_times(write(alone), start)
+    renamed = json.loads(json.dumps(profiled).replace("block6h", "block6z"))
+    with pytest.raises(BuildError, match="is of another network, or of another input"):
+        read_times(write(renamed), start)
+    larger = json.loads(json.dumps(profiled).replace("[1, 64, 64, 3]", "[1, 96, 96, 3]"))
+    with pytest.raises(BuildError, match="is of another network, or of another input"):
+        read_times(write(larger), start)
