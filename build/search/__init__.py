@@ -1,1 +1,1 @@
-"""The search for weights' steps that lose least for the bytes that they take."""
+"""The search for recipes that lose least: weights' steps for a size, blocks in float for a time."""

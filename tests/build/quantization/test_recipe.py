@@ -141,7 +141,7 @@ def test_the_documents_have_every_recipe_that_comes_along() -> None:
 
 
 def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
-    example, training, bits, large, steps, pruning = re.findall(
+    example, training, bits, large, steps, blocks, pruning = re.findall(
         r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL
     )
     path = tmp_path / "mine.toml"
@@ -156,6 +156,8 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     path.write_text(example + steps + training + pruning)
     pruned = load_recipe(str(path)).pruning
     assert pruned == Pruning(sparsity=0.6)
+    path.write_text(blocks + example)
+    assert load_recipe(str(path)).float_blocks == ("block4a", "block6h")
     path.write_text(example + bits)
     assert list(load_recipe(str(path)).weight_bits.items())[-1] == ("*", 5)
     path.write_text(example + large)
