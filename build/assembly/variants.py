@@ -17,7 +17,7 @@ from build.photos.pixels import pixels_of
 from build.quantization.bias_correction import mean_inputs
 from build.quantization.convert import convert, convert_int8
 from build.quantization.grids import check_patterns
-from build.quantization.int8 import quantize_after_training
+from build.quantization.int8 import check_blocks, quantize_after_training
 from build.quantization.layer_check import check_layers
 from build.quantization.recipe import QuantizationAwareTraining, Recipe
 from build.training.fine_tuning import training_record
@@ -101,6 +101,7 @@ def make_models(
     for recipe in recipes:
         keep = recipe.pruning.keep if recipe.pruning else ()
         check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps, *keep])
+        check_blocks(network.weights, recipe.float_blocks)
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):

@@ -42,7 +42,7 @@ def quantize_after_training(
         BuildError: an activation is infinite or no number, a pattern of the recipe fits no layer, none is
             left to prune, or the network lacks a block of the recipe's.
     """
-    _check_blocks(weights, recipe.float_blocks)
+    check_blocks(weights, recipe.float_blocks)
     grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps, recipe.large_weights)
     if recipe.pruning:
         sparsity = 0.0 if recipe.training else recipe.pruning.sparsity
@@ -54,8 +54,13 @@ def quantize_after_training(
     return Int8Network(corrected, {name: ranges[name] for name in ranges if name not in in_float}, grids)
 
 
-def _check_blocks(weights: Weights, blocks: Collection[str]) -> None:
-    there = dict.fromkeys(map(block_of, weights))
+def check_blocks(weights: Weights, blocks: Collection[str]) -> None:
+    """Check that the network has each block.
+
+    Raises:
+        BuildError: it lacks one; names it.
+    """
+    there = sorted(set(map(block_of, weights)) - {"stem", "head"})
     for block in blocks:
         if block not in there:
             raise BuildError(f"float_blocks has {block}, but the network has {', '.join(there)}")

@@ -66,7 +66,7 @@ def read_times(file: Path, network: Network) -> BlockTimes:
     float_times, int8_times = (_times(variant) for variant in (in_float, in_int8))
     size = network.preprocessing.height
     blocks = [block for block in dict.fromkeys(map(block_of, network.weights)) if block.startswith("block")]
-    fits = all(variant.operators[0].inputs[0] == (1, size, size, 3) for variant in (in_float, in_int8))
+    fits = all(variant.operators[0].inputs[:1] == ((1, size, size, 3),) for variant in (in_float, in_int8))
     if not fits or not set(blocks) <= float_times.keys() & int8_times.keys():
         raise BuildError(f"{file} is of another network, or of another input; profile a bundle of this one")
     extra = {block: float_times[block] - int8_times[block] for block in blocks}

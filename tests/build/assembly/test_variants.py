@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,15 +33,19 @@ def test_a_recipe_that_trains_needs_photos_to_train_on(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pattern_that_fits_no_layer_is_refused_before_any_recipe_is_made(
-    start: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weight_bits": {"blokc*": 4}}, r"the recipe's pattern blokc\* fits no layer of the network"),
+        ({"float_blocks": ("block9a",)}, "float_blocks has block9a, but the network has block1a, block2a"),
+    ],
+)
+def test_a_recipe_for_layers_that_are_not_there_is_refused_before_any_is_made(
+    start: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr("build.assembly.variants.convert", lambda *_: pytest.fail("it was made"))
-    recipes = [
-        load_recipe("fp32"),
-        load_recipe("ptq").model_copy(update={"weight_bits": {"blokc*": 4}}),
-    ]
-    with pytest.raises(BuildError, match=r"the recipe's pattern blokc\* fits no layer of the network"):
+    recipes = [load_recipe("fp32"), load_recipe("ptq").model_copy(update=changed)]
+    with pytest.raises(BuildError, match=message):
         quantize(start, recipes, PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
 
 

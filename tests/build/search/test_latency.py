@@ -171,6 +171,10 @@ def test_a_profile_of_something_else_is_refused(
     renamed = json.loads(json.dumps(profiled).replace("block6h", "block6z"))
     with pytest.raises(BuildError, match="is of another network, or of another input"):
         read_times(write(renamed), start)
+    without = json.loads(json.dumps(profiled))
+    without["variants"]["ptq"]["operators"][0]["inputs"] = []
+    with pytest.raises(BuildError, match="is of another network, or of another input"):
+        read_times(write(without), start)
     larger = json.loads(json.dumps(profiled).replace("[1, 64, 64, 3]", "[1, 96, 96, 3]"))
     with pytest.raises(BuildError, match="is of another network, or of another input"):
         read_times(write(larger), start)
