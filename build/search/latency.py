@@ -47,7 +47,8 @@ class BlockTimes:
 def read_times(file: Path, network: Network) -> BlockTimes:
     """The times of a network's blocks in the first float32 and the first int8 variant of a profile.
 
-    An operator's time there is one of its own; here all are scaled by as much as they are off together.
+    An operator's time there is one of its own; here all are scaled by as much as they are off together. They
+    hang on the layers' shapes, so that any bundle of the network, trained further or not, does for a profile.
 
     Raises:
         BuildError: the file can't be read, is no profile, or is one of other variants or another network.
@@ -94,7 +95,7 @@ def search_blocks(
     if not chosen:
         raise BuildError(f"no block in float lowers the loss within {1e3 * most:.2f} ms; allow more")
     in_order = tuple(block for block in times.extra if block in chosen)
-    seen = frozenset(photo.sha256[:SEEN_DIGITS] for photo in others.photos)
+    seen = frozenset(photo.sha256[:SEEN_DIGITS] for photo in (*calibration.photos, *others.photos))
     return recipe.model_copy(update={"float_blocks": in_order, "searched_on": seen})
 
 

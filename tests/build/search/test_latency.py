@@ -122,7 +122,7 @@ def test_a_search_leaves_a_recipe_within_its_time(
         update={"name": "mixed", "float_blocks": found.float_blocks, "searched_on": found.searched_on}
     )
     assert found == expected
-    assert len(found.searched_on) == 24
+    assert len(found.searched_on) == 48
     assert recipe.read_text().startswith("# python -m build search ")
 
 
