@@ -20,7 +20,7 @@ UNUSABLE = 2
 INTERRUPTED = 130
 DEFAULT_RUNS = 200
 DEFAULT_TOP = 10
-MOST_RUNS = 1_000_000
+MOST_RUNS = 1_000_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

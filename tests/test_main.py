@@ -368,7 +368,7 @@ def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.
         ["evaluate"],
         ["benchmark", "--runs", "0"],
         ["profile", "--top", "0"],
-        ["profile", "--runs", "1000001"],
+        ["profile", "--runs", "1000000001"],
         ["profile", "--runs", "9" * 5000],
         ["evaluate", "x", "--crop", "half"],
         ["--nope"],
