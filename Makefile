@@ -27,8 +27,8 @@ help: ## list the verbs
 serve: $(SERVE) ## serve models/imagenet-1k on http://127.0.0.1:8000 (EDGEWISE_* settings change that)
 	@exec $(SERVE)/bin/python -m service $(ARGS)
 
-test: .venv ## run the tests
-	@$(DEV) -m pytest $(ARGS)
+test: .venv ## run the tests, in two processes (ARGS="-n 0 tests/api": some of them, in one)
+	@$(DEV) -m pytest --numprocesses 2 $(ARGS)
 
 bench: .venv ## measure the service against the bare loop of the same work, in 4 minutes
 	@$(DEV) -m tests.bench $(ARGS)

@@ -1,9 +1,11 @@
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import skimage
 import sklearn.datasets
+from xdist.scheduler import LoadScopeScheduling
 
 from service.bundle import Bundle, load_bundle
 from service.settings import DEFAULT_BUNDLE
@@ -11,6 +13,22 @@ from tests.colours import make_models, write_colours
 from tests.delegates import compile_delegate
 
 ROOT = Path(__file__).parent.parent
+
+
+# They share images, which take minutes to build.
+OF_CONTAINERS = ("test_image.py", "test_kube_play.py", "test_other_images.py")
+
+
+class ByFile(LoadScopeScheduling):
+    """Leaves the tests of a file to one process, since they share fixtures, and all those of containers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "containers" if file.endswith(OF_CONTAINERS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,13 +79,15 @@ class Podman:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # podman takes no path of more than 50 characters.
+        self.runroot = tempfile.mkdtemp(prefix="podman-")
         configuration = folder / "containers.conf"
         configuration.write_text(CONFIGURATION)
         self.environment = {**os.environ, "CONTAINERS_CONF": str(configuration)}
 
     def command(self, *arguments: str | Path) -> list[str | Path]:
         """podman's command line."""
-        storage = ["--root", self.folder / "root", "--runroot", self.folder / "runroot"]
+        storage = ["--root", self.folder / "root", "--runroot", self.runroot]
         return ["podman", *storage, *arguments]
 
     def run(
@@ -158,6 +161,7 @@ class Podman:
         """Remove its containers and images."""
         self.run("rm", "--all", "--force", "--time=0", check=False)
         self.run("rmi", "--all", "--force", check=False)
+        shutil.rmtree(self.runroot, ignore_errors=True)
 
     def _debian(self, architecture: str, name: str, *options: str) -> None:
         archive = self.folder / f"{architecture}.tar"

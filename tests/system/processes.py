@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 120
 # What nohup or a shell in the background runs is passed on that SIGHUP or SIGINT is ignored.
 WITH_SIGNALS = ["env", "--default-signal"]
 
@@ -155,7 +155,7 @@ def serving(python: str | Path = sys.executable, **settings: object) -> Iterator
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    """Return when the condition holds; fail after a minute, or so many seconds."""
+    """Return when the condition holds; fail after two minutes, or so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
