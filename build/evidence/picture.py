@@ -164,6 +164,7 @@ def _tell(axes: Axes, poor: Sequence[_Point]) -> None:
 
 def _draw(axes: Axes, points: Sequence[_Point]) -> None:
     apart = _side_by_side(axes, points)
+    _make_room(axes, apart)
     variants = [(i, point) for i, point in enumerate(points) if point.in_bundle]
     best = pareto_front([(point.cost, point.top1.ratio) for _, point in variants])
     front = _front_line(axes, [apart[variants[i][0]] for i in best])
@@ -197,6 +198,14 @@ def _side_by_side(axes: Axes, points: Sequence[_Point]) -> list[_Point]:
     pixels = [_pixels(axes, point.cost, 0)[0] for point in points]
     moved = [axes.transData.inverted().transform((x, 0))[0] for x in spread(pixels, _LEAST_GAP)]
     return [replace(point, cost=float(cost)) for point, cost in zip(points, moved, strict=True)]
+
+
+def _make_room(axes: Axes, points: Sequence[_Point]) -> None:
+    """Widen the axis where points that were set apart would lie beyond it."""
+    pixels = [_pixels(axes, point.cost, 0)[0] for point in points]
+    to_cost = axes.transData.inverted()
+    beyond = [to_cost.transform((x + side * 2 * _RADIUS, 0))[0] for x in pixels for side in (-1, 1)]
+    axes.set_xlim(min([axes.get_xlim()[0], *beyond]), max([axes.get_xlim()[1], *beyond]))
 
 
 def _front_line(axes: Axes, best: Sequence[_Point]) -> list[tuple[float, float]]:

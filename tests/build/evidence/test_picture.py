@@ -3,6 +3,7 @@ from io import BytesIO
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from build.evidence.picture import pareto_front, pareto_picture
@@ -56,6 +57,18 @@ def test_sizes_far_apart_share_the_axis(measured: Bundle) -> None:
     assert 250 < right_column(pixels(manifest)[:, 600:], GREEN) < 400
 
 
+def test_points_that_are_set_apart_stay_within_the_picture(measured: Bundle) -> None:
+    manifest = measured.manifest
+    variant = manifest.variants["ptq"]
+    for index in range(8):
+        manifest = with_variant(manifest, f"ptq{index}", variant)
+    large = manifest.variants["fp32"].model_copy(update={"bytes": 1000 * variant.bytes})
+    image = pixels(with_variant(manifest.model_copy(update={"baselines": {}}), "fp32", large))
+    colours = [tuple(round(255 * part) for part in to_rgb(f"C{index}")) for index in range(10)]
+    # One covers a bit of the next.
+    assert [colour for colour in colours if not has_disc(image[:, 600:], colour, 5)] == []
+
+
 def test_what_is_far_below_is_told_in_words(measured: Bundle) -> None:
     name, variant = list(measured.manifest.variants.items())[1]
     (evaluation,) = variant.evaluations
@@ -75,9 +88,9 @@ def right_column(image: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int(np.flatnonzero((image == colour).all(axis=2).any(axis=0)).max())
 
 
-def has_disc(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    """Whether a square of 7 pixels has one colour, as within a disc, but not a ring or a bar."""
-    squares = np.lib.stride_tricks.sliding_window_view((image == colour).all(axis=2), (7, 7))
+def has_disc(image: np.ndarray, colour: tuple[int, ...], side: int = 7) -> bool:
+    """Whether a square of so many pixels has one colour, as within a disc, but not a ring or a bar."""
+    squares = np.lib.stride_tricks.sliding_window_view((image == colour).all(axis=2), (side, side))
     return bool(squares.all(axis=(2, 3)).any())
 
 
