@@ -201,7 +201,9 @@ def command_parser() -> argparse.ArgumentParser:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--megabytes", type=_MEGABYTES, help="of the packed file, about: the weights' steps")
     budget.add_argument(
-        "--milliseconds", type=_POSITIVE, help="of an inference on the profile's device: the blocks in float"
+        "--milliseconds",
+        type=_POSITIVE,
+        help="of an inference, by the profile: the blocks in float",
     )
     parser.add_argument(
         "--method",

@@ -7,7 +7,7 @@ quantized exactly. SiLU is written as a sigmoid and a product, and every activat
 operator of its own, so that each tensor's range can be set. The network ends at the logits.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -161,7 +161,7 @@ def block_of(name: str) -> str:
     return "stem" if first in ("input", "stem") else "head"
 
 
-def within(blocks: Collection[str], names: Collection[str]) -> frozenset[str]:
+def within(blocks: Collection[str], names: Sequence[str]) -> frozenset[str]:
     """Of all activations in the network's order, those inside the blocks: not what a block gives."""
     last = {block_of(name): name for name in names}
     return frozenset(name for name in names if block_of(name) in blocks and name != last[block_of(name)])

@@ -50,7 +50,7 @@ def quantize_after_training(
     grids = {name: grid for name, grid in grids.items() if block_of(name) not in recipe.float_blocks}
     corrected = correct_biases(weights, grids, representative)
     ranges = calibrate(weights, representative)
-    in_float = within(recipe.float_blocks, ranges)
+    in_float = within(recipe.float_blocks, list(ranges))
     return Int8Network(corrected, {name: ranges[name] for name in ranges if name not in in_float}, grids)
 
 

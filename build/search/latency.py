@@ -89,8 +89,8 @@ def search_blocks(
     pixels, other_pixels = (pixels_of(photos, network.preprocessing) for photos in (calibration, others))
     ranges, chosen = calibrate(network.weights, pixels), list[str]()
     with tqdm(desc="search", unit="photo") as progress:
-        loss = _Losses(network.weights, ranges, other_pixels, progress)
-        while block := _next(loss, chosen, times, most):
+        loss = BlockLosses(network.weights, ranges, other_pixels, progress)
+        while block := next_block(loss, chosen, times, most):
             chosen.append(block)
     if not chosen:
         raise BuildError(f"no block in float lowers the loss within {1e3 * most:.2f} ms; allow more")
@@ -99,7 +99,7 @@ def search_blocks(
     return recipe.model_copy(update={"float_blocks": in_order, "searched_on": seen})
 
 
-class _Losses:
+class BlockLosses:
     """The divergence of the int8 network from the float one, photo by photo, by the blocks left in float."""
 
     def __init__(
@@ -118,7 +118,7 @@ class _Losses:
         return divergences(self._expected, self._switched.log_probabilities(self._pixels, self._progress))
 
 
-def _next(loss: _Losses, chosen: Sequence[str], times: BlockTimes, most: float) -> str | None:
+def next_block(loss: BlockLosses, chosen: Sequence[str], times: BlockTimes, most: float) -> str | None:
     """The block that lowers the loss most for each second that it takes more, all that is chosen in place."""
     now, ratios = loss.of(chosen), dict[str, float]()
     for block, extra in times.extra.items():

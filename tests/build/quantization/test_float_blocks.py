@@ -45,7 +45,7 @@ def int8(start: Network, representative: NDArray[np.uint8]) -> Int8Network:
 
 
 def test_what_a_block_gives_is_not_within_it(ranges: dict[str, Range]) -> None:
-    inside = within(["block2a", "block6h"], ranges)
+    inside = within(["block2a", "block6h"], list(ranges))
     assert {block_of(name) for name in inside} == {"block2a", "block6h"}
     given = {name for name in ranges if block_of(name) in BLOCKS} - inside
     assert given == {"block2a_project_conv", "block6h_add"}

@@ -1,11 +1,13 @@
 """The search for blocks in float, by the times of a profile."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from build.__main__ import main
 from build.errors import BuildError
@@ -13,7 +15,7 @@ from build.network.model import block_of
 from build.network.weights import Network
 from build.quantization.layer_names import layer_of
 from build.quantization.recipe import load_recipe
-from build.search.latency import BlockTimes, read_times
+from build.search.latency import BlockLosses, BlockTimes, next_block, read_times
 from service.__main__ import main as service
 from service.bundle import Bundle
 from tests.build.conftest import SIZE, make_keras_model
@@ -96,6 +98,37 @@ def test_the_whole_is_int8_and_what_its_blocks_take_more() -> None:
     times = BlockTimes(0.005, {"block1a": 0.001, "block2a": 0.002})
     assert times.predicted(["block1a", "block2a"]) == pytest.approx(0.008)
     assert times.predicted([]) == 0.005
+
+
+class Measured(BlockLosses):
+    """Losses that are given: of three photos, less by what each block in float takes off."""
+
+    def __init__(self, falls: dict[str, list[float]]) -> None:
+        self.falls = falls
+
+    def of(self, in_float: Collection[str]) -> NDArray[np.float64]:
+        return np.array([1.0, 1.1, 1.2]) - sum((np.array(self.falls[b]) for b in in_float), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "most", "expected"),
+    [
+        ([], 0.012, "block2a"),  # It lowers the loss less than 3a does, but more for its time.
+        (["block2a"], 0.0145, "block3a"),
+        (["block2a"], 0.0135, None),  # 3a does not fit any more, and 4a lowers nothing for sure.
+        (["block2a", "block3a"], 1.0, None),
+    ],
+)
+def test_the_block_that_lowers_the_loss_most_for_its_time_is_next(
+    chosen: list[str], most: float, expected: str | None
+) -> None:
+    falls = {
+        "block2a": [0.10, 0.11, 0.12],
+        "block3a": [0.20, 0.21, 0.22],
+        "block4a": [0.30, -0.20, 0.10],
+    }
+    times = BlockTimes(0.01, {"block2a": 0.001, "block3a": 0.003, "block4a": 0.0001})
+    assert next_block(Measured(falls), chosen, times, most) == expected
 
 
 def test_a_search_leaves_a_recipe_within_its_time(
