@@ -1,7 +1,28 @@
-"""Files that are there whole or not at all, and their names in what is written."""
+"""Files: read as what they should be, written whole or not at all, and their names in what is written."""
 
 import os
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from build.errors import BuildError, first_fault
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read_json(file: Path, model: type[_Model], what: str) -> _Model:
+    """What a JSON file holds; `what` it should be, in words, is said where it is something else.
+
+    Raises:
+        BuildError: it can't be read, or is no `what`.
+    """
+    try:
+        return model.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise BuildError(f"{file} can't be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise BuildError(f"{file} is no {what}: {first_fault(error)}") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

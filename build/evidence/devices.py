@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
+from build.files import read_json
 from service.manifest import Proportion
 from service.report import Accuracy, Device, DeviceReport, Heat, Software, Speed, VariantReport
 
@@ -39,15 +38,8 @@ def read_reports(files: Sequence[Path]) -> dict[str, DeviceReport]:
     for file in sorted(files, key=lambda path: path.name):
         if file.name in reports:
             raise BuildError(f"two reports are named {file.name}; give each a name of its own")
-        try:
-            reports[file.name] = DeviceReport.model_validate_json(file.read_bytes())
-        except OSError as error:
-            raise BuildError(f"{file} can't be read: {error.strerror}") from None
-        except ValidationError as error:
-            raise BuildError(
-                f"{file} is no report of schema version 1 as `service benchmark --report` writes it:"
-                f" {first_fault(error)}"
-            ) from None
+        what = "report of schema version 1 as `service benchmark --report` writes it"
+        reports[file.name] = read_json(file, DeviceReport, what)
     return reports
 
 

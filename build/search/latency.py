@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from tqdm import tqdm
 
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
+from build.files import read_json
 from build.network.model import Weights, block_of, within
 from build.network.weights import Network
 from build.photos.data import PhotoSet
@@ -53,14 +53,7 @@ def read_times(file: Path, network: Network) -> BlockTimes:
     Raises:
         BuildError: the file can't be read, is no profile, or is one of other variants or another network.
     """
-    try:
-        profile = Profile.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise BuildError(f"{file} can't be read: {error.strerror}") from None
-    except ValidationError as error:
-        raise BuildError(
-            f"{file} is no profile as `service profile --json` writes it: {first_fault(error)}"
-        ) from None
+    profile = read_json(file, Profile, "profile as `service profile --json` writes it")
     in_float, in_int8 = (
         _first(file, profile, precision) for precision in (Precision.FLOAT32, Precision.INT8)
     )
