@@ -25,7 +25,6 @@ from build.search.method import Method
 from build.search.recipes import new_recipe, recipe_text, search_steps
 from build.signing import sign_bundle
 from build.steps import (
-    check_trainable,
     network_of,
     plan_of,
     readable_sets,
@@ -122,9 +121,7 @@ def _make(
         sets = unlabelled_sets(options)
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
-    plan = plan_of(sets, options) if sets else None
-    if plan:
-        check_trainable(recipes, plan)
+    plan = plan_of(recipes, sets, options)
     bundle = quantize(network, recipes, calibration, command, options.out, plan, beside)
     for name, variant in bundle.manifest.variants.items():
         show(f"{bundle.variant_path(name)}: {variant.stored.bytes / 1e6:.1f} MB")

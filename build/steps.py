@@ -87,10 +87,20 @@ def readable_sets(
     return kept
 
 
-def plan_of(sets: Sequence[PhotoSet], options: argparse.Namespace) -> TrainingPlan:
-    """What recipes that train do so with: the photos of the sets, but for one in twenty."""
+def plan_of(
+    recipes: Sequence[Recipe], sets: Sequence[PhotoSet], options: argparse.Namespace
+) -> TrainingPlan | None:
+    """What recipes that train do so with: the photos of the sets, but for one in twenty; None without sets.
+
+    Raises:
+        BuildError: as `check_trainable` says.
+    """
+    if not sets:
+        return None
     photos, watched = split_held_out(without_repeats(sets))
-    return TrainingPlan(sets, photos, watched, runs_of(options), options.seed)
+    plan = TrainingPlan(sets, photos, watched, runs_of(options), options.seed)
+    check_trainable(recipes, plan)
+    return plan
 
 
 def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan) -> None:

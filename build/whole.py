@@ -141,9 +141,7 @@ def _with_the_weights_classes(
     *sets, calibration, evaluation = readable_sets([*sets, calibration, evaluation], start, options)
     if not options.allow_seen:
         refuse_overlap([*sets, calibration], evaluation, start.seen_images)
-    plan = plan_of(sets, options) if sets else None
-    if plan:
-        check_trainable(recipes, plan)
+    plan = plan_of(recipes, sets, options)
     network = start
     if trains:
         schedule = schedule_of(options, DISTILLATION)
