@@ -102,9 +102,16 @@ class BlockLosses:
         self._switched = SwitchedNetwork(weights, pixels.shape[1], ranges)
         self._progress = progress
         self._expected = self._switched.log_probabilities(pixels, progress)
+        self._known: dict[frozenset[str], NDArray[np.float64]] = {}
 
     def of(self, in_float: Collection[str]) -> NDArray[np.float64]:
         """KL(float ‖ int8 but for those blocks), float64[photos], in nats."""
+        blocks = frozenset(in_float)
+        if blocks not in self._known:
+            self._known[blocks] = self._measure(blocks)
+        return self._known[blocks]
+
+    def _measure(self, in_float: frozenset[str]) -> NDArray[np.float64]:
         activations = frozenset(self._activations) - within(in_float, self._activations)
         kernels = frozenset(name for name in self._layers if block_of(name) not in in_float)
         self._switched.quantize(Group(activations, kernels))
