@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 # They share images, which take minutes to build.
-OF_CONTAINERS = ("test_image.py", "test_kube_play.py", "test_other_images.py")
+OF_CONTAINERS = {f"tests/system/test_{what}.py" for what in ("image", "kube_play", "other_images")}
 
 
 class ByFile(LoadScopeScheduling):
@@ -24,7 +24,7 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "containers" if file.endswith(OF_CONTAINERS) else file
+        return "containers" if file in OF_CONTAINERS else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
