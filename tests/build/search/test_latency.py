@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,19 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
+@pytest.fixture
+def made_up(profiled: dict[str, Any], write: Write) -> Path:
+    """The file of a profile with times that are made up."""
+    return write(with_times(profiled))
+
+
 def block_of_operator(operator: dict[str, Any]) -> str:
     return block_of(layer_of(operator["layer"].encode()))
 
 
 def with_times(profile: dict[str, Any]) -> dict[str, Any]:
     """The profile with times of a device that is made up."""
-    changed: dict[str, Any] = json.loads(json.dumps(profile))
+    changed = deepcopy(profile)
     for name, variant in changed["variants"].items():
         for operator in variant["operators"]:
             if operator["p50_seconds"] is not None:
@@ -80,9 +87,9 @@ def with_times(profile: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_blocks_extra_time_is_its_operators_scaled_to_the_whole(
-    profiled: dict[str, Any], start: Network, write: Write
+    profiled: dict[str, Any], start: Network, made_up: Path
 ) -> None:
-    times = read_times(write(with_times(profiled)), start)
+    times = read_times(made_up, start)
     whole, parts = with_times(profiled)["variants"]["ptq"], dict[str, int]()
     assert times.int8 == whole["p50_seconds"]
     for operator in whole["operators"]:
@@ -135,16 +142,14 @@ def test_a_search_leaves_a_recipe_within_its_time(
     soft: list[str],
     start: Network,
     calibration: Path,
-    profiled: dict[str, Any],
-    write: Write,
+    made_up: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    profile, recipe = write(with_times(profiled)), tmp_path / "mixed.toml"
-    times = read_times(profile, start)
+    recipe, times = tmp_path / "mixed.toml", read_times(made_up, start)
     most = times.int8 + 2.5 * times.extra["block4a"]
     command = ["search", *soft, "--calibration", calibration, "--images", "24", "--out", recipe]
-    budget = ["--milliseconds", 1e3 * most, "--profile", profile]
+    budget = ["--milliseconds", 1e3 * most, "--profile", made_up]
     assert main(list(map(str, [*command, *budget]))) == 0
     found = load_recipe(str(recipe))
     assert found.float_blocks
@@ -182,13 +187,12 @@ def test_options_that_do_not_go_together_are_refused(
 def test_a_time_below_int8s_own_is_refused(
     small: Bundle,
     calibration: Path,
-    profiled: dict[str, Any],
-    write: Write,
+    made_up: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     photos = ["--weights", str(small.path), "--calibration", str(calibration), "--images", "4"]
-    budget = ["--milliseconds", "0.1", "--profile", str(write(with_times(profiled)))]
+    budget = ["--milliseconds", "0.1", "--profile", str(made_up)]
     assert main(["search", *photos, *budget, "--out", str(tmp_path / "mixed.toml")]) == 2
     assert "int8 alone takes " in capsys.readouterr().err
 
@@ -204,7 +208,7 @@ def test_a_profile_of_something_else_is_refused(
     renamed = json.loads(json.dumps(profiled).replace("block6h", "block6z"))
     with pytest.raises(BuildError, match="is of another network, or of another input"):
         read_times(write(renamed), start)
-    without = json.loads(json.dumps(profiled))
+    without = deepcopy(profiled)
     without["variants"]["ptq"]["operators"][0]["inputs"] = []
     with pytest.raises(BuildError, match="is of another network, or of another input"):
         read_times(write(without), start)
