@@ -20,7 +20,7 @@ UNUSABLE = 2
 INTERRUPTED = 130
 DEFAULT_RUNS = 200
 DEFAULT_TOP = 10
-MOST_RUNS = 1_000_000_000
+MOST = 1_000_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,9 +193,9 @@ def _names(text: str) -> list[str]:
 
 def _positive(text: str) -> int:
     # int() refuses texts of thousands of digits by an error of its own.
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_RUNS)) else 0
-    if not 1 <= number <= MOST_RUNS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_RUNS}")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) else 0
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
     return number
 
 

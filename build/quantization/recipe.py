@@ -146,8 +146,8 @@ class Recipe(BaseModel):
     recipe does not say, the grid is the converter's. Of int4 weights, the bits name the layers that keep 8;
     `large_weights`: which share of each output channel's weights lies beyond the levels of `weight_bits`, on
     further ones, in place of steps that clip them;
-    `searched_on`: of the photos that steps were searched on, the first digits of their SHA-256, so that
-    nothing is evaluated on them;
+    `searched_on`: of the photos that steps or blocks were searched on, the first digits of their SHA-256, so
+    that nothing is evaluated on them;
     `float_blocks`: blocks, `block4a` say, that are computed in float, their weights on no grid, while what
     they take and give is int8;
     `pruning`: which weights of those grids become zero, none where a recipe does not say;

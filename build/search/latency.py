@@ -28,7 +28,7 @@ from service.profile import Profile, VariantProfile
 
 # A block must lower the loss by so many standard errors.
 _SURE = 2.0
-# A block that takes no longer in float is taken first.
+# A block that takes no longer in float counts as one that takes this much longer.
 _LEAST_SECONDS = 1e-6
 
 
@@ -75,7 +75,7 @@ def search_blocks(
     `recipe` is of int8, its ranges are from `calibration`; losses are measured on `others`.
 
     Raises:
-        BuildError: int8 alone takes longer, or no block lowers the loss in that time.
+        BuildError: int8 alone takes as long or longer, or no block lowers the loss in that time.
     """
     if most <= times.int8:
         raise BuildError(f"int8 alone takes {1e3 * times.int8:.2f} ms there; allow more")
