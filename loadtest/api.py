@@ -100,13 +100,19 @@ def ask(
                 return content
         except urllib.error.HTTPError as error:
             with error:
-                wait = error.headers.get("Retry-After", "")
-                if error.code != _REFUSED or not wait.isdecimal() or time.monotonic() + int(wait) > deadline:
+                wait = _told_to_wait(error)
+                if wait is None or time.monotonic() + wait > deadline:
                     raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
-            time.sleep(int(wait))
+            time.sleep(wait)
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
+
+
+def _told_to_wait(refusal: urllib.error.HTTPError) -> int | None:
+    """Seconds until it is worth asking again, at least one; None where it is not said to be."""
+    said = re.fullmatch(r"[0-9]{1,9}", refusal.headers.get("Retry-After", ""))
+    return max(1, int(said[0])) if said and refusal.code == _REFUSED else None
 
 
 def _detail(body: bytes) -> str:

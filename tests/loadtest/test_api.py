@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from time import monotonic
 
 import pytest
 
@@ -45,7 +46,14 @@ def test_a_busy_service_is_asked_again() -> None:
         assert ask(host, "/v1/classify", b"photo", {}) == b"3"
 
 
-@pytest.mark.parametrize("retry_after", ["3600", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_but_never_without_a_pause() -> None:
+    start = monotonic()
+    with refusing(1, "0") as host:
+        assert ask(host, "/v1/classify", b"photo", {}) == b"2"
+    assert monotonic() - start >= 1
+
+
+@pytest.mark.parametrize("retry_after", ["3600", "9" * 5000, "Wed, 21 Oct 2026 07:28:00 GMT", "²"])
 def test_but_not_when_it_says_no_time_or_one_that_is_far(retry_after: str) -> None:
     with (
         refusing(1, retry_after) as host,
