@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -93,6 +94,28 @@ def test_it_is_set_up_again_when_something_changed(tmp_path: Path, requirements:
     stamp = folder / "installed"
     stamp.write_text(stamp.read_text().replace("cpython-3", "cpython-2", 1))
     assert set_up(install(folder, requirements))
+
+
+def test_of_two_at_once_the_second_waits_and_finds_it_set_up(tmp_path: Path, requirements: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: install(tmp_path / "made", requirements), range(2)))
+    assert sorted(map(set_up, both)) == [False, True]
+
+
+def test_the_environment_of_another_checkout_is_used_but_not_changed(
+    tmp_path: Path, requirements: Path
+) -> None:
+    folder = tmp_path / "made"
+    assert set_up(install(folder, requirements))
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    assert not set_up(install(link, requirements))
+
+    requirements.write_text("# none still\n")
+    result = install(link, requirements)
+    assert result.returncode == 1
+    assert result.stderr == f"edgewise: {link} is a link to what is out of date; remove the link.\n"
+    assert (folder / "installed").exists()
 
 
 def test_it_is_set_up_from_a_folder_of_wheels(tmp_path: Path, requirements: Path) -> None:
