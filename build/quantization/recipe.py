@@ -90,7 +90,6 @@ _SeenImage = Annotated[str, Field(pattern=f"^[0-9a-f]{{{SEEN_DIGITS}}}$")]
 
 
 # Not the stem or the head: the file's input and output are int8.
-_Block = Annotated[str, Field(pattern=r"^block[1-9][a-z]$")]
 
 
 class QuantizationAwareTraining(BaseModel):
@@ -168,7 +167,7 @@ class Recipe(BaseModel):
     large_weights: _Share | None = Field(None, exclude_if=lambda share: share is None)
     weight_steps: dict[str, _Step] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
-    float_blocks: tuple[_Block, ...] = Field((), exclude_if=lambda blocks: not blocks)
+    float_blocks: tuple[str, ...] = Field((), exclude_if=lambda blocks: not blocks)
     pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
@@ -255,6 +254,8 @@ class Recipe(BaseModel):
                 raise ValueError("float_blocks need int8-per-channel weights and least-error ranges")
             if self.training or self.pruning:
                 raise ValueError("float_blocks can't be trained or pruned; leave out one or the other")
+        if len(set(self.float_blocks)) < len(self.float_blocks):
+            raise ValueError("float_blocks has a block more than once")
         return self
 
     @field_serializer("float_blocks")
