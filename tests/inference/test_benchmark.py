@@ -9,7 +9,8 @@ import pytest
 
 from service.bundle import Bundle
 from service.errors import BundleError, StartError
-from service.inference.benchmark import benchmark
+from service.inference.benchmark import benchmark, measure
+from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.footprint import measure_footprint
 from service.inference.runtime import RUNTIME
@@ -45,6 +46,17 @@ def test_variants_are_measured_side_by_side(colours: Bundle, variants: list[str]
         assert result.resident_bytes is None or 20e6 < result.resident_bytes < 500e6
         assert result.joules is None
     assert by_name[against].speedup == 1
+
+
+def test_each_variant_is_loaded_anew_now_and_then(colours: Bundle) -> None:
+    first = [Classifier(colours, name, Delegate.NONE) for name in ("fp32", "ptq")]
+    classifiers = list(first)
+    measured = measure(classifiers, range(5), rounds_a_load=5)
+    assert classifiers == first
+    measured = measure(classifiers, range(5), rounds_a_load=2)
+    assert [classifier.variant for classifier in classifiers] == ["fp32", "ptq"]
+    assert not set(classifiers) & set(first)
+    assert [len(measured[name].seconds) for name in ("fp32", "ptq")] == [50, 50]
 
 
 def test_joules_are_of_one_inference(colours: Bundle) -> None:
