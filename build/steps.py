@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from build.assembly.variants import TrainingPlan
+from build.errors import BuildError
 from build.evidence.picture import PICTURE
 from build.evidence.report import insert_table, write_report
 from build.evidence.tables import variant_table
@@ -41,8 +42,16 @@ def network_of(options: argparse.Namespace) -> Network:
 
 
 def runs_of(options: argparse.Namespace) -> Path:
-    """Where checkpoints lie: `--run`, or a folder of the bundle's name."""
+    """Where checkpoints lie: `--run`, or a folder of the bundle's name.
+
+    Raises:
+        BuildError: that is the bundle's own folder, or in it, which has room for a bundle alone.
+    """
     folder: Path = options.run_folder or RUNS / options.out.absolute().name
+    if folder.resolve().is_relative_to(options.out.resolve()):
+        raise BuildError(
+            f"checkpoints would lie in {folder}, which is to be the bundle; name another folder by --run"
+        )
     return folder
 
 

@@ -132,6 +132,17 @@ def test_two_recipes_of_one_name_are_refused(
     assert said == "2 of the recipes are named fp32; give each a name of its own"
 
 
+@pytest.mark.parametrize("inside", ["", "checkpoints"])
+def test_checkpoints_can_not_go_where_the_bundle_does(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, inside: str
+) -> None:
+    del arguments["--evaluation"]
+    run = tmp_path / "bundle" / inside
+    said = wrong(capsys, "quantize", *every(arguments | {"--run": run}), "--recipes", "fp32", "qat")
+    assert said == f"checkpoints would lie in {run}, which is to be the bundle; name another folder by --run"
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_damaged_photo_is_refused_before_the_work(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
