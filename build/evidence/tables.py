@@ -62,8 +62,8 @@ def pair_table(manifest: Manifest) -> str:
     )
     if len(rows) > 1:
         note += (
-            f", for each pair alone: of {len(rows)} pairs of equally good variants one in twenty is below"
-            " 0.05 by chance"
+            f", for each pair alone: of {len(rows)} pairs of equally good variants one in twenty, at"
+            " the most, is below 0.05 by chance"
         )
     return "\n".join([_PAIR_HEADER, *rows, "", f"{note}."])
 
