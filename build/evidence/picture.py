@@ -18,9 +18,10 @@ PICTURE = "variants.png"
 
 _DPI = 120
 _MARKER_POINTS = 7.0
-# In pixels: how far a marker reaches from its middle, and how far apart two are at least.
+# In pixels: how far a marker reaches from its middle, how far apart two are, how far apart those of one cost.
 _RADIUS = _MARKER_POINTS * _DPI / 72 / 2
-_LEAST_GAP = 8.0
+_GAP = 8.0
+_MOST_SPREAD = 64.0
 # From which ratio of the largest cost to the least on an axis is logarithmic.
 _FAR_APART = 10.0
 # Of the best top-1: what lies below is named, and not shown, so that the rest can be told apart.
@@ -196,7 +197,8 @@ def _draw(axes: Axes, points: Sequence[_Point]) -> None:
 
 def _side_by_side(axes: Axes, points: Sequence[_Point]) -> list[_Point]:
     pixels = [_pixels(axes, point.cost, 0)[0] for point in points]
-    moved = [axes.transData.inverted().transform((x, 0))[0] for x in spread(pixels, _LEAST_GAP)]
+    gap = min(_GAP, _MOST_SPREAD / max(1, len(points)))
+    moved = [axes.transData.inverted().transform((x, 0))[0] for x in spread(pixels, gap)]
     return [replace(point, cost=float(cost)) for point, cost in zip(points, moved, strict=True)]
 
 

@@ -151,8 +151,13 @@ def _numbers(evaluation: Evaluation | None) -> list[str]:
         *_accuracy(evaluation),
         f"{100 * comparison.agreement.ratio:.1f}",
         f"{comparison.kl_nats:.4f}",
-        f"{comparison.lost} / {comparison.won} ({f'{p:.2f}' if p >= 0.01 else '< 0.01'})",
+        f"{comparison.lost} / {comparison.won} ({_p_value(p)})",
     ]
+
+
+def _p_value(p: float) -> str:
+    """In three digits where it is near 0.05: 0.053 would else look like it."""
+    return "< 0.01" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _accuracy(evaluation: Evaluation) -> list[str]:
