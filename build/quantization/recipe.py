@@ -89,9 +89,6 @@ _Step = Annotated[float, Field(gt=0, le=1e6)]
 _SeenImage = Annotated[str, Field(pattern=f"^[0-9a-f]{{{SEEN_DIGITS}}}$")]
 
 
-# Not the stem or the head: the file's input and output are int8.
-
-
 class QuantizationAwareTraining(BaseModel):
     """How long and how fast the quantized network learns to answer as the float one does.
 
