@@ -60,7 +60,6 @@ def check_blocks(weights: Weights, blocks: Collection[str]) -> None:
     Raises:
         BuildError: it lacks one; names it.
     """
-    # The file's input and output are int8, so that stem and head are too.
     there = sorted(set(map(block_of, weights)) - {"stem", "head"})
     for block in blocks:
         if block not in there:

@@ -88,6 +88,9 @@ _Step = Annotated[float, Field(gt=0, le=1e6)]
 
 _SeenImage = Annotated[str, Field(pattern=f"^[0-9a-f]{{{SEEN_DIGITS}}}$")]
 
+# Not the stem or the head: the file's input and output are int8.
+_Block = Annotated[str, Field(pattern=r"^block[1-9][a-z]$")]
+
 
 class QuantizationAwareTraining(BaseModel):
     """How long and how fast the quantized network learns to answer as the float one does.
@@ -164,7 +167,7 @@ class Recipe(BaseModel):
     large_weights: _Share | None = Field(None, exclude_if=lambda share: share is None)
     weight_steps: dict[str, _Step] = Field({}, exclude_if=lambda steps: not steps)
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
-    float_blocks: tuple[str, ...] = Field((), exclude_if=lambda blocks: not blocks)
+    float_blocks: tuple[_Block, ...] = Field((), exclude_if=lambda blocks: not blocks)
     pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
     training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
     wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)

@@ -37,7 +37,6 @@ def test_a_recipe_that_trains_needs_photos_to_train_on(
     ("changed", "message"),
     [
         ({"weight_bits": {"blokc*": 4}}, r"the recipe's pattern blokc\* fits no layer of the network"),
-        ({"float_blocks": ("stem",)}, "float_blocks has stem, but the network has block1a, block2a"),
         ({"float_blocks": ("block9a",)}, "float_blocks has block9a, but the network has block1a, block2a"),
     ],
 )

@@ -325,6 +325,7 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         (FLOAT_BLOCK + INT4, "float_blocks need int8-per-channel weights and least-error ranges"),
         (FLOAT_BLOCK + INT16, "float_blocks need int8-per-channel weights and least-error ranges"),
         (FLOAT_BLOCK + QAT, "float_blocks can't be trained or pruned; leave out one or the other"),
+        (FLOAT_BLOCK.replace("block6h", "stem") + INT16, "float_blocks.0: String should match pattern"),
         (
             'float_blocks = ["block6h", "block6h"]\n' + INT16.replace("int16", "int8"),
             "float_blocks has a block more than once",
