@@ -11,9 +11,9 @@ from typing import Any
 
 from loadtest.corpus import ClassName
 from loadtest.errors import LoadTestError
+from loadtest.refusal import REFUSED, seconds_to_wait
 
 _TIMEOUT_SECONDS = 60
-_REFUSED = 429
 # How long a service may go on to say that it has no place for the request.
 _PATIENCE_SECONDS = 20.0
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)", re.MULTILINE)
@@ -100,19 +100,13 @@ def ask(
                 return content
         except urllib.error.HTTPError as error:
             with error:
-                wait = _told_to_wait(error)
-                if wait is None or time.monotonic() + wait > deadline:
+                wait = seconds_to_wait(error.headers.get("Retry-After", ""))
+                if error.code != REFUSED or wait is None or time.monotonic() + wait > deadline:
                     raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
             time.sleep(wait)
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
-
-
-def _told_to_wait(refusal: urllib.error.HTTPError) -> int | None:
-    """Seconds until it is worth asking again, at least one; None where it is not said to be."""
-    said = re.fullmatch(r"[0-9]{1,9}", refusal.headers.get("Retry-After", ""))
-    return max(1, int(said[0])) if said and refusal.code == _REFUSED else None
 
 
 def _detail(body: bytes) -> str:

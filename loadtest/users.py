@@ -18,10 +18,11 @@ from locust.exception import StopUser
 from loadtest.corpus import Photo, Queue
 from loadtest.options import Plan
 from loadtest.pace import Pace, spread
+from loadtest.refusal import REFUSED, seconds_to_wait
 from loadtest.tally import Tally
 
 CLASSIFY, FEEDBACK = "/v1/classify", "/v1/feedback"
-OK, REFUSED = 200, 429
+OK = 200
 # Longer than the service lets an image wait.
 TIMEOUT_SECONDS = 20.0
 # An app gives up after so many refusals of one photo; a service that says no time means this long.
@@ -234,8 +235,7 @@ class Inspector(EdgeClient):
 
 def _retry_after(response: Any) -> float:
     """In seconds, as the header says; a date in it, or none, is taken for a second."""
-    text = response.headers.get("retry-after", "")
-    return float(text) if text.isdecimal() else _RETRY_SECONDS
+    return seconds_to_wait(response.headers.get("retry-after", "")) or _RETRY_SECONDS
 
 
 def _reason(response: Any) -> str:
