@@ -84,7 +84,8 @@ def benchmark(
     """Measure variants on the bundle's golden pixels, at least `runs` inferences each.
 
     They are compared with `fp32` where that is among them, else with the first. `runs` is rounded
-    up to whole turns of ten; after every second turn a variant is loaded anew.
+    up to whole turns of ten; after every second turn a variant is loaded anew, but for an external delegate,
+    which may compile the graph for minutes.
 
     Raises:
         BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
@@ -95,7 +96,8 @@ def benchmark(
     classifiers = [Classifier(bundle, name, delegate) for name in variants]
     footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
     rounds = range(-(-runs // _TURN))
-    measured = measure(classifiers, rounds, progress, joules=joules, rounds_a_load=_ROUNDS_A_LOAD)
+    rounds_a_load = _ROUNDS_A_LOAD if delegate.is_built_in else None
+    measured = measure(classifiers, rounds, progress, joules=joules, rounds_a_load=rounds_a_load)
     against = BASELINE if BASELINE in variants else variants[0]
     median = float(np.median(measured[against].seconds))
     return [

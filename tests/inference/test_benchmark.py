@@ -48,7 +48,22 @@ def test_variants_are_measured_side_by_side(colours: Bundle, variants: list[str]
     assert by_name[against].speedup == 1
 
 
-def test_each_variant_is_loaded_anew_now_and_then(colours: Bundle) -> None:
+def test_a_benchmark_loads_each_variant_anew_now_and_then(
+    colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins: list[str] = []
+    twin = Classifier.twin
+
+    def counted(classifier: Classifier) -> Classifier:
+        twins.append(classifier.variant)
+        return twin(classifier)
+
+    monkeypatch.setattr(Classifier, "twin", counted)
+    benchmark(colours, ["fp32", "ptq"], runs=50)
+    assert twins == ["fp32", "ptq"] * 2
+
+
+def test_classifiers_give_way_to_twins(colours: Bundle) -> None:
     first = [Classifier(colours, name, Delegate.NONE) for name in ("fp32", "ptq")]
     classifiers = list(first)
     measured = measure(classifiers, range(5), rounds_a_load=5)
