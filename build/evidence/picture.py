@@ -18,10 +18,11 @@ PICTURE = "variants.png"
 
 _DPI = 120
 _MARKER_POINTS = 7.0
-# In pixels: how far a marker reaches from its middle, how far apart two are, how far apart those of one cost.
+# In pixels: how far a marker reaches from its middle; how far apart two are at least, unless a crowd of them
+# would come to be wider than it may.
 _RADIUS = _MARKER_POINTS * _DPI / 72 / 2
-_GAP = 8.0
-_MOST_SPREAD = 64.0
+_LEAST_GAP = 8.0
+_WIDEST_CROWD = 64.0
 # From which ratio of the largest cost to the least on an axis is logarithmic.
 _FAR_APART = 10.0
 # Of the best top-1: what lies below is named, and not shown, so that the rest can be told apart.
@@ -50,8 +51,8 @@ def pareto_picture(manifest: Manifest) -> bytes:
     """A PNG with reference top-1 over median latency and over bytes as stored; bars are 95 % intervals.
 
     The line in each panel is the Pareto front: it goes through the variants that no other beats in both.
-    Baselines, which have no latency, are hollow. Points that would cover each other are drawn side by side.
-    What has less than half of the best top-1 is told in words.
+    Baselines, which have no latency, are hollow. Points that would cover each other are drawn side by side,
+    the nearer the more there are. What has less than half of the best top-1 is told in words.
     """
     figure = Figure(figsize=(10, 4.5), layout="constrained", dpi=_DPI)
     by_latency, by_size = figure.subplots(1, 2, sharey=True)
@@ -197,8 +198,8 @@ def _draw(axes: Axes, points: Sequence[_Point]) -> None:
 
 def _side_by_side(axes: Axes, points: Sequence[_Point]) -> list[_Point]:
     pixels = [_pixels(axes, point.cost, 0)[0] for point in points]
-    gap = min(_GAP, _MOST_SPREAD / max(1, len(points)))
-    moved = [axes.transData.inverted().transform((x, 0))[0] for x in spread(pixels, gap)]
+    apart = spread(pixels, _LEAST_GAP, _WIDEST_CROWD)
+    moved = [axes.transData.inverted().transform((x, 0))[0] for x in apart]
     return [replace(point, cost=float(cost)) for point, cost in zip(points, moved, strict=True)]
 
 

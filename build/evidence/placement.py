@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 
 # Directions from a point, those that read best first: degrees, anticlockwise from the right.
@@ -30,11 +31,12 @@ class Box:
         return (self.right - self.left) * (self.top - self.bottom) - self.overlap(area)
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
+def spread(places: Sequence[float], gap: float, widest: float = math.inf) -> list[float]:
     """The places along an axis, moved as little as they must be for none to be nearer than `gap` to another.
 
     Their order stays. As little: the least sum of squares, by isotonic regression of place - rank × gap,
-    neighbours that violate the order being pooled into their mean.
+    neighbours that violate the order being pooled into their mean. A pool that would then be wider than
+    `widest` is drawn together to that, around its middle.
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
     pools: list[list[float]] = []
@@ -43,10 +45,14 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
         while len(pools) > 1 and fmean(pools[-2]) >= fmean(pools[-1]):
             last = pools.pop()
             pools[-1] += last
-    means = [mean for pool in pools for mean in [fmean(pool)] * len(pool)]
     moved = list(places)
-    for rank, (i, mean) in enumerate(zip(order, means, strict=True)):
-        moved[i] = mean + rank * gap
+    ranks = iter(enumerate(order))
+    for pool in pools:
+        own = list(islice(ranks, len(pool)))
+        middle = fmean(rank for rank, _ in own)
+        step = min(gap, widest / len(pool))
+        for rank, i in own:
+            moved[i] = fmean(pool) + middle * gap + (rank - middle) * step
     return moved
 
 

@@ -29,6 +29,10 @@ def test_a_crowd_pushes_its_neighbour_aside_and_leaves_the_next() -> None:
     assert spread([100, 100, 109, 300], 10) == pytest.approx([93, 103, 113, 300])
 
 
+def test_a_crowd_is_no_wider_than_it_may_be() -> None:
+    assert spread([100, 100, 100, 300, 304], 10, 15) == pytest.approx([95, 100, 105, 298.25, 305.75])
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(60, 540), st.floats(40, 360)), min_size=1, max_size=7))
 def test_labels_cover_nothing_and_stay_inside(points: list[tuple[float, float]]) -> None:
