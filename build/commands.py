@@ -6,7 +6,7 @@ from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.importing import import_model
-from build.assembly.variants import quantize
+from build.assembly.variants import check_fit, quantize
 from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.evaluation import record_evaluation
@@ -25,6 +25,7 @@ from build.search.method import Method
 from build.search.recipes import new_recipe, recipe_text, search_steps
 from build.signing import sign_bundle
 from build.steps import (
+    check_runs,
     network_of,
     plan_of,
     readable_sets,
@@ -116,8 +117,10 @@ def _make(
     beside: Bundle | None = None,
 ) -> None:
     """Make the recipes' variants at `--out`, and show what lies there then."""
+    check_fit(network, recipes)
     sets: list[PhotoSet] = []
     if any(recipe.training for recipe in recipes):
+        check_runs(options)
         sets = unlabelled_sets(options)
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)

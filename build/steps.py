@@ -1,6 +1,7 @@
 """Steps that several of the build stage's commands take, from the options that they share."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,17 +43,25 @@ def network_of(options: argparse.Namespace) -> Network:
 
 
 def runs_of(options: argparse.Namespace) -> Path:
-    """Where checkpoints lie: `--run`, or a folder of the bundle's name.
+    """Where checkpoints lie: `--run`, or a folder of the bundle's name."""
+    folder: Path = options.run_folder or RUNS / options.out.absolute().name
+    return folder
+
+
+def check_runs(options: argparse.Namespace) -> None:
+    """Check that checkpoints and the bundle get a folder each, before the work that fills them.
 
     Raises:
-        BuildError: that is the bundle's own folder, or in it, which has room for a bundle alone.
+        BuildError: one of the folders is the other, or in it.
     """
-    folder: Path = options.run_folder or RUNS / options.out.absolute().name
-    if folder.resolve().is_relative_to(options.out.resolve()):
+    runs = runs_of(options)
+    # Not `resolve`, which fails where a link leads to itself.
+    checkpoints, bundle = Path(os.path.realpath(runs)), Path(os.path.realpath(options.out))
+    if checkpoints.is_relative_to(bundle) or bundle.is_relative_to(checkpoints):
         raise BuildError(
-            f"checkpoints would lie in {folder}, which is to be the bundle; name another folder by --run"
+            f"checkpoints would lie in {runs}, and the bundle in {options.out}: neither may be in the other;"
+            " name another folder by --run"
         )
-    return folder
 
 
 def schedule_of(options: argparse.Namespace, default: Schedule) -> Schedule:

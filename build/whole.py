@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
-from build.assembly.variants import TrainingPlan, quantize
+from build.assembly.variants import TrainingPlan, check_fit, quantize
 from build.errors import BuildError
 from build.estimate import estimate, forward_seconds, in_words
 from build.evidence.evaluation import record_evaluation
@@ -24,6 +24,7 @@ from build.photos.data import (
 from build.photos.splits import split_folder, write_splits
 from build.quantization.recipe import Recipe, load_recipes
 from build.steps import (
+    check_runs,
     check_trainable,
     most_representative,
     network_of,
@@ -68,8 +69,12 @@ def build_all(options: argparse.Namespace, command: str) -> None:
     beside = [name for name in options.baselines if name not in options.recipes]
     recipes = load_recipes([*options.recipes, *beside])
     kept, baselines = recipes[: len(options.recipes)], recipes[len(options.recipes) :]
+    start = network_of(options)
+    check_fit(start, recipes)
+    if options.epochs != 0 or any(recipe.training for recipe in recipes):
+        check_runs(options)
     make = _with_own_classes if options.data else _with_the_weights_classes
-    made = make(network_of(options), recipes, options, command)
+    made = make(start, recipes, options, command)
     bundle = quantize(made.network, kept, made.calibration, command, options.out, made.plan)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "baselines"

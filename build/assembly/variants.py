@@ -85,6 +85,18 @@ def quantize(
     )
 
 
+def check_fit(network: Network, recipes: Sequence[Recipe]) -> None:
+    """Check that the network has all layers and blocks that recipes name, before work that takes hours.
+
+    Raises:
+        BuildError: it lacks one; names it.
+    """
+    for recipe in recipes:
+        keep = recipe.pruning.keep if recipe.pruning else ()
+        check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps, *keep])
+        check_blocks(network.weights, recipe.float_blocks)
+
+
 def make_models(
     network: Network,
     recipes: Sequence[Recipe],
@@ -97,11 +109,7 @@ def make_models(
     Raises:
         BuildError: as `quantize` says.
     """
-    # All of them first: a recipe may take hours.
-    for recipe in recipes:
-        keep = recipe.pruning.keep if recipe.pruning else ()
-        check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps, *keep])
-        check_blocks(network.weights, recipe.float_blocks)
+    check_fit(network, recipes)
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):

@@ -132,15 +132,45 @@ def test_two_recipes_of_one_name_are_refused(
     assert said == "2 of the recipes are named fp32; give each a name of its own"
 
 
-@pytest.mark.parametrize("inside", ["", "checkpoints"])
-def test_checkpoints_can_not_go_where_the_bundle_does(
-    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, inside: str
+@pytest.mark.parametrize(
+    ("run", "out"), [("bundle", "bundle"), ("bundle/checkpoints", "bundle"), ("run", "run/recipe-qat")]
+)
+def test_checkpoints_and_the_bundle_can_not_lie_in_each_other(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, run: str, out: str
 ) -> None:
     del arguments["--evaluation"]
-    run = tmp_path / "bundle" / inside
-    said = wrong(capsys, "quantize", *every(arguments | {"--run": run}), "--recipes", "fp32", "qat")
-    assert said == f"checkpoints would lie in {run}, which is to be the bundle; name another folder by --run"
+    arguments |= {"--run": tmp_path / run, "--out": tmp_path / out}
+    # What is found out before the first photo is looked at.
+    arguments["--calibration"] = tmp_path / "absent"
+    said = wrong(capsys, "quantize", *every(arguments), "--recipes", "fp32", "qat")
+    assert said == (
+        f"checkpoints would lie in {tmp_path / run}, and the bundle in {tmp_path / out}: neither may be in"
+        " the other; name another folder by --run"
+    )
     assert not (tmp_path / "bundle").exists()
+
+
+def test_checkpoints_in_a_link_to_itself_are_refused(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    del arguments["--evaluation"]
+    run = tmp_path / "loop"
+    run.symlink_to(run)
+    said = wrong(capsys, "quantize", *every(arguments | {"--run": run}), "--recipes", "fp32", "qat")
+    assert str(run) in said
+
+
+def test_a_recipe_for_another_network_is_refused_before_training(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "other.toml"
+    recipe.write_text(
+        'name = "other"\nweights = "int8-per-channel"\nactivations = "int8"\nranges = "least-error"\n'
+        'representative_images = 100\nfloat_blocks = ["block9a"]\n'
+    )
+    arguments["--calibration"] = tmp_path / "absent"
+    said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
+    assert said.startswith("float_blocks has block9a, but the network has block1a, ")
 
 
 def test_a_damaged_photo_is_refused_before_the_work(
