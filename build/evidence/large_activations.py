@@ -15,7 +15,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from build.evidence.significance import mcnemar_p
+from build.evidence.significance import mcnemar_p, p_in_digits
 from build.evidence.tables import percent, row
 from build.network.model import Site, Weights, network, set_weights, with_pixel_input
 from build.network.weights import Network
@@ -110,7 +110,7 @@ def _row(of: Simulated) -> str:
 
 def _discordant(comparison: Comparison) -> str:
     lost, won = comparison.lost, comparison.won
-    return f"{lost} / {won} ({mcnemar_p(lost, won):.2g})"
+    return f"{lost} / {won} ({p_in_digits(mcnemar_p(lost, won))})"
 
 
 def small_range(seen: Statistics, share: float) -> Range:

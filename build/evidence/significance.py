@@ -11,3 +11,8 @@ def mcnemar_p(lost: int, won: int) -> float:
     total, least = lost + won, min(lost, won)
     tail = sum(comb(total, k) for k in range(least + 1))
     return min(1.0, float(2 * tail / 2**total))
+
+
+def p_in_digits(p: float) -> str:
+    """A p-value for a table: never nought, and in three digits where two hide on which side of 0.05 it is."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

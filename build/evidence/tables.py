@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from build.evidence.significance import mcnemar_p
+from build.evidence.significance import mcnemar_p, p_in_digits
 from service.inference.evaluation import BASELINE
 from service.manifest import (
     Baseline,
@@ -130,7 +130,7 @@ def _pair_row(name: str, comparison: Comparison) -> str:
             percent(comparison.agreement),
             f"{comparison.kl_nats:.4f}",
             f"{comparison.lost} / {comparison.won}",
-            f"{mcnemar_p(comparison.lost, comparison.won):.2g}",
+            p_in_digits(mcnemar_p(comparison.lost, comparison.won)),
         ]
     )
 
@@ -151,13 +151,8 @@ def _numbers(evaluation: Evaluation | None) -> list[str]:
         *_accuracy(evaluation),
         f"{100 * comparison.agreement.ratio:.1f}",
         f"{comparison.kl_nats:.4f}",
-        f"{comparison.lost} / {comparison.won} ({_p_value(p)})",
+        f"{comparison.lost} / {comparison.won} ({p_in_digits(p)})",
     ]
-
-
-def _p_value(p: float) -> str:
-    """In three digits where it is near 0.05: 0.053 would else look like it."""
-    return "< 0.01" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _accuracy(evaluation: Evaluation) -> list[str]:

@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from build.evidence.significance import mcnemar_p
+from build.evidence.significance import mcnemar_p, p_in_digits
 
 
 @pytest.mark.parametrize(("lost", "won"), [(1, 0), (9, 15), (52, 19), (3, 3), (0, 12), (400, 380)])
@@ -11,3 +11,20 @@ def test_it_is_the_exact_binomial_test(lost: int, won: int) -> None:
 
 def test_without_discordant_pairs_nothing_speaks_for_a_difference() -> None:
     assert mcnemar_p(0, 0) == 1
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [
+        (0.0, "< 0.001"),
+        (0.00099, "< 0.001"),
+        (0.001, "0.001"),
+        (0.0494, "0.049"),
+        (0.0521, "0.052"),
+        (0.104, "0.10"),
+        (0.8036, "0.80"),
+        (1.0, "1.00"),
+    ],
+)
+def test_a_table_shows_on_which_side_of_a_level_it_is(p: float, shown: str) -> None:
+    assert p_in_digits(p) == shown

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.evidence.significance import mcnemar_p
+from build.evidence.significance import mcnemar_p, p_in_digits
 from build.evidence.tables import evaluation_table, pair_table, settings_in_words, variant_table
 from service.bundle import Bundle
 from service.inference.classifier import Classifier
@@ -59,7 +59,7 @@ def test_the_tables_numbers_are_the_manifests(measured: Bundle) -> None:
             lost, won = comparison.lost, comparison.won
             assert agreement == f"{100 * comparison.agreement.ratio:.1f}"
             assert kl == f"{comparison.kl_nats:.4f}"
-            assert discordant == f"{lost} / {won} ({mcnemar_p(lost, won):.2f})"
+            assert discordant == f"{lost} / {won} ({p_in_digits(mcnemar_p(lost, won))})"
 
 
 def test_a_baseline_has_accuracy_and_no_latency(measured: Bundle) -> None:
@@ -133,7 +133,7 @@ def test_every_pair_is_compared_once(measured: Bundle, evaluation: Path) -> None
         assert_share(agreement, expected.agreement)
         assert float(kl) == pytest.approx(expected.kl_nats, abs=1e-4)
         assert discordant == f"{expected.lost} / {expected.won}"
-        assert p == f"{mcnemar_p(expected.lost, expected.won):.2g}"
+        assert p == p_in_digits(mcnemar_p(expected.lost, expected.won))
 
 
 def test_what_was_not_evaluated_together_is_no_pair(measured: Bundle, small: Bundle) -> None:
@@ -158,8 +158,8 @@ def test_a_p_value_is_never_shown_as_nought(measured: Bundle) -> None:
     manifest = measured.manifest.model_copy(
         update={"variants": {**measured.manifest.variants, "ptq": changed}}
     )
-    assert "| 40 / 1 (< 0.01) |" in variant_table(manifest)
-    assert f"| 40 / 1 | {mcnemar_p(40, 1):.2g} |" in pair_table(manifest)
+    assert "| 40 / 1 (< 0.001) |" in variant_table(manifest)
+    assert "| 40 / 1 | < 0.001 |" in pair_table(manifest)
 
 
 def test_every_evaluation_is_listed(measured: Bundle) -> None:
