@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from types import FrameType
 from loadtest.service import ROOT, default_python
 
 INTERRUPTED = 130
+LOOPBACK = "127.0.0.1"
 # The load test has its own report and progress; so Locust's tables go to a file.
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
 # Cameras find their places between the frames of others by themselves.
@@ -64,13 +66,27 @@ def _start(arguments: Sequence[str], cores: Set[int] | None) -> "subprocess.Pope
     os.sched_setaffinity(0, cores or before)
     try:
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments],
+            [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *_meeting_place(arguments), *arguments],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
     finally:
         os.sched_setaffinity(0, before)
+
+
+def _meeting_place(arguments: Sequence[str]) -> list[str]:
+    """Options by which several processes of one test find each other, and nobody else finds them.
+
+    Locust's own port is open to other machines, and taken where another test runs on this one.
+    """
+    if not any(argument.partition("=")[0] == "--processes" for argument in arguments):
+        return []
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = str(free.getsockname()[1])
+    bound = ["--master-bind-host", LOOPBACK, "--master-bind-port", port]
+    return [*bound, "--master-host", LOOPBACK, "--master-port", port]
 
 
 def own_options() -> argparse.ArgumentParser:

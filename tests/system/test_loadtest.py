@@ -230,6 +230,20 @@ def test_processes_report_as_one(service: Service, photos: Path, tmp_path: Path)
     assert_all_are_there(told(tmp_path), answered(service.url) - before)
 
 
+def test_two_tests_of_several_processes_run_at_once(service: Service, photos: Path, tmp_path: Path) -> None:
+    given = ("--photos", photos, "--processes=2", "--run-time", "3s", *LENIENT, "--host", service.url)
+    with (
+        loading(*given, "--report", tmp_path / "one") as one,
+        loading(*given, "--report", tmp_path / "other") as other,
+    ):
+        for process in (one, other):
+            _, errors = process.communicate(timeout=SECONDS)
+            assert process.returncode == 0, errors
+    for name in ("one", "other"):
+        assert told(tmp_path / name)["errors"] == {}
+        assert told(tmp_path / name)["counts"]["answered"] > 10
+
+
 def test_workers_of_their_own_report_to_their_master(service: Service, photos: Path, tmp_path: Path) -> None:
     before = answered(service.url)
     port = str(free_port())
