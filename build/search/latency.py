@@ -75,8 +75,11 @@ def search_blocks(
     `recipe` is of int8, its ranges are from `calibration`; losses are measured on `others`.
 
     Raises:
-        BuildError: int8 alone takes as long or longer, or no block lowers the loss in that time.
+        BuildError: int8 alone takes as long or longer, or no block lowers the loss in that time, or there is
+            one photo alone to measure it on.
     """
+    if len(others.photos) < 2:
+        raise BuildError("there is 1 photo to measure losses on, of which none is sure; give more")
     if most <= times.int8:
         raise BuildError(f"int8 alone takes {1e3 * times.int8:.2f} ms there; allow more")
     pixels, other_pixels = (pixels_of(photos, network.preprocessing) for photos in (calibration, others))
@@ -86,7 +89,10 @@ def search_blocks(
         while block := next_block(loss, chosen, times, most):
             chosen.append(block)
     if not chosen:
-        raise BuildError(f"no block in float lowers the loss within {1e3 * most:.2f} ms; allow more")
+        raise BuildError(
+            f"no block in float that fits in {1e3 * most:.2f} ms lowers the loss for sure on"
+            f" {len(others.photos)} photos; allow more time, or measure on more photos (--images)"
+        )
     in_order = tuple(block for block in times.extra if block in chosen)
     seen = frozenset(photo.sha256[:SEEN_DIGITS] for photo in (*calibration.photos, *others.photos))
     return recipe.model_copy(update={"float_blocks": in_order, "searched_on": seen})

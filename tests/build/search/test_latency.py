@@ -1,6 +1,7 @@
 """The search for blocks in float, by the times of a profile."""
 
 import json
+import shutil
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from pathlib import Path
@@ -195,6 +196,27 @@ def test_a_time_below_int8s_own_is_refused(
     budget = ["--milliseconds", "0.1", "--profile", str(made_up)]
     assert main(["search", *photos, *budget, "--out", str(tmp_path / "mixed.toml")]) == 2
     assert "int8 alone takes " in capsys.readouterr().err
+
+
+def test_photos_that_tell_too_little_are_named(
+    soft: list[str],
+    start: Network,
+    calibration: Path,
+    made_up: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    times = read_times(made_up, start)
+    budget = ["--milliseconds", 1e3 * (times.int8 + min(times.extra.values()) / 2), "--profile", made_up]
+    command = ["search", *soft, *budget, "--out", tmp_path / "mixed.toml", "--calibration"]
+    assert main(list(map(str, [*command, calibration, "--images", "2"]))) == 2
+    assert "lowers the loss for sure on 2 photos; allow more time, or" in capsys.readouterr().err
+
+    photos = Path(shutil.copytree(calibration, tmp_path / "photos"))
+    for photo in sorted(path for path in photos.rglob("*") if path.is_file())[3:]:
+        photo.write_bytes(photo.read_bytes()[:200])
+    assert main(list(map(str, [*command, photos, "--images", "2", "--skip-corrupt"]))) == 2
+    assert "there is 1 photo to measure losses on" in capsys.readouterr().err
 
 
 def test_a_profile_of_something_else_is_refused(
