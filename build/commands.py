@@ -39,9 +39,9 @@ from build.steps import (
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
-from service.bundle import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.manifest import CLASS_IDS, LABELS, SIGNATURE
 from service.inference.evaluation import BASELINE
-from service.manifest import CLASS_IDS, LABELS, SIGNATURE
 
 SENSITIVITY_RECIPE = "ptq"
 # What is large among millions of values needs no more.

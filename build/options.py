@@ -9,9 +9,9 @@ from typing import TypeVar
 from build.network.architecture import CROP_FRACTION, INPUT_SIZE
 from build.search.method import Method
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
+from service.bundle.manifest import Filter, Resize
 from service.inference.delegates import Delegate, parse_delegate
 from service.inference.image import Crop
-from service.manifest import Filter, Resize
 
 _CALIBRATION = "representative photos, in folders of any name"
 DEFAULT_RECIPES = ("fp32", "fp16", "dynamic", "ptq", "qat")

@@ -6,9 +6,9 @@ from nacl.signing import SigningKey
 
 from build.errors import BuildError
 from build.files import write_whole
-from service.bundle import load_bundle, verify
-from service.manifest import MANIFEST, SIGNATURE
-from service.signature import PRIVATE, read_key
+from service.bundle.folder import load_bundle, verify
+from service.bundle.manifest import MANIFEST, SIGNATURE
+from service.bundle.signature import PRIVATE, read_key
 
 
 def sign_bundle(path: Path, key: Path) -> Path:

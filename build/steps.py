@@ -28,9 +28,9 @@ from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
 from build.training.loop import steps_of
 from build.training.schedule import Schedule
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import MODEL_CARD, Manifest
 from service.inference.labelled import refuse_two_labels
-from service.manifest import MODEL_CARD, Manifest
 
 RUNS = Path("runs")
 

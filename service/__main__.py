@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import StartError
+from service.host.process import open_standard_descriptors
 from service.inference.image import Crop
-from service.process import open_standard_descriptors
+from service.server.signals import end_on_signal
 from service.settings import PREFIX, Settings, load_settings
-from service.signals import end_on_signal
 
 UNUSABLE = 2
 INTERRUPTED = 130
@@ -65,15 +65,15 @@ def _run(options: argparse.Namespace) -> None:
         case _:
             end_on_signal()
             open_standard_descriptors()
-            from service.server import serve
+            from service.server.run import serve
 
             serve(settings)
 
 
 def _benchmark(settings: Settings, options: argparse.Namespace) -> None:
     if options.report:
+        from service.commands.device import describe_device
         from service.commands.report import report
-        from service.device import describe_device
 
         report(
             settings,
@@ -97,8 +97,8 @@ def _benchmark(settings: Settings, options: argparse.Namespace) -> None:
 def _profile(settings: Settings, options: argparse.Namespace) -> None:
     if options.name is not None and options.json is None:
         raise StartError("--name would have no effect without --json FILE; name that too")
+    from service.commands.device import describe_device
     from service.commands.profile import profile
-    from service.device import describe_device
 
     profile(
         settings,

@@ -27,7 +27,8 @@ from service.api.labels import Labels
 from service.api.open_inference import messages
 from service.api.open_inference import routes as open_inference
 from service.api.unread import UnreadBody
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
+from service.bundle.reference import read_reference
 from service.inference.pool import Pool
 from service.inference.shadow import Shadow
 from service.inference.variants import Variants
@@ -38,7 +39,6 @@ from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import Fidelity
 from service.monitoring.metrics import Metrics
 from service.monitoring.sensors import watched
-from service.reference import read_reference
 from service.selection import load, load_shadow, load_variants
 from service.settings import Settings
 from service.switching import Switch

@@ -22,11 +22,11 @@ from pydantic import (
     field_validator,
 )
 
-from service.cores import usable_cores
+from service.bundle.manifest import BundleName
 from service.errors import SettingsError
+from service.host.cores import usable_cores
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
 from service.inference.image import DEFAULT_LIMITS
-from service.manifest import BundleName
 from service.monitoring.drift import LEAST_ANSWERS
 
 PREFIX = "EDGEWISE_"

@@ -7,12 +7,12 @@ import time
 import weakref
 from collections.abc import Callable
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import StartError, SwitchInProgress, UnusableVariant
+from service.host.process import give_back_memory
 from service.inference.variants import LoadedVariant, Variants
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.metrics import LoadedInfo, Metrics
-from service.process import give_back_memory
 
 _log = logging.getLogger(SERVICE_LOGGER)
 

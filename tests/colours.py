@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.manifest import (
+    CLASS_IDS,
+    GOLDEN,
+    LABELS,
+    SCHEMA_VERSION,
+    InputTensor,
+    Manifest,
+    OutputTensor,
+)
 from service.inference.classifier import encode
 from service.inference.interpreter import Interpreter
-from service.manifest import CLASS_IDS, GOLDEN, LABELS, SCHEMA_VERSION, InputTensor, Manifest, OutputTensor
 
 SIDE = 32
 LABELS_OF = ("black", "blue", "green", "red", "white")

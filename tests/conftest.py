@@ -7,7 +7,7 @@ import skimage
 import sklearn.datasets
 from xdist.scheduler import LoadScopeScheduling
 
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.settings import DEFAULT_BUNDLE
 from tests.colours import make_models, write_colours
 from tests.delegates import compile_delegate

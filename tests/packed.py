@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from service.bundle import Bundle, bundle_files, load_bundle, sha256_of, write_bundle
-from service.manifest import MANIFEST, Wire
-from service.wire import pack
+from service.bundle.folder import Bundle, bundle_files, load_bundle, sha256_of, write_bundle
+from service.bundle.manifest import MANIFEST, Wire
+from service.bundle.packing import pack
 
 
 def packed_copy(bundle: Bundle, path: Path, *names: str) -> Bundle:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.report import DeviceReport
+from service.results.report import DeviceReport
 
 SHA256 = "0123456789abcdef" * 4
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from build.signing import sign_bundle
-from service.bundle import Bundle
-from service.signature import PRIVATE, PUBLIC, KeyForm
+from service.bundle.folder import Bundle
+from service.bundle.signature import PRIVATE, PUBLIC, KeyForm
 
 
 @dataclass(frozen=True)

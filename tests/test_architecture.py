@@ -13,20 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("service", "build", "loadtest")
 TENSORFLOW = frozenset({"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"})
 HTTP = frozenset({"fastapi", "http", "python_multipart", "starlette", "uvicorn"})
-FOUNDATION = frozenset(
-    {
-        "service.bundle",
-        "service.errors",
-        "service.manifest",
-        "service.process",
-        "service.profile",
-        "service.reference",
-        "service.report",
-        "service.signature",
-        "service.wilson",
-        "service.wire",
-    }
-)
+FOUNDATION = frozenset({"service.bundle", "service.errors", "service.host", "service.results"})
 
 # Each knows those before it.
 BUILD_ROOMS = ("network", "photos", "quantization", "training", "assembly", "evidence", "whole", "commands")
@@ -46,33 +33,11 @@ RULES = (
     Rule("service.api", frozenset({"service.app", "service.server", "service.__main__"})),
     Rule("service.inference", HTTP | {"service"}, FOUNDATION | {"service.inference"}),
     Rule("service.monitoring", HTTP | {"service"}, FOUNDATION | {"service.monitoring"}),
-    Rule(
-        "service.bundle",
-        frozenset({"service"}),
-        frozenset({"service.manifest", "service.errors", "service.signature", "service.wire"}),
-    ),
-    Rule("service.signature", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
-    Rule("service.manifest", frozenset({"service"}), frozenset({"service.errors"})),
-    Rule(
-        "service.reference",
-        frozenset({"service"}),
-        frozenset(
-            {"service.bundle", "service.manifest", "service.errors", "service.signature", "service.wire"}
-        ),
-    ),
-    Rule("service.report", frozenset({"service"}), frozenset({"service.manifest", "service.errors"})),
-    Rule(
-        "service.profile",
-        frozenset({"service"}),
-        frozenset({"service.report", "service.manifest", "service.errors"}),
-    ),
+    Rule("service.bundle", frozenset({"service"}), frozenset({"service.bundle", "service.errors"})),
+    Rule("service.results", frozenset({"service"}), FOUNDATION - {"service.host"}),
+    Rule("service.host", frozenset({"service"}), frozenset({"service.host"})),
     Rule("service.errors", frozenset({"service"})),
-    Rule("service.process", frozenset({"service"})),
-    Rule("service.wilson", frozenset({"service"})),
-    Rule("service.wire", frozenset({"service"}), frozenset({"service.errors"})),
-    Rule("service.cores", frozenset({"service"})),
-    Rule("service.cpu", frozenset({"service"})),
-    Rule("service.device", HTTP | {"service.api", "service.app", "service.server"}),
+    Rule("service.commands", HTTP | {"service.api", "service.app"}),
     Rule("service.selection", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("service.switching", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | {"service.inference"}),
@@ -227,8 +192,8 @@ def test_allowed_arrows_are_not_complained_of(tmp_path: Path) -> None:
         tmp_path,
         {
             "service/errors.py": "class E(Exception): ...",
-            "service/bundle.py": "from service.errors import E",
-            "service/inference/image.py": "from service.bundle import load_bundle",
+            "service/bundle/folder.py": "from service.errors import E",
+            "service/inference/image.py": "from service.bundle.folder import load_bundle",
             "service/api/classify.py": "import fastapi\nfrom service.inference.image import decode",
             "build/model.py": "import tensorflow\nfrom service.inference import image",
             "build/export.py": "from service import bundle",

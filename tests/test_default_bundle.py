@@ -9,14 +9,14 @@ from build.evidence.model_card import model_card
 from build.evidence.reference import read_per_class
 from build.evidence.report import BEGIN, END
 from build.evidence.tables import variant_table
-from service.bundle import Bundle, verify
+from service.bundle.folder import Bundle, verify
+from service.bundle.manifest import MODEL_CARD, Evaluation, comparison_with, reference_evaluation
+from service.bundle.reference import read_reference
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.evaluation import Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
-from service.manifest import MODEL_CARD, Evaluation, comparison_with, reference_evaluation
-from service.reference import read_reference
 from tests.delegates import by_each_built_in
 
 ROOT = Path(__file__).parents[1]

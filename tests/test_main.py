@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from service.__main__ import main
-from service.bundle import Bundle, sha256_of
+from service.bundle.folder import Bundle, sha256_of
+from service.bundle.manifest import SEEN_IMAGES, Evaluation
+from service.commands.device import describe_device, describe_software
 from service.commands.profile import profile
-from service.device import describe_device, describe_software
 from service.errors import StartError
 from service.inference.delegates import Delegate
-from service.manifest import SEEN_IMAGES, Evaluation
-from service.profile import Profile
+from service.results.profile import Profile
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
 from tests.colours import RGB, altered, lines
 from tests.monitoring.boards import counting, rapl, write_tree

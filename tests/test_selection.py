@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError, SettingsError
 from service.inference.delegates import Delegate, Kind
 from service.selection import lasting, load_shadow, load_variants, select

@@ -4,7 +4,7 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import SelfTestError, SwitchInProgress, UnknownVariant, UnusableVariant
 from service.inference.variants import LoadedVariant, Variants, load_variant
 from service.monitoring.metrics import Metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.server import MIN_CLOSE_SECONDS
+from service.server.run import MIN_CLOSE_SECONDS
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent

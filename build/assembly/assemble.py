@@ -15,14 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from build.assembly.operators import count_operators
 from build.errors import BuildError, first_fault
-from service.bundle import Bundle, Classes, check_replaceable, load_bundle, sha256_of, write_bundle
-from service.errors import BundleError
-from service.inference.classifier import encode
-from service.inference.delegates import Delegate
-from service.inference.golden import read_golden_vectors
-from service.inference.image import load_pixels
-from service.inference.interpreter import Interpreter
-from service.manifest import (
+from service.bundle.folder import Bundle, Classes, check_replaceable, load_bundle, sha256_of, write_bundle
+from service.bundle.manifest import (
     CLASS_IDS,
     GOLDEN,
     LABELS,
@@ -40,7 +34,13 @@ from service.manifest import (
     Variant,
     Wire,
 )
-from service.wire import pack
+from service.bundle.packing import pack
+from service.errors import BundleError
+from service.inference.classifier import encode
+from service.inference.delegates import Delegate
+from service.inference.golden import read_golden_vectors
+from service.inference.image import load_pixels
+from service.inference.interpreter import Interpreter
 
 # How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction
 # sets differ in their last digits: XNNPACK's and TFLite's built-in ones by 0.00002, of float16 weights

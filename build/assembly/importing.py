@@ -12,10 +12,10 @@ from build.network.architecture import CROP_FRACTION
 from build.network.weights import read_classes
 from build.quantization.recipe import RESERVED_NAMES
 from build.versions import tool_versions
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import Filter, Precision, Preprocessing, Provenance, Resize
 from service.inference.delegates import Delegate
 from service.inference.interpreter import Interpreter
-from service.manifest import Filter, Precision, Preprocessing, Provenance, Resize
 
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 

@@ -25,9 +25,9 @@ from build.training.pruning import PruningPlan
 from build.training.qat import train_quantized
 from build.training.schedule import Schedule
 from build.versions import tool_versions
-from service.bundle import SEEN_DIGITS, Bundle
+from service.bundle.folder import SEEN_DIGITS, Bundle
+from service.bundle.manifest import Precision, Provenance, Training
 from service.inference.labelled import image_set
-from service.manifest import Precision, Provenance, Training
 
 LICENCE = "Apache-2.0"
 

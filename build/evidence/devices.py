@@ -5,8 +5,8 @@ from pathlib import Path
 
 from build.errors import BuildError
 from build.files import read_json
-from service.manifest import Proportion
-from service.report import Accuracy, Device, DeviceReport, Heat, Software, Speed, VariantReport
+from service.bundle.manifest import Proportion
+from service.results.report import Accuracy, Device, DeviceReport, Heat, Software, Speed, VariantReport
 
 BEGIN, END = "<!-- devices -->", "<!-- /devices -->"
 

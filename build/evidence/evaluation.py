@@ -14,11 +14,8 @@ from build.evidence.tables import settings_in_words
 from build.network.weights import Network
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
-from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
-from service.inference.evaluation import BASELINE, Candidate, Measured, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage
-from service.manifest import (
+from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.manifest import (
     PER_CLASS,
     REFERENCE,
     Baseline,
@@ -27,6 +24,9 @@ from service.manifest import (
     Variant,
     reference_evaluation,
 )
+from service.inference.evaluation import BASELINE, Candidate, Measured, evaluate
+from service.inference.image import Crop
+from service.inference.labelled import LabelledImage
 
 START = "start"
 START_DESCRIPTION = "the weights that training started from, in float32"

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
 from build.evidence.placement import Box, place_labels, spread
-from service.manifest import Evaluation, Manifest, Proportion, reference_evaluation
+from service.bundle.manifest import Evaluation, Manifest, Proportion, reference_evaluation
 
 PICTURE = "variants.png"
 

@@ -13,12 +13,12 @@ from io import StringIO
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, Classes, read_file
+from service.bundle.folder import Bundle, Classes, read_file
+from service.bundle.manifest import PER_CLASS, REFERENCE
+from service.bundle.reference import QUANTILES, Answers, Reference
 from service.errors import BundleError
 from service.inference.evaluation import Measured
 from service.inference.labelled import LabelledImage
-from service.manifest import PER_CLASS, REFERENCE
-from service.reference import QUANTILES, Answers, Reference
 
 _FIRST_COLUMNS = ("index", "class_id", "label", "images")
 

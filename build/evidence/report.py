@@ -12,9 +12,9 @@ from build.evidence.model_card import model_card
 from build.evidence.picture import PICTURE, pareto_picture
 from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
-from service.bundle import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.manifest import MODEL_CARD, Latency, Manifest
 from service.inference.benchmark import benchmark
-from service.manifest import MODEL_CARD, Latency, Manifest
 
 BEGIN, END = "<!-- variants -->", "<!-- /variants -->"
 

@@ -11,10 +11,10 @@ from build.assembly.assemble import golden_file
 from build.evidence.evaluation import baseline_of
 from build.evidence.reference import read_per_class
 from build.evidence.report import card_files
-from service.bundle import Bundle, bundle_files, read_file, sha256_of, write_bundle
+from service.bundle.folder import Bundle, bundle_files, read_file, sha256_of, write_bundle
+from service.bundle.manifest import GOLDEN, MODEL_CARD, PER_CLASS, REFERENCE
+from service.bundle.reference import read_reference
 from service.inference.golden import read_golden_vectors
-from service.manifest import GOLDEN, MODEL_CARD, PER_CLASS, REFERENCE
-from service.reference import read_reference
 
 _Value = TypeVar("_Value")
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from build.evidence.significance import mcnemar_p, p_in_digits
-from service.inference.evaluation import BASELINE
-from service.manifest import (
+from service.bundle.manifest import (
     Baseline,
     Comparison,
     Evaluation,
@@ -18,6 +17,7 @@ from service.manifest import (
     comparison_with,
     reference_evaluation,
 )
+from service.inference.evaluation import BASELINE
 
 _VARIANT_HEADER = (
     "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | ECE % | agreement % | KL nats"

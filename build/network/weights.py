@@ -16,9 +16,9 @@ from build.files import in_utf8, write_whole
 from build.network.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
 from build.network.model import LayerWeights, Weights, keras_weights
 from build.network.read_back import read_back
-from service.bundle import Classes, load_bundle, verify_variant
+from service.bundle.folder import Classes, load_bundle, verify_variant
+from service.bundle.manifest import MANIFEST, Filter, Preprocessing, Resize, Training
 from service.inference.evaluation import BASELINE
-from service.manifest import MANIFEST, Filter, Preprocessing, Resize, Training
 
 IMAGENET = Path(__file__).parents[1] / "imagenet"
 IMAGENET_CLASSES = 1000

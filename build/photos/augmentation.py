@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from service.bundle.manifest import Preprocessing
 from service.inference.image import decode
-from service.manifest import Preprocessing
 
 _WIDEST_ASPECT = 4 / 3
 

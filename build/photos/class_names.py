@@ -6,7 +6,7 @@ from pathlib import Path
 
 from build.errors import BuildError
 from build.network.weights import IMAGENET
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from service.inference.labelled import numbered
 
 LEAST_CLASSES = 2

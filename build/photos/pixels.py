@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.photos.data import PhotoSet
+from service.bundle.manifest import Preprocessing
 from service.inference.image import Crop, load_pixels
-from service.manifest import Preprocessing
 
 
 def pixels_of(photos: PhotoSet, preprocessing: Preprocessing, crop: Crop = Crop.BUNDLE) -> NDArray[np.uint8]:

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from build.errors import BuildError
 from build.photos.data import Photo, PhotoSet, without_repeats
+from service.bundle.manifest import Preprocessing
 from service.errors import RequestError
 from service.inference.image import decode
-from service.manifest import Preprocessing
 
 _NAMED = 3
 

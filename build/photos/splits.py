@@ -13,10 +13,10 @@ from build.files import write_whole
 from build.photos.class_names import classes_of
 from build.photos.data import SPLITS, Photo, PhotoSet, is_held_out, labelled_photos, refuse_overlap
 from build.photos.readable import readable
-from service.bundle import Classes
+from service.bundle.folder import Classes
+from service.bundle.manifest import Preprocessing
 from service.errors import DatasetError
 from service.inference.labelled import class_folders, refuse_two_labels
-from service.manifest import Preprocessing
 
 TESTED_SHARE = 5
 LEAST_PHOTOS = 5

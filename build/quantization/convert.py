@@ -13,7 +13,7 @@ from build.quantization.int8 import Int8Network, quantize_after_training
 from build.quantization.native import INT4_BITS, to_int4
 from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import ActivationType, RangeRule, Recipe, WeightType
-from service.manifest import Precision
+from service.bundle.manifest import Precision
 
 
 def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:

@@ -23,8 +23,8 @@ from build.network.weights import Network
 from build.photos.data import PhotoSet, sample, set_name, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.ranges import Range, calibrate
+from service.bundle.manifest import ImageSet
 from service.inference.labelled import image_set
-from service.manifest import ImageSet
 
 BATCH = 20
 # A standard error needs two photos.

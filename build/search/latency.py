@@ -22,9 +22,9 @@ from build.quantization.layer_names import layer_of
 from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import Recipe
 from build.quantization.sensitivity import Group, SwitchedNetwork, divergences
-from service.bundle import SEEN_DIGITS
-from service.manifest import Precision
-from service.profile import Profile, VariantProfile
+from service.bundle.folder import SEEN_DIGITS
+from service.bundle.manifest import Precision
+from service.results.profile import Profile, VariantProfile
 
 # A block must lower the loss by so many standard errors.
 _SURE = 2.0

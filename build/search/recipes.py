@@ -19,7 +19,7 @@ from build.search.method import Method
 from build.search.methods import differentiable, greedy, uniform
 from build.search.noise import NoisyNetwork
 from build.search.size import Packing, entropies, of_size
-from service.bundle import SEEN_DIGITS
+from service.bundle.folder import SEEN_DIGITS
 
 # As the recipes that come along.
 _REPRESENTATIVE = 500

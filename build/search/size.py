@@ -11,7 +11,7 @@ from build.errors import BuildError
 from build.network.model import Weights
 from build.quantization.bias_correction import correct_by_means
 from build.quantization.grids import grids_of, store_levels
-from service.wire import pack
+from service.bundle.packing import pack
 
 Steps = dict[str, float]
 """The step of each layer's weights, by its name."""

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from build.photos.data import Photo
+from service.bundle.manifest import Preprocessing
 from service.inference.image import load_pixels
-from service.manifest import Preprocessing
 
 _BATCH = 10
 # Where a probability is less, its logarithm is taken of this.

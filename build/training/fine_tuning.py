@@ -23,9 +23,9 @@ from build.training.distillation import divergence, held_out_losses
 from build.training.loop import UNLABELLED, Loss, Views, claim, run_steps, steps_of
 from build.training.schedule import Schedule
 from build.versions import tool_versions
-from service.bundle import SEEN_DIGITS
+from service.bundle.folder import SEEN_DIGITS
+from service.bundle.manifest import Preprocessing, Training
 from service.inference.labelled import image_set
-from service.manifest import Preprocessing, Training
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from build.files import write_whole
 from build.photos.augmentation import Augmentation, training_view
 from build.photos.data import Photo
 from build.training.schedule import Schedule
-from service.manifest import Preprocessing
+from service.bundle.manifest import Preprocessing
 
 UNLABELLED = -1
 WARM_UP_STEPS = 20

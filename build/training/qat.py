@@ -23,7 +23,7 @@ from build.training.fine_tuning import before_and_after, run_record
 from build.training.loop import BeforeStep, Loss, Views, claim, nothing, run_steps, steps_of
 from build.training.pruning import GradualPruning, PruningPlan, unpruned_network
 from build.training.schedule import Schedule
-from service.manifest import Preprocessing
+from service.bundle.manifest import Preprocessing
 
 TEMPERATURE = 2.0
 _FEATURES, _LOGITS = "avg_pool", "predictions"

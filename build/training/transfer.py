@@ -31,9 +31,9 @@ from build.photos.splits import Splits
 from build.training.fine_tuning import Trained, before_and_after, inner, run_record, training_record
 from build.training.loop import Views, batches, claim, run_steps, steps_of
 from build.training.schedule import Schedule
-from service.bundle import SEEN_DIGITS
+from service.bundle.folder import SEEN_DIGITS
+from service.bundle.manifest import Preprocessing
 from service.inference.image import load_pixels
-from service.manifest import Preprocessing
 
 LABEL_SMOOTHING = 0.1
 """Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016."""

@@ -9,7 +9,7 @@ from service.api.access import AccessLog
 from service.api.arrivals import Arrivals
 from service.api.drain import Drain
 from service.api.labels import Labels
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.pool import Pool
 from service.inference.variants import Variants
 from service.monitoring.drift import Drift

@@ -2,7 +2,7 @@
 
 import re
 
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from service.errors import BadParameter
 
 # As many digits as an index can need; int() takes long for very many.

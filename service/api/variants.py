@@ -10,6 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.api.body import read_document
 from service.api.context import Context, Shared
 from service.api.problems import documented
+from service.bundle.manifest import (
+    Comparison,
+    Evaluation,
+    Latency,
+    Precision,
+    Proportion,
+    Wire,
+    comparison_with,
+    reference_evaluation,
+)
 from service.errors import (
     BadParameter,
     BodyTooLarge,
@@ -25,16 +35,6 @@ from service.errors import (
 )
 from service.inference.evaluation import BASELINE
 from service.inference.share import GraphShare
-from service.manifest import (
-    Comparison,
-    Evaluation,
-    Latency,
-    Precision,
-    Proportion,
-    Wire,
-    comparison_with,
-    reference_evaluation,
-)
 
 router = APIRouter()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.commands.output import rounds_progress, show, write_json
 from service.commands.table import table
 from service.inference.benchmark import VariantBenchmark, no_counter

@@ -1,7 +1,7 @@
 """`python -m service check`: whether the settings and the bundle are fit to be served."""
 
 from service.admin import read_token
-from service.bundle import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, verify
 from service.commands.output import show
 from service.commands.table import table
 from service.errors import DelegateError, OperatorError
@@ -11,8 +11,8 @@ from service.inference.loading import load_classifiers
 from service.inference.runtime import RUNTIME
 from service.keys import load_keys
 from service.selection import lasting, select
+from service.server.tls import tls_context
 from service.settings import PREFIX, Settings
-from service.tls import tls_context
 
 
 def check(settings: Settings) -> None:

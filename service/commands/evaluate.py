@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
+from service.bundle.manifest import Comparison, Evaluation, Proportion, comparison_with
 from service.commands.output import image_progress, show, write_json
 from service.commands.table import table
 from service.errors import StartError
@@ -11,7 +12,6 @@ from service.inference.evaluation import BASELINE, Candidate
 from service.inference.evaluation import evaluate as evaluate_variants
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images, refuse_two_labels
-from service.manifest import Comparison, Evaluation, Proportion, comparison_with
 from service.settings import Settings
 
 

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
+from service.commands.device import describe_software
 from service.commands.output import rounds_progress, show, write_json
 from service.commands.table import table
-from service.device import describe_software
 from service.errors import StartError
 from service.inference.delegates import Delegate
 from service.inference.profiling import THREADS
 from service.inference.profiling import profile as profile_variants
 from service.inference.runtime import RUNTIME
-from service.profile import SCHEMA_VERSION, OperatorProfile, Profile, VariantProfile
-from service.report import Device
+from service.results.profile import SCHEMA_VERSION, OperatorProfile, Profile, VariantProfile
+from service.results.report import Device
 from service.settings import Settings
 
 

@@ -9,11 +9,12 @@ from statistics import median
 
 from tqdm import tqdm
 
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
+from service.bundle.manifest import Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
+from service.commands.device import clean, describe_software
 from service.commands.output import image_progress, show, write_json
 from service.commands.table import table
-from service.device import clean, describe_software
 from service.errors import StartError
 from service.inference.benchmark import VariantBenchmark
 from service.inference.classifier import Classifier
@@ -23,11 +24,10 @@ from service.inference.labelled import LabelledImage, labelled_images, refuse_tw
 from service.inference.loading import load_classifiers
 from service.inference.share import GraphShare
 from service.inference.throughput import measure_throughput, worker_counts
-from service.manifest import Evaluation, comparison_with
 from service.monitoring.heat import temperatures
 from service.monitoring.load import watched_load
 from service.monitoring.sysfs import answers
-from service.report import (
+from service.results.report import (
     SCHEMA_VERSION,
     Accuracy,
     Clock,

@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.evaluation import BASELINE

@@ -9,14 +9,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, verify_variant
+from service.bundle.folder import Bundle, verify_variant
+from service.bundle.manifest import InputTensor, Tensor
 from service.errors import BundleError, SelfTestError
 from service.inference.delegates import Delegate
 from service.inference.golden import check_golden_vectors, read_golden_vectors
 from service.inference.image import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
 from service.inference.interpreter import Interpreter
 from service.inference.share import GraphShare
-from service.manifest import InputTensor, Tensor
 
 
 @dataclass(frozen=True, eq=False)

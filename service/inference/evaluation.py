@@ -7,7 +7,8 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import SEEN_DIGITS, Bundle
+from service.bundle.folder import SEEN_DIGITS, Bundle
+from service.bundle.manifest import Comparison, Evaluation, Proportion
 from service.errors import DatasetError, RequestError
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
@@ -16,8 +17,7 @@ from service.inference.footprint import try_out
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set
 from service.inference.runtime import RUNTIME
-from service.manifest import Comparison, Evaluation, Proportion
-from service.wilson import wilson_95
+from service.results.wilson import wilson_95
 
 BASELINE = "fp32"
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
-from service.bundle import Bundle, load_bundle, verify_variant
+from service.bundle.folder import Bundle, load_bundle, verify_variant
 from service.errors import DelegateError, EdgewiseError, StartError
+from service.host.process import resident_bytes
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, parse_delegate
-from service.process import resident_bytes
 
 _ROOT = Path(__file__).parents[2]
 # A slow device compiles a graph for minutes; a delegate that hangs must not hang the start for ever.

@@ -8,9 +8,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, read_file
+from service.bundle.folder import Bundle, read_file
+from service.bundle.manifest import GOLDEN, GoldenTolerance
 from service.errors import BundleError, SelfTestError
-from service.manifest import GOLDEN, GoldenTolerance
 
 _PIXELS = "pixels"
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, WebPImagePlugin, features  # noqa: F401 (plugins register themselves)
 
+from service.bundle.manifest import Preprocessing, Resize
 from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
 from service.inference import avif, gif, jpeg, png
 from service.inference.exif import orientation
 from service.inference.formats import sniff, webp_size
-from service.manifest import Preprocessing, Resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from service.bundle.manifest import Tensor
 from service.errors import BundleError, DelegateError, OperatorError, StartError
 from service.inference import runtime
 from service.inference.delegates import Delegate, load_delegate
 from service.inference.runtime import RUNTIME, OpResolverType
 from service.inference.share import partitions_of, share_of
-from service.manifest import Tensor
 
 _EDGE_TPU = "edgetpu-custom-op"
 # The runtime adds this to what the delegate said.

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle import Classes, sha256_of
+from service.bundle.folder import Classes, sha256_of
+from service.bundle.manifest import ImageSet
 from service.errors import DatasetError
-from service.manifest import ImageSet
 
 _DIGITS = re.compile("[0-9]+")
 _NUMBERED = re.compile("([0-9]+)_(.+)")

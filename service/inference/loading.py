@@ -1,6 +1,6 @@
 """Loading a variant for its workers, on the delegate that was asked for or, where allowed, on the CPU."""
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import DelegateError, SelfTestError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback

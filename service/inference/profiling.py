@@ -26,7 +26,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError, DelegateError
 from service.inference import runtime
 from service.inference.benchmark import Progress, silent
@@ -36,7 +36,7 @@ from service.inference.delegates import Delegate
 from service.inference.golden import read_golden_vectors
 from service.inference.interpreter import resolver
 from service.inference.share import partitions_of, taken_by
-from service.profile import OperatorProfile, VariantProfile
+from service.results.profile import OperatorProfile, VariantProfile
 
 THREADS = 1
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import UnknownVariant, VariantNotLoaded
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback

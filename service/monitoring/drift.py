@@ -4,9 +4,9 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
+from service.bundle.reference import Reference
 from service.monitoring.stability import ClassBins, ConfidenceBins, bins_of, stability_index
 from service.monitoring.tally import Tally
-from service.reference import Reference
 
 # In fewer answers the index is noise: docs/metrics.md.
 LEAST_ANSWERS = 200

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from service.errors import TruthAlreadyTold, UnknownAnswer
 from service.monitoring.tally import Tally
-from service.wilson import wilson_95
+from service.results.wilson import wilson_95
 
 # Likeliest classes that are remembered of an answer, for top-5.
 REMEMBERED = 5

@@ -12,6 +12,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from service.bundle.manifest import Variant, reference_evaluation
 from service.errors import (
     DeadlineExceeded,
     Draining,
@@ -22,7 +23,6 @@ from service.errors import (
     Unauthorized,
     WaitTooLong,
 )
-from service.manifest import Variant, reference_evaluation
 
 STAGES = ("read", "queue", "decode", "inference", "total")
 # What counts as a rejection: these errors, and clients that left.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from service.reference import QUANTILES, Answers
+from service.bundle.reference import QUANTILES, Answers
 
 MOST_BINS = 10
 # Of the reference's images, in each bin.

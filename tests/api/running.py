@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
-from service.protocol import Protocol
+from service.server.protocol import Protocol
 from service.settings import Settings
 from tests.colours import RGB
 

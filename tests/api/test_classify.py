@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import CLASS_IDS
 from service.inference.classifier import Classifier
 from service.inference.image import Crop
-from service.manifest import CLASS_IDS
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, altered

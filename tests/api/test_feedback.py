@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.monitoring.drift import LEAST_ANSWERS
 from service.settings import Settings
 from tests.api.running import photo, running, samples
+from tests.bundle.test_reference import DATASET, EVALUATION, FIELDS, with_reference
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS
-from tests.test_reference import DATASET, EVALUATION, FIELDS, with_reference
 
 CLASSIFY = "/v1/classify"
 FEEDBACK = "/v1/feedback"

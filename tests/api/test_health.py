@@ -2,7 +2,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.delegates import Fallback, Kind
 from service.settings import Settings
 from tests.api.running import photo, running, samples

@@ -1,7 +1,7 @@
 import pytest
 
 from service.api.labels import Labels
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from service.errors import BadParameter
 
 WITH_IDS = Labels(Classes(("crane", "crane", "7up"), ("n01", "n02", "1")))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.settings import Settings
 from tests.api.running import photo, running, samples

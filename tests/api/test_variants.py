@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import Comparison, Evaluation, ImageSet, Latency
 from service.inference.evaluation import proportion
-from service.manifest import Comparison, Evaluation, ImageSet, Latency
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 from tests.colours import altered

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
 from service.settings import DEFAULT_BUNDLE
 from tests.bench import memory, overload, report, slow
 from tests.bench.latency import measure_latency

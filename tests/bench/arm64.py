@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
 from service.inference.formats import sniff
 from service.settings import DEFAULT_BUNDLE
 from tests.system.images import EMULATION, Podman

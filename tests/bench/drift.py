@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.evidence.reference import answers_of
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
 from service.inference.classifier import Classifier
 from service.inference.image import Crop
 from service.monitoring.drift import LEAST_ANSWERS

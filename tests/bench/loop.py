@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
 from service.inference.classifier import Classifier
 from service.inference.image import fit
 from service.settings import DEFAULT_BUNDLE

@@ -12,10 +12,10 @@ from build.__main__ import main
 from build.quantization.recipe import load_recipe
 from build.quantization.sensitivity import Sensitivity
 from build.quantization.sensitivity_report import sensitivity_table
-from service.bundle import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.manifest import comparison_with
+from service.bundle.reference import read_reference
 from service.inference.classifier import Classifier
-from service.manifest import comparison_with
-from service.reference import read_reference
 from tests.build.conftest import CLASSES, RECIPE, SIZE, every
 from tests.system.processes import interrupted
 

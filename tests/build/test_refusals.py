@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from build.__main__ import main
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.build.conftest import every
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from build.__main__ import main
 from build.signing import sign_bundle
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
+from service.bundle.manifest import LABELS, MANIFEST, SIGNATURE
 from service.errors import BundleError
-from service.manifest import LABELS, MANIFEST, SIGNATURE
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
 
 OPENSSL = shutil.which("openssl") or ""

@@ -9,7 +9,7 @@ import pytest
 
 from build.__main__ import main
 from build.photos.data import sample
-from service.bundle import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, verify
 from tests.build.conftest import REPRESENTATIVE
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from service.manifest import Filter, Preprocessing, Resize
+from service.bundle.manifest import Filter, Preprocessing, Resize
 
 ORIENTATION = 0x0112
 

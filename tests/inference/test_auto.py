@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import GOLDEN, Evaluation, ImageSet
 from service.errors import SettingsError
 from service.inference.auto import measure_variants, too_inaccurate
 from service.inference.delegates import Delegate
 from service.inference.evaluation import proportion
-from service.manifest import GOLDEN, Evaluation, ImageSet
 from tests.colours import altered, archive, golden_of
 
 

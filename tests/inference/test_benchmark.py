@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError, StartError
 from service.inference.benchmark import benchmark, measure
 from service.inference.classifier import Classifier

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
+from service.bundle.manifest import GOLDEN, GoldenTolerance, InputTensor
 from service.errors import BundleError, CorruptImage, ImageTooLarge, SelfTestError
 from service.inference.classifier import Classifier, Prediction, encode, softmax
 from service.inference.delegates import Delegate
 from service.inference.image import Crop, DecodeLimits, fit
 from service.inference.interpreter import Interpreter
-from service.manifest import GOLDEN, GoldenTolerance, InputTensor
 from tests.colours import LABELS_OF, PRECISIONS, RGB, altered, archive, golden_of, golden_pixels
 from tests.delegates import by_each_built_in
 from tests.inference.encoded import CROPPED

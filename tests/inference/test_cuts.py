@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError
 from service.inference import runtime
 from service.inference.classifier import encode

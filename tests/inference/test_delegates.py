@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import DelegateError, OperatorError, SelfTestError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Kind, parse_delegate

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binomtest, entropy
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import SEEN_IMAGES, comparison_with
 from service.errors import BundleError, DatasetError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
@@ -23,7 +24,6 @@ from service.inference.evaluation import (
 )
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set, labelled_images
-from service.manifest import SEEN_IMAGES, comparison_with
 from tests.colours import RGB, altered, lines
 
 

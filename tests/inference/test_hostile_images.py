@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from service.bundle.manifest import Filter, Preprocessing, Resize
 from service.errors import RequestError
 from service.inference.image import FORMATS, Crop, DecodeLimits, load_pixels
-from service.manifest import Filter, Preprocessing, Resize
 from tests.inference.encoded import encode, exif
 
 PREPROCESSING = Preprocessing(height=24, width=32, resize=Resize.SHORTER_SIDE, filter=Filter.BILINEAR)

@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
+from service.bundle.manifest import Filter, Preprocessing, Resize
 from service.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 from service.inference.image import FORMATS, MAX_SIDE, Crop, DecodeLimits, decode, fit, load_pixels
-from service.manifest import Filter, Preprocessing, Resize
 from tests.inference.encoded import CROPPED, encode, exif, png, png_chunk
 
 SQUASHED = Preprocessing(height=224, width=224, resize=Resize.SQUASH, filter=Filter.BICUBIC)

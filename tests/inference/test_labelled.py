@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from service.errors import DatasetError
 from service.inference.labelled import image_set, labelled_images, refuse_two_labels
 

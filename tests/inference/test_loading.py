@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle, load_bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.errors import BundleError, DelegateError, SelfTestError
 from service.inference.delegates import Delegate, Fallback, parse_delegate
 from service.inference.loading import load_classifiers

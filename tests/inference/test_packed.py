@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import Bundle, load_bundle, sha256_of
+from service.bundle.folder import Bundle, load_bundle, sha256_of
+from service.bundle.packing import pack
 from service.errors import BundleError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.footprint import measure_footprint
 from service.inference.loading import load_classifiers
-from service.wire import pack
 from tests.colours import PRECISIONS, RGB
 from tests.delegates import by_each_built_in, external
 from tests.packed import packed_copy, put

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import CorruptImage, DeadlineExceeded, QueueFull, UnsupportedImage, WaitTooLong
 from service.inference.classifier import Classifier, Prediction
 from service.inference.image import Crop

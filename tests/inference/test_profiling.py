@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError, DelegateError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.profiling import profile
-from service.profile import VariantProfile
+from service.results.profile import VariantProfile
 from tests.colours import PRECISIONS, altered
 from tests.delegates import by_each_built_in, external
 from tests.models import packed_model, unpacked_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.divergence import kl_nats
 from service.inference.shadow import Shadow, Skip

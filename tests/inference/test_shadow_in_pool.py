@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import WaitTooLong
 from service.inference.classifier import Classifier
 from service.inference.shadow import Shadow, Skip

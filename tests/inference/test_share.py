@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.share import GraphShare, partitions_of, share_of

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError
 from service.inference.classifier import Classifier
 from service.inference.throughput import measure_throughput, worker_counts

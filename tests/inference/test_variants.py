@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.errors import BundleError, UnknownVariant, VariantNotLoaded
 from service.inference.delegates import Delegate
 from service.inference.image import Crop

@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.bundle import load_bundle
-from service.server import MIN_CLOSE_SECONDS
+from service.bundle.folder import load_bundle
+from service.server.run import MIN_CLOSE_SECONDS
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings, load_settings
 from tests.k8s.manifests import FOLDERS, K8S, ROOT, Document, environment, of_kind, pods, rendered, services
 

@@ -11,8 +11,8 @@ import yaml
 
 from loadtest.locusts import own_options
 from loadtest.options import add_options
-from service.bundle import load_bundle
-from service.manifest import SCHEMA_VERSION
+from service.bundle.folder import load_bundle
+from service.bundle.manifest import SCHEMA_VERSION
 from service.settings import DEFAULT_BUNDLE
 from tests.k8s.manifests import K8S, ROOT, Document, environment, of_kind, only, pods, rendered, services
 from tests.k8s.monitoring import FOLDER, RULES, metrics_in

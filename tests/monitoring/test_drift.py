@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.manifest import ImageSet
+from service.bundle.manifest import ImageSet
+from service.bundle.reference import QUANTILES, Answers, Reference
 from service.monitoring.drift import LEAST_ANSWERS, Drift
-from service.reference import QUANTILES, Answers, Reference
 
 WINDOW = 400
 CLASSES = 20

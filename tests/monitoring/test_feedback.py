@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from service.errors import TruthAlreadyTold, UnknownAnswer
 from service.monitoring.feedback import Feedback
-from service.wilson import wilson_95
+from service.results.wilson import wilson_95
 
 LIKELIEST = (7, 3, 1, 0, 900)
 

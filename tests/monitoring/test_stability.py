@@ -5,9 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.reference import QUANTILES, Answers, read_reference
 from service.monitoring.stability import MOST_BINS, bins_of, stability_index
-from service.reference import QUANTILES, Answers, read_reference
 
 counts = st.lists(st.integers(0, 1000), min_size=2, max_size=20)
 

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.images import Podman, skip_unless_possible
 from tests.system.processes import Service, serving
 

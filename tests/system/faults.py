@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.monitoring import boards
 from tests.system.processes import ROOT, environment, serving

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, labelled_images
 from service.monitoring.drift import LEAST_ANSWERS
-from service.wilson import wilson_95
+from service.results.wilson import wilson_95
 from tests.api.running import samples
 from tests.bench.drift import measure
 from tests.system.processes import ROOT, Service, run, serving

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.bench.paired import UNOBSERVED
 from tests.bench.server import serving

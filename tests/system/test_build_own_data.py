@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from build.photos.splits import split_folder
-from service.bundle import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, verify
 from service.inference.classifier import Classifier
 from tests.crops import write_crops
 from tests.system.processes import ROOT, environment, wait_for

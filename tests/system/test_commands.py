@@ -1,6 +1,6 @@
 import sys
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import interrupted
 
 

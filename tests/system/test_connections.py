@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
 from tests.system.processes import Service, serving, wait_for
 from tests.system.test_drain import begun, received

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import ROOT, Service, environment
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
 from tests.colours import altered
 from tests.models import with_custom_operator

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import load_bundle
+from service.bundle.folder import load_bundle
+from service.bundle.packing import pack
 from service.inference.classifier import Classifier, softmax
 from service.inference.golden import read_golden_vectors
 from service.settings import DEFAULT_BUNDLE
-from service.wire import pack
 from tests.bench.engines.candidates import Candidate, of_bundle
 from tests.bench.engines.engine import Engine
 from tests.bench.engines.measure import TURN, answers, latencies, quality, size

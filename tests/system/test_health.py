@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.settings import Settings
 from tests.system.processes import ROOT, environment, serving, wait_for
 from tests.system.prometheus import free_port

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from service import VERSION
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.packed import packed_copy
 from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
 from tests.system.processes import ROOT, Service, memory_bytes, serving

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import run, serving
 from tests.system.prometheus import Prometheus, prometheus, wait_until
 from tests.system.test_loadtest import LENIENT, load

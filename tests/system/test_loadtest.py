@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, wait_for
 from tests.system.prometheus import free_port
 

@@ -15,7 +15,7 @@ from typing import IO
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
 from tests.system.processes import ROOT, environment, serving
 from tests.system.test_malformed import exchange

@@ -5,7 +5,7 @@ import socket
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import serving
 
 HEAD = b"POST /v1/classify%s HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n"

@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import ROOT, serving
 
 SECONDS = 12

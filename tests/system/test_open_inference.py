@@ -11,7 +11,7 @@ import pytest
 import tritonclient.http as triton
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.image import load_pixels
 from tests.system.processes import ROOT, Service, serving
 

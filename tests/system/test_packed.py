@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from build.signing import sign_bundle
-from service.bundle import Bundle
-from service.wire import pack
+from service.bundle.folder import Bundle
+from service.bundle.packing import pack
 from tests.api.running import photo
+from tests.bundle.test_packing import streamed
 from tests.colours import RGB
 from tests.packed import packed_copy, put
 from tests.signed import flip, make_key_pair
 from tests.system.processes import run, serving
 from tests.system.test_start import one_line
-from tests.test_wire import streamed
 
 TOKEN = "0123456789abcdef"  # noqa: S105
 

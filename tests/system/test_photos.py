@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.evaluation import answer
 from service.inference.image import Crop

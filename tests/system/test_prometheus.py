@@ -15,11 +15,11 @@ from PIL import Image
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import Evaluation, ImageSet
+from service.bundle.reference import QUANTILES, Answers, Reference
 from service.inference.classifier import Classifier
 from service.inference.evaluation import proportion
-from service.manifest import Evaluation, ImageSet
-from service.reference import QUANTILES, Answers, Reference
 from tests.api.running import photo
 from tests.colours import LABELS_OF, altered
 from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, rules

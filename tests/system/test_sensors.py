@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.monitoring.boards import INA219, JETSON_ORIN_NANO, rapl, write_tree, zone
 from tests.system.processes import Service, run, serving, wait_for
 

@@ -8,11 +8,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import comparison_with, reference_evaluation
 from service.inference.evaluation import Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
-from service.manifest import comparison_with, reference_evaluation
 from tests.api.running import photo, samples
 from tests.system.processes import run, serving, wait_for
 

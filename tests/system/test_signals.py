@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.system.processes import ROOT, Service, environment, serving, started, wait_for
 from tests.system.test_drain import CLASSIFY, IMAGE, begun, received

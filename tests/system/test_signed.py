@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
-from service.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE
+from service.bundle.folder import Bundle
+from service.bundle.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE
 from tests.api.running import photo
 from tests.colours import altered
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy

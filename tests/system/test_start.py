@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.system.processes import run, serving, started
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from tests.api.running import samples
 from tests.system.processes import Service, run, serving, wait_for

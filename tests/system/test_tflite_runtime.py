@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import samples
 from tests.system.processes import ROOT, Service, environment, run, serving
 from tests.system.test_start import one_line

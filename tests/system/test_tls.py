@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.system.processes import Service, run, serving, wait_for
 from tests.system.test_start import one_line

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from service.api.open_inference.messages import INPUT, InferenceRequest, RequestInput
 from service.api.open_inference.reading import elements
+from service.bundle.manifest import Preprocessing
 from service.errors import BadInferenceRequest, BatchTooLarge
-from service.manifest import Preprocessing
 
 Image = bytes | NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.api.open_inference.messages import InferenceRequest
+from service.bundle.manifest import Preprocessing
 from service.errors import BadInferenceRequest
-from service.manifest import Preprocessing
 
 # What a request has beside its pixels: names, members, parameters.
 _OTHER_VALUES = 1000

@@ -18,9 +18,9 @@ from build.errors import BuildError
 from build.evidence.tables import described_images
 from build.photos.data import PhotoSet, labelled_photos, refuse_overlap, sample
 from build.photos.pixels import pixels_of
-from service.bundle import Bundle, load_bundle
-from service.cpu import processors
+from service.bundle.folder import Bundle, load_bundle
 from service.errors import EdgewiseError
+from service.host.cpu import processors
 from service.inference.divergence import kl_nats
 from service.inference.golden import read_golden_vectors
 from service.inference.image import Crop

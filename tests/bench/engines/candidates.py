@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.bench.engines.engine import Engine
 
 OPSET = 18

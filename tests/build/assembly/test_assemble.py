@@ -16,12 +16,12 @@ from build.errors import BuildError
 from build.network.architecture import ARCHITECTURE
 from build.network.weights import default_preprocessing
 from build.photos.data import sample
-from service.bundle import SEEN_DIGITS, Bundle, Classes, load_bundle, sha256_of, verify, verify_variant
+from service.bundle.folder import SEEN_DIGITS, Bundle, Classes, load_bundle, sha256_of, verify, verify_variant
+from service.bundle.manifest import Precision, Provenance, Tensor
 from service.errors import BundleError, SelfTestError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.labelled import image_set
-from service.manifest import Precision, Provenance, Tensor
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.colours import altered, archive, golden_of
 from tests.delegates import by_each_built_in

@@ -7,13 +7,13 @@ import pytest
 from build.assembly.importing import import_model, variant_name
 from build.errors import BuildError
 from build.network.weights import IMAGENET
-from service.bundle import Bundle, verify
+from service.bundle.folder import Bundle, verify
+from service.bundle.manifest import Filter, Precision, Preprocessing, Resize
 from service.errors import BundleError, DelegateError, OperatorError
 from service.inference.classifier import Classifier
 from service.inference.evaluation import Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
-from service.manifest import Filter, Precision, Preprocessing, Resize
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, SIDE
 from tests.delegates import external
 from tests.models import with_custom_operator

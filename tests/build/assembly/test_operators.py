@@ -4,7 +4,7 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from build.assembly.operators import count_operators
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 
 
 def test_int8_has_one_quantize_and_no_float_island(small: Bundle) -> None:

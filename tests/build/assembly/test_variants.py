@@ -10,9 +10,9 @@ from build.errors import BuildError
 from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, sample
 from build.quantization.recipe import load_recipe
-from service.bundle import Bundle, sha256_of, verify
+from service.bundle.folder import Bundle, sha256_of, verify
+from service.bundle.manifest import GOLDEN, MODEL_CARD
 from service.inference.classifier import Classifier
-from service.manifest import GOLDEN, MODEL_CARD
 from tests.build.conftest import REPRESENTATIVE
 
 

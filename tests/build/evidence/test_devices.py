@@ -9,7 +9,7 @@ import pytest
 from build.__main__ import main
 from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.reports import emulated, parsed, report, variant
 
 ROOT = Path(__file__).parents[3]

@@ -8,12 +8,8 @@ from build.assembly.importing import import_model
 from build.errors import BuildError
 from build.evidence.evaluation import START
 from build.photos.data import sample
-from service.bundle import Bundle, bundle_files, load_bundle, sha256_of, verify, write_bundle
-from service.errors import DatasetError
-from service.inference.evaluation import Candidate, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images
-from service.manifest import (
+from service.bundle.folder import Bundle, bundle_files, load_bundle, sha256_of, verify, write_bundle
+from service.bundle.manifest import (
     PER_CLASS,
     REFERENCE,
     SEEN_IMAGES,
@@ -22,6 +18,10 @@ from service.manifest import (
     comparison_with,
     reference_evaluation,
 )
+from service.errors import DatasetError
+from service.inference.evaluation import Candidate, evaluate
+from service.inference.image import Crop
+from service.inference.labelled import labelled_images
 from tests.build.conftest import CLASSES, REPRESENTATIVE, record
 
 

@@ -1,8 +1,8 @@
 from build.evidence.model_card import model_card
 from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import evaluation_table, pair_table, variant_table
-from service.bundle import Bundle
-from service.manifest import reference_evaluation
+from service.bundle.folder import Bundle
+from service.bundle.manifest import reference_evaluation
 from tests.build.network.test_weights import TRAINING
 
 

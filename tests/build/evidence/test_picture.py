@@ -7,8 +7,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from build.evidence.picture import pareto_front, pareto_picture
-from service.bundle import Bundle
-from service.manifest import Manifest, Proportion, Variant, Wire
+from service.bundle.folder import Bundle
+from service.bundle.manifest import Manifest, Proportion, Variant, Wire
 
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
 

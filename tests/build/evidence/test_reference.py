@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from build.evidence.reference import read_per_class, reference_files
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import PER_CLASS, REFERENCE
+from service.bundle.reference import Reference, read_reference
 from service.inference.classifier import Classifier
 from service.inference.evaluation import Measured, answer
 from service.inference.image import Crop
 from service.inference.labelled import LabelledImage, image_set, labelled_images
-from service.manifest import PER_CLASS, REFERENCE
-from service.reference import Reference, read_reference
-from tests.test_reference import EVALUATION
+from tests.bundle.test_reference import EVALUATION
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from build.evidence.picture import PICTURE, pareto_picture
 from build.evidence.reference import read_per_class
 from build.evidence.report import BEGIN, END, insert_table, renew_report
 from build.evidence.tables import variant_table
-from service.bundle import Bundle, load_bundle, read_file, verify
+from service.bundle.folder import Bundle, load_bundle, read_file, verify
+from service.bundle.manifest import MODEL_CARD
 from service.inference.image import Crop
-from service.manifest import MODEL_CARD
 from tests.build.conftest import record
 
 

@@ -6,11 +6,11 @@ from build.__main__ import main
 from build.evidence.evaluation import START
 from build.evidence.reference import read_per_class
 from build.evidence.subset import write_subset
-from service.bundle import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.manifest import MODEL_CARD
+from service.bundle.reference import read_reference
 from service.errors import BundleError
 from service.inference.classifier import Classifier
-from service.manifest import MODEL_CARD
-from service.reference import read_reference
 
 
 def test_a_subset_keeps_its_variants_with_their_numbers(measured: Bundle, tmp_path: Path) -> None:

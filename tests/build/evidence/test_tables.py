@@ -6,12 +6,12 @@ import pytest
 
 from build.evidence.significance import mcnemar_p, p_in_digits
 from build.evidence.tables import evaluation_table, pair_table, settings_in_words, variant_table
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import Evaluation, Proportion, comparison_with, reference_evaluation
 from service.inference.classifier import Classifier
 from service.inference.evaluation import answer, compare
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
-from service.manifest import Evaluation, Proportion, comparison_with, reference_evaluation
 from tests.packed import packed_copy
 
 

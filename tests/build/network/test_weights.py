@@ -17,9 +17,9 @@ from build.network.weights import (
     save_trained,
     weights_digest,
 )
-from service.bundle import Bundle, Classes
+from service.bundle.folder import Bundle, Classes
+from service.bundle.manifest import Training
 from service.errors import BundleError
-from service.manifest import Training
 from tests.build.conftest import CLASSES, SIZE
 from tests.packed import packed_copy
 

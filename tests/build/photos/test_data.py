@@ -19,7 +19,7 @@ from build.photos.data import (
     unlabelled_photos,
     without_repeats,
 )
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from tests.build.conftest import CLASSES
 
 MakeFolder = Callable[[str, int, int], Path]

@@ -7,7 +7,7 @@ from build.errors import BuildError
 from build.network.weights import default_preprocessing
 from build.photos.data import labelled_photos, unlabelled_photos
 from build.photos.readable import readable
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from tests.build.conftest import CLASSES, SIZE
 
 PREPROCESSING = default_preprocessing(SIZE)

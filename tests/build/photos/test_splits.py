@@ -10,7 +10,7 @@ from build.errors import BuildError
 from build.network.weights import default_preprocessing
 from build.photos.data import Photo, PhotoSet, is_held_out
 from build.photos.splits import Splits, is_tested_on, split_folder, write_splits
-from service.bundle import Classes
+from service.bundle.folder import Classes
 from service.errors import DatasetError
 from service.inference.labelled import labelled_images
 from tests.build.conftest import CLASSES, SIZE

@@ -17,7 +17,7 @@ from build.quantization.convert import convert_int8, fake_quantize
 from build.quantization.int8 import Int8Network
 from build.quantization.ranges import INPUT_RANGE, Range
 from build.quantization.recipe import load_recipe
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE

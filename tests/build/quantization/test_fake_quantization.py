@@ -18,7 +18,7 @@ from build.quantization.fake_quantization import (
     trained_values,
 )
 from build.quantization.ranges import INPUT_RANGE, SIGMOID_RANGE, STEPS, Range
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
 
 Floats = NDArray[np.float32]

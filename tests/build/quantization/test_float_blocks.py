@@ -19,10 +19,10 @@ from build.quantization.int8 import Int8Network, quantize_after_training
 from build.quantization.layer_names import layer_of
 from build.quantization.ranges import Range
 from build.quantization.sensitivity import quantized_kernel
-from service.bundle import Bundle, verify
+from service.bundle.folder import Bundle, verify
+from service.bundle.manifest import Precision
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.manifest import Precision
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.delegates import by_each_built_in
 

@@ -21,7 +21,7 @@ from build.quantization.grids import Grid, bits_of, grids_of, levels_of, on_grid
 from build.quantization.int8 import Int8Network
 from build.quantization.layer_check import check_layers
 from build.quantization.ranges import Range
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
 from tests.build.quantization.test_fake_quantization import stored_biases, stored_kernels
 

@@ -16,7 +16,7 @@ from build.quantization.convert import _converter, convert, fake_quantize
 from build.quantization.layer_check import MOST_STEPS, check_layers
 from build.quantization.ranges import Range
 from build.quantization.recipe import load_recipe
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
 
 Pixels = NDArray[np.uint8]

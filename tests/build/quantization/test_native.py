@@ -19,10 +19,10 @@ from build.quantization.convert import convert
 from build.quantization.grids import grids_of, on_grids
 from build.quantization.layer_names import layer_of
 from build.quantization.recipe import RECIPES, Recipe, load_recipe
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
+from service.bundle.manifest import Precision
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.manifest import Precision
 from tests.build.conftest import REPRESENTATIVE, SIZE
 from tests.build.quantization.test_convert import mean_error
 from tests.colours import golden_of

@@ -14,8 +14,8 @@ from build.quantization.recipe import (
     WeightType,
     load_recipe,
 )
-from service.bundle import load_bundle
-from service.manifest import Precision
+from service.bundle.folder import load_bundle
+from service.bundle.manifest import Precision
 from service.settings import DEFAULT_BUNDLE
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"

@@ -32,7 +32,7 @@ from build.quantization.sensitivity import (
     photos_apart,
     quantized_kernel,
 )
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
 from tests.build.quantization.test_convert import kernels_of, unaided
 

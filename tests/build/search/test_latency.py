@@ -19,7 +19,7 @@ from build.quantization.layer_names import layer_of
 from build.quantization.recipe import load_recipe
 from build.search.latency import BlockLosses, BlockTimes, next_block, read_times
 from service.__main__ import main as service
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from tests.build.conftest import SIZE, make_keras_model
 
 UNIT = 1e-4

@@ -5,7 +5,7 @@ import pytest
 from build.errors import BuildError
 from build.quantization.recipe import load_recipe
 from build.search.recipes import new_recipe, recipe_text
-from service.bundle import SEEN_DIGITS
+from service.bundle.folder import SEEN_DIGITS
 
 SEEN = frozenset(["0123456789abcdef"[:SEEN_DIGITS], "f" * SEEN_DIGITS])
 

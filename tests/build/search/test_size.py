@@ -8,8 +8,8 @@ from build.network.weights import Network
 from build.quantization.bias_correction import mean_inputs
 from build.search.methods import uniform
 from build.search.size import Packing, entropies, entropy_slopes, of_entropy, of_size, scaled
-from service.bundle import Bundle
-from service.wire import pack
+from service.bundle.folder import Bundle
+from service.bundle.packing import pack
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from build.training import pruning
 from build.training.fine_tuning import split_held_out
 from build.training.pruning import GradualPruning, PruningPlan, sparsity_at, unpruned_network
 from build.training.qat import _loss, _loss_with_teacher, _with_features
-from service.bundle import Bundle
+from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.build.interruptions import keep_as_interrupted, watch_steps

@@ -18,7 +18,7 @@ from build.quantization.recipe import QuantizationAwareTraining, Recipe, load_re
 from build.training.fine_tuning import split_held_out
 from build.training.qat import QuantizedTraining, train_quantized
 from build.training.schedule import Schedule
-from service.bundle import SEEN_DIGITS, Bundle, verify
+from service.bundle.folder import SEEN_DIGITS, Bundle, verify
 from service.inference.classifier import Classifier
 from service.inference.labelled import image_set
 from tests.build.conftest import REPRESENTATIVE, SIZE

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from service import VERSION
-from service.cpu import board, features, processors
 from service.errors import StartError
+from service.host.cpu import board, features, processors
 from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
 from service.monitoring.sysfs import folders, read_line
-from service.report import TEXT_CHARACTERS, Device, Software
+from service.results.report import TEXT_CHARACTERS, Device, Software
 
 PROC = Path("/proc")
 _MAX_TEXT = 96

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.bundle.packing import pack, unpack, zstd
 from service.errors import BundleError
-from service.wire import pack, unpack, zstd
 
 # Compresses to about half.
 CONTENT = bytes(range(16)) * 4000 + bytes(i * i * i // 7 % 251 for i in range(64_000))
 PACKED = pack(CONTENT)
 ZEROS = bytes(1 << 20)
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DAMAGED = "Unable to decompress Zstandard data: .+"
 CUT = "it does not end where its frame does"
 
@@ -93,10 +93,10 @@ def test_a_size_that_no_model_has_is_told(file: Path) -> None:
 def test_a_file_that_there_is_no_memory_for_is_told(file: Path) -> None:
     file.write_bytes(streamed(512))
     program = (
-        "import resource, sys, service.wire as wire\n"
+        "import resource, sys, service.bundle.packing as packing\n"
         "resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n"
-        "try: wire.unpack(wire.Path(sys.argv[1]), 512 << 20)\n"
-        "except wire.BundleError as error: print(error)"
+        "try: packing.unpack(packing.Path(sys.argv[1]), 512 << 20)\n"
+        "except packing.BundleError as error: print(error)"
     )
     told = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program, file], cwd=ROOT, capture_output=True, text=True, check=True

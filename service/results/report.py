@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.manifest import BundleName, Precision, Proportion, Sha256, VariantName
+from service.bundle.manifest import BundleName, Precision, Proportion, Sha256, VariantName
 
 SCHEMA_VERSION: Literal[1] = 1
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle import (
+from service.bundle.folder import (
     Bundle,
     bundle_files,
     load_bundle,
@@ -17,8 +17,8 @@ from service.bundle import (
     verify_variant,
     write_bundle,
 )
+from service.bundle.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES, SIGNATURE
 from service.errors import BundleError
-from service.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES, SIGNATURE
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS, altered, lines
 from tests.packed import packed_copy, put
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy

@@ -20,7 +20,7 @@ from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
 from service.errors import StartError, TooManyConnections
-from service.handshake import TlsListener
+from service.host.process import max_connections, resident_bytes, seconds_since_start
 from service.monitoring.logs import (
     SERVICE_LOGGER,
     JsonFormatter,
@@ -30,11 +30,11 @@ from service.monitoring.logs import (
     fields,
 )
 from service.monitoring.metrics import REASONS
-from service.process import max_connections, resident_bytes, seconds_since_start
-from service.protocol import Protocol, close_stalled
+from service.server.handshake import TlsListener
+from service.server.protocol import Protocol, close_stalled
+from service.server.signals import stop_signal
+from service.server.tls import tls_context
 from service.settings import LogFormat, Settings
-from service.signals import stop_signal
-from service.tls import tls_context
 
 BACKLOG = 2048
 # Longer than a camera takes from one photo to the next.

@@ -12,8 +12,8 @@ import uvicorn
 from starlette.responses import StreamingResponse
 from uvicorn.server import ServerState
 
-from service import protocol
-from service.protocol import Protocol, close_stalled
+from service.server import protocol
+from service.server.protocol import Protocol, close_stalled
 
 ASK = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 

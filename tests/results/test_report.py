@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.report import DeviceReport
+from service.results.report import DeviceReport
 from tests.reports import emulated, report, variant
 
 

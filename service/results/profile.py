@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from service.manifest import BundleName, Precision, Ratio, Sha256, VariantName
-from service.report import Device, Software
+from service.bundle.manifest import BundleName, Precision, Ratio, Sha256, VariantName
+from service.results.report import Device, Software
 
 SCHEMA_VERSION: Literal[1] = 1
 

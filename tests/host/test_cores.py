@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cores import quota_cores, usable_cores
+from service.host.cores import quota_cores, usable_cores
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 V1, V2 = "4:cpu,cpuacct:", "0::"

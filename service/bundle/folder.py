@@ -1,7 +1,7 @@
 """The bundle: a folder that the build stage writes and the service serves.
 
 `load_bundle` reads and checks one, `write_bundle` writes one whole or not at all;
-`service.manifest` has the schema of its manifest.
+`service.bundle.manifest` has the schema of its manifest.
 """
 
 import hashlib
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from service.errors import BundleError
-from service.manifest import (
+from service.bundle.manifest import (
     CLASS_IDS,
     LABELS,
     MANIFEST,
@@ -24,8 +23,9 @@ from service.manifest import (
     Manifest,
     Variant,
 )
-from service.signature import check_signature
-from service.wire import unpack
+from service.bundle.packing import unpack
+from service.bundle.signature import check_signature
+from service.errors import BundleError
 
 # How much of an image's SHA-256, in hex, `seen_images.txt` keeps.
 SEEN_DIGITS = 16

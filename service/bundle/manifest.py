@@ -1,6 +1,6 @@
 """The schema of a bundle's `manifest.json`: what a bundle holds and all that is known of it.
 
-`python -m service.manifest` prints it as JSON schema.
+`python -m service.bundle.manifest` prints it as JSON schema.
 """
 
 import json

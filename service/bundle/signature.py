@@ -8,8 +8,8 @@ from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle.manifest import MANIFEST, SIGNATURE
 from service.errors import BundleError, SettingsError
-from service.manifest import MANIFEST, SIGNATURE
 
 SIGNATURE_BYTES = 64
 KEY_BYTES = 32

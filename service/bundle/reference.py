@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
-from service.bundle import Bundle, read_file
+from service.bundle.folder import Bundle, read_file
+from service.bundle.manifest import REFERENCE, ImageSet, Ratio, VariantName, reference_evaluation
 from service.errors import BundleError
-from service.manifest import REFERENCE, ImageSet, Ratio, VariantName, reference_evaluation
 
 # The 0, 1, … 100 % quantiles: bins of equal frequency of any number up to 20 can be cut from them.
 QUANTILES = 101

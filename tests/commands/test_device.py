@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from service.device import clean, describe_device, describe_software, is_emulated
+from service.commands.device import clean, describe_device, describe_software, is_emulated
 from service.errors import StartError
 from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
-from service.report import Device, Software
+from service.results.report import Device, Software
 from tests import cpuinfos
 from tests.monitoring import boards
 from tests.monitoring.boards import SERIAL, Tree, write_tree

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.profile import Profile
+from service.results.profile import Profile
 from tests.reports import SHA256, report
 
 

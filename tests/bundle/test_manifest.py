@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from service.bundle import Bundle
-from service.inference.evaluation import proportion
-from service.manifest import (
+from service.bundle.folder import Bundle
+from service.bundle.manifest import (
     Comparison,
     Evaluation,
     FileName,
@@ -29,8 +28,9 @@ from service.manifest import (
     comparison_with,
     manifest_schema,
 )
+from service.inference.evaluation import proportion
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "docs" / "manifest.schema.json"
 
 texts = st.text(max_size=20)
@@ -211,12 +211,12 @@ def test_a_comparison_is_found_by_the_other_s_name() -> None:
 
 
 def test_its_json_schema_is_in_the_documents() -> None:
-    renew = "renew it: python -m service.manifest > docs/manifest.schema.json"
+    renew = "renew it: python -m service.bundle.manifest > docs/manifest.schema.json"
     assert SCHEMA.read_text("utf-8") == manifest_schema(), renew
 
 
 def test_the_json_schema_is_printed() -> None:
-    command = [sys.executable, "-m", "service.manifest"]
+    command = [sys.executable, "-m", "service.bundle.manifest"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
     assert result.stdout == manifest_schema()
 

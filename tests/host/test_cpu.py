@@ -1,6 +1,6 @@
 import pytest
 
-from service.cpu import board, features, processors
+from service.host.cpu import board, features, processors
 from tests import cpuinfos
 
 _A76 = ["asimd", "asimddp", "asimdhp", "fphp"]

@@ -14,14 +14,14 @@ from PIL import Image
 
 from service import VERSION
 from service.__main__ import main
-from service.bundle import Bundle, sha256_of
+from service.bundle.folder import Bundle, sha256_of
+from service.bundle.manifest import SEEN_IMAGES
+from service.commands.device import describe_device
 from service.commands.report import report
-from service.device import describe_device
 from service.errors import StartError
 from service.inference.image import Crop
 from service.inference.runtime import RUNTIME
-from service.manifest import SEEN_IMAGES
-from service.report import Device, DeviceReport
+from service.results.report import Device, DeviceReport
 from service.settings import Settings
 from tests.colours import RGB, altered, lines
 from tests.monitoring.boards import INTEL_NUC, SERIAL, counting, write_tree

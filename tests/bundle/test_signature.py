@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
+from service.bundle.manifest import MANIFEST, SIGNATURE
+from service.bundle.signature import PRIVATE, PUBLIC, KeyForm, check_signature, read_key
 from service.errors import BundleError, SettingsError
-from service.manifest import MANIFEST, SIGNATURE
-from service.signature import PRIVATE, PUBLIC, KeyForm, check_signature, read_key
 from tests.signed import KeyPair, make_key_pair, write_key
 
 OPENSSL = shutil.which("openssl") or ""

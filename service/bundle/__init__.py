@@ -1,0 +1,1 @@
+"""A bundle on disk: its manifest, what lies beside it, and its signature."""

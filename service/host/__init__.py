@@ -1,0 +1,1 @@
+"""What the system says of the machine and of this process."""
