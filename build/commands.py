@@ -11,10 +11,9 @@ from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.evaluation import record_evaluation
 from build.evidence.large_activations import activations_table, simulate_activations
-from build.evidence.report import insert_between, renew_report
+from build.evidence.report import insert_between, renew_report, split_at_markers
 from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table
-from build.files import write_whole
 from build.network.weights import Network, load_network, weights_digest
 from build.photos.data import PhotoSet, labelled_photos, refuse_overlap, sample
 from build.quantization.recipe import Recipe, load_recipe, load_recipes
@@ -39,8 +38,9 @@ from build.steps import (
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
-from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, check_replaceable, load_bundle, verify
 from service.bundle.manifest import CLASS_IDS, LABELS, SIGNATURE
+from service.host.output import write_whole
 from service.inference.evaluation import BASELINE
 
 SENSITIVITY_RECIPE = "ptq"
@@ -132,6 +132,7 @@ def _make(
 
 def _evaluate(options: argparse.Namespace) -> None:
     bundle = load_bundle(options.bundle)
+    check_replaceable(options.bundle)
     start = _start_of(bundle, options.start) if options.start else None
     (evaluation,) = readable_sets(
         [labelled_photos(options.evaluation, bundle.classes)], bundle.manifest, options
@@ -152,7 +153,11 @@ def _report(options: argparse.Namespace) -> None:
     if (options.bundle is None) == (options.devices is None):
         raise BuildError("report takes a bundle, or --devices with reports of devices")
     if options.bundle:
-        report(load_bundle(options.bundle), options)
+        bundle = load_bundle(options.bundle)
+        check_replaceable(options.bundle)
+        if options.insert:
+            split_at_markers(options.insert)
+        report(bundle, options)
         return
     tables = device_tables(read_reports(options.devices))
     if options.insert:
@@ -237,6 +242,7 @@ def _search_blocks(options: argparse.Namespace) -> Recipe:
 
 
 def _import(options: argparse.Namespace, command: str) -> None:
+    check_destination(options.out)
     bundle = import_model(
         options.model,
         options.out,

@@ -1,6 +1,5 @@
-"""Files: read as what they should be, written whole or not at all, and their names in what is written."""
+"""Files: read as what they should be, and their names in what is written."""
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,24 +22,6 @@ def read_json(file: Path, model: type[_Model], what: str) -> _Model:
         raise BuildError(f"{file} can't be read: {error.strerror}") from None
     except ValidationError as error:
         raise BuildError(f"{file} is no {what}: {first_fault(error)}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by way of another, so that an interruption leaves the old one or none.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:  # A full disk: what was written would only keep it full.
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def in_utf8(name: str) -> str:

@@ -321,7 +321,10 @@ def _corrupt_option(parser: argparse.ArgumentParser) -> None:
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--runs", type=_COUNT, default=BENCHMARK_RUNS, help="inferences a variant (%(default)s)"
+        "--runs",
+        type=_COUNT,
+        default=BENCHMARK_RUNS,
+        help="inferences of each variant, in tens (%(default)s)",
     )
     parser.add_argument(
         "--insert", type=Path, metavar="FILE", help="put the table into this Markdown file as well"

@@ -5,10 +5,10 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from build.errors import BuildError
-from build.files import write_whole
 from service.bundle.folder import load_bundle, verify
 from service.bundle.manifest import MANIFEST, SIGNATURE
 from service.bundle.signature import PRIVATE, read_key
+from service.host.output import write_whole
 
 
 def sign_bundle(path: Path, key: Path) -> Path:

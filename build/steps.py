@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from build.training.loop import steps_of
 from build.training.schedule import Schedule
 from service.bundle.folder import Bundle
 from service.bundle.manifest import MODEL_CARD, Manifest
+from service.host import output
 from service.inference.labelled import refuse_two_labels
 
 RUNS = Path("runs")
@@ -143,4 +143,4 @@ def report(bundle: Bundle, options: argparse.Namespace) -> None:
 
 def show(text: str) -> None:
     """Write `text` and a line's end to standard output."""
-    sys.stdout.write(in_utf8(text) + "\n")
+    output.show(in_utf8(text))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import StartError
+from service.host.output import check_writable
 from service.host.process import open_standard_descriptors
 from service.inference.image import Crop
 from service.server.signals import end_on_signal
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     given = {PREFIX + "BUNDLE": options.bundle} if getattr(options, "bundle", None) else {}
     settings = load_settings({**os.environ, **given})
+    for name in ("json", "report"):
+        if file := getattr(options, name, None):
+            check_writable(file)
     # Imported where they are used: an evaluation needs no web framework, the server no progress bar.
     match options.command:
         case "check":

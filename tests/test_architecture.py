@@ -35,7 +35,7 @@ RULES = (
     Rule("service.monitoring", HTTP | {"service"}, FOUNDATION | {"service.monitoring"}),
     Rule("service.bundle", frozenset({"service"}), frozenset({"service.bundle", "service.errors"})),
     Rule("service.results", frozenset({"service"}), FOUNDATION - {"service.host"}),
-    Rule("service.host", frozenset({"service"}), frozenset({"service.host"})),
+    Rule("service.host", frozenset({"service"}), frozenset({"service.host", "service.errors"})),
     Rule("service.errors", frozenset({"service"})),
     Rule("service.commands", HTTP | {"service.api", "service.app"}),
     Rule("service.selection", HTTP | {"service.api", "service.app", "service.server"}),

@@ -357,8 +357,9 @@ def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.
     file = tmp_path / "no such folder" / "result.json"
     assert main(["benchmark", "--variants", "ptq", "--runs", "10", "--json", str(file)]) == 2
     captured = capfd.readouterr()
-    assert "can't be written: No such file or directory" in one_line(captured.err)
-    assert re.search(r"^ptq ", captured.out, re.MULTILINE)
+    assert "no such folder is no folder that this user may write to" in one_line(captured.err)
+    # It is found out before the benchmark, whose table would be lost.
+    assert captured.out == ""
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from build.assembly.assemble import About, Model, assemble
+from build.assembly.assemble import About, Model, assemble, refuse_other_classes
 from build.errors import BuildError, first_fault
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
@@ -43,8 +43,8 @@ def import_model(
     golden vectors: a model may need one.
 
     Raises:
-        BuildError: a file can't be read, the labels are not as many as the model's outputs, or
-            the options do not fit the model or each other.
+        BuildError: a file can't be read, the labels are not as many as the model's outputs, the options do
+            not fit the model or each other, or a bundle of other classes lies at `path`.
         BundleError: the model can't be loaded, or is no image classifier.
         DelegateError, OperatorError: it can't be run with this delegate.
     """
@@ -61,6 +61,8 @@ def import_model(
         )
     if interpreter.input.dtype != "float32" and (mean, std) != (0, 1):
         raise BuildError(f"{model} takes {interpreter.input.dtype} pixels; leave --mean and --std out")
+    classes = read_classes(outputs[1], labels, class_ids)
+    refuse_other_classes(path, classes)
     if crop_fraction is None:
         crop_fraction = CROP_FRACTION if resize is Resize.SHORTER_SIDE else 1
     try:
@@ -85,7 +87,7 @@ def import_model(
         delegate=delegate,
     )
     about = About(path.absolute().name, in_utf8(model.stem), in_utf8(licence), default=name)
-    return assemble([variant], about, read_classes(outputs[1], labels, class_ids), preprocessing, path)
+    return assemble([variant], about, classes, preprocessing, path)
 
 
 def variant_name(stem: str) -> str:

@@ -14,6 +14,7 @@ from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
 from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
 from service.bundle.manifest import MODEL_CARD, Latency, Manifest
+from service.host.output import write_whole
 from service.inference.benchmark import benchmark
 
 BEGIN, END = "<!-- variants -->", "<!-- /variants -->"
@@ -88,7 +89,10 @@ def insert_between(file: Path, begin: str, end: str, text: str) -> None:
         BuildError: the file can't be read or has no such markers.
     """
     before, after = split_at_markers(file, begin, end)
-    file.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", "utf-8")
+    inserted = f"{begin}\n\n{text}\n\n{end}"
+    if before.endswith("\r\n"):
+        inserted = inserted.replace("\n", "\r\n")
+    write_whole(file, f"{before}{inserted}{after}".encode())
 
 
 def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
@@ -98,7 +102,7 @@ def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[st
         BuildError: the file can't be read or has no markers.
     """
     try:
-        text = file.read_text("utf-8")
+        text = file.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BuildError(f"{file} can't be read: {error}") from None
     before, begun, rest = text.partition(begin)

@@ -9,13 +9,13 @@ from io import StringIO
 from pathlib import Path
 
 from build.errors import BuildError
-from build.files import write_whole
 from build.photos.class_names import classes_of
 from build.photos.data import SPLITS, Photo, PhotoSet, is_held_out, labelled_photos, refuse_overlap
 from build.photos.readable import readable
 from service.bundle.folder import Classes
 from service.bundle.manifest import Preprocessing
 from service.errors import DatasetError
+from service.host.output import write_whole
 from service.inference.labelled import class_folders, refuse_two_labels
 
 TESTED_SHARE = 5

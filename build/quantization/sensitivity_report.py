@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter
 
-from build.files import write_whole
 from build.quantization.sensitivity import EVERYTHING, Loss, Sensitivity
+from service.host.output import write_whole
 
 NUMBERS, PICTURE = "sensitivity.json", "sensitivity.png"
 

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.errors import BuildError
-from build.files import write_whole
 from build.photos.augmentation import Augmentation, training_view
 from build.photos.data import Photo
 from build.training.schedule import Schedule
 from service.bundle.manifest import Preprocessing
+from service.host.output import write_whole
 
 UNLABELLED = -1
 WARM_UP_STEPS = 20

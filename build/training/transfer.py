@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.errors import BuildError
-from build.files import write_whole
 from build.network.model import (
     LayerWeights,
     Weights,
@@ -33,6 +32,7 @@ from build.training.loop import Views, batches, claim, run_steps, steps_of
 from build.training.schedule import Schedule
 from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Preprocessing
+from service.host.output import write_whole
 from service.inference.image import load_pixels
 
 LABEL_SMOOTHING = 0.1

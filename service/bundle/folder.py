@@ -161,9 +161,7 @@ def verify(bundle: Bundle) -> None:
         verify_variant(bundle, name)
     for name in bundle.manifest.files:
         read_file(bundle, name)
-    variants = bundle.manifest.variants.values()
-    known = {MANIFEST, SIGNATURE, *bundle.manifest.files, *(v.stored.file for v in variants)}
-    strangers = sorted(p.name for p in bundle.path.iterdir() if p.name not in known)
+    strangers = _strangers(bundle.path, bundle.manifest)
     if strangers:
         raise BundleError(
             f"{bundle.path} holds files that its manifest does not name: {', '.join(strangers)}"
@@ -171,15 +169,34 @@ def verify(bundle: Bundle) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that nothing lies at `path`, or an empty folder, or a bundle, which another may replace.
+    """Check that nothing lies at `path`, or an empty folder, or a bundle alone, which another may replace.
 
     Raises:
-        BundleError: it is a file, or a folder with other things in it.
+        BundleError: it is a file, or a folder with other things in it, which would be lost.
     """
     if path.exists() and not path.is_dir():
         raise BundleError(f"{path} is a file; name a new folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise BundleError(f"{path} is a folder with other things in it; name a new folder")
+    if not path.is_dir():
+        return
+    if (path / MANIFEST).is_file():
+        try:
+            strangers = _strangers(path, _read_manifest(path, public_key=None))
+        except BundleError:
+            raise BundleError(
+                f"{path} is no bundle that is read here, with a {MANIFEST} all the same; name a new folder,"
+                " or remove it"
+            ) from None
+    else:
+        strangers = sorted(p.name for p in path.iterdir())
+    if strangers:
+        raise BundleError(f"{path} is a folder with other things in it ({strangers[0]}); name a new folder")
+
+
+def _strangers(path: Path, manifest: Manifest) -> list[str]:
+    """What lies in a bundle's folder and is none of its manifest's."""
+    stored = (variant.stored.file for variant in manifest.variants.values())
+    known = {MANIFEST, SIGNATURE, *manifest.files, *stored}
+    return sorted(p.name for p in path.iterdir() if p.name not in known)
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:

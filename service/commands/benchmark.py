@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.bundle.folder import Bundle, load_bundle
-from service.commands.output import rounds_progress, show, write_json
+from service.commands.output import rounds_progress, write_json
 from service.commands.table import table
+from service.host.output import show
 from service.inference.benchmark import VariantBenchmark, no_counter
 from service.inference.benchmark import benchmark as benchmark_variants
 from service.monitoring.energy import counted_joules, energy_sensors
@@ -42,11 +43,11 @@ def benchmark_bundle(
         progress=rounds_progress,
         joules=counted_joules(settings.sysfs_root) or no_counter,
     )
+    write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
     show(_report(results))
     forbidden = [str(s.files[-1]) for s in energy_sensors(settings.sysfs_root) if is_forbidden(s.files[-1])]
     if forbidden:
         show(f"\nNo joules: this user may not read {', '.join(forbidden)} (see docs/energy.md)")
-    write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
     return results
 
 

@@ -2,9 +2,9 @@
 
 from service.admin import read_token
 from service.bundle.folder import Bundle, load_bundle, verify
-from service.commands.output import show
 from service.commands.table import table
 from service.errors import DelegateError, OperatorError
+from service.host.output import show
 from service.inference.auto import Contender
 from service.inference.delegates import Fallback
 from service.inference.loading import load_classifiers

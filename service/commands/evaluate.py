@@ -5,9 +5,10 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.bundle.manifest import Comparison, Evaluation, Proportion, comparison_with
-from service.commands.output import image_progress, show, write_json
+from service.commands.output import image_progress, write_json
 from service.commands.table import table
 from service.errors import StartError
+from service.host.output import show
 from service.inference.evaluation import BASELINE, Candidate
 from service.inference.evaluation import evaluate as evaluate_variants
 from service.inference.image import Crop
@@ -48,7 +49,6 @@ def evaluate(
         delegate=settings.chosen_delegate,
         progress=image_progress,
     ).evaluations
-    show(_report(evaluations, against or BASELINE))
     write_json(
         json_file,
         {
@@ -57,6 +57,7 @@ def evaluate(
             "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
         },
     )
+    show(_report(evaluations, against or BASELINE))
 
 
 def _report(evaluations: dict[str, Evaluation], against: str) -> str:

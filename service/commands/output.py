@@ -4,7 +4,6 @@ How far they are goes to standard error.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from service.errors import StartError
+from service.host.output import write_whole
 from service.inference.labelled import LabelledImage
-
-
-def show(text: str) -> None:
-    """Write `text` and a line's end to standard output."""
-    sys.stdout.write(text + "\n")
 
 
 def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
@@ -41,6 +36,6 @@ def write_json(path: Path | None, result: dict[str, Any]) -> None:
     if path is None:
         return
     try:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        write_whole(path, f"{json.dumps(result, indent=2)}\n".encode())
     except OSError as error:
         raise StartError(f"{path} can't be written: {error.strerror}") from None

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.commands.device import describe_software
-from service.commands.output import rounds_progress, show, write_json
+from service.commands.output import rounds_progress, write_json
 from service.commands.table import table
 from service.errors import StartError
+from service.host.output import show
 from service.inference.delegates import Delegate
 from service.inference.profiling import THREADS
 from service.inference.profiling import profile as profile_variants
@@ -45,9 +46,6 @@ def profile(
         delegate=settings.chosen_delegate,
         progress=rounds_progress,
     )
-    show(f"{RUNTIME}, delegate {settings.delegate}, one thread, medians of {runs} rounds")
-    for name, result in measured.items():
-        show("\n" + _told(name, result, top, settings.chosen_delegate))
     if device:
         written = Profile(
             schema_version=SCHEMA_VERSION,
@@ -59,6 +57,9 @@ def profile(
             variants=measured,
         )
         write_json(json_file, written.model_dump(mode="json"))
+    show(f"{RUNTIME}, delegate {settings.delegate}, one thread, medians of {runs} rounds")
+    for name, result in measured.items():
+        show("\n" + _told(name, result, top, settings.chosen_delegate))
 
 
 def _told(name: str, result: VariantProfile, top: int, delegate: Delegate) -> str:

@@ -1,6 +1,5 @@
 """`python -m service benchmark --report FILE`: what this device is, and what the variants are worth on it."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,9 +12,10 @@ from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
 from service.commands.device import clean, describe_software
-from service.commands.output import image_progress, show, write_json
+from service.commands.output import image_progress, write_json
 from service.commands.table import table
 from service.errors import StartError
+from service.host.output import show
 from service.inference.benchmark import VariantBenchmark
 from service.inference.classifier import Classifier
 from service.inference.evaluation import BASELINE, Candidate, evaluate
@@ -73,8 +73,6 @@ def report(
         raise StartError(
             f"--json {json_file} would hold speeds, which say nothing under emulation; leave it out"
         )
-    if not os.access(file.parent, os.W_OK):
-        raise StartError(f"{file} can't be written: {file.parent} is no folder that this user may write to")
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     names = list(variants or bundle.manifest.variants)
     images = _images(photos, bundle)
@@ -95,8 +93,8 @@ def report(
         heat=None if device.emulated else Heat(before=before, after=after, clock=_clock(measured)),
         variants={name: _variant(bundle, name, measured, accuracies.get(name)) for name in names},
     )
-    show(_told(written))
     write_json(file, written.model_dump(mode="json"))
+    show(_told(written))
     show(f"\n{file}: the report of {device.name}")
 
 

@@ -1,8 +1,6 @@
 import fcntl
-import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -184,29 +182,6 @@ def measured(
     shutil.copytree(small.path, path)
     bundle = record(load_bundle(path), evaluation, Crop.BUNDLE, start=start)
     return write_report(bundle, runs=10)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of so many bytes, to fill it."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or mount is None or umount is None:
-        pytest.skip("only root can mount a small file system to fill")
-    mounted: list[Path] = []
-
-    def make(size: int) -> Path:
-        path = tmp_path / "disk"
-        path.mkdir()
-        command = [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if result.returncode != 0:
-            pytest.skip(f"a small file system to fill can't be mounted here: {result.stderr.strip()}")
-        mounted.append(path)
-        return path
-
-    yield make
-    for path in mounted:
-        subprocess.run([umount, path], check=True)  # noqa: S603
 
 
 @pytest.fixture

@@ -234,6 +234,21 @@ def test_a_folder_with_other_things_in_it_is_left_alone(colours: Bundle, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("manifest", [None, '{"name": "a web page", "icons": []}', "{"])
+def test_a_folder_is_no_bundle_for_a_manifest_alone(
+    copied: Bundle, colours: Bundle, manifest: str | None
+) -> None:
+    (copied.path / "notes.txt").write_text("mine")
+    if manifest is not None:
+        (copied.path / MANIFEST).write_text(manifest)
+    before = content_of(copied.path)
+    with pytest.raises(
+        BundleError, match=r"other things in it \(notes\.txt\)|is no bundle that is read here"
+    ):
+        write_bundle(copied.path, colours.manifest, bundle_files(colours))
+    assert content_of(copied.path) == before
+
+
 def test_where_nothing_can_be_written_the_error_says_so(colours: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match="can't be written"):

@@ -1,7 +1,12 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.processes import interrupted
+from tests.system.processes import ROOT, interrupted
 
 
 def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:
@@ -9,3 +14,40 @@ def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:
     status, rest = interrupted(command, b"round/s", bundle=colours.path)
     assert status == 130
     assert b"Traceback" not in rest
+
+
+def check(
+    bundle: Bundle, redirection: str = "", output: int | None = None
+) -> "subprocess.CompletedProcess[bytes]":
+    command = f'exec "$0" -m service check {redirection}'
+    return subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", command, sys.executable],
+        cwd=ROOT,
+        env={**os.environ, "EDGEWISE_BUNDLE": str(bundle.path)},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
+def test_an_output_that_is_full_is_an_error(colours: Bundle) -> None:
+    result = check(colours, ">/dev/full")
+    assert result.returncode == 2
+    assert result.stderr.endswith(b"edgewise: standard output can't be written: No space left on device\n")
+    assert b"Traceback" not in result.stderr
+
+
+def test_an_output_that_nobody_wants_is_none(colours: Bundle) -> None:
+    result = check(colours, ">&-")
+    assert result.returncode == 0
+    assert b"Traceback" not in result.stderr
+
+
+def test_a_reader_that_has_enough_makes_no_traceback(colours: Bundle) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = check(colours, output=writer)
+    os.close(writer)
+    assert result.returncode == 2
+    assert result.stderr.endswith(b"edgewise: standard output can't be written: Broken pipe\n")

@@ -65,6 +65,15 @@ def test_the_table_replaces_what_is_between_the_markers_only(measured: Bundle, t
     assert file.read_text() == expected
 
 
+def test_lines_end_as_they_did_in_the_file(measured: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "README.md"
+    file.write_bytes(f"# Title\r\n{BEGIN}\r\n{END}\r\n".encode())
+    insert_table(measured.manifest, file)
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 5
+    assert all(line.endswith(b"\r\n") for line in lines)
+
+
 @pytest.mark.parametrize("text", ["no markers", BEGIN, END, f"{END}\n{BEGIN}"])
 def test_a_file_without_markers_is_left_as_it_is(measured: Bundle, tmp_path: Path, text: str) -> None:
     file = tmp_path / "README.md"

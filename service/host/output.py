@@ -1,0 +1,59 @@
+"""Results, where they go: lines on standard output, and files that are written whole or not at all."""
+
+import os
+from pathlib import Path
+
+from service.errors import StartError
+
+_STANDARD_OUTPUT = 1
+
+
+def show(text: str) -> None:
+    """Write `text` and a line's end to standard output, if there is one.
+
+    Raises:
+        StartError: it can't be written: the disk is full, or whoever read it has gone.
+    """
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as error:
+        # Python would write what is left once more at its end, and fail then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_OUTPUT)
+        raise StartError(f"standard output can't be written: {error.strerror}") from None
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written, before the work that it is to hold.
+
+    Raises:
+        StartError: it can't.
+    """
+    if path.is_dir():
+        raise StartError(f"{path} can't be written: it is a folder")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise StartError(f"{path} can't be written by this user")
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        raise StartError(f"{path} can't be written: {path.parent} is no folder that this user may write to")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by way of another, so that an interruption leaves the old one or none.
+
+    What is no file, or a link to one, such as `/dev/stdout`, is written to as it is.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+        return
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:  # A full disk: what was written would only keep it full.
+        unfinished.unlink(missing_ok=True)
+        raise
