@@ -1,17 +1,20 @@
 """The service's public HTTP API, as far as it is not the load itself."""
 
+import http.client
 import json
 import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from loadtest.corpus import ClassName
 from loadtest.errors import LoadTestError
 from loadtest.refusal import REFUSED, seconds_to_wait
+
+_Told = TypeVar("_Told")
 
 _TIMEOUT_SECONDS = 60
 # How long a service may go on to say that it has no place for the request.
@@ -32,11 +35,11 @@ def classes(
         LoadTestError: it does not answer, or not so.
     """
     name = urllib.parse.quote(model or variants(host, headers)["bundle"], safe="")
-    metadata = json.loads(ask(host, f"/v2/models/{name}", None, headers))
-    count = metadata["outputs"][0]["shape"][-1]
+    count = _told(
+        host, f"/v2/models/{name}", None, headers, lambda model: int(model["outputs"][0]["shape"][-1])
+    )
     path = f"/v1/classify?{urllib.parse.urlencode({**query, 'top_k': count})}"
-    answer = json.loads(ask(host, path, photo, headers))
-    return [ClassName(each["index"], each["class_id"], each["label"]) for each in answer["predictions"]]
+    return _told(host, path, photo, headers, _classes)
 
 
 def variants(host: str, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -45,8 +48,7 @@ def variants(host: str, headers: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         LoadTestError: it does not say.
     """
-    listed: dict[str, Any] = json.loads(ask(host, "/v1/variants", None, headers))
-    return listed
+    return _told(host, "/v1/variants", None, headers, _variants)
 
 
 def switch(host: str, variant: str, token: str) -> None:
@@ -104,9 +106,38 @@ def ask(
                 if error.code != REFUSED or wait is None or time.monotonic() + wait > deadline:
                     raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
             time.sleep(wait)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
+
+
+def _told(
+    host: str, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Any], _Told]
+) -> _Told:
+    """What `read` finds in the JSON of an answer.
+
+    Raises:
+        LoadTestError: there is no answer, or one that is not the service's.
+    """
+    content = ask(host, path, body, headers)
+    try:
+        return read(json.loads(content))
+    except (ValueError, LookupError, TypeError):
+        start = content[:80].decode(errors="replace")
+        raise LoadTestError(
+            f"{host}{path} answers {start!r}; is it another service that runs there?"
+        ) from None
+
+
+def _classes(answer: Any) -> list[ClassName]:
+    named = [ClassName(each["index"], each["class_id"], each["label"]) for each in answer["predictions"]]
+    if not named:
+        raise ValueError("no classes")
+    return named
+
+
+def _variants(listed: Any) -> dict[str, Any]:
+    return {**listed, "bundle": str(listed["bundle"]), "active": str(listed["active"])}
 
 
 def _detail(body: bytes) -> str:

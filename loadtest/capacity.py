@@ -23,6 +23,7 @@ HELD, FAILED = 0, 1
 # The highest rate that holds is told from the lowest that does not this well.
 PRECISION = 1.04
 _LEAST = 8
+_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ def capacity(arguments: Sequence[str]) -> int:
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
     folder = Path(options.report or new_folder("capacity"))
+    report_to(str(folder))
     search = _Search(options, others, folder)
     status = HELD
     try:
-        for variant in options.variants.split(","):
+        for variant in options.variants:
             with search.host_of(variant) as host:
                 search.run(variant, host)
     except (_Interrupted, KeyboardInterrupt):
@@ -136,22 +138,25 @@ class _Search:
 
     def _try(self, variant: str, host: str, rate: float) -> bool:
         place = self.folder / variant / f"{rate:07.2f}"
+        report = place / "report.json"
+        # An earlier search may have left one, which says nothing of this one.
+        report.unlink(missing_ok=True)
         cameras = max(1, round(rate / self.options.fps))
         status = run_locust(
             [
                 *QUIET,
                 "Camera",
                 *("--host", host, "--users", str(cameras), *AT_ONCE, "--fps", str(rate / cameras)),
-                *("--run-time", f"{self.options.step_seconds:g}s", *self.others, *report_to(str(place))),
+                *("--run-time", f"{self.options.step_seconds}s", *self.others, *report_to(str(place))),
                 "--quiet-report",
             ],
             self.load_cores,
         )
         if status == INTERRUPTED:
             raise _Interrupted
-        if status not in (HELD, FAILED):
+        if status not in (HELD, FAILED) or not report.exists():
             raise LoadTestError(f"{variant} could not be loaded; see above")
-        told = json.loads((place / "report.json").read_text())
+        told = json.loads(report.read_text())
         missed = tuple(verdict["line"] for verdict in told["slo"] if not verdict["held"])
         p99 = told["latency_seconds"]["p99"]
         step = Step(variant, rate, told["rate"], p99, told["late_ratio"], missed)
@@ -216,7 +221,7 @@ class _Search:
         goals = (
             f"Goals: p50 ≤ {options.slo_p50:g} ms, p99 ≤ {options.slo_p99:g} ms,"
             f" errors ≤ {options.slo_errors:g}, late ≤ {options.slo_late:g}; steps of"
-            f" {options.step_seconds:g} s, cameras of {options.fps:g} frames/s."
+            f" {options.step_seconds} s, cameras of {options.fps:g} frames/s."
         )
         if options.host is not None:
             return f"{goals} The service is {options.host}."
@@ -243,11 +248,28 @@ def _names(cores: set[int]) -> str:
 
 def _own_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[own_options()])
-    parser.add_argument("--variants", default="fp32,ptq,qat", metavar="A,B", help="which (%(default)s)")
+    parser.add_argument(
+        "--variants", type=_variants, default="fp32,ptq,qat", metavar="A,B", help="which (%(default)s)"
+    )
     parser.add_argument("--admin-token-file", metavar="FILE", help="to switch the variant of --host")
     parser.add_argument("--start-rate", type=positive, default=16.0, help="requests/s to begin with (16)")
-    parser.add_argument("--step-seconds", type=positive, default=6.0, help="for each rate (6)")
+    parser.add_argument("--step-seconds", type=_seconds, default=6, help="for each rate (6)")
     return parser
+
+
+def _variants(text: str) -> list[str]:
+    names = list(dict.fromkeys(filter(None, text.split(","))))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no variant")
+    return names
+
+
+def _seconds(text: str) -> int:
+    # As Locust has its run times: whole ones.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_DAY)) else 0
+    if not 1 <= number <= _DAY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_DAY}")
+    return number
 
 
 def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from loadtest.errors import LoadTestError
 from loadtest.service import ROOT, default_python
 
 INTERRUPTED = 130
@@ -105,5 +106,13 @@ def new_folder(name: str) -> str:
 
 
 def report_to(folder: str) -> list[str]:
-    """The options that have a test report there, and Locust write its numbers beside."""
+    """The options that have a test report there, and Locust write its numbers beside.
+
+    Raises:
+        LoadTestError: nothing can be written there.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoadTestError(f"the report can't be written to {folder}: {error.strerror}") from None
     return ["--report", folder, "--json-file", f"{folder}/locust"]

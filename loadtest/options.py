@@ -10,6 +10,8 @@ from loadtest.corpus import DEFAULT_PHOTOS
 from loadtest.errors import LoadTestError
 from loadtest.slo import Slo
 
+# What is due faster than it can be counted never ends.
+_MOST_FPS = 10_000
 DEFAULT_SLO = Slo(p50=0.1, p99=0.5, errors=0, late=0.01)
 
 
@@ -40,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="", metavar="NAME", help="the service's EDGEWISE_MODEL_NAME (its bundle's name)"
     )
-    parser.add_argument("--fps", type=positive, default=2.0, help="frames a second of each camera (2)")
+    parser.add_argument("--fps", type=_rate, default=2.0, help="frames a second of each camera (2)")
     parser.add_argument(
         "--passes",
         type=_passes,
@@ -118,19 +120,33 @@ def key_header(file: str) -> dict[str, str]:
 
 
 def read_secret(file: str | os.PathLike[str]) -> str:
-    """What the file holds, without blanks around it.
+    """What the file holds, without blanks around it, to be sent in a header.
 
     Raises:
-        LoadTestError: it can't be read.
+        LoadTestError: it can't be read, or be sent.
     """
     try:
-        return Path(file).read_text().strip()
+        secret = Path(file).read_text().strip()
     except (OSError, ValueError) as error:
         raise LoadTestError(f"{file} can't be read: {getattr(error, 'strerror', error)}") from None
+    if not (secret.isascii() and secret.isprintable() and secret):
+        raise LoadTestError(
+            f"{file} should hold one key in a line of its own, of printable ASCII, and nothing else"
+        )
+    return secret
 
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
+
+
+def _rate(text: str) -> float:
+    number = positive(text)
+    if number > _MOST_FPS:
+        raise argparse.ArgumentTypeError(
+            f"{text} is above {_MOST_FPS}, which no camera does; take more --users"
+        )
+    return number
 
 
 def positive(text: str) -> float:

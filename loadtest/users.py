@@ -95,7 +95,9 @@ class EdgeClient(FastHttpUser):
                 return Reply(refused=True, retry_after=_retry_after(response))
             if response.status_code != OK:
                 load.tally.errors[_reason(response)] += 1
-                return Reply(retry_after=_retry_after(response) if "retry-after" in response.headers else 0.0)
+                # Where there is no answer, there are no headers.
+                told = "retry-after" in (response.headers or {})
+                return Reply(retry_after=_retry_after(response) if told else 0.0)
             try:
                 answer = json.loads(response.content)
                 id_, variant = answer["id"], answer["variant"]
@@ -124,7 +126,7 @@ class EdgeClient(FastHttpUser):
 class Camera(EdgeClient):
     """A fixed frame rate: each frame is due at a fixed time, however late the answer before was.
 
-    A frame is late when it has no answer before the next one is due. Refused, it sends nothing for as
+    A frame is late when it is not classified before the next one is due. Refused, it sends nothing for as
     long as it was told: the frames in between are dropped.
     """
 
@@ -157,7 +159,7 @@ class Camera(EdgeClient):
         counts = self.load.tally.counts
         counts.frames += 1
         counts.frames_refused += reply.refused
-        counts.late += reply.latency > self._pace.period
+        counts.late += not reply.refused and (reply.id is None or reply.latency > self._pace.period)
         if reply.refused:
             self.load.photos.give_back(photo)
         else:

@@ -1,12 +1,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from time import monotonic
 
 import pytest
 
-from loadtest.api import ask
+from loadtest.api import ask, classes
 from loadtest.errors import LoadTestError
 
 
@@ -60,3 +61,47 @@ def test_but_not_when_it_says_no_time_or_one_that_is_far(retry_after: str) -> No
         pytest.raises(LoadTestError, match=r"answers 429: the queue is full"),
     ):
         ask(host, "/v1/classify", b"photo", {})
+
+
+@contextmanager
+def talking(content: bytes) -> Iterator[str]:
+    """The URL of something that says this to whoever connects, whatever is asked."""
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            self.connection.recv(65536)
+            self.wfile.write(content)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+        *(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+            for body in (
+                b"<html>It works!</html>",
+                b"",
+                b"{}",
+                b"[]",
+                b'{"bundle": "b", "active": "a"}',
+                b'{"bundle": "b", "active": "a", "outputs": []}',
+                b'{"bundle": "b", "active": "a", "outputs": [{"shape": [1, 5]}], "predictions": []}',
+                b'{"bundle": "b", "active": "a", "outputs": [{"shape": [1, 5]}], "predictions": [1]}',
+            )
+        ),
+    ],
+)
+def test_what_is_no_service_of_images_is_told(content: bytes) -> None:
+    with talking(content) as host, pytest.raises(LoadTestError, match=f"^{host}/v"):
+        classes(host, b"photo", {}, {})

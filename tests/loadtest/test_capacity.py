@@ -51,3 +51,13 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
     assert "| ptq | none |" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["capacity"] == {"ptq": None}
     assert (tmp_path / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--variants", ","), ("--step-seconds", "2.5"), ("--step-seconds", "1000000"), ("--step-seconds", "0")],
+)
+def test_what_can_not_be_searched_is_told(capsys: pytest.CaptureFixture[str], option: str, text: str) -> None:
+    with pytest.raises(SystemExit):
+        capacity([option, text])
+    assert f"argument {option}: '{text}' " in capsys.readouterr().err

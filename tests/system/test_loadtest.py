@@ -143,12 +143,13 @@ def test_goals_that_cant_be_held_are_named(service: Service, photos: Path, tmp_p
         (["--host", "http://127.0.0.1:9"], "does not answer .* is the service running there"),
         (["--host", "board"], "the host is 'board', but it should be a URL"),
         (["--passes", "1", "--processes", "2"], "--passes is for one process"),
+        (["--report", "README.md"], "the report can't be written to README.md: File exists"),
     ],
 )
 def test_what_keeps_it_from_beginning_is_one_line(
     service: Service, tmp_path: Path, arguments: list[str], line: str
 ) -> None:
-    result = load("--host", service.url, *arguments, "--report", tmp_path)
+    result = load("--host", service.url, "--report", tmp_path, *arguments)
     assert result.returncode == 2
     assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
 
@@ -182,6 +183,39 @@ def test_an_answer_that_is_cut_short_is_an_error(photos: Path, tmp_path: Path) -
     assert result.returncode == 1, result.stderr
     assert told(tmp_path)["errors"] == {"200 without classes": 7}
     assert "Traceback" not in result.stderr
+
+
+def test_a_service_that_goes_away_is_told(photos: Path, colours: Bundle, tmp_path: Path) -> None:
+    with serving(bundle=colours.path) as service:
+        given = (
+            "Camera",
+            "--users",
+            "4",
+            "--fps",
+            "10",
+            "--run-time",
+            "6s",
+            *LENIENT[:4],
+            "--slo-late",
+            "0.1",
+        )
+        with loading("--host", service.url, "--photos", photos, *given, "--report", tmp_path) as process:
+            before = answered(service.url)
+            wait_for(lambda: answered(service.url) > before + 10)
+            service.process.kill()
+            _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    report = told(tmp_path)
+    assert report["errors"].keys() <= {
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "HTTPConnectionClosed",
+    }
+    failed = sum(report["errors"].values())
+    # A frame that has no answer is late.
+    assert report["counts"]["late"] >= failed > 10
+    assert "edgewise: late: " in errors
 
 
 def test_overload_is_no_error_and_cameras_back_off(photos: Path, colours: Bundle, tmp_path: Path) -> None:
