@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     given = {PREFIX + "BUNDLE": options.bundle} if getattr(options, "bundle", None) else {}
     settings = load_settings({**os.environ, **given})
-    for name in ("json", "report"):
-        if file := getattr(options, name, None):
-            check_writable(file)
+    files = [file for name in ("json", "report") if (file := getattr(options, name, None))]
+    if len(files) > len(set(files)):
+        raise StartError(f"--json and --report can't both be {files[0]}; name another file for one of them")
+    for file in files:
+        check_writable(file)
     # Imported where they are used: an evaluation needs no web framework, the server no progress bar.
     match options.command:
         case "check":

@@ -14,7 +14,7 @@ from build.evidence.tables import settings_in_words
 from build.network.weights import Network
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
-from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
 from service.bundle.manifest import (
     PER_CLASS,
     REFERENCE,
@@ -151,7 +151,7 @@ def _write(bundle: Bundle, manifest: Manifest, images: Sequence[LabelledImage], 
         "files": {name: digest for name, digest in files.items() if name not in dropped},
     }
     content = {name: file for name, file in bundle_files(bundle).items() if name not in dropped}
-    return write_bundle(bundle.path, manifest.model_copy(update=update), content | added)
+    return rewrite_bundle(bundle, manifest.model_copy(update=update), content | added)
 
 
 def _reference(manifest: Manifest, measured: Measured) -> _Conditions | None:

@@ -12,7 +12,7 @@ from build.evidence.model_card import model_card
 from build.evidence.picture import PICTURE, pareto_picture
 from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
-from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
+from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
 from service.bundle.manifest import MODEL_CARD, Latency, Manifest
 from service.host.output import write_whole
 from service.inference.benchmark import benchmark
@@ -70,7 +70,7 @@ def _write_card(bundle: Bundle, manifest: Manifest) -> Bundle:
     content = card_files(manifest, read_per_class(bundle))
     files = manifest.files | {name: sha256_of(data) for name, data in content.items()}
     manifest = manifest.model_copy(update={"files": files})
-    return write_bundle(bundle.path, manifest, bundle_files(bundle) | content)
+    return rewrite_bundle(bundle, manifest, bundle_files(bundle) | content)
 
 
 def insert_table(manifest: Manifest, file: Path) -> None:

@@ -199,6 +199,19 @@ def _strangers(path: Path, manifest: Manifest) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.name not in known)
 
 
+def rewrite_bundle(bundle: Bundle, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
+    """Write a bundle in its own place, as `write_bundle` does, with another manifest and other files.
+
+    Raises:
+        BundleError: as `write_bundle` says, or what lies there is not this bundle any more.
+    """
+    if _read_manifest(bundle.path, public_key=None) != bundle.manifest:
+        raise BundleError(
+            f"{bundle.path} was changed meanwhile by another command; do this again, with what is there now"
+        )
+    return write_bundle(bundle.path, manifest, files)
+
+
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
     """Write a bundle to `path`, whole or not at all, in place of the bundle there if there is one.
 
@@ -252,7 +265,9 @@ def _read_manifest(path: Path, public_key: Path | None) -> Manifest:
     try:
         text = file.read_bytes()
     except OSError as error:
-        raise BundleError(f"{file}: {error.strerror}; EDGEWISE_BUNDLE must name a bundle's folder") from None
+        raise BundleError(
+            f"{file}: {error.strerror}; EDGEWISE_BUNDLE, or the command, must name a bundle's folder"
+        ) from None
     if public_key is not None:
         check_signature(text, path, public_key)
     try:

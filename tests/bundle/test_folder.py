@@ -12,6 +12,7 @@ from service.bundle.folder import (
     bundle_files,
     load_bundle,
     read_file,
+    rewrite_bundle,
     sha256_of,
     verify,
     verify_variant,
@@ -176,6 +177,14 @@ def test_a_bundle_can_be_written_over_itself(copied: Bundle) -> None:
     before = content_of(copied.path)
     write_bundle(copied.path, copied.manifest, bundle_files(copied))
     assert content_of(copied.path) == before
+
+
+def test_a_bundle_that_was_changed_meanwhile_is_not_written_over(colours: Bundle, copied: Bundle) -> None:
+    renamed = copied.manifest.model_copy(update={"name": "renamed"})
+    rewrite_bundle(copied, renamed, bundle_files(copied))
+    with pytest.raises(BundleError, match="was changed meanwhile by another command"):
+        rewrite_bundle(copied, copied.manifest, bundle_files(copied))
+    assert load_bundle(copied.path).manifest == renamed
 
 
 def test_a_failed_write_leaves_the_bundle_there_alone(copied: Bundle) -> None:

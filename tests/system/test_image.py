@@ -169,7 +169,7 @@ def test_what_can_not_be_served_stops_the_start_in_one_line(podman: Podman, imag
 def test_a_bundle_is_mounted(podman: Podman, bare: str, colours: Bundle) -> None:
     without = podman.run(*RUN, *CONFINED, bare, check=False)
     assert without.returncode == 2
-    assert "EDGEWISE_BUNDLE must name a bundle's folder" in one_line(without.stderr)
+    assert "EDGEWISE_BUNDLE, or the command, must name a bundle's folder" in one_line(without.stderr)
     with podman.serving(*CONFINED, f"--volume={colours.path}:/models/bundle:ro", bare) as container:
         assert container.line("ready")["bundle"] == "colours"
 

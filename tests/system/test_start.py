@@ -45,7 +45,7 @@ def test_it_listens_on_ipv6_too(colours: Bundle) -> None:
         ({"variant": "nope"}, "has no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ({"varient": "ptq"}, "there is no setting EDGEWISE_VARIENT; the nearest is EDGEWISE_VARIANT"),
         ({"workers": "two"}, "EDGEWISE_WORKERS is 'two', but it should be a valid integer"),
-        ({"bundle": "/nonexistent"}, "EDGEWISE_BUNDLE must name a bundle's folder"),
+        ({"bundle": "/nonexistent"}, "EDGEWISE_BUNDLE, or the command, must name a bundle's folder"),
         ({"host": "192.0.2.1"}, "can't listen on 192.0.2.1:0: "),
         ({"host": "no.such.host.invalid"}, "can't listen on no.such.host.invalid:0: "),
         ({"host": "a..b"}, "can't listen on a..b:0: that is no host's name; "),
