@@ -29,10 +29,10 @@ def test_a_bad_number_is_told(capsys: pytest.CaptureFixture[str], option: str, t
     assert f"argument {option}: {why}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "one\nanother\n", "ключ", "KEY\tcamera-3"])
+@pytest.mark.parametrize("content", ["", "one\nanother\n", "ключ", "KEY camera-3"])
 def test_a_file_with_other_things_than_a_key_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "key").write_text(content)
-    with pytest.raises(LoadTestError, match="key should hold one key in a line of its own"):
+    with pytest.raises(LoadTestError, match="key should hold one key, of ASCII"):
         read_secret(tmp_path / "key")
 
 
