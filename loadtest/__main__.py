@@ -12,7 +12,16 @@ from contextlib import nullcontext
 from types import FrameType
 
 from loadtest.errors import LoadTestError
-from loadtest.locusts import AT_ONCE, INTERRUPTED, QUIET, new_folder, own_options, report_to, run_locust
+from loadtest.locusts import (
+    AT_ONCE,
+    INTERRUPTED,
+    QUIET,
+    make_folder,
+    new_folder,
+    own_options,
+    report_to,
+    run_locust,
+)
 from loadtest.options import add_options
 from loadtest.service import serving
 
@@ -49,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
     given = [*others, *report_to(options.report or new_folder("loadtest"))]
     if "--worker" in others:
         return run_locust([*QUIET, *given])
+    if options.report:
+        make_folder(options.report)
     local = serving(options.python, {}) if options.host is None else nullcontext(options.host)
     with local as host:
         ends = [] if options.passes else ["--run-time", f"{DEFAULT_SECONDS}s"]

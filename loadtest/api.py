@@ -14,7 +14,7 @@ from loadtest.corpus import ClassName
 from loadtest.errors import LoadTestError
 from loadtest.refusal import REFUSED, seconds_to_wait
 
-_Told = TypeVar("_Told")
+_Read = TypeVar("_Read")
 
 _TIMEOUT_SECONDS = 60
 # How long a service may go on to say that it has no place for the request.
@@ -112,8 +112,8 @@ def ask(
 
 
 def _told(
-    host: str, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Any], _Told]
-) -> _Told:
+    host: str, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Any], _Read]
+) -> _Read:
     """What `read` finds in the JSON of an answer.
 
     Raises:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from loadtest import api
 from loadtest.errors import LoadTestError
-from loadtest.locusts import AT_ONCE, INTERRUPTED, QUIET, new_folder, own_options, report_to, run_locust
+from loadtest.locusts import (
+    AT_ONCE,
+    INTERRUPTED,
+    QUIET,
+    make_folder,
+    new_folder,
+    own_options,
+    report_to,
+    run_locust,
+)
 from loadtest.options import add_options, key_header, positive, read_secret
 from loadtest.picture import draw_capacity
 from loadtest.report import machine, table, versions
@@ -78,7 +87,7 @@ def capacity(arguments: Sequence[str]) -> int:
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
     folder = Path(options.report or new_folder("capacity"))
-    report_to(str(folder))
+    make_folder(str(folder))
     search = _Search(options, others, folder)
     status = HELD
     try:

@@ -105,14 +105,18 @@ def new_folder(name: str) -> str:
     return time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
 
 
-def report_to(folder: str) -> list[str]:
-    """The options that have a test report there, and Locust write its numbers beside.
+def make_folder(folder: str) -> None:
+    """Make the folder for a report, before the test that it is of.
 
     Raises:
-        LoadTestError: nothing can be written there.
+        LoadTestError: it can't be made, or is a file.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LoadTestError(f"the report can't be written to {folder}: {error.strerror}") from None
+
+
+def report_to(folder: str) -> list[str]:
+    """The options that have a test report there, and Locust write its numbers beside."""
     return ["--report", folder, "--json-file", f"{folder}/locust"]

@@ -1,1 +1,1 @@
-"""What the system says of the machine and of this process."""
+"""What is between the service and its machine: cores, processors, the process itself, its output."""
