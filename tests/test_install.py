@@ -96,10 +96,13 @@ def test_it_is_set_up_again_when_something_changed(tmp_path: Path, requirements:
     assert set_up(install(folder, requirements))
 
 
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock is absent")
 def test_of_two_at_once_the_second_waits_and_finds_it_set_up(tmp_path: Path, requirements: Path) -> None:
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(lambda _: install(tmp_path / "made", requirements), range(2)))
     assert sorted(map(set_up, both)) == [False, True]
+    told = sorted(result.stderr for result in both)
+    assert told == ["", f"Waiting for another that sets up {tmp_path / 'made'} ...\n"]
 
 
 def test_the_environment_of_another_checkout_is_used_but_not_changed(
