@@ -58,6 +58,14 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
     assert "Would serve colours, variant ptq, on 127.0.0.1, port 8000" in out
 
 
+def test_check_tells_what_a_packed_variant_takes_on_the_wire(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(DEFAULT_BUNDLE))
+    assert main(["check"]) == 0
+    assert re.search(r"^small +int8 +8\.4 \(3\.5 packed\)$", capfd.readouterr().out, re.MULTILINE)
+
+
 def test_check_tells_which_variants_a_delegate_does_not_do_for(
     library: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from service.admin import read_token
 from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.manifest import Variant
 from service.commands.table import table
 from service.errors import DelegateError, OperatorError
 from service.host.output import show
@@ -39,7 +40,7 @@ def check(settings: Settings) -> None:
     show("\n".join(f"{PREFIX}{name.upper():<{width}}  {_text(value)}" for name, value in used))
     show("")
     rows = [
-        [name, variant.precision, f"{variant.bytes / 1e6:.1f}", roles.get(name, "")]
+        [name, variant.precision, _size(variant), roles.get(name, "")]
         for name, variant in manifest.variants.items()
     ]
     show(table(["variant", "precision", "MB", ""], rows))
@@ -71,6 +72,11 @@ def _load(settings: Settings, bundle: Bundle, name: str, *, served: bool) -> str
         return f"does not run here: {error}"
     taken = str(classifier.share)
     return f"FALLBACK, {taken} by {classifier.delegate}: {reason}" if reason else taken
+
+
+def _size(variant: Variant) -> str:
+    packed = f" ({variant.wire.bytes / 1e6:.1f} packed)" if variant.wire else ""
+    return f"{variant.bytes / 1e6:.1f}{packed}"
 
 
 def _text(value: object) -> str:
