@@ -9,23 +9,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from types import FrameType
 
 from loadtest.errors import LoadTestError
-from loadtest.locusts import (
-    AT_ONCE,
-    INTERRUPTED,
-    QUIET,
-    make_folder,
-    new_folder,
-    own_options,
-    report_to,
-    run_locust,
-)
+from loadtest.locusts import AT_ONCE, QUIET, make_folder, new_folder, own_options, run_locust, run_test
 from loadtest.options import add_options
 from loadtest.service import serving
+from loadtest.status import INTERRUPTED, UNUSABLE
 
-UNUSABLE = 2
 DEFAULT_USERS = 8
 DEFAULT_SECONDS = 30
 
@@ -55,15 +47,16 @@ def run(arguments: Sequence[str]) -> int:
     own = own_options()
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
-    given = [*others, *report_to(options.report or new_folder("loadtest"))]
+    folder = Path(options.report or new_folder("loadtest"))
     if "--worker" in others:
-        return run_locust([*QUIET, *given])
+        return run_locust([*QUIET, *others])
     if options.report:
-        make_folder(options.report)
+        make_folder(folder)
     local = serving(options.python, {}) if options.host is None else nullcontext(options.host)
     with local as host:
         ends = [] if options.passes else ["--run-time", f"{DEFAULT_SECONDS}s"]
-        return run_locust([*QUIET, "--host", host, "--users", str(DEFAULT_USERS), *AT_ONCE, *ends, *given])
+        users = ["--users", str(DEFAULT_USERS), *AT_ONCE]
+        return run_test([*QUIET, "--host", host, *users, *ends, *others], folder)
 
 
 def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:

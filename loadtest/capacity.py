@@ -13,22 +13,13 @@ from pathlib import Path
 
 from loadtest import api
 from loadtest.errors import LoadTestError
-from loadtest.locusts import (
-    AT_ONCE,
-    INTERRUPTED,
-    QUIET,
-    make_folder,
-    new_folder,
-    own_options,
-    report_to,
-    run_locust,
-)
+from loadtest.locusts import AT_ONCE, QUIET, REPORT, make_folder, new_folder, own_options, run_test
 from loadtest.options import add_options, key_header, positive, read_secret
 from loadtest.picture import draw_capacity
 from loadtest.report import machine, table, versions
 from loadtest.service import serving
+from loadtest.status import FAILED, HELD, INTERRUPTED, UNUSABLE
 
-HELD, FAILED = 0, 1
 # The highest rate that holds is told from the lowest that does not this well.
 PRECISION = 1.04
 _LEAST = 8
@@ -87,7 +78,7 @@ def capacity(arguments: Sequence[str]) -> int:
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
     folder = Path(options.report or new_folder("capacity"))
-    make_folder(str(folder))
+    make_folder(folder)
     search = _Search(options, others, folder)
     status = HELD
     try:
@@ -147,25 +138,23 @@ class _Search:
 
     def _try(self, variant: str, host: str, rate: float) -> bool:
         place = self.folder / variant / f"{rate:07.2f}"
-        report = place / "report.json"
-        # An earlier search may have left one, which says nothing of this one.
-        report.unlink(missing_ok=True)
         cameras = max(1, round(rate / self.options.fps))
-        status = run_locust(
+        status = run_test(
             [
                 *QUIET,
                 "Camera",
                 *("--host", host, "--users", str(cameras), *AT_ONCE, "--fps", str(rate / cameras)),
-                *("--run-time", f"{self.options.step_seconds}s", *self.others, *report_to(str(place))),
+                *("--run-time", f"{self.options.step_seconds}s", *self.others),
                 "--quiet-report",
             ],
+            place,
             self.load_cores,
         )
         if status == INTERRUPTED:
             raise _Interrupted
-        if status not in (HELD, FAILED) or not report.exists():
+        if status == UNUSABLE:
             raise LoadTestError(f"{variant} could not be loaded; see above")
-        told = json.loads(report.read_text())
+        told = json.loads((place / REPORT).read_text())
         missed = tuple(verdict["line"] for verdict in told["slo"] if not verdict["held"])
         p99 = told["latency_seconds"]["p99"]
         step = Step(variant, rate, told["rate"], p99, told["late_ratio"], missed)

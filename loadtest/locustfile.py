@@ -21,13 +21,13 @@ from loadtest.corpus import Photo, Queue, label, read_files
 from loadtest.errors import LoadTestError
 from loadtest.options import add_options, plan_of
 from loadtest.report import Report, progress_line
+from loadtest.status import FAILED, INTERRUPTED, UNUSABLE
 from loadtest.summary import Summary, summarize
 from loadtest.tally import Tally
 from loadtest.users import App, Camera, EdgeClient, Inspector, Load
 
 __all__ = ["App", "Camera", "Inspector"]
 
-UNUSABLE, FAILED, INTERRUPTED = 2, 1, 130
 PROGRESS_SECONDS = 5
 _KEY = "edgewise"
 
@@ -78,8 +78,11 @@ class Test:
         if host not in self.labelled:
             plan = plan_of(self.options)
             files = read_files(plan.photos)
-            first = files[0][0].read_bytes()
-            classes = api.classes(host, first, plan.headers, plan.query, plan.model)
+            first = files[0][0]
+            try:
+                classes = api.classes(host, first.read_bytes(), plan.headers, plan.query, plan.model)
+            except LoadTestError as error:
+                raise LoadTestError(f"{error} (asked about {first})") from None
             self.labelled[host] = label(files, classes)
         return self.labelled[host]
 

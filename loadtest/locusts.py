@@ -14,8 +14,9 @@ from types import FrameType
 
 from loadtest.errors import LoadTestError
 from loadtest.service import ROOT, default_python
+from loadtest.status import INTERRUPTED, UNUSABLE
 
-INTERRUPTED = 130
+REPORT = "report.json"
 LOOPBACK = "127.0.0.1"
 # The load test has its own report and progress; so Locust's tables go to a file.
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
@@ -105,18 +106,25 @@ def new_folder(name: str) -> str:
     return time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
 
 
-def make_folder(folder: str) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder for a report, before the test that it is of.
 
     Raises:
         LoadTestError: it can't be made, or is a file.
     """
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LoadTestError(f"the report can't be written to {folder}: {error.strerror}") from None
 
 
-def report_to(folder: str) -> list[str]:
-    """The options that have a test report there, and Locust write its numbers beside."""
-    return ["--report", folder, "--json-file", f"{folder}/locust"]
+def run_test(arguments: Sequence[str], folder: Path, cores: Set[int] | None = None) -> int:
+    """Run a test that reports to a folder, as `run_locust` does; its exit status, 2 without a report.
+
+    Locust's own status is 1, too, where it can't begin.
+    """
+    report = folder / REPORT
+    # An earlier test may have left one, which says nothing of this one.
+    report.unlink(missing_ok=True)
+    status = run_locust([*arguments, "--report", str(folder), "--json-file", str(folder / "locust")], cores)
+    return status if report.exists() or status == INTERRUPTED else UNUSABLE

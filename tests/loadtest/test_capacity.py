@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import api
-from loadtest.capacity import FAILED, PRECISION, capacity, highest
+from loadtest.capacity import PRECISION, capacity, highest
 from loadtest.errors import LoadTestError
+from loadtest.status import FAILED
 
 
 @given(limit=st.floats(1, 5000), start=st.floats(1, 100))
@@ -36,15 +37,14 @@ def test_where_nothing_holds_there_is_none(start: float) -> None:
 def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_locust(arguments: Sequence[str], _cores: object) -> int:
-        folder = Path(arguments[len(arguments) - arguments[::-1].index("--report")])
+    def run_test(_arguments: Sequence[str], folder: Path, _cores: object) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         missed = {"held": False, "line": "p50: FAILED"}
         told = {"slo": [missed], "latency_seconds": {"p99": 0.1}, "rate": 1.0, "late_ratio": 0.0}
         (folder / "report.json").write_text(json.dumps(told))
         return FAILED
 
-    monkeypatch.setattr("loadtest.capacity.run_locust", run_locust)
+    monkeypatch.setattr("loadtest.capacity.run_test", run_test)
     monkeypatch.setattr(api, "variants", lambda *_: {"active": "ptq"})
     with pytest.raises(LoadTestError, match="--admin-token-file"):
         capacity(["--variants", "ptq,fp32", "--host", "http://board", "--report", str(tmp_path)])

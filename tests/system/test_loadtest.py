@@ -264,6 +264,15 @@ def test_processes_report_as_one(service: Service, photos: Path, tmp_path: Path)
     assert_all_are_there(told(tmp_path), answered(service.url) - before)
 
 
+def test_what_locust_does_not_take_is_no_goal_that_was_missed(
+    service: Service, photos: Path, tmp_path: Path
+) -> None:
+    # As an earlier test may have left it.
+    (tmp_path / "report.json").write_text("{}")
+    result = load("--host", service.url, "--photos", photos, "Nobody", "--report", tmp_path)
+    assert result.returncode == 2, result.stderr
+
+
 def test_two_tests_of_several_processes_run_at_once(service: Service, photos: Path, tmp_path: Path) -> None:
     given = ("--photos", photos, "--processes=2", "--run-time", "3s", *LENIENT, "--host", service.url)
     with (
