@@ -46,8 +46,10 @@ export async function refresh() {
   try {
     take(await service.variants());
   } catch (error) {
-    show(problem, error, { again: refresh });
-    if (error.status === 401) callbacks.locked();
+    const locked = error.status === 401;
+    // Before anybody was asked for the key, its absence is no problem.
+    if (!locked || service.apiKey.get()) show(problem, error, { again: refresh });
+    if (locked) callbacks.locked();
   }
 }
 

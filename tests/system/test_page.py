@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
 
 from service.bundle.folder import Bundle
-from tests.system.processes import ROOT, Service
+from tests.system.processes import ROOT, Service, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAT = ROOT / "tests" / "data" / "cat.jpg"
@@ -173,6 +173,30 @@ def test_an_error_is_told_in_the_words_of_the_service(page: Page, service: Servi
     pick(page, CAT)
     expect(page.locator(".classes li")).to_have_count(5)
     expect(page.locator("#problem")).to_be_empty()
+
+
+def test_the_key_is_asked_for_before_anything_is_a_problem(
+    browser: Browser, colours: Bundle, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-this-browser me\n")
+    with (
+        serving(bundle=colours.path, api_keys_file=keys) as guarded,
+        watched(browser, guarded, viewport=DESKTOP) as page,
+    ):
+        expect(page.locator("#key")).to_be_focused()
+        for problem in page.locator(".problem").all():
+            expect(problem).to_be_empty()
+
+        page.fill("#key", "another-key-altogether")
+        page.keyboard.press("Enter")
+        expect(page.locator("#variants-problem")).to_contain_text("needs an API key")
+
+        page.fill("#key", "a-key-of-this-browser")
+        page.keyboard.press("Enter")
+        expect(page.locator("#variants table")).to_be_visible()
+        expect(page.locator("#variants-problem")).to_be_empty()
+        expect(page.locator("#key-form")).to_be_hidden()
 
 
 def test_a_network_that_fails_is_told_and_tried_again(page: Page) -> None:
