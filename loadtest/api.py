@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -108,6 +109,11 @@ def ask(
             time.sleep(wait)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise LoadTestError(
+                    f"the certificate of {host} can't be verified ({reason.verify_message}); name it, or"
+                    " that of who signed it, by SSL_CERT_FILE"
+                ) from None
             raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
 
 

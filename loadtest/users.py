@@ -3,6 +3,7 @@
 Latency counts from when a request was due. All wait as `Retry-After` says.
 """
 
+import functools
 import json
 import random
 import time
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import gevent
+from gevent import ssl
 from locust import FastHttpUser, constant, task
 from locust.exception import StopUser
 
@@ -64,11 +66,20 @@ class Reply:
     retry_after: float = 0.0
 
 
+@functools.cache
+def _certificates(cafile: object = None) -> ssl.SSLContext:
+    """As all of Python has it: those of the system, or of `SSL_CERT_FILE`, whatever file Locust names."""
+    return ssl.create_default_context()
+
+
 class EdgeClient(FastHttpUser):
     """Sends photos; `load` is set before the users start."""
 
     abstract = True
     load: Load
+    # Locust would take any certificate, and give it the API key.
+    insecure = False
+    ssl_context_factory = staticmethod(_certificates)
     wait_time = constant(0)
     network_timeout = TIMEOUT_SECONDS
     connection_timeout = TIMEOUT_SECONDS

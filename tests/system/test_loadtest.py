@@ -18,6 +18,7 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, wait_for
 from tests.system.prometheus import free_port
+from tests.system.test_tls import OPENSSL, made
 
 SECONDS = 60
 # Whatever the machine is doing meanwhile.
@@ -262,6 +263,33 @@ def test_processes_report_as_one(service: Service, photos: Path, tmp_path: Path)
     result = load("--host", service.url, *given, "--report", tmp_path)
     assert result.returncode == 0, result.stderr
     assert_all_are_there(told(tmp_path), answered(service.url) - before)
+
+
+@pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+def test_no_certificate_is_taken_but_the_named_one(
+    colours: Bundle, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = made(tmp_path / "tls")
+    with serving(bundle=colours.path, **pair.settings) as service:
+        given = (
+            "--host",
+            service.url,
+            "--photos",
+            photos,
+            "--passes",
+            "1",
+            *LENIENT,
+            "--report",
+            tmp_path / "r",
+        )
+        result = load(*given)
+        assert result.returncode == 2, result.stderr
+        assert re.fullmatch("edgewise: the certificate of .* by SSL_CERT_FILE .*\n", result.stderr)
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair.certificate))
+        result = load(*given)
+        assert result.returncode == 0, result.stderr
+        assert told(tmp_path / "r")["counts"]["answered"] == 7
 
 
 def test_what_locust_does_not_take_is_no_goal_that_was_missed(
