@@ -39,7 +39,7 @@ compare: .venv-compare ## measure other engines beside LiteRT: make compare ARGS
 loadtest: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## load the service, or HOST=http://..., and judge it by goals
 	@exec .venv-loadtest/bin/python -m loadtest $(TARGET) $(ARGS)
 
-capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## search the highest rate within the goals, of each variant
+capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## search the highest rate within the goals, of fp32, ptq and qat
 	@exec .venv-loadtest/bin/python -m loadtest capacity $(TARGET) $(ARGS)
 
 fleet: .venv .venv-loadtest ## load nodes behind thin links, each with a fault, as root, in 2 minutes
