@@ -104,7 +104,7 @@ def _with_own_classes(
     others = readable_sets([unlabelled_photos(path) for path in options.unlabelled], start, options)
     refuse_overlap(others, splits.val)
     if not options.allow_seen:
-        refuse_overlap(others, splits.test, start.seen_images)
+        refuse_overlap(others, splits.test, _seen(start, recipes))
     schedule = schedule_of(options, OWN_CLASSES)
     photos = without_repeats([splits.train, *others])
     forward = forward_seconds(start.weights, start.preprocessing.height)
@@ -145,7 +145,7 @@ def _with_the_weights_classes(
     evaluation = labelled_photos(options.evaluation, start.classes)
     *sets, calibration, evaluation = readable_sets([*sets, calibration, evaluation], start, options)
     if not options.allow_seen:
-        refuse_overlap([*sets, calibration], evaluation, start.seen_images)
+        refuse_overlap([*sets, calibration], evaluation, _seen(start, recipes))
     plan = plan_of(recipes, sets, options)
     network = start
     if trains:
@@ -159,3 +159,8 @@ def _with_the_weights_classes(
         evaluation=evaluation,
         start=start if trains else None,
     )
+
+
+def _seen(start: Network, recipes: Sequence[Recipe]) -> frozenset[str]:
+    """The first digits of the photos that weights or recipes come from."""
+    return start.seen_images.union(*(recipe.searched_on for recipe in recipes))

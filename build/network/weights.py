@@ -152,7 +152,7 @@ def _load_trained(folder: Path) -> Network:
         record = json.loads((folder / _TRAINING).read_bytes())
         content = BytesIO((folder / _WEIGHTS).read_bytes())  # NumPy leaves a damaged file open.
         with np.load(content, allow_pickle=False) as arrays:
-            layers = {name.partition("/")[0] for name in arrays}
+            layers = dict.fromkeys(name.partition("/")[0] for name in arrays)
             weights = {n: LayerWeights(arrays[f"{n}/kernel"], arrays[f"{n}/bias"]) for n in layers}
         class_ids = record["class_ids"]
         return Network(

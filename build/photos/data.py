@@ -106,7 +106,7 @@ def refuse_overlap(
 ) -> None:
     """Refuse to train or calibrate on photos that are to be evaluated on, by their content.
 
-    `seen_images`, the first digits of digests, are those that the network has seen before.
+    `seen_images`, the first digits of digests, are those that the network, or a search, has seen before.
 
     Raises:
         BuildError: there are such; names how many, and the first.
@@ -122,9 +122,9 @@ def refuse_overlap(
     seen = [photo.path for photo in evaluation.photos if photo.sha256[:SEEN_DIGITS] in seen_images]
     if seen:
         raise BuildError(
-            f"{len(seen)} images of {evaluation.name} are among those that the weights were trained on, the"
-            f" first {seen[0]}: accuracy on them says nothing of new images; take them out, start from other"
-            " weights (--weights), or mark the result with --allow-seen"
+            f"{len(seen)} images of {evaluation.name} are among those that the weights or a recipe come from,"
+            f" the first {seen[0]}: accuracy on them says nothing of new images; take them out, start from"
+            " other weights (--weights), or mark the result with --allow-seen"
         )
 
 

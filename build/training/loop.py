@@ -63,7 +63,7 @@ def claim(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         BuildError: the folder holds another run.
     """
-    content = json.dumps(record).encode()
+    content = json.dumps(record, sort_keys=True).encode()
     folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run.json"
     if run.exists() and run.read_bytes() != content:

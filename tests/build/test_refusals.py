@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from build.__main__ import main
-from service.bundle.folder import Bundle
+from service.bundle.folder import SEEN_DIGITS, Bundle, sha256_of
 from tests.build.conftest import every
 
 
@@ -62,7 +62,26 @@ def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_wor
 ) -> None:
     changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
     said = wrong(capsys, "all", *every(changed))
-    assert said.startswith("16 images of calibration are among those that the weights were trained on, the")
+    assert said.startswith(
+        "16 images of calibration are among those that the weights or a recipe come from, the"
+    )
+
+
+def test_evaluation_photos_that_a_recipe_was_searched_on_are_refused_before_the_work(
+    arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    photo = next(path for path in sorted(evaluation.rglob("*")) if path.is_file())
+    recipe = tmp_path / "searched.toml"
+    recipe.write_text(
+        'name = "searched"\nweights = "int8-per-channel"\nactivations = "int8"\nranges = "least-error"\n'
+        f'representative_images = 8\nweight_steps = {{ "*" = 0.1 }}\n'
+        f'searched_on = ["{sha256_of(photo)[:SEEN_DIGITS]}"]\n'
+    )
+    said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
+    assert said.startswith(
+        "1 images of evaluation are among those that the weights or a recipe come from, the"
+    )
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,11 @@ def test_a_bundles_float_variant_gives_back_the_very_weights(small: Bundle, star
     assert network.seen_images == small.seen_images
 
 
+def test_the_layers_of_what_training_left_are_in_one_order(trained: Path, start: Network) -> None:
+    # Runs are recognized by it, and noise is drawn in it.
+    assert list(load_network(str(trained)).weights) == list(start.weights)
+
+
 def test_what_training_left_is_read_as_it_was(trained: Path, start: Network) -> None:
     network = load_network(str(trained))
     assert_equal(network.weights, start.weights)
