@@ -14,6 +14,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
+import httptools
 from uvicorn import Config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -108,6 +109,8 @@ class Protocol(HttpToolsProtocol):
         # uvicorn's `cycle` is the last one whose head has come: pipelined ones wait for this one.
         self._running: RequestResponseCycle | None = None
         self._ending = False
+        # The head of a request that offers another protocol, without the offer.
+        self._declined = b""
         # What was written and not taken, and since when it has been as much.
         self._unsent = 0
         self._unsent_since = 0.0
@@ -156,7 +159,13 @@ class Protocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._idle_since = self.loop.time()
         self._fed += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            message = "Invalid HTTP request received."
+            self.logger.warning(message)
+            self.send_400_response(message)
         if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + len(data):
             if self.busy:
                 self.transport.abort()
@@ -172,9 +181,21 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The request's head is there."""
+        method: bytes = self.parser.get_method()
+        if self.parser.should_upgrade() and method != b"CONNECT":
+            version = self.parser.get_http_version().encode()
+            lines = [method + b" " + self.url + b" HTTP/" + version]
+            lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+            self._declined = b"\r\n".join([*lines, b"", b""])
+            return
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             raise ValueError("too many requests wait for the one before them")
+
+    def on_message_complete(self) -> None:
+        """The request is there, as a whole."""
+        if not self._declined:
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """Some of a body: as in uvicorn, but a body that comes at once is not copied two more times."""
@@ -212,6 +233,23 @@ class Protocol(HttpToolsProtocol):
             # Else the application would answer too, on a connection that is closed.
             running.disconnected = True
             running.message_event.set()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what came; a request that offers another protocol is taken as if it did not.
+
+        Java's client and others offer HTTP/2 in each first request. The parser leaves off behind such a head,
+        as though the other protocol began there, so that it gets the head once more, without the offer.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                head, self._declined = self._declined, b""
+                if head:
+                    self.parser = httptools.HttpRequestParser(self)
+                data = head and head + data[upgrade.args[0] :]
+            else:
+                return
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle

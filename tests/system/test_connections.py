@@ -236,6 +236,26 @@ def test_pipelined_requests_are_answered_in_their_order(small: Service) -> None:
     assert order == sorted(order)
 
 
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket", b"TLS/1.3, h2c"])
+@pytest.mark.parametrize("pause", [0, 0.2])
+def test_an_offer_of_another_protocol_is_declined(small: Service, offer: bytes, pause: float) -> None:
+    # As Java's client has it in the first request of a connection.
+    head = (
+        b"POST /v1/classify?top_k=1 HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: %s\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nContent-Length: %d\r\n\r\n" % (offer, len(IMAGE))
+    )
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(head)
+        time.sleep(pause)
+        # Others behind it, which are no part of what it offers.
+        last = LIVE.replace(b"Host", b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nHost")
+        connection.sendall(IMAGE + head + IMAGE + last)
+        answers = received(connection)
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == 3
+    assert answers.count(b'"predictions"') == 2
+
+
 def test_requests_without_end_on_one_connection_take_no_memory(small: Service) -> None:
     before = small.memory("VmRSS")
     with ExitStack() as stack:
