@@ -140,8 +140,9 @@ class Access:
 
         try:
             await self._app(scope, receive, watch)
-        except ClientDisconnect:
-            pass
+        except ClientDisconnect as gone:
+            # Its frames hold the image, and the future that holds it: both would stay for long.
+            gone.__traceback__ = None
         finally:
             self._log.enter(scope, status, time.perf_counter() - started)
 

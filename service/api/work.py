@@ -52,6 +52,8 @@ async def each_classified(
             future, answer = _submit(pool, job)
             futures.append(future)
         except RequestError as error:
+            # Its frames hold the answers, and so itself: it would stay for long, with every image.
+            error.__traceback__ = None
             answer = asyncio.get_running_loop().create_future()
             answer.set_exception(error)
         answers.append(answer)
