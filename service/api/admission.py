@@ -9,7 +9,8 @@ from service.inference.variants import LoadedVariant
 def patience(shared: Context, timeout_ms: float | None) -> float:
     """Seconds that an image may wait for a worker."""
     longest = shared.settings.request_timeout_seconds
-    return longest if timeout_ms is None else min(timeout_ms / 1000, longest)
+    # Compared first: a number without end can't be divided.
+    return longest if timeout_ms is None or timeout_ms > 1000 * longest else timeout_ms / 1000
 
 
 def admit(request: Request, shared: Context, named: LoadedVariant | None, deadline: float) -> None:

@@ -107,6 +107,11 @@ def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
     assert response.json()["variant"] == "fp32"
 
 
+def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
+    response = client.post(f"{CLASSIFY}?timeout_ms=1{'0' * 400}", content=photo("red"))
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("query", "expected", "detail"),
     [

@@ -215,6 +215,11 @@ def test_an_image_that_cannot_be_read_is_told_and_which(
     assert message.startswith("image 1 of 2: ")
 
 
+def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
+    members = {"parameters": {"timeout": 10**400}}
+    assert infer(client, base64_input(photo("red")), **members).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("members", "expected"),
     [

@@ -1,5 +1,6 @@
 """The routes under /v2; the model is the bundle, its versions are the variants."""
 
+import sys
 import time
 from typing import Any
 
@@ -224,7 +225,8 @@ async def _read(request: Request, shared: Context) -> tuple[InferenceRequest, li
 
 def _timeout_ms(message: InferenceRequest) -> float | None:
     microseconds = message.parameters.timeout if message.parameters else None
-    return microseconds / 1000 if microseconds else None
+    # A number without end can't be divided; nothing waits so long in any case.
+    return min(microseconds, sys.maxsize) / 1000 if microseconds else None
 
 
 def _all_of(answers: list[Answer | RequestError]) -> list[Answer]:
