@@ -28,23 +28,27 @@ def check_writable(path: Path) -> None:
     Raises:
         StartError: it can't.
     """
-    if path.is_dir():
+    # Not by `Path`, which fails where what is above can't be looked into.
+    there = os.path.exists(path)  # noqa: PTH110
+    if there and os.path.isdir(path):  # noqa: PTH112
         raise StartError(f"{path} can't be written: it is a folder")
-    if path.exists() and not os.access(path, os.W_OK):
+    if there and not os.access(path, os.W_OK):
         raise StartError(f"{path} can't be written by this user")
-    if not path.exists() and not os.access(path.parent, os.W_OK):
+    if not there and not os.access(path.parent, os.W_OK):
         raise StartError(f"{path} can't be written: {path.parent} is no folder that this user may write to")
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file by way of another, so that an interruption leaves the old one or none.
 
-    What is no file, or a link to one, such as `/dev/stdout`, is written to as it is.
+    What is no file, or a link to one, such as `/dev/stdout`, is written to as it is, and so is a file in a
+    folder that can't be written to.
 
     Raises:
         OSError: it can't be written.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    as_it_is = path.is_symlink() or not path.is_file() or not os.access(path.parent, os.W_OK)
+    if path.exists() and as_it_is:
         path.write_bytes(content)
         return
     unfinished = path.with_name(f".{path.name}.unfinished")
