@@ -41,7 +41,7 @@ class Test:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.tally = Tally()
-        self.started = 0.0
+        self.started = self.ended = 0.0
         self.ending = False
         self.labelled: dict[str, list[Photo]] = {}
         self.options: argparse.Namespace = environment.parsed_options  # type: ignore[assignment]
@@ -50,7 +50,7 @@ class Test:
     def begin(self, environment: Environment, **_: Any) -> None:
         """Read the photos and ask the service for its classes, then count from nothing."""
         self.tally.forget()
-        self.started = time.time()
+        self.started, self.ended = time.time(), 0.0
         try:
             self._prepare()
         except LoadTestError as error:
@@ -90,6 +90,10 @@ class Test:
         if self.environment.runner:
             self.environment.runner.quit()
 
+    def stop(self, **_: Any) -> None:
+        """Take the time: Locust may go on for long, with its page open."""
+        self.ended = time.time()
+
     def send(self, client_id: str, data: dict[str, Any]) -> None:
         """Put what was counted since the last time into a worker's message."""
         data[_KEY] = self.tally.message()
@@ -101,7 +105,8 @@ class Test:
 
     def summary(self) -> Summary:
         """So far."""
-        return summarize(self.tally, time.time() - self.started if self.started else 0.0)
+        ended = self.ended or time.time()
+        return summarize(self.tally, ended - self.started if self.started else 0.0)
 
     def show_progress(self) -> None:
         """A line now and then, on standard error."""
@@ -159,6 +164,7 @@ def begin(environment: Environment, **_: Any) -> None:
         if not test.options.quiet_report:
             gevent.spawn(test.show_progress)
     environment.events.test_start.add_listener(test.begin)
+    environment.events.test_stop.add_listener(test.stop)
     environment.events.report_to_master.add_listener(test.send)
     environment.events.worker_report.add_listener(test.receive)
     environment.events.quitting.add_listener(test.end)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loadtest import api
 from loadtest.capacity import PRECISION, capacity, highest
 from loadtest.errors import LoadTestError
-from loadtest.status import FAILED
+from loadtest.status import FAILED, HELD
 
 
 @given(limit=st.floats(1, 5000), start=st.floats(1, 100))
@@ -40,7 +40,13 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
     def run_test(_arguments: Sequence[str], folder: Path, _cores: object) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         missed = {"held": False, "line": "p50: FAILED"}
-        told = {"slo": [missed], "latency_seconds": {"p99": 0.1}, "rate": 1.0, "late_ratio": 0.0}
+        told = {
+            "slo": [missed],
+            "latency_seconds": {"p99": 0.1},
+            "rate": 1.0,
+            "late_ratio": 0.0,
+            "counts": {"frames": 96},
+        }
         (folder / "report.json").write_text(json.dumps(told))
         return FAILED
 
@@ -51,6 +57,31 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
     assert "| ptq | none |" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["capacity"] == {"ptq": None}
     assert (tmp_path / "report.md").exists()
+
+
+def test_a_rate_that_is_not_made_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run_test(arguments: Sequence[str], folder: Path, _cores: object) -> int:
+        asked.append(arguments)
+        folder.mkdir(parents=True, exist_ok=True)
+        told = {"slo": [], "latency_seconds": {"p99": 0.1}, "rate": 1.0, "late_ratio": 0.0}
+        (folder / "report.json").write_text(json.dumps(told | {"counts": {"frames": 200}}))
+        return HELD
+
+    monkeypatch.setattr("loadtest.capacity.run_test", run_test)
+    monkeypatch.setattr(api, "variants", lambda *_: {"active": "ptq"})
+    given = ["--variants", "ptq", "--host", "http://board", "--report", str(tmp_path), "--fps", "5"]
+    assert capacity(given) == HELD
+    # 200 frames are enough for 52/s in the 4.6 s in which all cameras are there, and too few for 64.
+    assert "ptq: 64.0/s: offered: 200 frames, of 384: FAILED" in capsys.readouterr().err
+    found = json.loads((tmp_path / "report.json").read_text())["capacity"]["ptq"]
+    assert 45 < found < 60
+    # Of an option that is given twice Locust takes the last.
+    first = asked[0]
+    assert float(first[len(first) - first[::-1].index("--fps")]) == pytest.approx(16 / 3)
 
 
 @pytest.mark.parametrize(
