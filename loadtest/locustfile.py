@@ -30,6 +30,7 @@ __all__ = ["App", "Camera", "Inspector"]
 
 PROGRESS_SECONDS = 5
 _KEY = "edgewise"
+_CANT_BEGIN = "edgewise-cant-begin"
 
 logger = logging.getLogger("loadtest")
 events.init_command_line_parser.add_listener(add_options)
@@ -55,10 +56,19 @@ class Test:
             self._prepare()
         except LoadTestError as error:
             # Not raised: Locust would log it and go on.
-            logger.error("%s", error)
-            self.tally.errors[str(error)] += 1
-            environment.process_exit_code = UNUSABLE
-            gevent.spawn(self._quit)
+            if isinstance(environment.runner, WorkerRunner):
+                environment.runner.send_message(_CANT_BEGIN, {"why": str(error)})
+            self._give_up(str(error))
+
+    def end_without(self, msg: Any, **_: Any) -> None:
+        """End where a worker can't begin: its share of the load would be missing unseen."""
+        self._give_up(f"a worker can't begin: {msg.data['why']}")
+
+    def _give_up(self, why: str) -> None:
+        logger.error("%s", why)
+        self.tally.errors[why] += 1
+        self.environment.process_exit_code = UNUSABLE
+        gevent.spawn(self._quit)
 
     def check(self) -> None:
         """Raise what would keep it from beginning, while that can still be said in one line."""
@@ -163,6 +173,8 @@ def begin(environment: Environment, **_: Any) -> None:
             sys.exit(UNUSABLE)
         if not test.options.quiet_report:
             gevent.spawn(test.show_progress)
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(_CANT_BEGIN, test.end_without)
     environment.events.test_start.add_listener(test.begin)
     environment.events.test_stop.add_listener(test.stop)
     environment.events.report_to_master.add_listener(test.send)

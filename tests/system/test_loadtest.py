@@ -63,10 +63,10 @@ def load(*arguments: str | Path, seconds: float = SECONDS) -> subprocess.Complet
 
 
 @contextmanager
-def loading(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
+def loading(*arguments: str | Path, folder: Path = ROOT) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(  # noqa: S603
         [*WITH_SIGNALS, *command(*arguments)],
-        cwd=ROOT,
+        cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -339,6 +339,33 @@ def test_workers_of_their_own_report_to_their_master(service: Service, photos: P
     assert process.returncode == 1, errors
     assert "edgewise: p50: " in errors
     assert_all_are_there(told(tmp_path), answered(service.url) - before)
+
+
+def test_a_worker_that_can_not_begin_ends_the_test(
+    service: Service, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    port = str(free_port())
+    bound = (
+        "--master",
+        "--master-bind-host",
+        "127.0.0.1",
+        "--master-bind-port",
+        port,
+        "--expect-workers",
+        "2",
+    )
+    # As on machines of their own: each worker looks for the master's photos where it runs itself.
+    given = ("--host", service.url, "--photos", photos.name, "--run-time", "30s", *LENIENT)
+    worker = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+    with (
+        loading(*bound, *given, "--report", tmp_path / "report", folder=photos.parent) as process,
+        loading(*worker, folder=photos.parent),
+        loading(*worker, folder=tmp_path),
+    ):
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, errors
+    assert f"a worker can't begin: {photos.name} can't be read" in errors
 
 
 def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
