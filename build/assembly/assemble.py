@@ -15,7 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from build.assembly.operators import count_operators
 from build.errors import BuildError, first_fault
-from service.bundle.folder import Bundle, Classes, check_replaceable, load_bundle, sha256_of, write_bundle
+from service.bundle.folder import (
+    Bundle,
+    Classes,
+    check_replaceable,
+    load_bundle,
+    rewrite_bundle,
+    sha256_of,
+    write_bundle,
+)
 from service.bundle.manifest import (
     CLASS_IDS,
     GOLDEN,
@@ -152,7 +160,8 @@ def assemble(
 
     Raises:
         BuildError: the golden vectors of `beside` are of other pixels, or a model fails when it is run.
-        BundleError: a file can't be loaded, or is no classifier of these classes and this size.
+        BundleError: a file can't be loaded, or is no classifier of these classes and this size, or `beside`
+            lay at `path` and is not there any more.
     """
     pixels = golden_pixels(preprocessing)
     measured = _kept(beside, pixels) if beside else {}
@@ -175,7 +184,10 @@ def assemble(
         training=training,
         files={file: sha256_of(content) for file, content in files.items()},
     )
-    return write_bundle(path, manifest, files | {m.variant.stored.file: m.stored for m in measured.values()})
+    files |= {m.variant.stored.file: m.stored for m in measured.values()}
+    if beside and beside.path.resolve() == path.resolve():
+        return rewrite_bundle(beside, manifest, files)
+    return write_bundle(path, manifest, files)
 
 
 def golden_pixels(preprocessing: Preprocessing) -> NDArray[np.uint8]:
