@@ -175,7 +175,8 @@ def _load_shadow(settings: Settings, bundle: Bundle, registry: CollectorRegistry
 
 def _arrivals(settings: Settings) -> Arrivals:
     return Arrivals(
-        max_bytes=settings.max_body_bytes,
+        # One that is larger than all together may be would be told to come again for ever.
+        max_bytes=min(settings.max_body_bytes, settings.read_bytes),
         total_bytes=settings.read_bytes,
         min_rate=settings.min_body_rate,
         seconds=settings.read_timeout_seconds,

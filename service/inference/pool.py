@@ -11,7 +11,7 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, QueueFull, RequestError, WaitTooLong
+from service.errors import BodyTooLarge, DeadlineExceeded, QueueFull, RequestError, WaitTooLong
 from service.inference.classifier import Prediction
 from service.inference.image import Crop
 from service.inference.shadow import IDLE_SECONDS, Shadow
@@ -134,9 +134,14 @@ class Pool:
         The future raises DeadlineExceeded where no worker was free before the job's deadline.
 
         Raises:
+            BodyTooLarge: it has more bytes than there is memory for, whatever else waits.
             QueueFull: every place, or all memory for what waits, is taken.
             WaitTooLong: it would wait longer than it can.
         """
+        if job.size > self._queue_bytes:
+            raise BodyTooLarge(
+                f"the image has {job.size} bytes, more than all that wait may have: {self._queue_bytes}"
+            )
         self.check(job.deadline)
         # Only `submit` adds to what waits, and one thread alone submits: what fits now still fits below.
         if self._waiting_bytes + job.size > self._queue_bytes:

@@ -1,10 +1,12 @@
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from service.inference.pool import Job
 from service.settings import Settings
-from tests.api.running import photo, running, samples
+from tests.api.running import photo, running, samples, wait_for
 from tests.colours import RGB
 
 BATCH = "/v1/classify/batch"
@@ -48,6 +50,17 @@ def test_what_is_wrong_with_one_does_not_concern_the_others(client: httpx.Client
     assert codes == ["unsupported-image", "empty-body", "corrupt-image"]
     instances = [result["problem"]["instance"] for result in problems]
     assert instances == [f"urn:uuid:{red['id'].removesuffix('0')}{number}" for number in (1, 2, 3)]
+
+
+def test_no_image_stays_with_the_error_of_another(client: httpx.Client) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        client.post(BATCH, files=form(photo("red"), b"", photo("blue")))
+        # The access log lets go of its requests some at a time.
+        wait_for(lambda: not any(isinstance(each, Job) for each in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

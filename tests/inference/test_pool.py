@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from service.bundle.folder import Bundle
-from service.errors import CorruptImage, DeadlineExceeded, QueueFull, UnsupportedImage, WaitTooLong
+from service.errors import (
+    BodyTooLarge,
+    CorruptImage,
+    DeadlineExceeded,
+    QueueFull,
+    UnsupportedImage,
+    WaitTooLong,
+)
 from service.inference.classifier import Classifier, Prediction
 from service.inference.image import Crop
 from service.inference.pool import Answer, Job, Pool
@@ -192,6 +199,16 @@ def test_what_waits_is_bounded_in_bytes(colours: Bundle) -> None:
         assert [top(future) for future in (first, *waiting)] == ["red"] * 3
         held.let.release()
         assert top(run.submit(photo("blue"))) == "blue"
+
+
+def test_an_image_that_never_finds_memory_is_not_told_to_come_again(colours: Bundle) -> None:
+    image = photo("red")
+    with (
+        running(Held(colours), queue_bytes=len(image) - 1) as run,
+        pytest.raises(BodyTooLarge, match=f"has {len(image)} bytes, more than all that wait may") as caught,
+    ):
+        run.submit(image)
+    assert caught.value.retry_after_seconds is None
 
 
 def test_an_image_whose_deadline_passed_while_it_waited_is_not_worked_on(colours: Bundle) -> None:
