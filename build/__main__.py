@@ -30,6 +30,11 @@ def main(arguments: Sequence[str]) -> int:
         # A name in it, of a folder or a file, may have line ends.
         sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
         return UNUSABLE
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"edgewise: {error.name} is missing; run it by `make build`, or as .venv/bin/python\n"
+        )
+        return UNUSABLE
     except OSError as error:  # A file or folder that can't be read or written, a full disk.
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"edgewise: {where}{error.strerror or error}\n")

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,15 @@ def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
     said = wrong(capsys, "all", *every(own(arguments, data)), "--unlabelled", other)
     assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in said
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_installed_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As TensorFlow is in the service's own environment.
+    monkeypatch.setitem(sys.modules, "build.commands", None)
+    said = wrong(capsys, "evaluate", "models/imagenet-1k", "--evaluation", "tests")
+    assert said == "build.commands is missing; run it by `make build`, or as .venv/bin/python"
 
 
 def test_two_recipes_of_one_name_are_refused(
