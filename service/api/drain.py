@@ -23,7 +23,9 @@ class Drain:
     def check(self) -> None:
         """Raise Draining where the service is stopping."""
         if self._ends is not None:
-            raise Draining("the service is stopping", retry_after_seconds=math.ceil(self._seconds_left()))
+            raise Draining(
+                "the service is stopping", retry_after_seconds=max(1, math.ceil(self._seconds_left()))
+            )
 
     def __enter__(self) -> None:
         """Hold the stop back, until the time to drain is over, for the request that runs inside.
