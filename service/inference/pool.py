@@ -3,6 +3,7 @@
 import math
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -112,16 +113,22 @@ class Pool:
             now = monotonic()
             return self._busy_seconds + sum(now - since for since in self._busy_since.values())
 
-    def check(self, deadline: float, images: int = 1) -> None:
-        """Whether so many images that come now find places, and the first a worker before `deadline`.
+    def check(self, deadline: float, jobs: Sequence[Job] = ()) -> None:
+        """Whether all of `jobs`, or an image that comes now, find places, memory, and workers in time.
 
         Raises:
-            QueueFull: there are not so many places left.
-            WaitTooLong: it would wait longer than it can.
+            BodyTooLarge: they have more bytes than there is memory for, whatever else waits.
+            QueueFull: there are not so many places left, or not so much memory.
+            WaitTooLong: the last one would wait longer than it can.
         """
-        if self._waiting + images > self.queue_size:
+        if self._waiting + max(1, len(jobs)) > self.queue_size:
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
+        size = sum([job.size for job in jobs])
+        if self._waiting_bytes + size > self._queue_bytes:
+            raise self._no_memory(size)
         wait = self.wait_seconds + self._shadow_seconds()
+        if len(jobs) > 1:
+            wait += sum(self._seconds_of.get(job.variant.name, 0.0) for job in jobs[:-1]) / self.workers
         if wait and monotonic() + wait > deadline:
             raise WaitTooLong(
                 f"a worker is free in about {wait:.3g} seconds, after the request's deadline",
@@ -134,21 +141,10 @@ class Pool:
         The future raises DeadlineExceeded where no worker was free before the job's deadline.
 
         Raises:
-            BodyTooLarge: it has more bytes than there is memory for, whatever else waits.
-            QueueFull: every place, or all memory for what waits, is taken.
-            WaitTooLong: it would wait longer than it can.
+            BodyTooLarge, QueueFull, WaitTooLong: as `check` says.
         """
-        if job.size > self._queue_bytes:
-            raise BodyTooLarge(
-                f"the image has {job.size} bytes, more than all that wait may have: {self._queue_bytes}"
-            )
-        self.check(job.deadline)
         # Only `submit` adds to what waits, and one thread alone submits: what fits now still fits below.
-        if self._waiting_bytes + job.size > self._queue_bytes:
-            raise QueueFull(
-                f"{self._waiting} images of {self._waiting_bytes} bytes wait already",
-                retry_after_seconds=self._retry_after(),
-            )
+        self.check(job.deadline, [job])
         with self._lock:
             self._waiting += 1
             self._waiting_bytes += job.size
@@ -163,6 +159,17 @@ class Pool:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
+
+    def _no_memory(self, size: int) -> BodyTooLarge | QueueFull:
+        if size > self._queue_bytes:
+            # Told to come again, it would do so for ever.
+            return BodyTooLarge(
+                f"it has {size} bytes to work on, more than all that wait may have: {self._queue_bytes}"
+            )
+        return QueueFull(
+            f"{self._waiting} images of {self._waiting_bytes} bytes wait already",
+            retry_after_seconds=self._retry_after(),
+        )
 
     def _shadow_seconds(self) -> float:
         """How much longer an image that came now would wait because of the shadow that runs."""

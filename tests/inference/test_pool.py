@@ -205,10 +205,31 @@ def test_an_image_that_never_finds_memory_is_not_told_to_come_again(colours: Bun
     image = photo("red")
     with (
         running(Held(colours), queue_bytes=len(image) - 1) as run,
-        pytest.raises(BodyTooLarge, match=f"has {len(image)} bytes, more than all that wait may") as caught,
+        pytest.raises(BodyTooLarge, match=f"has {len(image)} bytes to work on, more than all") as caught,
     ):
         run.submit(image)
     assert caught.value.retry_after_seconds is None
+
+
+def test_of_several_images_all_find_places_memory_and_time_or_none_does(colours: Bundle) -> None:
+    held, image = Held(colours), photo("red")
+    with running(held, queue_size=4, queue_bytes=3 * len(image)) as run:
+        first = run.submit(image)
+        assert held.begun.acquire(timeout=10)
+        time.sleep(0.6)
+        held.let.release()
+        assert top(first) == "red"
+        # It takes 0.6 seconds or more by now: the second one is begun within a second, the third is not.
+        deadline = time.monotonic() + 1
+        jobs = [Job(run.variant, image, Crop.BUNDLE, deadline)] * 5
+        run.pool.check(deadline, jobs[:2])
+        with pytest.raises(WaitTooLong):
+            run.pool.check(deadline, jobs[:3])
+        with pytest.raises(BodyTooLarge):
+            run.pool.check(deadline + 60, jobs[:4])
+        with pytest.raises(QueueFull):
+            run.pool.check(deadline + 60, jobs)
+        assert run.pool.waiting == 0
 
 
 def test_an_image_whose_deadline_passed_while_it_waited_is_not_worked_on(colours: Bundle) -> None:

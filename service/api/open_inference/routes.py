@@ -191,10 +191,10 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
         whole = time.monotonic()
         variant = choose(request, shared, named)
         deadline = whole + patience(shared, _timeout_ms(message))
-        # All or none: what has no place for each image would do the work of some for nothing.
-        shared.pool.check(deadline, len(images))
         jobs = [Job(variant, image, Crop.BUNDLE, deadline) for image in images]
         del images
+        # All or none: what has no place for each image would do the work of some for nothing.
+        shared.pool.check(deadline, jobs)
         answers = _all_of(await each_classified(request, shared.pool, jobs))
     for number, answer in enumerate(answers):
         prediction = answer.prediction
