@@ -90,9 +90,9 @@ class Arrivals:
 
     def _make_room(self, arrival: _Arrival, now: float) -> None:
         while self._bytes > self._total_bytes:
-            old = [a for a in self._arriving if now - a.started > MIN_SECONDS and a is not arrival]
+            old = [a for a in self._arriving if now - a.started > MIN_SECONDS]
             slowest = min(old, key=lambda a: a.received / (now - a.started), default=None)
-            if slowest is None:
+            if slowest is None or slowest is arrival:
                 raise self._no_memory()
             if not slowest.timeout.expired():
                 slowest.gave_way = True

@@ -125,7 +125,7 @@ def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyP
         reading = [sender.read(room) for sender in (slow, fast, new)]
         slow.send(bytes(40))
         fast.send(bytes(90))
-        await settle()
+        await asyncio.sleep(0.05)
         new.send(bytes(50), more=False)
         fast.send(bytes(5), more=False)
         with pytest.raises(QueueFull, match="more than 150 bytes together") as caught:
@@ -134,6 +134,26 @@ def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyP
         await reading[1]
         await reading[2]
         assert (len(fast.arrived), len(new.arrived)) == (95, 50)
+
+    run(test)
+
+
+def test_the_slowest_takes_no_room_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MIN_SECONDS", 0.02)
+
+    async def test() -> None:
+        room = bounded(total_bytes=100)
+        slow, fast = Sender(), Sender()
+        reading = [sender.read(room) for sender in (slow, fast)]
+        slow.send(bytes(10))
+        fast.send(bytes(80))
+        await asyncio.sleep(0.05)
+        slow.send(bytes(20))
+        with pytest.raises(QueueFull):
+            await reading[0]
+        fast.send(bytes(20), more=False)
+        await reading[1]
+        assert len(fast.arrived) == 100
 
     run(test)
 
@@ -168,7 +188,7 @@ def test_who_gives_way_takes_no_more_room_though_more_has_come(monkeypatch: pyte
         reading = [fast.read(room), slow.read(room)]
         slow.send(bytes(60))
         fast.send(bytes(70))
-        await settle()
+        await asyncio.sleep(0.05)
         fast.send(bytes(25), more=False)
         slow.send(bytes(30))
         await settle()
