@@ -219,10 +219,12 @@ class Protocol(HttpToolsProtocol):
         """Answer what is no HTTP, unless an answer is on its way already."""
         running = self._running
         if running is not None and self.busy and not running.more_body:
-            # It came whole: it is answered, and what was wrong came behind it.
-            self.pipeline.clear()
+            # It came whole, as others may have that wait: all are answered, what was wrong came behind them.
+            while self.pipeline and self.pipeline[0][0].more_body:
+                self.pipeline.popleft()
             self._ending = True
-            running.keep_alive = False
+            last = self.pipeline[0][0] if self.pipeline else running
+            last.keep_alive = False
             self.flow.pause_reading()
             return
         if running is not None and self.busy and running.response_started:

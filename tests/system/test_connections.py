@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
+from service.server.protocol import MAX_PIPELINED
 from tests.api.running import photo, samples
 from tests.system.processes import Service, serving, wait_for
 from tests.system.test_drain import begun, received
@@ -270,14 +271,23 @@ def test_requests_without_end_on_one_connection_take_no_memory(small: Service) -
     assert not [line for line in small.log if line["level"] == "error"]
 
 
-def test_what_was_accepted_is_answered_whatever_comes_behind_it(small: Service) -> None:
+@pytest.mark.parametrize("requests", [1, 3])
+def test_what_was_accepted_is_answered_whatever_comes_behind_it(small: Service, requests: int) -> None:
     head = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)
     with ExitStack() as stack:
         connection = connect(small, stack)
-        connection.sendall(head + IMAGE + b"\x00 no HTTP\r\n\r\n")
-        answer = received(connection)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
+        connection.sendall((head + IMAGE) * requests + b"\x00 no HTTP\r\n\r\n")
+        answers = received(connection)
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == requests
+    assert answers.count(b'"predictions"') == requests
+
+
+def test_of_too_many_that_wait_the_first_ones_are_answered(small: Service) -> None:
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(LIVE * (MAX_PIPELINED + 10))
+        answers = received(connection)
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == MAX_PIPELINED + 1
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["closed", "half-closed"])
