@@ -194,8 +194,15 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is there, as a whole."""
-        if not self._declined:
-            super().on_message_complete()
+        if self._declined:
+            return
+        super().on_message_complete()
+        if self.cycle.response_complete and self.timeout_keep_alive_task is None:
+            # It was answered before its end, which ended the wait for the next one.
+            self._idle_since = self.loop.time()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_body(self, body: bytes) -> None:
         """Some of a body: as in uvicorn, but a body that comes at once is not copied two more times."""

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from service.server.protocol import MAX_PIPELINED
+from service.server.protocol import HEAD_SECONDS, MAX_PIPELINED
 from tests.api.running import photo, samples
 from tests.system.processes import Service, serving, wait_for
 from tests.system.test_drain import begun, received
@@ -280,6 +280,17 @@ def test_what_was_accepted_is_answered_whatever_comes_behind_it(small: Service, 
         answers = received(connection)
     assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == requests
     assert answers.count(b'"predictions"') == requests
+
+
+def test_a_connection_outlives_an_answer_that_came_before_the_bodys_end(small: Service) -> None:
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(b"POST /nope HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(b"half")
+        # Longer than a head may take.
+        time.sleep(HEAD_SECONDS + 2)
+        assert answered(connection)
 
 
 def test_of_too_many_that_wait_the_first_ones_are_answered(small: Service) -> None:
