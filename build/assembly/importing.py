@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble, refuse_other_classes
+from build.assembly.operators import precision_of
 from build.errors import BuildError, first_fault
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
@@ -17,6 +18,7 @@ from service.bundle.manifest import Filter, Precision, Preprocessing, Provenance
 from service.inference.delegates import Delegate
 from service.inference.interpreter import Interpreter
 
+# Where layers with weights don't tell, the input does.
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 
 
@@ -74,10 +76,11 @@ def import_model(
     name = variant_name(model.stem)
     if name in RESERVED_NAMES:
         raise BuildError(f"a variant can't be named {name}; rename {model}")
+    precision = precision_of(content) or _PRECISIONS[interpreter.input.dtype]
     variant = Model(
         name=name,
         content=content,
-        precision=_PRECISIONS[interpreter.input.dtype],
+        precision=precision,
         provenance=Provenance(
             command=command, recipe={"imported": in_utf8(model.name)}, tools=tool_versions()
         ),
@@ -85,6 +88,7 @@ def import_model(
         mean=mean,
         std=std,
         delegate=delegate,
+        dynamic_range=precision not in (Precision.FLOAT32, Precision.FLOAT16),
     )
     about = About(path.absolute().name, in_utf8(model.stem), in_utf8(licence), default=name)
     return assemble([variant], about, classes, preprocessing, path)

@@ -4,7 +4,20 @@ from collections import Counter
 
 from ai_edge_litert import schema_py_generated as schema
 
+from service.bundle.manifest import Precision
 from service.inference.cuts import kind_of
+
+_WITH_WEIGHTS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+_Type = schema.TensorType
+# By what an operator takes, and what its weights are held in: DEQUANTIZE may read them for a float one.
+_PRECISIONS = {
+    (_Type.FLOAT32, _Type.FLOAT32): Precision.FLOAT32,
+    (_Type.FLOAT32, _Type.FLOAT16): Precision.FLOAT16,
+    (_Type.FLOAT32, _Type.INT8): Precision.DYNAMIC,
+    (_Type.INT8, _Type.INT8): Precision.INT8,
+    (_Type.UINT8, _Type.UINT8): Precision.INT8,
+    (_Type.INT16, _Type.INT8): Precision.INT16X8,
+}
 
 
 def count_operators(content: bytes) -> dict[str, int]:
@@ -19,3 +32,32 @@ def count_operators(content: bytes) -> dict[str, int]:
         for operator in graph.operators
     ]
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
+
+
+def precision_of(content: bytes) -> Precision | None:
+    """What most tells of the numbers that the file computes with: those of its layers with weights.
+
+    `content` is as for `count_operators`. None where it has no such layer, as a file that was compiled for an
+    accelerator, or one of other types.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    found = set()
+    for graph in model.subgraphs:
+        kinds = [kind_of(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
+        sources = {
+            operator.outputs[0]: graph.tensors[operator.inputs[0]].type
+            for operator, kind in zip(graph.operators, kinds, strict=True)
+            if kind == "DEQUANTIZE"
+        }
+        for operator, kind in zip(graph.operators, kinds, strict=True):
+            if kind in _WITH_WEIGHTS:
+                taken, weights = operator.inputs[:2]
+                held = sources.get(weights, graph.tensors[weights].type)
+                found.add((graph.tensors[taken].type, held))
+    if any(held == _Type.INT4 for _, held in found):
+        return Precision.INT4
+    precisions = {_PRECISIONS.get(types) for types in found}
+    if precisions <= {Precision.FLOAT32, Precision.DYNAMIC, Precision.FLOAT16} and len(precisions) == 2:
+        # The converter leaves small weights as they are.
+        precisions.discard(Precision.FLOAT32)
+    return precisions.pop() if len(precisions) == 1 else Precision.MIXED if precisions else None

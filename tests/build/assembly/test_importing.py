@@ -7,8 +7,8 @@ import pytest
 from build.assembly.importing import import_model, variant_name
 from build.errors import BuildError
 from build.network.weights import IMAGENET
-from service.bundle.folder import Bundle, verify
-from service.bundle.manifest import Filter, Precision, Preprocessing, Resize
+from service.bundle.folder import Bundle, verify, verify_variant
+from service.bundle.manifest import LABELS, Filter, Precision, Preprocessing, Resize
 from service.errors import BundleError, DelegateError, OperatorError
 from service.inference.classifier import Classifier
 from service.inference.evaluation import Candidate, evaluate
@@ -71,6 +71,16 @@ def test_an_imported_classifier_knows_its_colours(
     for index, rgb in enumerate(RGB.values()):
         probabilities = classifier.probabilities(np.full((SIDE, SIDE, 3), rgb, np.uint8))
         assert probabilities.argmax() == index
+
+
+@pytest.mark.parametrize("name", ["dynamic", "fp16", "small"])
+def test_an_imported_variant_is_what_it_was(default_bundle: Bundle, tmp_path: Path, name: str) -> None:
+    model = tmp_path / f"{name}.tflite"
+    content = verify_variant(default_bundle, name) or default_bundle.variant_path(name).read_bytes()
+    model.write_bytes(content)
+    bundle = imported(model, tmp_path / "bundle", labels=default_bundle.path / LABELS)
+    for of in ("precision", "golden"):
+        assert getattr(bundle.variant(name), of) == getattr(default_bundle.variant(name), of)
 
 
 def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
-from build.assembly.operators import count_operators
-from service.bundle.folder import Bundle
+from build.assembly.operators import count_operators, precision_of
+from service.bundle.folder import Bundle, verify_variant
 
 
 def test_int8_has_one_quantize_and_no_float_island(small: Bundle) -> None:
@@ -29,3 +29,10 @@ def test_an_old_file_s_operators_are_told_by_the_field_it_has(colour_models: Pat
     builder = flatbuffers.Builder()
     builder.Finish(model.Pack(builder), b"TFL3")
     assert count_operators(bytes(builder.Output())) == count_operators(content)
+
+
+def test_what_a_file_computes_with_is_told_by_its_layers(default_bundle: Bundle, small: Bundle) -> None:
+    for bundle in (default_bundle, small):
+        for name, variant in bundle.manifest.variants.items():
+            content = verify_variant(bundle, name) or bundle.variant_path(name).read_bytes()
+            assert precision_of(content) == variant.precision
