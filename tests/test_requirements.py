@@ -12,8 +12,8 @@ from tests.imports import read_imports
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = ROOT / "requirements"
-# ai-edge-litert asks for the one, and requirements/serve.in bounds its version; uvicorn uses the other.
-NOT_IMPORTED = {"backports-strenum", "httptools"}
+# ai-edge-litert asks for it, and requirements/serve.in bounds its version.
+NOT_IMPORTED = {"backports-strenum"}
 # What is imported from Python's own library where that has it: from 3.14 on.
 LATER_PYTHONS = {"compression"}
 # What LiteRT has, and its schema of files is read by.

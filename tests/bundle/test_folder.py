@@ -113,7 +113,7 @@ def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "EDGEWISE_BUNDLE must name"),
+        (None, "EDGEWISE_BUNDLE, or the command, must name"),
         (b"", "is not a valid manifest: the whole: Invalid JSON"),
         (b"[]", "is not a valid manifest"),
         (b"\xff\xfe", "is not a valid manifest"),
