@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import StreamRequestHandler, TCPServer, ThreadingTCPServer
 from threading import Thread
 from time import monotonic
 
@@ -9,6 +9,19 @@ import pytest
 
 from loadtest.api import ask, classes
 from loadtest.errors import LoadTestError
+
+
+@contextmanager
+def served(server: TCPServer) -> Iterator[str]:
+    """The URL of a server, which goes on in a thread."""
+    with server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -31,15 +44,8 @@ def refusing(times: int, retry_after: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as host:
+        yield host
 
 
 def test_a_busy_service_is_asked_again() -> None:
@@ -72,14 +78,8 @@ def talking(content: bytes) -> Iterator[str]:
             self.connection.recv(65536)
             self.wfile.write(content)
 
-    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(ThreadingTCPServer(("127.0.0.1", 0), Handler)) as host:
+        yield host
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from service.bundle.folder import Bundle
+from tests.system.loads import LENIENT, load
 from tests.system.processes import run, serving
 from tests.system.prometheus import Prometheus, prometheus, wait_until
-from tests.system.test_loadtest import LENIENT, load
 
 SECONDS = 180
 

@@ -3,90 +3,30 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, wait_for
-from tests.system.prometheus import free_port
+from tests.system.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
+from tests.system.processes import Service, serving, wait_for
 from tests.system.test_tls import OPENSSL, made
-
-SECONDS = 60
-# Whatever the machine is doing meanwhile.
-LENIENT = ["--slo-p50", "10000", "--slo-p99", "20000", "--slo-late", "1"]
-COLOURS = {"c01": (0, 0, 255), "c02": (0, 255, 0), "c03": (255, 0, 0)}
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of three colours, two of each, and one in the folder of another colour."""
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("colours")
-    for class_id, colour in COLOURS.items():
-        (folder / class_id).mkdir()
-        for side in (40, 60):
-            Image.new("RGB", (side, side), colour).save(folder / class_id / f"{side}.png")
-    Image.new("RGB", (50, 50), COLOURS["c03"]).save(folder / "c01" / "wrong.png")
-    return folder
+    return write_photos(tmp_path_factory.mktemp("colours"))
 
 
 @pytest.fixture(scope="module")
 def service(colours: Bundle) -> Iterator[Service]:
     with serving(bundle=colours.path) as service:
         yield service
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "loadtest", *map(str, arguments)]
-
-
-def load(*arguments: str | Path, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
-
-
-@contextmanager
-def loading(*arguments: str | Path, folder: Path = ROOT) -> Iterator["subprocess.Popen[str]"]:
-    with subprocess.Popen(  # noqa: S603
-        [*WITH_SIGNALS, *command(*arguments)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def told(folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return report
-
-
-def answered(url: str) -> float:
-    text = httpx.get(f"{url}/metrics").text
-    counts = re.findall(r'^edgewise_requests_total\{.*classify".*status="200".*\} (\S+)', text, re.MULTILINE)
-    return sum(map(float, counts))
 
 
 def test_without_a_host_it_serves_and_loads_the_default(tmp_path: Path) -> None:
@@ -257,14 +197,6 @@ def test_an_interrupted_test_leaves_its_report(
     assert told(tmp_path)["counts"]["answered"] >= 15
 
 
-def test_processes_report_as_one(service: Service, photos: Path, tmp_path: Path) -> None:
-    before = answered(service.url)
-    given = ("--photos", photos, "--processes", "2", "--run-time", "3s", *LENIENT)
-    result = load("--host", service.url, *given, "--report", tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert_all_are_there(told(tmp_path), answered(service.url) - before)
-
-
 @pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 def test_no_certificate_is_taken_but_the_named_one(
     colours: Bundle, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -299,84 +231,6 @@ def test_what_locust_does_not_take_is_no_goal_that_was_missed(
     (tmp_path / "report.json").write_text("{}")
     result = load("--host", service.url, "--photos", photos, "Nobody", "--report", tmp_path)
     assert result.returncode == 2, result.stderr
-
-
-def test_two_tests_of_several_processes_run_at_once(service: Service, photos: Path, tmp_path: Path) -> None:
-    given = ("--photos", photos, "--processes=2", "--run-time", "3s", *LENIENT, "--host", service.url)
-    with (
-        loading(*given, "--report", tmp_path / "one") as one,
-        loading(*given, "--report", tmp_path / "other") as other,
-    ):
-        for process in (one, other):
-            _, errors = process.communicate(timeout=SECONDS)
-            assert process.returncode == 0, errors
-    for name in ("one", "other"):
-        assert told(tmp_path / name)["errors"] == {}
-        assert told(tmp_path / name)["counts"]["answered"] > 10
-
-
-def test_workers_of_their_own_report_to_their_master(service: Service, photos: Path, tmp_path: Path) -> None:
-    before = answered(service.url)
-    port = str(free_port())
-    master = (
-        "--master",
-        "--master-bind-host",
-        "127.0.0.1",
-        "--master-bind-port",
-        port,
-        "--expect-workers",
-        "2",
-    )
-    worker = ("--worker", "--master-host", "127.0.0.1", "--master-port", port, "--photos", photos)
-    slow = ("--slo-p50", "0.001")
-    given = ("--host", service.url, "--photos", photos, "--run-time", "3s", *LENIENT, *slow)
-    with (
-        loading(*master, "--expect-workers", "2", *given, "--report", tmp_path) as process,
-        loading(*worker),
-        loading(*worker),
-    ):
-        _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 1, errors
-    assert "edgewise: p50: " in errors
-    assert_all_are_there(told(tmp_path), answered(service.url) - before)
-
-
-def test_a_worker_that_can_not_begin_ends_the_test(
-    service: Service, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    port = str(free_port())
-    bound = (
-        "--master",
-        "--master-bind-host",
-        "127.0.0.1",
-        "--master-bind-port",
-        port,
-        "--expect-workers",
-        "2",
-    )
-    # As on machines of their own: each worker looks for the master's photos where it runs itself.
-    given = ("--host", service.url, "--photos", photos.name, "--run-time", "30s", *LENIENT)
-    worker = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
-    with (
-        loading(*bound, *given, "--report", tmp_path / "report", folder=photos.parent) as process,
-        loading(*worker, folder=photos.parent),
-        loading(*worker, folder=tmp_path),
-    ):
-        _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2, errors
-    assert f"a worker can't begin: {photos.name} can't be read" in errors
-
-
-def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
-    """The workers' counts are the service's, but for what was under way at the end, and the first ones."""
-    counts = report["counts"]
-    assert report["errors"] == {}
-    assert 20 < counts["answered"] <= by_service
-    assert counts["answered"] >= by_service - 20
-    (measured,) = report["accuracy"].values()
-    assert measured["answers"] == counts["answered"]
-    assert counts["frames"] > 0
 
 
 def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(

@@ -1,0 +1,108 @@
+"""Load tests of several processes, whose load and goals are one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.bundle.folder import Bundle
+from tests.system.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
+from tests.system.processes import ROOT, Service, serving
+from tests.system.prometheus import free_port
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("colours"))
+
+
+@pytest.fixture(scope="module")
+def service(colours: Bundle) -> Iterator[Service]:
+    with serving(bundle=colours.path) as service:
+        yield service
+
+
+@pytest.fixture
+def master() -> list[str]:
+    """The options of one that waits for two workers."""
+    bound = ["--master-bind-host", "127.0.0.1", "--master-bind-port", str(free_port())]
+    return ["--master", *bound, "--expect-workers", "2"]
+
+
+@pytest.fixture
+def worker(master: list[str]) -> list[str]:
+    """The options of one that finds it."""
+    port = master[master.index("--master-bind-port") + 1]
+    return ["--worker", "--master-host", "127.0.0.1", "--master-port", port]
+
+
+def test_processes_report_as_one(service: Service, photos: Path, tmp_path: Path) -> None:
+    before = answered(service.url)
+    given = ("--photos", photos, "--processes", "2", "--run-time", "3s", *LENIENT)
+    result = load("--host", service.url, *given, "--report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_all_are_there(told(tmp_path), answered(service.url) - before)
+
+
+def test_two_tests_of_several_processes_run_at_once(service: Service, photos: Path, tmp_path: Path) -> None:
+    given = ("--photos", photos, "--processes=2", "--run-time", "3s", *LENIENT, "--host", service.url)
+    with (
+        loading(*given, "--report", tmp_path / "one") as one,
+        loading(*given, "--report", tmp_path / "other") as other,
+    ):
+        for process in (one, other):
+            _, errors = process.communicate(timeout=SECONDS)
+            assert process.returncode == 0, errors
+    for name in ("one", "other"):
+        assert told(tmp_path / name)["errors"] == {}
+        assert told(tmp_path / name)["counts"]["answered"] > 10
+
+
+def test_workers_of_their_own_report_to_their_master(
+    service: Service, photos: Path, tmp_path: Path, master: list[str], worker: list[str]
+) -> None:
+    before = answered(service.url)
+    slow = ("--slo-p50", "0.001")
+    given = ("--host", service.url, "--photos", photos, "--run-time", "3s", *LENIENT, *slow)
+    with (
+        loading(*master, *given, "--report", tmp_path) as process,
+        loading(*worker, "--photos", photos),
+        loading(*worker, "--photos", photos),
+    ):
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, errors
+    assert "edgewise: p50: " in errors
+    assert_all_are_there(told(tmp_path), answered(service.url) - before)
+
+
+def test_a_worker_that_can_not_begin_ends_the_test(
+    service: Service,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    master: list[str],
+    worker: list[str],
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # As on machines of their own: each worker looks for the master's photos where it runs itself.
+    given = ("--host", service.url, "--photos", photos.name, "--run-time", "30s", *LENIENT)
+    with (
+        loading(*master, *given, "--report", tmp_path / "report", folder=photos.parent) as process,
+        loading(*worker, folder=photos.parent),
+        loading(*worker, folder=tmp_path),
+    ):
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, errors
+    assert f"a worker can't begin: {photos.name} can't be read" in errors
+
+
+def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
+    """The workers' counts are the service's, but for what was under way at the end, and the first ones."""
+    counts = report["counts"]
+    assert report["errors"] == {}
+    assert 20 < counts["answered"] <= by_service
+    assert counts["answered"] >= by_service - 20
+    (measured,) = report["accuracy"].values()
+    assert measured["answers"] == counts["answered"]
+    assert counts["frames"] > 0
