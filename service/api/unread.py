@@ -55,7 +55,8 @@ class UnreadBody:
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             elif unread and not held_back and not message.get("more_body", False):
                 await send({**message, "more_body": True})
-                with contextlib.suppress(TimeoutError):
+                # Where the service ends meanwhile, the answer is given: there is nothing to be said of it.
+                with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                     await asyncio.wait_for(discard(), DISCARD_SECONDS)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)

@@ -101,3 +101,15 @@ def test_under_load_every_request_that_was_accepted_is_answered(quick: Service) 
     assert set(answers) <= {200, 503}
     assert answers.count(200) == logged.count(f"POST {CLASSIFY} 200") >= 30
     assert not [line for line in quick.log if line["level"] == "error"]
+
+
+def test_a_body_that_nobody_wants_does_not_end_in_a_traceback(colours: Bundle) -> None:
+    with serving(bundle=colours.path, drain_seconds=0, max_body_bytes=1000) as service:
+        url = httpx.URL(service.url)
+        with socket.create_connection((url.host, url.port), timeout=60) as connection:
+            head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {10**8}\r\n\r\n"
+            connection.sendall(head.encode() + bytes(10))
+            assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+            service.signal(signal.SIGTERM)
+            assert service.wait() == 0
+    assert not [line for line in service.log if "traceback" in line]
