@@ -206,7 +206,7 @@ def asked_top_k(parameters: Parameters, classes: int) -> int:
     if parameters.top_k is None:
         return min(DEFAULT_TOP_K, classes)
     if parameters.top_k > classes:
-        raise BadParameter(f"top_k is {parameters.top_k}, but the model has {classes} classes")
+        raise BadParameter(f"top_k is more than the model has classes, which is {classes}")
     return parameters.top_k
 
 

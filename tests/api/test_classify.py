@@ -118,7 +118,7 @@ def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
         ("variant=ptq", "variant-not-loaded", "'ptq' is not loaded, only fp32; start"),
         ("variant=nope", "unknown-variant", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ("top_k=0", "bad-parameter", "top_k is '0', but it should be greater than or equal to 1"),
-        ("top_k=6", "bad-parameter", "top_k is 6, but the model has 5 classes"),
+        ("top_k=6", "bad-parameter", "top_k is more than the model has classes, which is 5"),
         ("top_k=two", "bad-parameter", "top_k is 'two', but it should be a valid integer"),
         ("crop=half", "bad-parameter", "crop is 'half', but it should be 'bundle' or 'none'"),
         ("min_probability=1.1", "bad-parameter", "min_probability is '1.1', but it should be less than"),
