@@ -98,8 +98,10 @@ _INFERENCE: dict[int | str, dict[str, Any]] = {
         schema=ProtocolProblem,
     ),
 }
-_METADATA = documented(UnknownModel, UnknownVariant, VariantNotLoaded, InternalError, schema=ProtocolProblem)
-_READINESS = documented(
+_MODEL = documented(UnknownModel, InternalError, schema=ProtocolProblem)
+_VERSION = documented(UnknownModel, UnknownVariant, InternalError, schema=ProtocolProblem)
+_MODEL_READINESS = documented(UnknownModel, InternalError, Draining, schema=ProtocolProblem)
+_VERSION_READINESS = documented(
     UnknownModel, UnknownVariant, VariantNotLoaded, InternalError, Draining, schema=ProtocolProblem
 )
 _SERVER = documented(InternalError, schema=ProtocolProblem)
@@ -130,22 +132,21 @@ async def ready(shared: Shared) -> ServerReady:
     return ServerReady(ready=True)
 
 
-@router.get("/models/{model}", summary="The model", responses=_METADATA)
+@router.get("/models/{model}", summary="The model", responses=_MODEL)
 async def model_metadata(model: str, shared: Shared) -> ModelMetadata:
     """The model's versions and tensors; `image` may also be BYTES [-1], with encoded images."""
     return _metadata(shared, model)
 
 
-@router.get("/models/{model}/versions/{version}", summary="A version of the model", responses=_METADATA)
+@router.get("/models/{model}/versions/{version}", summary="A version of the model", responses=_VERSION)
 async def version_metadata(model: str, version: str, shared: Shared) -> ModelMetadata:
     """The same as of the model: all variants have the same tensors."""
     metadata = _metadata(shared, model)
-    if version not in metadata.versions:
-        shared.variants.find(version)
+    shared.variants.check_known(version)
     return metadata
 
 
-@router.get("/models/{model}/ready", summary="Does the model take requests", responses=_READINESS)
+@router.get("/models/{model}/ready", summary="Does the model take requests", responses=_MODEL_READINESS)
 async def model_ready(model: str, shared: Shared) -> ModelReady:
     """Whether the active variant answers."""
     _check_model(shared, model)
@@ -156,7 +157,7 @@ async def model_ready(model: str, shared: Shared) -> ModelReady:
 @router.get(
     "/models/{model}/versions/{version}/ready",
     summary="Does a version of the model take requests",
-    responses=_READINESS,
+    responses=_VERSION_READINESS,
 )
 async def version_ready(model: str, version: str, shared: Shared) -> ModelReady:
     """Whether the variant is loaded; 409 where it is not."""
