@@ -84,6 +84,12 @@ def problem_document(error: RequestError, id_: str) -> Problem:
     )
 
 
+def unforeseen(error: Exception, id_: str) -> InternalError:
+    """What a client is told of an error that nobody foresaw; the log has the error itself."""
+    _log.error("a request failed", exc_info=error, extra=fields(id=id_))
+    return InternalError("the service failed in a way that it did not foresee; its log says how")
+
+
 def problem_response(
     request: Request, error: RequestError, headers: Mapping[str, str] | None = None
 ) -> Response:
@@ -158,12 +164,11 @@ class Problems:
         except RequestValidationError as error:
             response = await _on_invalid_parameters(Request(scope), error)
             await response(scope, receive, send)
-        except Exception:
+        except Exception as error:
             request = Request(scope)
-            _log.exception("a request failed", extra=fields(id=request.state.id))
+            failure = unforeseen(error, request.state.id)
             if started:
                 raise
-            failure = InternalError("the service failed in a way that it did not foresee; its log says how")
             await problem_response(request, failure)(scope, receive, send)
 
 

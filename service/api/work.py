@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from service.api.problems import unforeseen
 from service.errors import RequestError
 from service.inference.pool import Answer, Job, Pool
 
@@ -60,7 +61,8 @@ async def each_classified(
     state: dict[str, Any] = request.scope["state"]
     state[ON_DISCONNECT] = _leaving(answers)
     try:
-        return [_expected(result) for result in await asyncio.gather(*answers, return_exceptions=True)]
+        results = await asyncio.gather(*answers, return_exceptions=True)
+        return [_expected(result, request.state.id) for result in results]
     finally:
         del state[ON_DISCONNECT]
         for future in futures:
@@ -76,10 +78,16 @@ def _submit(pool: Pool, job: Job) -> tuple[Future[Answer], asyncio.Future[Answer
     return future, answer
 
 
-def _expected(result: Answer | BaseException) -> Answer | RequestError:
-    if isinstance(result, BaseException) and not isinstance(result, RequestError):
+def _expected(result: Answer | BaseException, id_: str) -> Answer | RequestError:
+    if isinstance(result, Answer | RequestError):
+        return result
+    if isinstance(result, ClientDisconnect) or not isinstance(result, Exception):
         raise result
-    return result
+    # Whatever one image brought about, the others have their answers.
+    failure = unforeseen(result, id_)
+    # Its frames hold the image, and the future that holds it: both would stay for long.
+    result.__traceback__ = None
+    return failure
 
 
 def _hand_over(done: Future[Answer], answer: asyncio.Future[Answer]) -> None:

@@ -1,9 +1,14 @@
+import functools
 import gc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from service.inference.classifier import Prediction
+from service.inference.image import Crop
 from service.inference.pool import Job
 from service.settings import Settings
 from tests.api.running import photo, running, samples, wait_for
@@ -123,3 +128,27 @@ def test_many_batches_at_once_are_answered_each_with_its_own(client: httpx.Clien
         for colours, labels in zip(asked, threads.map(ask, asked), strict=True):
             assert all(said in (colour, "refused") for colour, said in zip(colours, labels, strict=True))
             assert set(labels) != {"refused"}
+
+
+def break_at_blue(classify: Callable[[bytes, Crop], Prediction], data: bytes, crop: Crop) -> Prediction:
+    if data == photo("blue"):
+        raise ZeroDivisionError("a secret of the internals")
+    return classify(data, crop)
+
+
+def test_what_nobody_foresaw_of_one_does_not_concern_the_others(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    apps: list[FastAPI] = []
+    with running(settings, apps.append) as client:
+        for classifier in apps[0].state.context.variants.active.classifiers:
+            classifier.classify = functools.partial(break_at_blue, classifier.classify)
+        response = client.post(BATCH, files=form(photo("red"), photo("blue"), photo("green")))
+    assert response.status_code == 200
+    red, blue, green = response.json()["results"]
+    assert [red["predictions"][0]["label"], green["predictions"][0]["label"]] == ["red", "green"]
+    assert code(blue["problem"]) == "internal-error"
+    assert "secret" not in response.text
+    (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert failure.exc_info is not None
+    assert "a secret of the internals" in str(failure.exc_info[1])
