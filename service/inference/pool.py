@@ -12,7 +12,7 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import BodyTooLarge, DeadlineExceeded, QueueFull, RequestError, WaitTooLong
+from service.errors import BodyTooLarge, DeadlineExceeded, QueueFull, RequestError, StartError, WaitTooLong
 from service.inference.classifier import Prediction
 from service.inference.image import Crop
 from service.inference.shadow import IDLE_SECONDS, Shadow
@@ -67,6 +67,11 @@ class Pool:
     def __init__(
         self, workers: int, *, queue_size: int, queue_bytes: int, shadow: Shadow | None = None
     ) -> None:
+        """Start the threads.
+
+        Raises:
+            StartError: the system does not let so many start.
+        """
         self.queue_size = queue_size
         self._shadow = shadow
         self._queue_bytes = queue_bytes
@@ -84,8 +89,16 @@ class Pool:
             threading.Thread(target=self._work, args=(number,), name=f"worker-{number}")
             for number in range(workers)
         ]
-        for thread in self._threads:
-            thread.start()
+        for number, thread in enumerate(self._threads):
+            try:
+                thread.start()
+            except RuntimeError:
+                del self._threads[number:]
+                self.close()
+                raise StartError(
+                    f"the system lets this process start {number} of {workers} workers, by a limit of threads"
+                    " or memory; set EDGEWISE_WORKERS to fewer, or raise the limit"
+                ) from None
 
     @property
     def workers(self) -> int:

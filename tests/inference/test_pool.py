@@ -1,4 +1,7 @@
 import gc
+import re
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -302,3 +305,27 @@ def test_the_time_at_work_is_told_while_it_passes(colours: Bundle) -> None:
         held.let.release()
         second.result(10)
         assert run.pool.busy_seconds >= before
+
+
+NO_THREADS = """
+import resource, threading
+from service.errors import StartError
+from service.inference.pool import Pool
+
+threading.stack_size(1 << 28)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+try:
+    Pool(64, queue_size=1, queue_bytes=1)
+except StartError as error:
+    print(error, threading.active_count())
+"""
+
+
+def test_a_system_that_lets_no_more_threads_start_is_told() -> None:
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert re.fullmatch(
+        r"the system lets this process start [1-9]\d? of 64 workers, .* fewer, or raise the limit 1\n",
+        ended.stdout,
+    )
