@@ -15,6 +15,8 @@ from service.errors import RequestError
 from service.monitoring.logs import ACCESS_LOGGER, fields
 from service.monitoring.metrics import CLIENT_GONE, REASONS, Metrics
 
+# In the scope's state: the status that the server itself answered with, where it could not parse the rest.
+ANSWERED = "answered"
 # Not in any standard, but in many logs: the client went away before it had an answer.
 GONE_STATUS = 499
 
@@ -144,7 +146,7 @@ class Access:
             # Its frames hold the image, and the future that holds it: both would stay for long.
             gone.__traceback__ = None
         finally:
-            self._log.enter(scope, status, time.perf_counter() - started)
+            self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
 
 
 def _route(scope: Scope) -> str:

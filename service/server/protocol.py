@@ -21,6 +21,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.api.access import ANSWERED
 from service.api.problems import MEDIA_TYPE, problem_document
 from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, RequestError, TooManyConnections
@@ -238,6 +239,8 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         else:
             super().send_400_response(msg)
+            if running is not None and self.busy:
+                cast(dict[str, Any], running.scope)["state"][ANSWERED] = HTTPStatus.BAD_REQUEST
         if running is not None:
             # Else the application would answer too, on a connection that is closed.
             running.disconnected = True

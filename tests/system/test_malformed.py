@@ -47,3 +47,12 @@ def test_there_is_one_answer_and_no_error_in_the_log(
         assert line.startswith(b"HTTP/1.1 " + status)
         assert httpx.get(f"{service.url}/livez").status_code == 200
     assert not [entry for entry in service.log if entry["level"] == "error"]
+
+
+def test_what_can_not_be_parsed_is_in_the_log_as_it_was_answered(colours: Bundle) -> None:
+    with serving(bundle=colours.path) as service:
+        exchange(service.url, HEAD % (b"", CHUNKED) + BAD_CHUNK)
+        assert service.line("POST /v1/classify 400")
+        counted = httpx.get(f"{service.url}/metrics").text
+    assert 'edgewise_requests_total{route="/v1/classify",status="400",variant="ptq"} 1.0' in counted
+    assert 'edgewise_rejected_total{reason="client_gone"} 0.0' in counted
