@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,14 @@ def test_a_reader_that_has_enough_makes_no_traceback(colours: Bundle) -> None:
     os.close(writer)
     assert result.returncode == 2
     assert result.stderr.endswith(b"edgewise: standard output can't be written: Broken pipe\n")
+
+
+def test_what_is_not_installed_is_named() -> None:
+    # Without site-packages, as any Python of the system has it.
+    result = subprocess.run(
+        [sys.executable, "-S", "-m", "service"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert re.fullmatch(
+        r"edgewise: \w+ is missing; run it by `make serve`, or as \.venv-serve/bin/python\n", result.stderr
+    )

@@ -1,0 +1,101 @@
+"""The command line: every command and its options."""
+
+import argparse
+from pathlib import Path
+
+from service.inference.image import Crop
+from service.settings import PREFIX
+
+DEFAULT_RUNS = 200
+DEFAULT_TOP = 10
+MOST = 1_000_000_000
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """What `python -m service` understands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Image classification on edge nodes. Its settings are environment variables named"
+        f" {PREFIX}*: see docs/settings.md.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="serve a bundle over HTTP (the default)")
+    commands.add_parser(
+        "check", help="verify the settings and the whole bundle, and print what would be served"
+    )
+
+    measured = argparse.ArgumentParser(add_help=False)
+    measured.add_argument("--bundle", metavar="FOLDER", help="instead of EDGEWISE_BUNDLE")
+    measured.add_argument("--variants", type=_names, metavar="A,B", help="these, instead of all")
+    measured.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
+
+    evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
+    evaluate.add_argument("folder", type=Path, help="one folder per class, named by class id, label or index")
+    evaluate.add_argument(
+        "--against", metavar="VARIANT", help="the one to compare with (default fp32, if there is one)"
+    )
+    evaluate.add_argument(
+        "--crop",
+        type=Crop,
+        choices=list(Crop),
+        default=Crop.BUNDLE,
+        help="the bundle's crop, or whole images (none)",
+    )
+    evaluate.add_argument(
+        "--allow-seen", action="store_true", help="also images that the network was trained or calibrated on"
+    )
+
+    benchmark = commands.add_parser(
+        "benchmark", parents=[measured], help="measure latency, load time and memory"
+    )
+    benchmark.add_argument(
+        "--runs",
+        type=_positive,
+        default=DEFAULT_RUNS,
+        help=f"inferences of each variant (default {DEFAULT_RUNS})",
+    )
+    _report_options(benchmark)
+
+    profile = commands.add_parser("profile", parents=[measured], help="measure each operator of the variants")
+    profile.add_argument(
+        "--runs",
+        type=_positive,
+        default=DEFAULT_RUNS,
+        help=f"calls of each operator (default {DEFAULT_RUNS})",
+    )
+    profile.add_argument(
+        "--top", type=_positive, default=DEFAULT_TOP, help=f"operators in the tables (default {DEFAULT_TOP})"
+    )
+    profile.add_argument("--name", help="in the JSON: what to call the device (what its firmware calls it)")
+    return parser
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="measure more, and write a report of this device as JSON"
+    )
+    parser.add_argument("--name", help="in the report: what to call the device (what its firmware calls it)")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="in the report: accuracy on these, one folder per class",
+    )
+    parser.add_argument(
+        "--crop",
+        type=Crop,
+        choices=list(Crop),
+        help="of the photos: the bundle's crop, or whole images (none)",
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _positive(text: str) -> int:
+    # int() refuses texts of thousands of digits by an error of its own.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) else 0
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
+    return number
