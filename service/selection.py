@@ -135,13 +135,18 @@ def _check_shadow(settings: Settings, bundle: Bundle) -> None:
             f"EDGEWISE_SHADOW_VARIANT is {shadow}, but EDGEWISE_SHADOW_RATIO, the share of answers to compare"
             " with it, from 0 to 1, is not set; set both, or none"
         )
-    active = settings.variant or bundle.manifest.default_variant
-    others = {*lasting(settings)} - {shadow}
-    if active == shadow and not others and settings.admin_token_file is None:
+    if _compares_nothing(settings, settings.variant or bundle.manifest.default_variant):
         raise SettingsError(
             f"EDGEWISE_SHADOW_VARIANT is {shadow}, and so is all that answers: there is nothing to compare;"
             " set it, or EDGEWISE_VARIANT, to another"
         )
+
+
+def _compares_nothing(settings: Settings, active: str) -> bool:
+    """Whether all that ever answers is the variant that answers are to be compared with."""
+    shadow = settings.shadow_variant
+    others = {*lasting(settings)} - {shadow}
+    return active == shadow and not others and settings.admin_token_file is None
 
 
 def _tell(selection: Selection, settings: Settings) -> None:
@@ -157,6 +162,9 @@ def _tell(selection: Selection, settings: Settings) -> None:
     }
     details = fields(variant=selection.active, min_top1=settings.min_top1, measured=table)
     _log.info("auto: %s is the fastest here", selection.active, extra=details)
+    if _compares_nothing(settings, selection.active):
+        # No error: on another device, or another day, it is another one.
+        _log.warning("auto: it is EDGEWISE_SHADOW_VARIANT, too: there is nothing to compare")
 
 
 def _tell_load(variant: str) -> Callable[[bool, float], None]:

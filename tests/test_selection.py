@@ -122,3 +122,12 @@ def test_a_shadow_may_be_the_active_variant_where_others_may_answer(
 def test_a_shadow_that_the_bundle_does_not_have_is_told(colours: Bundle) -> None:
     with pytest.raises(BundleError, match=r"^EDGEWISE_SHADOW_VARIANT names nope, but .* no variant 'nope'"):
         select(Settings(shadow_variant="nope", shadow_ratio=1), colours)
+
+
+@pytest.mark.parametrize(("shadow", "is_told"), [("fp32", True), ("ptq", False)])
+def test_auto_that_chose_what_its_answers_are_compared_with_is_told(
+    measured: Bundle, caplog: pytest.LogCaptureFixture, shadow: str, *, is_told: bool
+) -> None:
+    settings = Settings(variant="auto", min_top1=0.85, workers=1, shadow_variant=shadow, shadow_ratio=1)
+    assert load_variants(settings, measured).active.name == "fp32"
+    assert ("there is nothing to compare" in caplog.text) == is_told
