@@ -98,13 +98,13 @@ def problem_response(
     error.__traceback__ = error.__context__ = None
     request.state.error = error
     problem = problem_document(error, request.state.id)
-    if f"{request.url.path}/".startswith(PROTOCOL_PATH):
+    # Not `request.url`, which takes as long as the rest: refusing must cost next to nothing.
+    if f"{request.scope['path']}/".startswith(PROTOCOL_PATH):
         problem = ProtocolProblem(**problem.model_dump(), error=problem.detail)
     all_headers = {**error.headers, **(headers or {})}
-    response = Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)
     if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-    return response
+        all_headers["Retry-After"] = str(error.retry_after_seconds)
+    return Response(problem.model_dump_json(), error.status, all_headers, MEDIA_TYPE)
 
 
 def documented(
