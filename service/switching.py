@@ -29,6 +29,10 @@ class Switch:
         self._load = load
         self._metrics = metrics
         self._loading: str | None = None
+        for name in bundle.manifest.variants:
+            for outcome in ("done", "failed"):
+                # A counter that appeared with its first failure would not have increased yet.
+                metrics.switches.labels(name, outcome)
         show_loaded(metrics, bundle, variants)
 
     async def to(self, name: str, client: str | None) -> None:

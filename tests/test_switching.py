@@ -101,6 +101,11 @@ def test_a_second_switch_has_to_wait(setup: Setup) -> None:
     assert setup.to("int8") == "int8"
 
 
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+def test_switches_are_counted_from_none(setup: Setup, outcome: str) -> None:
+    assert setup.sample("edgewise_switches_total", variant="ptq", outcome=outcome) == 0
+
+
 def test_what_the_bundle_does_not_have_is_told(setup: Setup) -> None:
     with pytest.raises(UnknownVariant, match="no variant 'nope'"):
         setup.to("nope")
