@@ -86,7 +86,7 @@ def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
         workers=settings.workers,
         delegate=settings.chosen_delegate,
         fallback=settings.delegate_fallback,
-        limits=DecodeLimits(max_pixels=settings.max_pixels),
+        limits=DecodeLimits(settings.max_pixels, settings.max_decode_bytes),
     )
 
 

@@ -94,6 +94,7 @@ class Settings(BaseModel):
     request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
     max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
     max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
+    max_decode_bytes: PositiveInt = DEFAULT_LIMITS.max_decode_bytes
     batch_limit: PositiveInt = DEFAULT_BATCH_LIMIT
     model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"

@@ -191,3 +191,12 @@ def test_what_finds_no_place_is_refused_and_told_when_to_come_back(
                 assert int(response.headers["retry-after"]) >= 1
         rejected = samples(client)['edgewise_rejected_total{reason="queue_full"}']
         assert rejected == statuses.count(429)
+
+
+def test_what_would_take_too_much_memory_to_decode_is_refused(settings: Settings) -> None:
+    limits = {"max_decode_bytes": 1_000_000}
+    with running(settings.model_copy(update=limits)) as client:
+        response = client.post(CLASSIFY, content=photo("red", size=(900, 900)))
+        assert response.status_code == 413
+        assert code(response) == "image-too-large"
+        assert client.post(CLASSIFY, content=photo("red")).status_code == 200

@@ -53,7 +53,7 @@ def test_the_pod_has_the_manifests_limits_and_rights_and_stops_cleanly(
     with playing(podman, image, base_folder, tmp_path):
         (found,) = json.loads(podman.run("inspect", CONTAINER).stdout)
         host = found["HostConfig"]
-        assert (host["Memory"], host["MemoryReservation"]) == (320 * MEBIBYTE, 128 * MEBIBYTE)
+        assert (host["Memory"], host["MemoryReservation"]) == (512 * MEBIBYTE, 128 * MEBIBYTE)
         assert host["NanoCpus"] == 1_000_000_000
         assert host["ReadonlyRootfs"] is True
         assert "no-new-privileges" in host["SecurityOpt"]
