@@ -111,12 +111,15 @@ function refuse(title, detail) {
 }
 
 function offer(list) {
+  const before = active;
   active = list.active;
   const loaded = list.variants.filter((variant) => variant.loaded).map((variant) => variant.name);
   fill(at("first"), [["", `${active} (active)`], ...loaded.filter((name) => name !== active).map(twice)]);
   fill(at("second"), [["", "none"], ...loaded.map(twice)]);
   at("choice").hidden = loaded.length < 2;
-  if (at("first").value === "" && answeredBy !== null && answeredBy !== active) classify();
+  // Not wherever another one answers: under load one does that is not the active one.
+  const switched = before !== null && before !== active;
+  if (at("first").value === "" && switched && answeredBy !== null && answeredBy !== active) classify();
 }
 
 function twice(name) {
@@ -152,7 +155,7 @@ document.addEventListener("drop", (event) => {
   else refuse("That was no file", "Save the picture first, then drop its file here.");
 });
 document.addEventListener("paste", (event) => {
-  if (event.target.closest("input")) return;
+  if (event.target.closest("input:not([type=file])")) return;
   const [photo] = event.clipboardData.files;
   if (photo) take(photo);
   else refuse("There is no picture on the clipboard", "Copy one, then paste it here.");

@@ -169,6 +169,7 @@ async function activate(name) {
     // The button that was pressed is gone.
     at("variants").focus();
   } catch (error) {
+    at("status").textContent = "";
     at("variants").replaceChildren(table());
     show(problem, error);
     if (error.status === 401 || error.status === 403) {

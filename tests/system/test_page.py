@@ -100,12 +100,17 @@ def drop(page: Page, photo: Path) -> None:
     page.dispatch_event("#frame", "drop", {"dataTransfer": transfer(page, photo)})
 
 
-def paste(page: Page, photo: Path) -> None:
+def paste(page: Page, photo: Path, place: str = "body") -> None:
     page.evaluate(
-        "(clipboardData) => document.body.dispatchEvent("
+        "([clipboardData, place]) => document.querySelector(place).dispatchEvent("
         "new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }))",
-        transfer(page, photo),
+        [transfer(page, photo), place],
     )
+
+
+def paste_at_the_button(page: Page, photo: Path) -> None:
+    """As from the keyboard, after a photo was chosen by it."""
+    paste(page, photo, "#pick")
 
 
 def press(page: Page, photo: Path) -> None:
@@ -119,7 +124,7 @@ def press(page: Page, photo: Path) -> None:
     chooser.value.set_files(photo)
 
 
-@pytest.mark.parametrize("give", [pick, take, drop, paste, press])
+@pytest.mark.parametrize("give", [pick, take, drop, paste, paste_at_the_button, press])
 def test_a_photo_is_shown_and_answered(page: Page, service: Service, give: Callable[..., None]) -> None:
     expected = labels(service, CAT)
     give(page, CAT)
@@ -307,3 +312,21 @@ def test_the_interface_is_documented_without_the_internet(browser: Browser, serv
         operation = page.locator("#operations-default-classify_v1_classify_post")
         operation.locator(".opblock-summary-control").click()
         expect(operation).to_contain_text("min_probability")
+
+
+def test_a_variant_that_answers_in_place_of_the_active_one_is_asked_once(
+    page: Page, photos: dict[str, Path]
+) -> None:
+    # As under load, by EDGEWISE_VARIANT_UNDER_LOAD.
+    asked: list[str] = []
+
+    def answer_by_another(route: Route) -> None:
+        asked.append(route.request.url)
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "variant": "int8"})
+
+    page.route(CLASSIFY, answer_by_another)
+    pick(page, photos["flower"])
+    expect(page.locator("#result")).to_contain_text("int8")
+    page.wait_for_timeout(1000)
+    assert len(asked) == 1
