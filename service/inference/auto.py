@@ -1,6 +1,6 @@
 """The fastest of a bundle's variants on this device, among those that are good enough."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -24,7 +24,7 @@ _SAME = 1.1
 
 @dataclass(frozen=True)
 class Duel:
-    """How a variant compares with the best of those before it: the other's median over its own.
+    """How a variant compares with the fastest of those before it: the other's median over its own.
 
     Both were measured in turns, so this tells more than their seconds, which the load of the device
     changes from one minute to the next.
@@ -76,8 +76,10 @@ def measure_variants(
     Raises:
         SettingsError: there is none; the message names the best there is.
     """
-    best: Classifier | None = None
+    fastest: Classifier | None = None
     contenders = {}
+    # Each one's time over that of the first.
+    times: dict[str, float] = {}
     # The small ones first: the largest is then loaded beside a small one.
     for name, variant in sorted(bundle.manifest.variants.items(), key=lambda item: item[1].bytes):
         top1, why_not = reference_top1(variant), too_inaccurate(variant, min_top1)
@@ -90,29 +92,31 @@ def measure_variants(
         if challenger is None:
             contenders[name] = Contender(name, top1, None, None, why_not)
             continue
-        p50_seconds, duel = _compare(best, challenger)
+        p50_seconds, duel = _compare(fastest, challenger)
         contenders[name] = Contender(name, top1, p50_seconds, duel, None)
-        if best is None or _wins(contenders[name], contenders[best.variant]):
-            best = challenger
-    if best is None:
+        times[name] = times[duel.against] / duel.speedup if duel else 1.0
+        if fastest is None or times[name] < times[fastest.variant]:
+            fastest = challenger
+    if fastest is None:
         raise SettingsError(_none_will_do(bundle, min_top1, contenders.values()))
-    return best.variant, [contenders[name] for name in bundle.manifest.variants]
+    chosen = choose({name: (seconds, contenders[name].top1 or 0.0) for name, seconds in times.items()})
+    return chosen, [contenders[name] for name in bundle.manifest.variants]
 
 
-def _compare(best: Classifier | None, challenger: Classifier) -> tuple[float, Duel | None]:
-    """The challenger's median seconds, and how it compares with the best so far."""
-    both = [challenger] if best is None else [best, challenger]
+def choose(measured: Mapping[str, tuple[float, float]]) -> str:
+    """Of variants with their times and top-1, the best one of those that are as fast as the fastest."""
+    fastest = min(time for time, _ in measured.values())
+    as_fast = {name: (top1, -time) for name, (time, top1) in measured.items() if time <= fastest * _SAME}
+    return max(as_fast, key=as_fast.__getitem__)
+
+
+def _compare(fastest: Classifier | None, challenger: Classifier) -> tuple[float, Duel | None]:
+    """The challenger's median seconds, and how it compares with the fastest so far."""
+    both = [challenger] if fastest is None else [fastest, challenger]
     measured = measure(both, range(_ROUNDS), _within_seconds, turn=_TURN)
     medians = {name: float(np.median(runs.seconds)) for name, runs in measured.items()}
     median = medians[challenger.variant]
-    return median, None if best is None else Duel(best.variant, medians[best.variant] / median)
-
-
-def _wins(challenger: Contender, best: Contender) -> bool:
-    if challenger.duel is None:
-        return True
-    better = (challenger.top1 or 0.0) > (best.top1 or 0.0)
-    return challenger.duel.speedup > (1 / _SAME if better else _SAME)
+    return median, None if fastest is None else Duel(fastest.variant, medians[fastest.variant] / median)
 
 
 def _within_seconds(rounds: Sequence[int]) -> Iterable[int]:

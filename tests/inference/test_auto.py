@@ -5,7 +5,7 @@ import pytest
 from service.bundle.folder import Bundle
 from service.bundle.manifest import GOLDEN, Evaluation, ImageSet
 from service.errors import SettingsError
-from service.inference.auto import measure_variants, too_inaccurate
+from service.inference.auto import choose, measure_variants, too_inaccurate
 from service.inference.delegates import Delegate
 from service.inference.evaluation import proportion
 from tests.colours import altered, archive, golden_of
@@ -55,6 +55,13 @@ def test_the_fastest_is_taken(default_bundle: Bundle) -> None:
     speedups = {c.variant: c.duel.speedup for c in contenders if c.duel}
     assert speedups["fp32"] < 1
     assert speedups["fp16"] < 1
+
+
+def test_the_best_of_those_that_are_as_fast_as_the_fastest_is_taken() -> None:
+    # Each is as fast as the one before, but the last two are not as the first.
+    times = {"a": (10.0, 0.7), "b": (10.9, 0.8), "c": (11.9, 0.9), "d": (13.0, 0.95)}
+    assert choose(times) == "b"
+    assert choose({"slow": (10.5, 0.8), "fast": (10.0, 0.8)}) == "fast"
 
 
 def test_those_of_too_low_a_top1_are_passed_over(measured: Bundle) -> None:
