@@ -235,7 +235,8 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | byte
                 shutil.copyfile(content, staging / name)
             else:
                 (staging / name).write_bytes(content)
-        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n")
+        text = manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+        (staging / MANIFEST).write_bytes(text.encode())
         verify(load_bundle(staging))
         _replace(staging, path)
     except OSError as error:
@@ -298,7 +299,9 @@ def _read_checked(path: Path, manifest: Manifest, name: str) -> bytes:
 
 def _read_lines(path: Path, manifest: Manifest, name: str) -> tuple[str, ...]:
     try:
-        return tuple(_read_checked(path, manifest, name).decode("utf-8").splitlines())
+        # Not `splitlines`: a label may have any other character that it takes for a line's end.
+        text = _read_checked(path, manifest, name).decode("utf-8").replace("\r\n", "\n")
+        return tuple(text.removesuffix("\n").split("\n"))
     except UnicodeDecodeError:
         raise BundleError(f"{path / name} is not UTF-8 text; build the bundle again") from None
 

@@ -48,6 +48,13 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_a_label_may_have_what_is_no_line_s_end(colours: Bundle, tmp_path: Path, character: str) -> None:
+    labels = (f"red{character}wine", *LABELS_OF[1:])
+    bundle = altered(colours, tmp_path / "bundle", {LABELS: lines(labels)})
+    assert load_bundle(bundle.path).labels == labels
+
+
 def test_what_is_written_is_what_is_read(colours: Bundle) -> None:
     assert colours.labels == LABELS_OF
     assert colours.class_ids == CLASS_IDS_OF
