@@ -5,11 +5,18 @@ The decoder scales what is coded to the size in the header, whatever it is: a fi
 """
 
 import struct
+from collections import deque
 from collections.abc import Iterator
 
 from service.errors import CorruptImage, UnsupportedImage
 
 _MAX_PIECES = 10_000
+# Of the tables that list items: a picture of 256 tiles needs 12 KiB. The decoder looks each item up in them,
+# one by one, so that its time grows with their square.
+_MAX_TABLE_BYTES = 32 * 1024
+# As much as JPEG allows; Pillow makes an object of each value.
+_MAX_EXIF_BYTES = 64 * 1024
+_TABLES = (b"iloc", b"iinf", b"iref", b"ipma")
 _SEQUENCE_HEADER = 1
 _FULL_BOX = 4
 _HAS_EXTENSION, _HAS_SIZE = 0x04, 0x02
@@ -20,7 +27,7 @@ def coded_pixels(data: bytes) -> int:
 
     Raises:
         UnsupportedImage: it is a sequence, or a picture is coded like a part of one, whose size
-            each frame can change.
+            each frame can change; or its EXIF is larger than a JPEG's can be.
         CorruptImage: the file is damaged, or in more pieces than any encoder writes.
     """
     if data[8:12] == b"avis":
@@ -46,12 +53,37 @@ def _items(data: bytes) -> Iterator[memoryview]:
         if kind != b"meta":
             continue
         boxes = list(_boxes(meta[_FULL_BOX:]))
+        _check_tables(boxes)
         stored = b"".join(content for kind, content in boxes if kind == b"idat")
+        exif = {number for kind, content in boxes if kind == b"iinf" for number in _exif_items(content)}
         for kind, content in boxes:
             if kind == b"iloc":
-                for in_idat, start, length in _locations(content):
+                for number, in_idat, start, length in _locations(content):
                     source = memoryview(stored) if in_idat else view
-                    yield source[start : start + length] if length else source[start:]
+                    item = source[start : start + length] if length else source[start:]
+                    if number in exif and len(item) > _MAX_EXIF_BYTES:
+                        raise UnsupportedImage(f"the AVIF has more than {_MAX_EXIF_BYTES} bytes of EXIF")
+                    yield item
+
+
+def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
+    properties = [box for kind, content in boxes if kind == b"iprp" for box in _boxes(content)]
+    for kind, content in properties:
+        if kind == b"ipco":
+            # Each property takes memory, however small it is.
+            deque(_boxes(content), maxlen=0)
+    tables = [content for kind, content in (*boxes, *properties) if kind in _TABLES]
+    if sum(map(len, tables)) > _MAX_TABLE_BYTES:
+        raise CorruptImage("the AVIF lists more items than any encoder writes")
+
+
+def _exif_items(table: memoryview) -> Iterator[int]:
+    """The numbers of the items that are EXIF."""
+    for kind, entry in _boxes(table[_FULL_BOX + (4 if table[0] else 2) :]):
+        if kind == b"infe":
+            end = _FULL_BOX + (4 if entry[0] >= 3 else 2)
+            if bytes(entry[end + 2 : end + 6]) == b"Exif":
+                yield int.from_bytes(entry[_FULL_BOX:end], "big")
 
 
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -71,8 +103,8 @@ def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise _in_pieces()
 
 
-def _locations(box: memoryview) -> Iterator[tuple[bool, int, int]]:
-    """Of each item: whether it lies in `idat` or in the file, its start, its length (0: to the end)."""
+def _locations(box: memoryview) -> Iterator[tuple[int, bool, int, int]]:
+    """Of each item: number, whether it lies in `idat` or in the file, start, length (0: to the end)."""
     version = box[0]
     offset_size, length_size = box[4] >> 4, box[4] & 15
     base_size, index_size = box[5] >> 4, box[5] & 15 if version else 0
@@ -87,7 +119,7 @@ def _locations(box: memoryview) -> Iterator[tuple[bool, int, int]]:
         return int.from_bytes(box[position - size : position], "big")
 
     for _ in range(take(wide)):
-        take(wide)
+        number = take(wide)
         in_idat = take(2) & 15 == 1 if version else False
         take(2)
         base = take(base_size)
@@ -95,7 +127,7 @@ def _locations(box: memoryview) -> Iterator[tuple[bool, int, int]]:
             raise UnsupportedImage("the AVIF stores a picture in several places, which is not read")
         take(index_size)
         start = base + take(offset_size)
-        yield in_idat, start, take(length_size)
+        yield number, in_idat, start, take(length_size)
 
 
 def _units(item: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -3,6 +3,8 @@
 from service.errors import CorruptImage
 
 _SCREEN_SIZE = 13
+# What may stand before the first frame, as comments do: it is walked through block by block.
+_MAX_HEAD_BYTES = 1024 * 1024
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL = 0xF9
 _HAS_TRANSPARENT = 0x01
@@ -15,22 +17,24 @@ def from_first_frame(data: bytes) -> bytes:
     opens a file, with a picture as large as the frame, before anyone can ask how large that is.
 
     Raises:
-        CorruptImage: there is no frame.
+        CorruptImage: there is no frame, or too much before it.
     """
     if len(data) < _SCREEN_SIZE:
         raise CorruptImage("the GIF ends within its header")
     palette_end = position = _SCREEN_SIZE + _palette_size(data[10])
     control = b""
-    while position < len(data) and data[position] != _TRAILER:
-        kind = data[position]
+    head = memoryview(data)[:_MAX_HEAD_BYTES]
+    while position < len(head) and head[position] != _TRAILER:
+        kind = head[position]
         if kind == _IMAGE:
-            view = memoryview(data)
-            return b"".join([view[:palette_end], control, view[position:]])
+            return b"".join([head[:palette_end], control, memoryview(data)[position:]])
         if kind == _EXTENSION:
             control = _control(data[position : position + 8]) or control
-            position = _blocks_end(data, position + 2)
+            position = _blocks_end(head, position + 2)
         else:
             position += 1
+    if position < len(data) and position >= len(head):
+        raise CorruptImage(f"the GIF has more than {_MAX_HEAD_BYTES} bytes before its picture")
     raise CorruptImage("the GIF ends before its picture begins")
 
 
@@ -45,7 +49,7 @@ def _control(extension: bytes) -> bytes:
     return bytes([_EXTENSION, _GRAPHIC_CONTROL, 4, _HAS_TRANSPARENT, 0, 0, extension[6], 0])
 
 
-def _blocks_end(data: bytes, position: int) -> int:
+def _blocks_end(data: memoryview, position: int) -> int:
     """Where the chain of blocks ends that begins at `position`, each with its length in front."""
     while position < len(data) and data[position]:
         position += 1 + data[position]

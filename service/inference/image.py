@@ -19,7 +19,7 @@ from PIL import AvifImagePlugin, Image, WebPImagePlugin, features  # noqa: F401 
 
 from service.bundle.manifest import Preprocessing, Resize
 from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
-from service.inference import avif, gif, jpeg, png
+from service.inference import avif, bmp, gif, jpeg, png
 from service.inference.exif import orientation
 from service.inference.formats import sniff, webp_size
 
@@ -121,7 +121,11 @@ def fit(image: Image.Image, preprocessing: Preprocessing, crop: Crop = Crop.BUND
     box = None
     if preprocessing.resize is Resize.SHORTER_SIDE and crop is Crop.BUNDLE:
         scale = preprocessing.crop_fraction * min(image.width / size[0], image.height / size[1])
-        left, top = (image.width - scale * size[0]) / 2, (image.height - scale * size[1]) / 2
+        # Rounding can make the box a trifle larger than the image, which Pillow refuses.
+        left, top = (
+            max(0.0, (image.width - scale * size[0]) / 2),
+            max(0.0, (image.height - scale * size[1]) / 2),
+        )
         box = (left, top, image.width - left, image.height - top)
     return np.asarray(image.resize(size, Image.Resampling[preprocessing.filter.name], box))
 
@@ -151,24 +155,19 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
 
 def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.Image:
     damaged = CorruptImage(f"the {format_} data is truncated or damaged")
-    if format_ == "WEBP":
-        # Before `open`, which already allocates canvases of that size.
-        size = webp_size(data)
-        if size is None:
-            raise damaged
-        _check_size(size, _BYTES_PER_PIXEL[format_], limits)
-    elif format_ == "PNG":
-        data = png.bare(data)
-    elif format_ == "GIF":
-        data = gif.from_first_frame(data)
+    data = _prepared(data, format_, limits)
+    # Before `open`, which already reads all that the file lists.
+    coded_pixels = avif.coded_pixels(data) if format_ == "AVIF" else 0
     try:
         with Image.open(BytesIO(data), formats=[format_]) as image:
             bytes_per_pixel = _peak_bytes_per_pixel(image, format_)
             if format_ == "AVIF":
-                hidden = max(0, avif.coded_pixels(data) / (image.width * image.height) - 2)
+                hidden = max(0, coded_pixels / (image.width * image.height) - 2)
                 bytes_per_pixel += _BYTES_PER_HIDDEN_PIXEL * hidden
             _check_size(image.size, bytes_per_pixel, limits)
             image.load()
+            if format_ == "PNG":
+                png.mend_transparency(data, image)
             if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
                 raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
             return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
@@ -177,6 +176,23 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
     except Exception:
         # Hostile bytes make Pillow raise nearly anything, from OSError to KeyError.
         raise damaged from None
+
+
+def _prepared(data: bytes, format_: str, limits: DecodeLimits) -> bytes:
+    """The file, without what Pillow would do for it before its size can be asked for."""
+    match format_:
+        case "WEBP":
+            size = webp_size(data)
+            if size is None:
+                raise CorruptImage("the WEBP data is truncated or damaged")
+            _check_size(size, _BYTES_PER_PIXEL[format_], limits)
+        case "PNG":
+            return png.bare(data)
+        case "GIF":
+            return gif.from_first_frame(data)
+        case "BMP":
+            bmp.check(data)
+    return data
 
 
 def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> float:

@@ -20,14 +20,16 @@ from service.errors import CorruptImage, RequestError, UnsupportedImage
 _EOI, _SOS, _APP0, _APP1, _APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE_FRAMES = {0xC2, 0xCA}
-_READABLE_FRAMES = {0xC0, 0xC1, 0xC9, *_PROGRESSIVE_FRAMES}
+_PROGRESSIVE_FRAME = 0xC2
+_READABLE_FRAMES = {0xC0, 0xC1, _PROGRESSIVE_FRAME}
 _MAX_SEGMENTS = 10_000
 # Encoders write about ten, a patient optimizer a few dozen; each goes over the whole picture, and
 # one of a few bytes can say that nothing changes.
 _MAX_SCANS = 100
 # Any number of fill bytes may stand before a marker.
 _MARKER = re.compile(rb"\xff[^\xff]")
+# Within a scan's data 0xFF is followed by zero, or restarts the decoder.
+_MARKER_IN_SCANS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 _MENDABLE = re.compile(r"extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision")
 # Before the end marker nothing is left to decode: every scan went through without a warning.
@@ -79,7 +81,8 @@ def read_header(data: bytes) -> Header:
     header = _read_frame(data, frame, scan, exif)
     # Of the others the decoder reads the first scan and no more.
     if header.buffered and data.count(bytes((0xFF, _SOS)), scan.start) > _MAX_SCANS:
-        raise CorruptImage(f"the JPEG has more than {_MAX_SCANS} scans")
+        # Other data may stand behind the picture, such as a film, so that now they are counted one by one.
+        _check_scans(data, scan.start)
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except KeyError:  # simplejpeg's own table has no name for its colours.
@@ -170,9 +173,26 @@ def _segments(data: bytes) -> Iterator[_Segment]:
     raise CorruptImage(f"the JPEG's header has more than {_MAX_SEGMENTS} segments")
 
 
+def _check_scans(data: bytes, position: int) -> None:
+    scans = 0
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER_IN_SCANS.search(data, position)
+        if found is None or data[found.start() + 1] == _EOI:
+            return
+        position = found.end()
+        marker = data[position - 1]
+        scans += marker == _SOS
+        if scans > _MAX_SCANS:
+            break
+        if marker not in _WITHOUT_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
+    raise CorruptImage(f"the JPEG has more than {_MAX_SCANS} scans")
+
+
 def _read_frame(data: bytes, segment: _Segment, scan: _Segment, exif: bytes) -> Header:
     if segment.marker not in _READABLE_FRAMES:
-        raise UnsupportedImage("the JPEG is lossless or hierarchical, which is not read")
+        # Where the data of an arithmetic-coded one ends too early, the decoder fills up and does not say so.
+        raise UnsupportedImage("the JPEG is lossless, hierarchical or arithmetic-coded, which is not read")
     try:
         bits, height, width, components = struct.unpack_from(">BHHB", data[: segment.end], segment.start + 4)
         factors = [data[segment.start + 11 + 3 * index] for index in range(components)]
@@ -190,7 +210,7 @@ def _read_frame(data: bytes, segment: _Segment, scan: _Segment, exif: bytes) -> 
         -(-width * h // max(across)) * -(-height * v // max(down)) for h, v in zip(across, down, strict=True)
     )
     components_in_scan = int.from_bytes(data[scan.start + 4 : scan.start + 5], "big")
-    buffered = segment.marker in _PROGRESSIVE_FRAMES or components_in_scan < components
+    buffered = segment.marker == _PROGRESSIVE_FRAME or components_in_scan < components
     return Header(width, height, components, samples, buffered, exif)
 
 

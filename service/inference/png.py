@@ -4,6 +4,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from PIL import Image
+
 from service.errors import CorruptImage
 
 _SIGNATURE_SIZE = 8
@@ -11,6 +13,8 @@ _MAX_CHUNKS = 100_000
 _PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = b"eXIf"
 
+_BITS, _COLOUR = 24, 25
+_GREY, _RGB = 0, 2
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # First column, first row, and the steps between them, of each of Adam7's passes.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -29,6 +33,18 @@ def bare(data: bytes) -> bytes:
     parts = [memoryview(data)[:_SIGNATURE_SIZE]]
     parts += [chunk for kind, chunk in _chunks(data) if kind in _PICTURE or kind == _ORIENTATION]
     return b"".join(parts)
+
+
+def mend_transparency(data: bytes, image: Image.Image) -> None:
+    """Scale the colour that is transparent as Pillow scaled the samples: it leaves it as the file has it.
+
+    `data` is the file that `image` was loaded from.
+    """
+    bits, colour, transparent = data[_BITS], data[_COLOUR], image.info.get("transparency")
+    if colour == _RGB and bits == 16 and isinstance(transparent, tuple):
+        image.info["transparency"] = tuple(sample >> 8 for sample in transparent)
+    elif colour == _GREY and bits in (2, 4) and isinstance(transparent, int):
+        image.info["transparency"] = transparent * 255 // ((1 << bits) - 1)
 
 
 def is_whole(data: bytes) -> bool:

@@ -60,6 +60,33 @@ def test_no_end_of_boxes_is_refused(kind: bytes) -> None:
         coded_pixels(STILL + boxes)
 
 
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+@pytest.mark.parametrize(
+    "table",
+    [box(b"iloc", bytes(33_000)), box(b"iprp", box(b"ipma", bytes(33_000))), box(b"iref", bytes(33_000))],
+)
+def test_no_end_of_items_is_refused(table: bytes) -> None:
+    with pytest.raises(CorruptImage, match="more items"):
+        coded_pixels(STILL + box(b"meta", bytes(4) + table))
+
+
+def test_no_end_of_properties_is_refused() -> None:
+    properties = box(b"iprp", box(b"ipco", box(b"free", b"") * 10_001))
+    with pytest.raises(CorruptImage, match="pieces"):
+        coded_pixels(STILL + box(b"meta", bytes(4) + properties))
+
+
+def test_as_much_exif_is_read_as_jpeg_allows() -> None:
+    image = Image.new("RGB", (64, 48), "red")
+    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00"
+    assert decode(encode(image, "AVIF", exif=exif.ljust(60_000, b"\x00")), CROPPED).size == (64, 48)
+    with pytest.raises(UnsupportedImage, match="EXIF"):
+        decode(encode(image, "AVIF", exif=exif.ljust(70_000, b"\x00")), CROPPED)
+
+
 def test_no_end_of_units_is_refused() -> None:
     units = b"\x12\x00" * 10_001  # Each of two bytes: a kind, and that nothing follows.
     with pytest.raises(CorruptImage, match="pieces"):

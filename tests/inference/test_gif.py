@@ -47,6 +47,12 @@ def test_a_frame_may_have_a_palette_of_its_own() -> None:
     assert decode(encode(red, "GIF"), CROPPED).getpixel((1, 1)) == (255, 0, 0)
 
 
+def test_no_end_of_what_stands_before_the_first_frame_is_refused() -> None:
+    assert decode(gif(b"\x21\xfe" + b"\xff".ljust(256, b".") * 4000 + b"\x00"), CROPPED).size == (2, 2)
+    with pytest.raises(CorruptImage, match="before its picture"):
+        decode(gif(b"\x21\xfe" + b"\xff".ljust(256, b".") * 5000 + b"\x00"), CROPPED)
+
+
 @pytest.mark.parametrize("dispose", range(8))
 def test_a_huge_frame_is_refused_before_it_takes_memory(dispose: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -128,14 +128,17 @@ def test_a_transparent_palette_entry_lies_on_white() -> None:
     assert pixel(encode(image, "GIF", transparency=1)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize(("bits", "colour"), [(8, 0), (16, 0), (8, 2), (16, 2)])
-def test_a_transparent_colour_lies_on_white(bits: int, colour: int) -> None:
+@pytest.mark.parametrize(
+    ("bits", "colour", "sample", "value"),
+    [(2, 0, 1, 85), (4, 0, 8, 136), (8, 0, 7, 7), (16, 0, 0x0708, 7), (8, 2, 7, 7), (16, 2, 0x0708, 7)],
+)
+def test_a_transparent_colour_lies_on_white(bits: int, colour: int, sample: int, value: int) -> None:
     channels = 3 if colour == 2 else 1
-    rows = b"\x00" + b"\x07" * (4 * channels * bits // 8)
-    transparent = (7 if bits == 8 else 0x0707).to_bytes(2, "big") * channels
-    assert pixel(png(4, 1, rows, bits=bits, colour=colour)) == (7, 7, 7)
-    data = png(4, 1, rows, bits=bits, colour=colour, before=png_chunk(b"tRNS", transparent))
-    assert pixel(data) == (255, 255, 255)
+    samples = int(f"{sample:0{bits}b}" * 4 * channels, 2).to_bytes(4 * channels * bits // 8, "big")
+    transparent = sample.to_bytes(2, "big") * channels
+    assert pixel(png(4, 1, b"\x00" + samples, bits=bits, colour=colour)) == (value, value, value)
+    chunk = png_chunk(b"tRNS", transparent)
+    assert pixel(png(4, 1, b"\x00" + samples, bits=bits, colour=colour, before=chunk)) == (255, 255, 255)
 
 
 # What must be stored so that the orientation makes the picture of it.
@@ -373,3 +376,19 @@ def test_a_decode_takes_no_more_memory_than_was_reckoned(
     )
     # A few megabytes go to the decoders' own tables and the allocator's reserve.
     assert int(measured.stdout) <= side**2 * bytes_per_pixel + 6_000_000
+
+
+@pytest.mark.parametrize("model", [224, 240, 299, 331, 380])
+def test_an_image_of_any_size_may_be_seen_whole(model: int) -> None:
+    whole = CROPPED.model_copy(update={"width": model, "height": model, "crop_fraction": 1.0})
+    for side in (11, 29, 225, 496, 500, 768, 1000):
+        assert fit(Image.new("RGB", (side, side + 1)), whole).shape == (model, model, 3)
+
+
+@pytest.mark.parametrize("compression", [1, 2])
+def test_a_run_length_encoded_bmp_is_not_read(compression: int) -> None:
+    data = bytearray(encode(Image.new("P", (8, 8)), "BMP"))
+    assert decode(bytes(data), CROPPED).size == (8, 8)
+    data[30] = compression
+    with pytest.raises(UnsupportedImage, match="run-length"):
+        decode(bytes(data), CROPPED)

@@ -209,6 +209,25 @@ def test_no_end_of_scans_is_refused() -> None:
         decode(flat(16, [(1,), (2,), (3,)] * 34))
 
 
+def test_what_lies_behind_the_picture_is_not_taken_for_scans() -> None:
+    picture = flat(16, [(1,), (2,), (3,)])
+    assert (decode(picture + b"\xff\xda" * 200) == 128).all()
+
+
+def test_no_end_within_a_comment_hides_scans() -> None:
+    whole = flat(16, [(1,), (2,), (3,)] * 34)
+    second = whole.index(b"\xff\xda", whole.index(b"\xff\xda") + 1)
+    with pytest.raises(CorruptImage, match="more than 100 scans"):
+        decode(whole[:second] + segment(0xFE, b"\xff\xd9") + whole[second:])
+
+
+@pytest.mark.parametrize("marker", [0xC9, 0xCA])
+def test_an_arithmetic_coded_one_is_not_read(photo: bytes, marker: int) -> None:
+    at = segment_start(photo, 0xC0)
+    with pytest.raises(UnsupportedImage, match="arithmetic"):
+        jpeg.read_header(photo[:at] + bytes((0xFF, marker)) + photo[at + 2 :])
+
+
 def test_scans_in_a_preview_do_not_count(temple: Image.Image) -> None:
     preview = b"Exif\x00\x00" + flat(8, [(1,)] * 101)
     assert decode(encode(temple.resize((16, 16)), "JPEG", exif=preview)).shape == (16, 16, 3)
