@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from time import perf_counter
 
 from service.bundle.folder import Bundle, load_bundle, verify_variant
 from service.errors import DelegateError, EdgewiseError, StartError
-from service.host.process import resident_bytes
+from service.host.process import STANDARD_ERROR, resident_bytes
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, parse_delegate
 
@@ -98,9 +99,13 @@ def _load(bundle: Bundle, variant: str, delegate: Delegate) -> Footprint:
 
 
 if __name__ == "__main__":
+    # Standard output is for the result: what a delegate's library prints goes where its warnings go.
+    result = os.fdopen(os.dup(1), "w")
+    os.dup2(STANDARD_ERROR, 1)
     try:
         path, name, *delegated = sys.argv[1:]
         footprint = _load(load_bundle(Path(path)), name, parse_delegate(*delegated))
-        sys.stdout.write(json.dumps(asdict(footprint)))
+        result.write(json.dumps(asdict(footprint)))
+        result.flush()
     except EdgewiseError as error:
         sys.exit(str(error))

@@ -5,12 +5,13 @@
  * headers. Members are named where they are used; the others only keep the places.
  *
  * Option "mode": compute (default), wrong (one too much), nothing (takes no operator), refuse,
- * fail-prepare, fail-invoke, crash, crash-prepare, crash-invoke, hang. Other options are refused.
+ * fail-prepare, fail-invoke, talk, crash, crash-prepare, crash-invoke, hang. Other options are refused.
  * Compiled with -DINCOMPLETE, it lacks tflite_plugin_create_delegate.
  */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -207,6 +208,7 @@ TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t
         }
         strncpy(self->mode, values[i], sizeof(self->mode) - 1);
     }
+    if (is_mode(self, "talk")) puts("a delegate that says what it does");
     if (is_mode(self, "crash")) abort();
     while (is_mode(self, "hang")) sleep(1);
     if (is_mode(self, "refuse")) {

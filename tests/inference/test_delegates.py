@@ -115,7 +115,8 @@ def test_a_delegate_that_hangs_does_not_hang_the_start(colours: Bundle, library:
 def test_what_survives_may_still_be_wrong(colours: Bundle, library: Path) -> None:
     try_out(colours, "fp32", external(library))
     try_out(colours, "fp32", external(library, "refuse"))
-    assert measure_footprint(colours, "fp32", external(library)).load_seconds > 0
+    for mode in ("compute", "talk"):
+        assert measure_footprint(colours, "fp32", external(library, mode)).load_seconds > 0
 
 
 def test_a_library_that_is_not_there_is_told(colours: Bundle, tmp_path: Path) -> None:
