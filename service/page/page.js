@@ -67,8 +67,9 @@ async function classify({ retried = false } = {}) {
   } catch (error) {
     if (signal.aborted) return;
     failed(error, retried);
+  } finally {
+    if (running.signal === signal) at("answer").removeAttribute("aria-busy");
   }
-  at("answer").removeAttribute("aria-busy");
 }
 
 function chosen() {
