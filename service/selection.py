@@ -10,7 +10,6 @@ from service.host.process import give_back_memory
 from service.inference.auto import Contender, measure_variants, too_inaccurate
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.image import DecodeLimits
 from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.settings import AUTO, Settings
@@ -86,7 +85,7 @@ def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
         workers=settings.workers,
         delegate=settings.chosen_delegate,
         fallback=settings.delegate_fallback,
-        limits=DecodeLimits(settings.max_pixels, settings.max_decode_bytes),
+        limits=settings.decode_limits,
     )
 
 

@@ -26,7 +26,7 @@ from service.bundle.manifest import BundleName
 from service.errors import SettingsError
 from service.host.cores import usable_cores
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
-from service.inference.image import DEFAULT_LIMITS
+from service.inference.image import DEFAULT_LIMITS, DecodeLimits
 from service.monitoring.drift import LEAST_ANSWERS
 
 PREFIX = "EDGEWISE_"
@@ -120,6 +120,11 @@ class Settings(BaseModel):
     def chosen_delegate(self) -> Delegate:
         """The delegate with its options."""
         return Delegate(self.delegate, parse_options(self.delegate_options))
+
+    @property
+    def decode_limits(self) -> DecodeLimits:
+        """What one image may have at most."""
+        return DecodeLimits(self.max_pixels, self.max_decode_bytes)
 
     @field_validator("sysfs_root")
     @classmethod

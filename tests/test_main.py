@@ -390,3 +390,11 @@ def test_a_wrong_command_line_ends_with_status_2(
         main(arguments)
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_photos_are_evaluated_within_the_service_s_limits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_MAX_PIXELS", "100")
+    assert main(["evaluate", str(folder)]) == 2
+    assert "the limit is 100 pixels" in capsys.readouterr().err

@@ -47,6 +47,7 @@ def evaluate(
         folder.resolve().name,
         allow_seen=allow_seen,
         delegate=settings.chosen_delegate,
+        limits=settings.decode_limits,
         progress=image_progress,
     ).evaluations
     write_json(

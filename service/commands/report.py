@@ -150,7 +150,13 @@ def _accuracies(
     candidates = {name: Candidate(bundle, name) for name in names}
     # The folder's name is not for the report.
     measured = evaluate(
-        candidates, images, crop, "photos", delegate=settings.chosen_delegate, progress=image_progress
+        candidates,
+        images,
+        crop,
+        "photos",
+        delegate=settings.chosen_delegate,
+        limits=settings.decode_limits,
+        progress=image_progress,
     )
     return {name: _accuracy(evaluation) for name, evaluation in measured.evaluations.items()}
 

@@ -14,7 +14,7 @@ from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
 from service.inference.divergence import kl_nats
 from service.inference.footprint import try_out
-from service.inference.image import Crop
+from service.inference.image import DEFAULT_LIMITS, Crop, DecodeLimits
 from service.inference.labelled import LabelledImage, image_set
 from service.inference.runtime import RUNTIME
 from service.results.wilson import wilson_95
@@ -131,6 +131,7 @@ def evaluate(
     *,
     allow_seen: bool = False,
     delegate: Delegate = Delegate.XNNPACK,
+    limits: DecodeLimits = DEFAULT_LIMITS,
     progress: Progress = silent,
 ) -> Measured:
     """Evaluate candidates on the same images, each compared with every other.
@@ -138,7 +139,7 @@ def evaluate(
     `allow_seen` takes images too that a candidate was trained or calibrated on, and counts them.
 
     Raises:
-        DatasetError: there are no images, one can't be decoded, or a candidate has seen some.
+        DatasetError: there are no images, one can't be decoded within `limits`, or a candidate has seen some.
         BundleError, OperatorError, DelegateError, SelfTestError: a candidate can't be loaded.
     """
     seen = _count_seen(candidates, images, allow_seen=allow_seen)
@@ -147,7 +148,7 @@ def evaluate(
     probabilities: dict[str, NDArray[np.float32]] = {}
     for name, candidate in candidates.items():
         try_out(candidate.bundle, candidate.variant, delegate)
-        classifier = Classifier(candidate.bundle, candidate.variant, delegate)
+        classifier = Classifier(candidate.bundle, candidate.variant, delegate, limits)
         probabilities[name] = answer(classifier, images, crop, progress)
     evaluations = {
         name: Evaluation(
