@@ -24,7 +24,7 @@ class Summary:
 
     @property
     def error_ratio(self) -> float:
-        """Of all requests, those with neither classes nor a refusal as the answer."""
+        """Of all requests, photos and truths, those that were neither answered as asked nor refused."""
         return sum(self.errors.values()) / max(1, self.counts.requests)
 
     @property

@@ -14,8 +14,8 @@ _MOST_POINTS = 600
 
 @dataclass
 class Counts:
-    """`requests`: sent to be classified and answered somehow, of which `answered` with classes, `refused`
-    by 429, or failed; `given_up`: by a client that was refused again and again.
+    """`requests`: photos and truths that were sent, of which photos were `answered` with classes, `truths`
+    taken, both `refused` by 429, or failed; `given_up`: by a client that was refused again and again.
 
     `frames`: of cameras, due so far, of which `late` had no answer before the next one was due,
     `frames_refused` were refused, and `dropped` never sent, because `Retry-After` said so.

@@ -99,11 +99,7 @@ class EdgeClient(FastHttpUser):
             response.request_meta["response_time"] = 1e3 * latency
             load.tally.counts.requests += 1
             if response.status_code == REFUSED:
-                # An answer as it should be, but with a name of its own: its time is not that of an answer.
-                response.request_meta["name"] = f"{CLASSIFY} (429)"
-                response.success()
-                load.tally.counts.refused += 1
-                return Reply(refused=True, retry_after=_retry_after(response))
+                return self._refused(response)
             if response.status_code != OK:
                 load.tally.errors[_reason(response)] += 1
                 # Where there is no answer, there are no headers.
@@ -122,16 +118,23 @@ class EdgeClient(FastHttpUser):
         load.tally.labelled(variant, photo.number, classes, photo.label)
         return Reply(id=id_, latency=latency)
 
-    def patiently(self, photo: Photo, *, with_label: bool = True) -> Reply:
-        """Send a photo that is due now, and again when it was refused; latency counts from the first time."""
+    def patiently(self, send: Callable[[float], Reply]) -> Reply:
+        """Send what is due now, and again when it was refused; latency counts from the first time."""
         due = time.monotonic()
         for _ in range(_TRIES):
-            reply = self.classify(photo, due, with_label=with_label)
+            reply = send(due)
             if not reply.refused:
                 return reply
             gevent.sleep(reply.retry_after)
         self.load.tally.counts.given_up += 1
         return reply
+
+    def _refused(self, response: Any) -> Reply:
+        # An answer as it should be, but with a name of its own: its time is not that of an answer.
+        response.request_meta["name"] += " (429)"
+        response.success()
+        self.load.tally.counts.refused += 1
+        return Reply(refused=True, retry_after=_retry_after(response))
 
 
 class Camera(EdgeClient):
@@ -210,7 +213,7 @@ class App(EdgeClient):
         """Send some photos, and think about the answers."""
         for _ in range(random.randint(2, 6)):  # noqa: S311
             photo = self.load.take()
-            if self.patiently(photo).refused:
+            if self.patiently(functools.partial(self.classify, photo)).refused:
                 self.load.photos.give_back(photo)
                 break
             self.load.done()
@@ -226,24 +229,29 @@ class Inspector(EdgeClient):
     def inspect(self) -> None:
         """Send a photo, and later the truth."""
         photo = self.load.take()
-        reply = self.patiently(photo, with_label=False)
+        reply = self.patiently(functools.partial(self.classify, photo, with_label=False))
         gevent.sleep(random.uniform(0.5, 2))  # noqa: S311
         if reply.refused:
             self.load.photos.give_back(photo)
             return
         if reply.id is not None and self.load.plan.truths:
-            self._tell(reply.id, photo)
+            truth = {"id": reply.id, "label": photo.label}
+            self.patiently(lambda _due: self._tell(truth))
         self.load.done()
 
-    def _tell(self, answer: str, photo: Photo) -> None:
-        body = {"id": answer, "label": photo.label}
+    def _tell(self, truth: dict[str, Any]) -> Reply:
+        counts = self.load.tally.counts
         with self.client.post(
-            FEEDBACK, json=body, headers=self.load.plan.headers, catch_response=True
+            FEEDBACK, json=truth, headers=self.load.plan.headers, catch_response=True
         ) as response:
+            counts.requests += 1
+            if response.status_code == REFUSED:
+                return self._refused(response)
             if response.ok:
-                self.load.tally.counts.truths += 1
+                counts.truths += 1
             else:
                 self.load.tally.errors[f"{FEEDBACK}: {_reason(response)}"] += 1
+        return Reply()
 
 
 def _retry_after(response: Any) -> float:

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -107,20 +108,54 @@ class Cutting(BaseHTTPRequestHandler):
         answer = {"id": "a", "variant": "fp32", "predictions": classes}
         self.answer(answer, missing=0 if "top_k" in self.path else 20)
 
-    def answer(self, document: dict[str, Any], missing: int = 0) -> None:
+    def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
         body = json.dumps(document).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) - missing])
 
 
-def test_an_answer_that_is_cut_short_is_an_error(photos: Path, tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Cutting) as server:
+class Forgetful(Cutting):
+    """Refuses each truth once, and then tells it that its answer is unknown."""
+
+    asked = 0
+
+    def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
+        if self.path == "/v1/feedback":
+            type(self).asked += 1
+            status = 404 if self.asked % 2 == 0 else 429
+        super().answer(document, 0, status)
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The URL of a server whose answers are the handler's."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def test_a_truth_that_is_refused_is_told_again_and_one_that_is_not_taken_is_an_error(
+    photos: Path, tmp_path: Path
+) -> None:
+    with answering(Forgetful) as host:
+        given = ("--photos", photos, "--passes", "1", "Inspector", "--users", "1", *LENIENT)
+        result = load("--host", host, *given, "--report", tmp_path)
+    assert result.returncode == 1, result.stderr
+    report = told(tmp_path)
+    assert report["errors"] == {"/v1/feedback: 404": 7}
+    counts = report["counts"]
+    assert (counts["requests"], counts["answered"], counts["refused"], counts["truths"]) == (21, 7, 7, 0)
+    assert report["error_ratio"] == pytest.approx(7 / 21)
+
+
+def test_an_answer_that_is_cut_short_is_an_error(photos: Path, tmp_path: Path) -> None:
+    with answering(Cutting) as host:
         result = load("--host", host, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
-        server.shutdown()
     assert result.returncode == 1, result.stderr
     assert told(tmp_path)["errors"] == {"200 without classes": 7}
     assert "Traceback" not in result.stderr
