@@ -24,6 +24,8 @@ from loadtest.status import FAILED, HELD, INTERRUPTED, UNUSABLE
 PRECISION = 1.04
 _LEAST = 8
 _DAY = 86_400
+# More than any machine makes.
+_MOST_RATE = 100_000
 # A load test that makes fewer of a step's frames says nothing of the service.
 _OFFERED = 0.9
 
@@ -259,7 +261,7 @@ def _own_options() -> argparse.ArgumentParser:
         "--variants", type=_variants, default="fp32,ptq,qat", metavar="A,B", help="which (%(default)s)"
     )
     parser.add_argument("--admin-token-file", metavar="FILE", help="to switch the variant of --host")
-    parser.add_argument("--start-rate", type=positive, default=16.0, help="requests/s to begin with (16)")
+    parser.add_argument("--start-rate", type=_rate, default=16.0, help="requests/s to begin with (16)")
     parser.add_argument("--step-seconds", type=_seconds, default=6, help="for each rate (6)")
     return parser
 
@@ -269,6 +271,13 @@ def _variants(text: str) -> list[str]:
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r} names no variant")
     return names
+
+
+def _rate(text: str) -> float:
+    number = positive(text)
+    if number > _MOST_RATE:
+        raise argparse.ArgumentTypeError(f"{text!r} is above {_MOST_RATE}, which no machine makes")
+    return number
 
 
 def _seconds(text: str) -> int:

@@ -93,6 +93,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
     several = options.processes or options.master or options.worker
     if options.passes and several:
         raise LoadTestError("--passes is for one process; leave out --processes, --master and --worker")
+    # Locust takes any whole number; where one is not given, it has its own.
+    for option, number in (("--users", options.num_users), ("--run-time", options.run_time)):
+        if number is not None and number < 1:
+            raise LoadTestError(f"{option} is {number}, but it should be 1 or more")
     return Plan(
         photos=Path(options.photos),
         query={name: value for name in ("crop", "variant") if (value := getattr(options, name))},

@@ -86,7 +86,13 @@ def test_a_rate_that_is_not_made_does_not_hold(
 
 @pytest.mark.parametrize(
     ("option", "text"),
-    [("--variants", ","), ("--step-seconds", "2.5"), ("--step-seconds", "1000000"), ("--step-seconds", "0")],
+    [
+        ("--variants", ","),
+        ("--step-seconds", "2.5"),
+        ("--step-seconds", "1000000"),
+        ("--step-seconds", "0"),
+        ("--start-rate", "1e300"),
+    ],
 )
 def test_what_can_not_be_searched_is_told(capsys: pytest.CaptureFixture[str], option: str, text: str) -> None:
     with pytest.raises(SystemExit):

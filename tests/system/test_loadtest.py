@@ -85,6 +85,9 @@ def test_goals_that_cant_be_held_are_named(service: Service, photos: Path, tmp_p
         (["--host", "http://127.0.0.1:9"], "does not answer .* is the service running there"),
         (["--host", "board"], "the host is 'board', but it should be a URL"),
         (["--passes", "1", "--processes", "2"], "--passes is for one process"),
+        (["--users", "-3"], "--users is -3, but it should be 1 or more"),
+        (["--users", "0"], "--users is 0, but it should be 1 or more"),
+        (["--run-time", "0s"], "--run-time is 0, but it should be 1 or more"),
         (["--report", "README.md"], "the report can't be written to README.md: File exists"),
     ],
 )
