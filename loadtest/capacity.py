@@ -136,12 +136,13 @@ class _Search:
 
         def holds(rate: float) -> bool:
             # What disturbs a step once does not do so twice.
-            return self._try(variant, host, rate) or self._try(variant, host, rate)
+            name = f"{rate:07.2f}"
+            return self._try(variant, host, rate, name) or self._try(variant, host, rate, f"{name}-again")
 
         self.found[variant] = highest(holds, self.options.start_rate)
 
-    def _try(self, variant: str, host: str, rate: float) -> bool:
-        place = self.folder / variant / f"{rate:07.2f}"
+    def _try(self, variant: str, host: str, rate: float, name: str) -> bool:
+        place = self.folder / variant / name
         cameras = max(1, round(rate / self.options.fps))
         status = run_test(
             [

@@ -77,6 +77,9 @@ def test_a_rate_that_is_not_made_does_not_hold(
     assert capacity(given) == HELD
     # 200 frames are enough for 52/s in the 4.6 s in which all cameras are there, and too few for 64.
     assert "ptq: 64.0/s: offered: 200 frames, of 384: FAILED" in capsys.readouterr().err
+    tries = {path.parent.name for path in tmp_path.glob("ptq/*/report.json")}
+    assert {"0032.00", "0064.00", "0064.00-again"} <= tries
+    assert "0032.00-again" not in tries
     found = json.loads((tmp_path / "report.json").read_text())["capacity"]["ptq"]
     assert 45 < found < 60
     # Of an option that is given twice Locust takes the last.
