@@ -168,6 +168,11 @@ class _Search:
         begun = self.options.step_seconds - 1 - 2 * cameras / rate
         if frames < _OFFERED * rate * begun:
             missed += (f"offered: {frames} frames, of {due}: FAILED",)
+        # Under load another may answer, or somebody switched: that is not what this variant can do.
+        others = {name: of["answers"] for name, of in told["accuracy"].items() if name != variant}
+        if others:
+            by = f"{sum(others.values())} of {told['counts']['answered']} answers were by {', '.join(others)}"
+            missed += (f"variant: {by}: FAILED",)
         p99 = told["latency_seconds"]["p99"]
         step = Step(variant, rate, told["rate"], p99, told["late_ratio"], missed)
         self.steps.append(step)

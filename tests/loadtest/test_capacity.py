@@ -46,6 +46,7 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
             "rate": 1.0,
             "late_ratio": 0.0,
             "counts": {"frames": 96},
+            "accuracy": {},
         }
         (folder / "report.json").write_text(json.dumps(told))
         return FAILED
@@ -68,7 +69,7 @@ def test_a_rate_that_is_not_made_does_not_hold(
         asked.append(arguments)
         folder.mkdir(parents=True, exist_ok=True)
         told = {"slo": [], "latency_seconds": {"p99": 0.1}, "rate": 1.0, "late_ratio": 0.0}
-        (folder / "report.json").write_text(json.dumps(told | {"counts": {"frames": 200}}))
+        (folder / "report.json").write_text(json.dumps(told | {"counts": {"frames": 200}, "accuracy": {}}))
         return HELD
 
     monkeypatch.setattr("loadtest.capacity.run_test", run_test)

@@ -292,3 +292,30 @@ def test_another_variant_of_a_host_needs_its_token(service: Service, tmp_path: P
     result = load("capacity", "--variants", "fp32", "--host", service.url, "--report", tmp_path)
     assert result.returncode == 2
     assert "--admin-token-file" in result.stderr
+
+
+def test_a_rate_that_another_variant_answers_does_not_count_for_this_one(
+    photos: Path, colours: Bundle, tmp_path: Path
+) -> None:
+    # Any wait is too long, so that whoever waits at all is answered by fp32.
+    under_load = {"variant_under_load": "fp32", "under_load_seconds": 1e-6, "workers": 1}
+    with serving(bundle=colours.path, variant="ptq", **under_load) as service:
+        search = (
+            "capacity",
+            "--variants",
+            "ptq",
+            "--start-rate",
+            "256",
+            "--fps",
+            "20",
+            "--step-seconds",
+            "2",
+        )
+        with loading(
+            *search, "--host", service.url, "--photos", photos, *LENIENT, "--report", tmp_path
+        ) as process:
+            wait_for(lambda: bool(list(tmp_path.glob("ptq/*-again/latency.png"))))
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=SECONDS)
+    line = r" ptq: \d+\.\d/s: .*variant: \d+ of \d+ answers were by fp32: FAILED$"
+    assert re.search(line, errors, re.MULTILINE), errors
