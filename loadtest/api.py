@@ -143,7 +143,12 @@ def _classes(answer: Any) -> list[ClassName]:
 
 
 def _variants(listed: Any) -> dict[str, Any]:
-    return {**listed, "bundle": str(listed["bundle"]), "active": str(listed["active"])}
+    return {
+        **listed,
+        "bundle": str(listed["bundle"]),
+        "active": str(listed["active"]),
+        "variants": [{**each, "name": str(each["name"])} for each in listed["variants"]],
+    }
 
 
 def _detail(body: bytes) -> str:

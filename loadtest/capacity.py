@@ -86,9 +86,10 @@ def capacity(arguments: Sequence[str]) -> int:
     search = _Search(options, others, folder)
     status = HELD
     try:
-        for variant in options.variants:
-            with search.host_of(variant) as host:
-                search.run(variant, host)
+        with search.switched_back():
+            for variant in options.variants:
+                with search.host_of(variant) as host:
+                    search.run(variant, host)
     except (_Interrupted, KeyboardInterrupt):
         status = INTERRUPTED
     except LoadTestError:
@@ -120,16 +121,55 @@ class _Search:
         host = self.options.host
         if host is None:
             with serving(self.options.python, {"EDGEWISE_VARIANT": variant}, self.service_cores) as local:
+                self._check_known(local)
                 yield local
             return
-        if api.variants(host, key_header(self.options.api_key_file))["active"] != variant:
-            if not self.options.admin_token_file:
-                raise LoadTestError(
-                    f"{host} answers by another variant than {variant}: to switch it, name its admin token by"
-                    " --admin-token-file, or name the one that is active by --variants"
-                )
-            api.switch(host, variant, read_secret(self.options.admin_token_file))
+        if self._check_known(host) != variant:
+            self._switch(variant)
         yield host
+
+    @contextmanager
+    def switched_back(self) -> Iterator[None]:
+        """In the end the variant answers that did before, where the service is not one's own.
+
+        Raises:
+            LoadTestError: a variant is unknown, or it can't be switched; told before any is loaded.
+        """
+        if self.options.host is None:
+            yield
+            return
+        before = self._check_known(self.options.host)
+        if self.options.variants != [before]:
+            self._switch(before)  # Which changes nothing, but proves the token.
+        try:
+            yield
+        finally:
+            if self.options.variants != [before]:
+                self._switch_back(before)
+
+    def _check_known(self, host: str) -> str:
+        """The active variant of a service that has all those that are to be searched."""
+        listed = api.variants(host, key_header(self.options.api_key_file))
+        names = [each["name"] for each in listed["variants"]]
+        for variant in self.options.variants:
+            if variant not in names:
+                raise LoadTestError(f"the service has no variant {variant!r}; it has {', '.join(names)}")
+        return str(listed["active"])
+
+    def _switch(self, variant: str) -> None:
+        host, file = self.options.host, self.options.admin_token_file
+        if not file:
+            raise LoadTestError(
+                f"{host} answers by one variant at a time: to switch it, name its admin token by"
+                " --admin-token-file, or name the one that is active by --variants"
+            )
+        api.switch(host, variant, read_secret(file))
+
+    def _switch_back(self, variant: str) -> None:
+        try:
+            self._switch(variant)
+        except LoadTestError as error:
+            sys.stderr.write(f"edgewise: {variant}, active before, could not be switched back to: {error}\n")
 
     def run(self, variant: str, host: str) -> None:
         """Search this variant's capacity."""

@@ -10,6 +10,8 @@ import pytest
 from loadtest.api import ask, classes
 from loadtest.errors import LoadTestError
 
+LISTED = b'{"bundle": "b", "active": "a", "variants": []'
+
 
 @contextmanager
 def served(server: TCPServer) -> Iterator[str]:
@@ -95,9 +97,11 @@ def talking(content: bytes) -> Iterator[str]:
                 b"{}",
                 b"[]",
                 b'{"bundle": "b", "active": "a"}',
-                b'{"bundle": "b", "active": "a", "outputs": []}',
-                b'{"bundle": "b", "active": "a", "outputs": [{"shape": [1, 5]}], "predictions": []}',
-                b'{"bundle": "b", "active": "a", "outputs": [{"shape": [1, 5]}], "predictions": [1]}',
+                b'{"bundle": "b", "active": "a", "variants": [{}]}',
+                LISTED + b"}",
+                LISTED + b', "outputs": []}',
+                LISTED + b', "outputs": [{"shape": [1, 5]}], "predictions": []}',
+                LISTED + b', "outputs": [{"shape": [1, 5]}], "predictions": [1]}',
             )
         ),
     ],

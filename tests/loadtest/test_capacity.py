@@ -11,6 +11,8 @@ from loadtest.capacity import PRECISION, capacity, highest
 from loadtest.errors import LoadTestError
 from loadtest.status import FAILED, HELD
 
+LISTED = {"active": "ptq", "variants": [{"name": "fp32"}, {"name": "ptq"}]}
+
 
 @given(limit=st.floats(1, 5000), start=st.floats(1, 100))
 def test_the_highest_rate_is_found(limit: float, start: float) -> None:
@@ -51,10 +53,17 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
         (folder / "report.json").write_text(json.dumps(told))
         return FAILED
 
+    def switch(_host: str, variant: str, _token: str) -> None:
+        if variant == "fp32":
+            raise LoadTestError("fp32 can't be used")
+
     monkeypatch.setattr("loadtest.capacity.run_test", run_test)
-    monkeypatch.setattr(api, "variants", lambda *_: {"active": "ptq"})
-    with pytest.raises(LoadTestError, match="--admin-token-file"):
-        capacity(["--variants", "ptq,fp32", "--host", "http://board", "--report", str(tmp_path)])
+    (tmp_path / "token").write_text("a-token")
+    given = ["--admin-token-file", str(tmp_path / "token"), "--host", "http://board"]
+    monkeypatch.setattr(api, "variants", lambda *_: LISTED)
+    monkeypatch.setattr(api, "switch", switch)
+    with pytest.raises(LoadTestError, match="fp32 can't be used"):
+        capacity(["--variants", "ptq,fp32", *given, "--report", str(tmp_path)])
     assert "| ptq | none |" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["capacity"] == {"ptq": None}
     assert (tmp_path / "report.md").exists()
@@ -73,7 +82,7 @@ def test_a_rate_that_is_not_made_does_not_hold(
         return HELD
 
     monkeypatch.setattr("loadtest.capacity.run_test", run_test)
-    monkeypatch.setattr(api, "variants", lambda *_: {"active": "ptq"})
+    monkeypatch.setattr(api, "variants", lambda *_: LISTED)
     given = ["--variants", "ptq", "--host", "http://board", "--report", str(tmp_path), "--fps", "5"]
     assert capacity(given) == HELD
     # 200 frames are enough for 52/s in the 4.6 s in which all cameras are there, and too few for 64.

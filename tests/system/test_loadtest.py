@@ -11,12 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.bundle.folder import Bundle
 from tests.system.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
 from tests.system.processes import Service, serving, wait_for
 from tests.system.test_tls import OPENSSL, made
+
+TOKEN = "0123456789abcdef"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ class Cutting(BaseHTTPRequestHandler):
     """Answers that name all classes come whole, and all others cut short."""
 
     def do_GET(self) -> None:
-        self.answer({"bundle": "colours", "active": "fp32", "outputs": [{"shape": [-1, 5]}]})
+        self.answer({"bundle": "colours", "active": "fp32", "variants": [], "outputs": [{"shape": [-1, 5]}]})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -288,10 +291,52 @@ def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
     assert (tmp_path / "capacity.png").exists()
 
 
-def test_another_variant_of_a_host_needs_its_token(service: Service, tmp_path: Path) -> None:
-    result = load("capacity", "--variants", "fp32", "--host", service.url, "--report", tmp_path)
+@pytest.mark.parametrize(
+    ("variants", "line"),
+    [
+        ("ptq,fp32", "to switch it, name its admin token by --admin-token-file, .*"),
+        ("ptq,nosuch", "the service has no variant 'nosuch'; it has fp32, .*"),
+    ],
+)
+def test_a_variant_that_cant_be_searched_is_told_before_any_is_loaded(
+    service: Service, tmp_path: Path, variants: str, line: str
+) -> None:
+    result = load("capacity", "--variants", variants, "--host", service.url, "--report", tmp_path)
     assert result.returncode == 2
-    assert "--admin-token-file" in result.stderr
+    assert re.fullmatch(f"edgewise: (.*: )?{line}\n", result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_token_is_told_before_any_is_loaded(colours: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "wrong").write_text("another-token-0123456789")
+    with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
+        given = ("--variants", "ptq,fp32", "--admin-token-file", tmp_path / "wrong")
+        result = load("capacity", *given, "--host", service.url, "--report", tmp_path / "report")
+    assert result.returncode == 2
+    assert re.fullmatch("edgewise: .*/v1/variants/active answers 401: .*\n", result.stderr)
+
+
+def test_a_search_switches_back_even_where_it_is_interrupted(
+    colours: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
+        search = ("capacity", "--variants", "fp32", "--admin-token-file", tmp_path / "token")
+        given = ("--host", service.url, "--photos", photos, "--start-rate", "8", "--step-seconds", "1")
+        report = tmp_path / "report"
+        with loading(*search, *given, *LENIENT, "--report", report) as process:
+            wait_for(lambda: bool(list(report.rglob("latency.png"))))
+            assert active(service) == "fp32"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 130, errors
+        assert active(service) == "ptq"
+
+
+def active(service: Service) -> str:
+    name: str = httpx.get(f"{service.url}/v1/variants").json()["active"]
+    return name
 
 
 def test_a_rate_that_another_variant_answers_does_not_count_for_this_one(
