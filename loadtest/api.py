@@ -92,7 +92,7 @@ def ask(
         LoadTestError: it is not, or there is none.
     """
     url = host.rstrip("/") + path
-    if not url.startswith(("http://", "https://")):
+    if not _is_http(url):
         raise LoadTestError(f"the host is {host!r}, but it should be a URL such as http://192.168.1.20:8000")
     request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -115,6 +115,14 @@ def ask(
                     " that of who signed it, by SSL_CERT_FILE"
                 ) from None
             raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        _ = urllib.parse.urlsplit(url).port
+    except ValueError:  # No address, or no number of a port.
+        return False
+    return url.startswith(("http://", "https://"))
 
 
 def _told(

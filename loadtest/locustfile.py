@@ -52,6 +52,9 @@ class Test:
         """Read the photos and ask the service for its classes, then count from nothing."""
         self.tally.forget()
         self.started, self.ended = time.time(), 0.0
+        if environment.host:
+            # Its users put their paths, which begin with one, behind it as it is.
+            environment.host = environment.host.rstrip("/")
         try:
             self._prepare()
         except LoadTestError as error:

@@ -71,6 +71,13 @@ def test_the_truth_is_told_later(service: Service, photos: Path, tmp_path: Path)
     assert told(tmp_path)["counts"]["truths"] == 7
 
 
+def test_a_slash_behind_the_host_changes_nothing(service: Service, photos: Path, tmp_path: Path) -> None:
+    given = ("--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
+    result = load("--host", f"{service.url}/", *given)
+    assert result.returncode == 0, result.stderr
+    assert told(tmp_path)["counts"]["answered"] == 7
+
+
 def test_goals_that_cant_be_held_are_named(service: Service, photos: Path, tmp_path: Path) -> None:
     given = ("--photos", photos, "--passes", "1", *LENIENT, "--slo-p99", "0.01", "--slo-top1", "0.99")
     result = load("--host", service.url, *given, "--report", tmp_path)
@@ -86,6 +93,8 @@ def test_goals_that_cant_be_held_are_named(service: Service, photos: Path, tmp_p
     [
         (["--photos", "/nowhere"], "/nowhere can't be read: No such file or directory"),
         (["--host", "http://127.0.0.1:9"], "does not answer .* is the service running there"),
+        (["--host", "http://[::1"], r"the host is 'http://\[::1', but it should be a URL"),
+        (["--host", "http://board:port"], "the host is 'http://board:port', but it should be a URL"),
         (["--host", "board"], "the host is 'board', but it should be a URL"),
         (["--passes", "1", "--processes", "2"], "--passes is for one process"),
         (["--users", "-3"], "--users is -3, but it should be 1 or more"),
