@@ -93,7 +93,11 @@ class Test:
             files = read_files(plan.photos)
             first = files[0][0]
             try:
-                classes = api.classes(host, first.read_bytes(), plan.headers, plan.query, plan.model)
+                content = first.read_bytes()
+            except OSError as error:
+                raise LoadTestError(f"{first} can't be read: {error.strerror}") from None
+            try:
+                classes = api.classes(host, content, plan.headers, plan.query, plan.model)
             except LoadTestError as error:
                 raise LoadTestError(f"{error} (asked about {first})") from None
             self.labelled[host] = label(files, classes)

@@ -14,7 +14,7 @@ _MOST_POINTS = 600
 
 @dataclass
 class Counts:
-    """`requests`: photos and truths that were sent, of which photos were `answered` with classes, `truths`
+    """`requests`: photos and truths to be sent, of which photos were `answered` with classes, `truths`
     taken, both `refused` by 429, or failed; `given_up`: by a client that was refused again and again.
 
     `frames`: of cameras, due so far, of which `late` had no answer before the next one was due,

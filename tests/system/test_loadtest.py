@@ -71,6 +71,24 @@ def test_the_truth_is_told_later(service: Service, photos: Path, tmp_path: Path)
     assert told(tmp_path)["counts"]["truths"] == 7
 
 
+@pytest.mark.parametrize(("name", "status"), [("0.png", 2), ("z.png", 1)])
+def test_a_photo_that_cant_be_read_is_told(service: Service, tmp_path: Path, name: str, status: int) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    # A file that not even root can read.
+    (write_photos(photos) / "c01" / name).symlink_to("/proc/self/mem")
+    report = tmp_path / "report"
+    given = ("Camera", "--photos", photos, "--passes", "1", *LENIENT, "--report", report)
+    result = load("--host", service.url, *given)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    if status == 2:
+        assert result.stderr == f"edgewise: {photos}/c01/{name} can't be read: Input/output error\n"
+    else:
+        assert told(report)["errors"] == {"a photo can't be read: Input/output error": 1}
+        assert told(report)["error_ratio"] == pytest.approx(1 / 8)
+
+
 def test_a_slash_behind_the_host_changes_nothing(service: Service, photos: Path, tmp_path: Path) -> None:
     given = ("--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
     result = load("--host", f"{service.url}/", *given)
