@@ -50,8 +50,8 @@ def run(arguments: Sequence[str]) -> int:
     folder = Path(options.report or new_folder("loadtest"))
     if "--worker" in others:
         return run_locust([*QUIET, *others])
-    if options.report:
-        make_folder(folder)
+    # Only that of a test that begins is made where none was named.
+    make_folder(folder if options.report else folder.parent)
     local = serving(options.python, {}) if options.host is None else nullcontext(options.host)
     with local as host:
         ends = [] if options.passes else ["--run-time", f"{DEFAULT_SECONDS}s"]

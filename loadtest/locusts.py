@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence, Set
 from contextlib import suppress
@@ -110,10 +111,12 @@ def make_folder(folder: Path) -> None:
     """Make the folder for a report, before the test that it is of.
 
     Raises:
-        LoadTestError: it can't be made, or is a file.
+        LoadTestError: it can't be made, is a file, or can't be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise LoadTestError(f"the report can't be written to {folder}: {error.strerror}") from None
 

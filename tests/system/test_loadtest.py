@@ -16,7 +16,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.system.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
-from tests.system.processes import Service, serving, wait_for
+from tests.system.processes import ROOT, Service, serving, wait_for
 from tests.system.test_tls import OPENSSL, made
 
 TOKEN = "0123456789abcdef"  # noqa: S105
@@ -119,6 +119,7 @@ def test_goals_that_cant_be_held_are_named(service: Service, photos: Path, tmp_p
         (["--users", "0"], "--users is 0, but it should be 1 or more"),
         (["--run-time", "0s"], "--run-time is 0, but it should be 1 or more"),
         (["--report", "README.md"], "the report can't be written to README.md: File exists"),
+        (["--report", "/proc"], "the report can't be written to /proc: .*"),
     ],
 )
 def test_what_keeps_it_from_beginning_is_one_line(
@@ -127,6 +128,17 @@ def test_what_keeps_it_from_beginning_is_one_line(
     result = load("--host", service.url, "--report", tmp_path, *arguments)
     assert result.returncode == 2
     assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
+
+
+def test_a_place_for_reports_that_cant_be_written_to_is_told_before_the_test(
+    service: Service, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Where no folder is named, it is one below the working directory.
+    with loading("--host", service.url, "--photos", photos, folder=Path("/proc")) as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    assert re.fullmatch("edgewise: the report can't be written to runs: .*\n", errors)
 
 
 class Cutting(BaseHTTPRequestHandler):
