@@ -35,7 +35,7 @@ class NoisyNetwork:
 
     def loss(self, steps: Mapping[str, float], seed: int) -> float:
         """The mean KL to the float network, in nats; layers that `steps` does not name have no noise."""
-        return float(np.mean(self._measure(self._measure_loss, steps, seed)))
+        return float(self._mean(self._measure_loss, steps, seed))
 
     def slopes(self, steps: Mapping[str, float], seed: int) -> NDArray[np.float64]:
         """By how many nats the mean KL grows while the logarithm of a layer's step does by one.
@@ -43,16 +43,19 @@ class NoisyNetwork:
         float64[layers]. By the expected squares of the gradients at the noisy weights (the diagonal of the
         Fisher matrix), which vary far less from photo to photo than the derivative of the loss itself.
         """
-        measured = np.array(self._measure(self._measure_slopes, steps, seed), np.float64)
-        slopes: NDArray[np.float64] = measured.mean(axis=0)
-        return slopes
+        return self._mean(self._measure_slopes, steps, seed)
 
-    def _measure(self, function: Any, steps: Mapping[str, float], seed: int) -> list[Any]:
+    def _mean(self, function: Any, steps: Mapping[str, float], seed: int) -> NDArray[np.float64]:
+        """The mean over all photos of what `function` gives as the mean over those of a batch."""
         widths = tf.constant([steps.get(name, 0.0) for name in self._layers], tf.float32)
-        return [
+        means = [
             function(batch, target, widths, tf.constant((seed, index))).numpy()
             for index, (batch, target) in enumerate(zip(self._batches, self._targets, strict=True))
         ]
+        # The last batch may have fewer photos than the others.
+        photos = [len(batch) for batch in self._batches]
+        mean: NDArray[np.float64] = np.average(np.array(means, np.float64), axis=0, weights=photos)
+        return mean
 
     def _noisy_loss(self, batch: Any, target: Any, widths: Any, seed: Any) -> Any:
         self._add_noise(widths, seed)

@@ -51,6 +51,19 @@ def test_no_noise_loses_nothing_before_and_after_there_was_some(
     assert noisy.loss({}, seed=0) == pytest.approx(0, abs=1e-6)
 
 
+def test_every_photo_counts_as_much_whatever_the_last_batch_has(
+    soft: Weights, representative: NDArray[np.uint8], even: dict[str, float]
+) -> None:
+    """16 copies in the last batch lose what the one does, by the same noise."""
+    one = representative[:1, :, ::-1]
+    sets = (representative, np.concatenate([representative, one]))
+    first, both = (NoisyNetwork(soft, pixels).loss(even, seed=0) for pixels in sets)
+    full = NoisyNetwork(soft, np.concatenate([representative, one.repeat(16, axis=0)])).loss(even, seed=0)
+    last = 2 * full - first
+    assert abs(last - first) > 0.05 * first
+    assert both == pytest.approx((16 * first + last) / 17, rel=1e-4)
+
+
 def test_a_loss_grows_as_the_square_of_small_steps_and_so_do_its_slopes(
     noisy: NoisyNetwork, even: dict[str, float]
 ) -> None:
