@@ -109,6 +109,7 @@ def baseline_of(variant: Variant, evaluations: tuple[Evaluation, ...]) -> Baseli
         description=_described(variant),
         sha256=variant.sha256,
         bytes=variant.bytes,
+        wire_bytes=variant.wire.bytes if variant.wire else None,
         precision=variant.precision,
         provenance=variant.provenance,
         evaluations=evaluations,

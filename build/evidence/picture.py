@@ -105,7 +105,8 @@ def _points(manifest: Manifest) -> tuple[list[_Point], list[_Point]]:
         evaluation = reference_evaluation(baseline.evaluations)
         if evaluation is not None:
             colour = f"C{number % 10}"
-            large.append(_Point(name, colour, baseline.bytes / 1e6, evaluation.top1, False, False))
+            stored = baseline.wire_bytes or baseline.bytes
+            large.append(_Point(name, colour, stored / 1e6, evaluation.top1, False, False))
     return slow, large
 
 

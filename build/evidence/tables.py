@@ -111,15 +111,14 @@ def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
     base = manifest.variants[BASELINE].latency if BASELINE in manifest.variants else None
     shown = f"**{name}**" if name == manifest.default_variant else name
     numbers = _numbers(reference_evaluation(variant.evaluations))
-    size = _megabytes(variant.bytes)
-    if variant.wire:
-        size += f" ({_megabytes(variant.wire.bytes)} packed)"
+    size = _size(variant.bytes, variant.wire.bytes if variant.wire else None)
     return row([shown, variant.precision, size, *numbers, *_speed(variant.latency, base)])
 
 
 def _baseline_row(name: str, baseline: Baseline) -> str:
     numbers = _numbers(reference_evaluation(baseline.evaluations))
-    return row([f"*{name}*", baseline.precision, _megabytes(baseline.bytes), *numbers, "", ""])
+    size = _size(baseline.bytes, baseline.wire_bytes)
+    return row([f"*{name}*", baseline.precision, size, *numbers, "", ""])
 
 
 def _pair_row(name: str, comparison: Comparison) -> str:
@@ -170,7 +169,8 @@ def _table_notes(manifest: Manifest) -> str:
     default = manifest.variants[manifest.default_variant]
     evaluation, latency = reference_evaluation(default.evaluations), default.latency
     notes = ["Bold: the default."]
-    if any(variant.wire for variant in manifest.variants.values()):
+    wires = [variant.wire for variant in manifest.variants.values()]
+    if any(wires) or any(baseline.wire_bytes for baseline in manifest.baselines.values()):
         notes[0] += " Packed: as the bundle holds it, by Zstandard."
     if evaluation:
         notes[0] += " ECE: expected calibration error of the top-1 probability, over 15 bins."
@@ -193,8 +193,9 @@ def _table_notes(manifest: Manifest) -> str:
     return "\n".join(notes)
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}"
+def _size(whole: int, packed: int | None) -> str:
+    """Bytes in MB, and those that it takes packed where it is."""
+    return f"{whole / 1e6:.1f}" + (f" ({packed / 1e6:.1f} packed)" if packed else "")
 
 
 def percent(share: Proportion) -> str:

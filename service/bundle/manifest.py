@@ -260,12 +260,14 @@ class Variant(_Frozen):
 class Baseline(_Frozen):
     """A `.tflite` file that was measured for comparison and is not in the bundle.
 
-    `provenance` is None for the weights that training started from: `Manifest.training` tells theirs.
+    `sha256` and `bytes` are of the file as it runs; `wire_bytes` is what it takes packed, None where it is
+    not. `provenance` is None for the weights that training started from: `Manifest.training` tells theirs.
     """
 
     description: str
     sha256: Sha256
     bytes: PositiveInt
+    wire_bytes: PositiveInt | None = None
     precision: Precision
     provenance: Provenance | None = None
     evaluations: tuple[Evaluation, ...]

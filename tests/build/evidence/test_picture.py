@@ -49,6 +49,14 @@ def test_a_packed_variant_counts_as_it_lies_in_the_bundle(measured: Bundle) -> N
     assert half < whole - 20
 
 
+def test_a_packed_baseline_counts_as_a_bundle_would_hold_it(measured: Bundle) -> None:
+    manifest, start = measured.manifest, measured.manifest.baselines["start"]
+    packed = start.model_copy(update={"wire_bytes": start.bytes // 4})
+    smaller = manifest.model_copy(update={"baselines": {"start": packed}})
+    whole, less = (right_column(pixels(m)[:, 600:], GREEN) for m in (manifest, smaller))
+    assert less < whole - 20
+
+
 def test_sizes_far_apart_share_the_axis(measured: Bundle) -> None:
     manifest, start = measured.manifest, measured.manifest.baselines["start"]
     for name, size in (("fp32", start.bytes // 16), ("ptq", 16 * start.bytes)):

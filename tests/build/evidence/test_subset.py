@@ -11,6 +11,7 @@ from service.bundle.manifest import MODEL_CARD
 from service.bundle.reference import read_reference
 from service.errors import BundleError
 from service.inference.classifier import Classifier
+from tests.packed import packed_copy
 
 
 def test_a_subset_keeps_its_variants_with_their_numbers(measured: Bundle, tmp_path: Path) -> None:
@@ -40,6 +41,19 @@ def test_what_is_left_out_stays_to_compare_with(measured: Bundle, tmp_path: Path
     card = (bundle.path / MODEL_CARD).read_text("utf-8")
     assert card.startswith("# one\n")
     assert "*fp32*, not in the bundle: recipe fp32" in card
+
+
+def test_what_was_packed_is_compared_by_the_bytes_that_it_took(measured: Bundle, tmp_path: Path) -> None:
+    whole = packed_copy(measured, tmp_path / "whole", "ptq")
+    wire = whole.variant("ptq").wire
+    assert wire is not None
+    bundle = write_subset(whole, ["fp32"], tmp_path / "one")
+    left_out = bundle.manifest.baselines["ptq"]
+    assert (left_out.bytes, left_out.wire_bytes) == (measured.variant("ptq").bytes, wire.bytes)
+    card = (bundle.path / MODEL_CARD).read_text("utf-8")
+    assert f"| *ptq* | int8 | {left_out.bytes / 1e6:.1f} ({wire.bytes / 1e6:.1f} packed) |" in card
+    assert "Packed: as the bundle holds it, by Zstandard." in card
+    assert write_subset(measured, ["fp32"], tmp_path / "other").manifest.baselines["ptq"].wire_bytes is None
 
 
 def test_the_default_stays_or_is_the_first_that_was_named(small: Bundle, tmp_path: Path) -> None:
