@@ -48,7 +48,8 @@ def record_evaluation(
     """Evaluate every variant on labelled images and write the bundle with the results.
 
     An evaluation on the same images with the same crop is replaced. The first on images that the
-    network has not seen becomes the reference, which `reference.json` and `per_class.csv` are of.
+    network has not seen becomes the reference, which `reference.json` and `per_class.csv` are of. A baseline
+    that has seen some of them, where `allow_seen` lets it, has no reference.
     `start`, the network before training, and every variant of `baselines` are measured beside the
     variants, as baselines that are not in the bundle, but for those that the bundle has as well.
 
@@ -173,7 +174,7 @@ def _merged(
 ) -> tuple[Evaluation, ...]:
     kept = [e for e in earlier if new is None or _conditions(e) != _conditions(new)]
     return tuple(
-        e.model_copy(update={"reference": _conditions(e) == reference})
+        e.model_copy(update={"reference": _conditions(e) == reference and e.seen_images == 0})
         for e in (*kept, *([new] if new else []))
     )
 

@@ -47,12 +47,11 @@ def pair_table(manifest: Manifest) -> str:
 
     Empty where no two were.
     """
-    references = {name: reference_evaluation(e) for name, e in _evaluated(manifest).items()}
+    evaluated = {name: reference_evaluation(e) for name, e in _evaluated(manifest).items()}
+    references = {name: evaluation for name, evaluation in evaluated.items() if evaluation}
     rows = []
     for earlier, later in combinations(references, 2):
-        evaluation = references[later]
-        comparison = comparison_with(evaluation, earlier) if evaluation else None
-        if comparison:
+        if comparison := comparison_with(references[later], earlier):
             rows.append(_pair_row(later, comparison))
     if not rows:
         return ""

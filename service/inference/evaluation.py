@@ -136,7 +136,7 @@ def evaluate(
 ) -> Measured:
     """Evaluate candidates on the same images, each compared with every other.
 
-    `allow_seen` takes images too that a candidate was trained or calibrated on, and counts them.
+    `allow_seen` takes images too that a candidate was trained or calibrated on, and counts them for each.
 
     Raises:
         DatasetError: there are no images, one can't be decoded within `limits`, or a candidate has seen some.
@@ -154,7 +154,7 @@ def evaluate(
         name: Evaluation(
             dataset=dataset,
             crop=crop.value,
-            seen_images=seen,
+            seen_images=seen[name],
             runtime=RUNTIME,
             delegate=str(delegate),
             tools={tool: version(tool) for tool in _DECODERS},
@@ -174,7 +174,8 @@ def evaluate(
 
 def _count_seen(
     candidates: Mapping[str, Candidate], images: Sequence[LabelledImage], *, allow_seen: bool
-) -> int:
+) -> dict[str, int]:
+    """How many of the images each candidate was trained or calibrated on."""
     if not images:
         raise DatasetError("there are no images to evaluate on")
     known = frozenset().union(*(candidate.bundle.seen_images for candidate in candidates.values()))
@@ -184,4 +185,7 @@ def _count_seen(
             f"{len(seen)} of the {len(images)} images are among those that the network was trained or"
             f" calibrated on, the first {seen[0]}: accuracy on them says nothing of new images"
         )
-    return len(seen)
+    return {
+        name: sum(image.sha256[:SEEN_DIGITS] in candidate.bundle.seen_images for image in images)
+        for name, candidate in candidates.items()
+    }

@@ -7,6 +7,7 @@ import pytest
 from build.assembly.importing import import_model
 from build.errors import BuildError
 from build.evidence.evaluation import START
+from build.evidence.tables import pair_table, variant_table
 from build.photos.data import sample
 from service.bundle.folder import Bundle, bundle_files, load_bundle, sha256_of, verify, write_bundle
 from service.bundle.manifest import (
@@ -23,6 +24,7 @@ from service.inference.evaluation import Candidate, evaluate
 from service.inference.image import Crop
 from service.inference.labelled import labelled_images
 from tests.build.conftest import CLASSES, REPRESENTATIVE, record
+from tests.build.evidence.test_tables import rows
 
 
 def test_every_variant_is_evaluated_and_the_bundle_written(copy: Bundle, evaluation: Path) -> None:
@@ -234,7 +236,9 @@ def test_the_files_of_the_reference_go_with_it(
     assert files(record(bundle, make_folder("more", 6, 1), Crop.BUNDLE)) == first
 
 
-def test_a_reference_that_is_seen_after_all_is_none(copy: Bundle, evaluation: Path, tmp_path: Path) -> None:
+def test_only_a_baseline_that_has_seen_the_images_is_marked(
+    copy: Bundle, evaluation: Path, tmp_path: Path
+) -> None:
     bundle = record(copy, evaluation, Crop.BUNDLE)
     naive = imported(copy, "ptq", tmp_path / "other" / "naive.tflite")
     seen = "".join(sorted(f"{image.sha256[:16]}\n" for image in labelled_images(evaluation, copy.classes)))
@@ -245,8 +249,25 @@ def test_a_reference_that_is_seen_after_all_is_none(copy: Bundle, evaluation: Pa
         record(bundle, evaluation, Crop.BUNDLE, baselines=[naive])
     bundle = record(bundle, evaluation, Crop.BUNDLE, baselines=[naive], allow_seen=True)
     verify(bundle)
-    assert {REFERENCE, PER_CLASS}.isdisjoint(bundle.manifest.files)
-    for evaluated in (bundle.variant("ptq"), bundle.manifest.baselines["naive"]):
-        assert [(e.seen_images, e.reference) for e in evaluated.evaluations] == [(16, False)]
-    bundle = record(bundle, evaluation, Crop.BUNDLE)
     assert {REFERENCE, PER_CLASS} <= bundle.manifest.files.keys()
+    for evaluated, marks in (
+        (bundle.variant("ptq"), (0, True)),
+        (bundle.manifest.baselines["naive"], (16, False)),
+    ):
+        assert [(e.seen_images, e.reference) for e in evaluated.evaluations] == [marks]
+    # What was learned is no result to compare with.
+    assert rows(variant_table(bundle.manifest))["naive"][2:] == [""] * 8
+    assert "naive" not in pair_table(bundle.manifest)
+
+
+def test_a_reference_that_is_seen_after_all_is_none(copy: Bundle, evaluation: Path) -> None:
+    bundle = record(copy, evaluation, Crop.BUNDLE)
+    (image, *_) = labelled_images(evaluation, copy.classes)
+    seen = f"{image.sha256[:16]}\n".encode()
+    files = {**bundle.manifest.files, SEEN_IMAGES: sha256_of(seen)}
+    manifest = bundle.manifest.model_copy(update={"files": files})
+    bundle = write_bundle(bundle.path, manifest, {**bundle_files(bundle), SEEN_IMAGES: seen})
+    bundle = record(bundle, evaluation, Crop.BUNDLE, allow_seen=True)
+    verify(bundle)
+    assert {REFERENCE, PER_CLASS}.isdisjoint(bundle.manifest.files)
+    assert [(e.seen_images, e.reference) for e in bundle.variant("ptq").evaluations] == [(1, False)]
