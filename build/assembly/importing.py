@@ -1,5 +1,6 @@
 """Wrap a TFLite classifier that somebody else made as a bundle."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -41,8 +42,8 @@ def import_model(
     """Write a bundle with the one variant that `model` holds; its name is the file's.
 
     `mean` and `std` are of a float32 input, `(pixel - mean) / std`. The size comes from the
-    model's own input. `crop_fraction` None: 0.875 of the shorter side. `delegate` computes the
-    golden vectors: a model may need one.
+    model's own input. `crop_fraction` None: 0.875 of the shorter side; of a photo of the model's size it
+    must leave a pixel. `delegate` computes the golden vectors: a model may need one.
 
     Raises:
         BuildError: a file can't be read, the labels are not as many as the model's outputs, the options do
@@ -67,6 +68,12 @@ def import_model(
     refuse_other_classes(path, classes)
     if crop_fraction is None:
         crop_fraction = CROP_FRACTION if resize is Resize.SHORTER_SIDE else 1
+    side = min(shape[1:3])
+    if crop_fraction * side < 1:
+        raise BuildError(
+            f"--crop-fraction {crop_fraction:g} leaves less than a pixel of a photo of the model's size,"
+            f" {shape[2]} x {shape[1]}; name {math.ceil(1e4 / side) / 1e4:g} or more"
+        )
     try:
         preprocessing = Preprocessing(
             height=shape[1], width=shape[2], resize=resize, crop_fraction=crop_fraction, filter=filter_

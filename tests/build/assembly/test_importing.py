@@ -90,12 +90,18 @@ def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
     )
     squashed = imported(models / "ptq.tflite", tmp_path / "squash", resize=Resize.SQUASH)
     assert squashed.manifest.preprocessing.crop_fraction == 1
+    pixel = imported(models / "ptq.tflite", tmp_path / "pixel", crop_fraction=1 / SIDE)
+    assert pixel.manifest.preprocessing.crop_fraction == 1 / SIDE
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"resize": Resize.SQUASH, "crop_fraction": 0.5}, "crop_fraction must be 1 where resize is squash"),
+        (
+            {"crop_fraction": 0.99 / SIDE},
+            f"leaves less than a pixel of a photo of the model's size, {SIDE} x {SIDE}; name 0.0313 or",
+        ),
         ({"mean": 127.5, "std": 127.5}, r"ptq\.tflite takes uint8 pixels; leave --mean and --std out"),
         ({"labels": Path("none.txt")}, r"none\.txt can't be read"),
     ],
