@@ -199,7 +199,13 @@ def _activations(options: argparse.Namespace) -> None:
     if not options.allow_seen:
         refuse_overlap([calibration], evaluation, network.seen_images)
     simulated = simulate_activations(
-        network, calibration, evaluation, options.crop, options.bits, options.large
+        network,
+        calibration,
+        evaluation,
+        options.crop,
+        # What is named twice is measured once.
+        list(dict.fromkeys(options.bits)),
+        list(dict.fromkeys(options.large)),
     )
     show(
         f"{activations_table(simulated)}\n\nSimulated in float, on {len(evaluation.photos)} photos of"

@@ -152,7 +152,7 @@ def test_activations_shows_what_large_ones_are_worth(
     small: Bundle, calibration: Path, evaluation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = ["--weights", small.path, "--calibration", calibration, "--evaluation", evaluation]
-    assert main(["activations", *map(str, photos), "--bits", "3", "--large", "0", "0.03"]) == 0
+    assert main(["activations", *map(str, photos), "--bits", "3", "3", "--large", "0", "0.03", "0"]) == 0
     head, _, *rows, _, note = capsys.readouterr().out.strip().splitlines()
     assert "| KL, nats | lost / won (p) | lost / won (p) to clipped |" in head
     settings = [[cell.strip() for cell in row.split("|")[1:4]] for row in rows]
