@@ -24,10 +24,13 @@ from build.search.method import Method
 from build.search.recipes import new_recipe, recipe_text, search_steps
 from build.signing import sign_bundle
 from build.steps import (
+    QUANTIZED_TRAINING_OPTIONS,
     check_runs,
+    label_weight_of,
     network_of,
     plan_of,
     readable_sets,
+    refuse_unused,
     report,
     sample_for,
     schedule_of,
@@ -80,7 +83,7 @@ def _train(options: argparse.Namespace, command: str) -> None:
     start = network_of(options)
     sets = readable_sets(training_sets(start, options.data, options.unlabelled), start, options)
     schedule = schedule_of(options, DISTILLATION)
-    train_network(start, sets, schedule, options.label_weight, options.out, command)
+    train_network(start, sets, schedule, label_weight_of(options), options.out, command)
     show(f"{options.out}: trained; use it as --weights {options.out}")
 
 
@@ -122,6 +125,8 @@ def _make(
     if any(recipe.training for recipe in recipes):
         check_runs(options)
         sets = unlabelled_sets(options)
+    else:
+        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "where no recipe trains")
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
     plan = plan_of(recipes, sets, options)
@@ -159,6 +164,7 @@ def _report(options: argparse.Namespace) -> None:
             split_at_markers(options.insert)
         report(bundle, options)
         return
+    refuse_unused(options, ["runs"], "with --devices, whose reports were measured already")
     tables = device_tables(read_reports(options.devices))
     if options.insert:
         insert_between(options.insert, BEGIN, END, tables)

@@ -252,7 +252,7 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
     _unlabelled_option(parser)
-    parser.add_argument("--batch-size", type=_COUNT, default=DISTILLATION.batch_size, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=_COUNT, help=f"({DISTILLATION.batch_size})")
     parser.add_argument(
         "--learning-rate",
         type=_POSITIVE,
@@ -261,8 +261,7 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-weight",
         type=_WEIGHT,
-        default=LABEL_WEIGHT,
-        help="of the labels in distillation's loss (%(default)s)",
+        help=f"of the labels in distillation's loss ({LABEL_WEIGHT})",
     )
     _seed_option(parser)
 
@@ -279,11 +278,11 @@ def _unlabelled_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=_COUNT_OR_NONE, default=DISTILLATION.seed, help="(%(default)s)")
+    parser.add_argument("--seed", type=_COUNT_OR_NONE, help=f"({DISTILLATION.seed})")
 
 
 def _run_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -323,8 +322,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         type=_COUNT,
-        default=BENCHMARK_RUNS,
-        help="inferences of each variant, in tens (%(default)s)",
+        help=f"inferences of each variant, in tens ({BENCHMARK_RUNS})",
     )
     parser.add_argument(
         "--insert", type=Path, metavar="FILE", help="put the table into this Markdown file as well"

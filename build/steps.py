@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from build.evidence.report import insert_table, write_report
 from build.evidence.tables import variant_table
 from build.files import in_utf8
 from build.network.weights import Network, load_network
+from build.options import BENCHMARK_RUNS
 from build.photos.data import (
     PhotoSet,
     sample,
@@ -26,13 +27,15 @@ from build.photos.readable import readable
 from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
 from build.training.loop import steps_of
-from build.training.schedule import Schedule
+from build.training.schedule import DISTILLATION, LABEL_WEIGHT, Schedule
 from service.bundle.folder import Bundle
 from service.bundle.manifest import MODEL_CARD, Manifest
 from service.host import output
 from service.inference.labelled import refuse_two_labels
 
 RUNS = Path("runs")
+QUANTIZED_TRAINING_OPTIONS = ("unlabelled", "seed", "run")
+"""What only a training takes, of the options of all commands that make variants."""
 
 
 def network_of(options: argparse.Namespace) -> Network:
@@ -44,8 +47,30 @@ def network_of(options: argparse.Namespace) -> Network:
 
 def runs_of(options: argparse.Namespace) -> Path:
     """Where checkpoints lie: `--run`, or a folder of the bundle's name."""
-    folder: Path = options.run_folder or RUNS / options.out.absolute().name
+    folder: Path = options.run or RUNS / options.out.absolute().name
     return folder
+
+
+def seed_of(options: argparse.Namespace) -> int:
+    """What a training's random numbers start from."""
+    return DISTILLATION.seed if options.seed is None else options.seed
+
+
+def label_weight_of(options: argparse.Namespace) -> float:
+    """The labels' share of distillation's loss."""
+    return LABEL_WEIGHT if options.label_weight is None else options.label_weight
+
+
+def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse those of the options that were given; they would have no effect, and `why` says in what case.
+
+    Raises:
+        BuildError: one was given; names all of them.
+    """
+    unused = [name for name in names if vars(options)[name.replace("-", "_")] not in (None, [])]
+    if unused:
+        told = " and ".join(f"--{name}" for name in unused)
+        raise BuildError(f"{told} would have no effect {why}; leave that out")
 
 
 def check_runs(options: argparse.Namespace) -> None:
@@ -68,9 +93,9 @@ def schedule_of(options: argparse.Namespace, default: Schedule) -> Schedule:
     """How long and how fast to train; `default` has what the options leave open."""
     return Schedule(
         default.epochs if options.epochs is None else options.epochs,
-        options.batch_size,
+        options.batch_size or default.batch_size,
         options.learning_rate or default.learning_rate,
-        options.seed,
+        seed_of(options),
     )
 
 
@@ -116,7 +141,7 @@ def plan_of(
     if not sets:
         return None
     photos, watched = split_held_out(without_repeats(sets))
-    plan = TrainingPlan(sets, photos, watched, runs_of(options), options.seed)
+    plan = TrainingPlan(sets, photos, watched, runs_of(options), seed_of(options))
     check_trainable(recipes, plan)
     return plan
 
@@ -134,7 +159,7 @@ def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan) -> None:
 
 def report(bundle: Bundle, options: argparse.Namespace) -> None:
     """Measure latency, write the model card, and show the table."""
-    bundle = write_report(bundle, options.runs)
+    bundle = write_report(bundle, options.runs or BENCHMARK_RUNS)
     if options.insert:
         insert_table(bundle.manifest, options.insert)
     show(variant_table(bundle.manifest))

@@ -24,16 +24,20 @@ from build.photos.data import (
 from build.photos.splits import split_folder, write_splits
 from build.quantization.recipe import Recipe, load_recipes
 from build.steps import (
+    QUANTIZED_TRAINING_OPTIONS,
     check_runs,
     check_trainable,
+    label_weight_of,
     most_representative,
     network_of,
     plan_of,
     readable_sets,
+    refuse_unused,
     report,
     runs_of,
     sample_for,
     schedule_of,
+    seed_of,
     show,
     training_sets,
     unlabelled_sets,
@@ -63,6 +67,10 @@ def build_all(options: argparse.Namespace, command: str) -> None:
     given = bool(options.data), bool(options.calibration), bool(options.evaluation)
     if given not in {(True, False, False), (False, True, True)}:
         raise BuildError("all takes --data, or both --calibration and --evaluation")
+    if options.data:
+        refuse_unused(options, ["label-weight"], "with --data, which is trained on by its labels alone")
+    if options.epochs == 0:
+        refuse_unused(options, ["batch-size", "learning-rate", "label-weight"], "with --epochs 0")
     check_destination(options.out)
     if options.insert:
         split_at_markers(options.insert)
@@ -73,6 +81,8 @@ def build_all(options: argparse.Namespace, command: str) -> None:
     check_fit(start, recipes)
     if options.epochs != 0 or any(recipe.training for recipe in recipes):
         check_runs(options)
+    else:
+        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "with --epochs 0 where no recipe trains")
     make = _with_own_classes if options.data else _with_the_weights_classes
     made = make(start, recipes, options, command)
     bundle = quantize(made.network, kept, made.calibration, command, options.out, made.plan)
@@ -112,7 +122,7 @@ def _with_own_classes(
         forward, len(splits.train.photos), len(photos), len(splits.test.photos), schedule, recipes
     )
     runs = runs_of(options)
-    plan = TrainingPlan([splits.train, *others], photos, splits.val.photos, runs, options.seed)
+    plan = TrainingPlan([splits.train, *others], photos, splits.val.photos, runs, seed_of(options))
     check_trainable(recipes, plan)
     listed = write_splits(splits, runs)
     show(
@@ -151,7 +161,7 @@ def _with_the_weights_classes(
     if trains:
         schedule = schedule_of(options, DISTILLATION)
         folder = runs_of(options) / "train"
-        network = train_network(start, sets, schedule, options.label_weight, folder, command)
+        network = train_network(start, sets, schedule, label_weight_of(options), folder, command)
     return _Material(
         network=network,
         calibration=calibration,

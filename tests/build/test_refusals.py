@@ -145,6 +145,42 @@ def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--data nope --label-weight 0", "--label-weight would have no effect with --data, "),
+        ("--epochs 0 --learning-rate 1 --batch-size 4", "--batch-size and --learning-rate would have "),
+        ("--epochs 0 --recipes fp32 ptq --seed 0", "--seed and --run would have no effect with --ep"),
+    ],
+)
+def test_all_refuses_options_without_effect(
+    arguments: dict[str, Path | str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    given: str,
+    message: str,
+) -> None:
+    if "--data" in given:
+        del arguments["--calibration"], arguments["--evaluation"]
+    assert wrong(capsys, "all", *every(arguments), *given.split()).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--unlabelled", "--seed", "--run"])
+def test_where_no_recipe_trains_what_training_takes_is_refused(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
+) -> None:
+    del arguments["--run"], arguments["--evaluation"]
+    said = wrong(capsys, "quantize", *every(arguments), "--recipes", "fp32", "ptq", option, "1")
+    assert said == f"{option} would have no effect where no recipe trains; leave that out"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_devices_were_measured_already(capsys: pytest.CaptureFixture[str]) -> None:
+    said = wrong(capsys, "report", "--devices", "nope.json", "--runs", "10")
+    assert said.startswith("--runs would have no effect with --devices, ")
+
+
 def test_what_is_not_installed_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
