@@ -30,6 +30,7 @@ from build.steps import (
     network_of,
     plan_of,
     readable_sets,
+    refuse_bundle,
     refuse_unused,
     report,
     sample_for,
@@ -80,6 +81,7 @@ def _run(options: argparse.Namespace, command: str) -> None:
 
 
 def _train(options: argparse.Namespace, command: str) -> None:
+    refuse_bundle(options.out)
     start = network_of(options)
     sets = readable_sets(training_sets(start, options.data, options.unlabelled), start, options)
     schedule = schedule_of(options, DISTILLATION)

@@ -29,7 +29,7 @@ from build.training.fine_tuning import split_held_out
 from build.training.loop import steps_of
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, Schedule
 from service.bundle.folder import Bundle
-from service.bundle.manifest import MODEL_CARD, Manifest
+from service.bundle.manifest import MANIFEST, MODEL_CARD, Manifest
 from service.host import output
 from service.inference.labelled import refuse_two_labels
 
@@ -73,13 +73,24 @@ def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -
         raise BuildError(f"{told} would have no effect {why}; leave that out")
 
 
+def refuse_bundle(folder: Path) -> None:
+    """Check that a folder for checkpoints is no bundle's, before the work that fills it.
+
+    Raises:
+        BuildError: a bundle lies there.
+    """
+    if (folder / MANIFEST).exists():
+        raise BuildError(f"{folder} holds a bundle, which checkpoints would be mixed into; name another")
+
+
 def check_runs(options: argparse.Namespace) -> None:
     """Check that checkpoints and the bundle get a folder each, before the work that fills them.
 
     Raises:
-        BuildError: one of the folders is the other, or in it.
+        BuildError: one of the folders is the other, or in it, or another bundle lies where checkpoints would.
     """
     runs = runs_of(options)
+    refuse_bundle(runs)
     # Not `resolve`, which fails where a link leads to itself.
     checkpoints, bundle = Path(os.path.realpath(runs)), Path(os.path.realpath(options.out))
     if checkpoints.is_relative_to(bundle) or bundle.is_relative_to(checkpoints):

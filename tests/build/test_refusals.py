@@ -259,6 +259,19 @@ def test_a_folder_that_can_not_be_written_is_named(
     assert wrong(capsys, "train", *every(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
 
 
+def test_checkpoints_are_not_mixed_into_a_bundle(
+    arguments: dict[str, Path | str], copy: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(copy.path.iterdir())
+    data = {"--data": arguments.pop("--calibration")}
+    del arguments["--evaluation"]
+    rest = {name: arguments[name] for name in ("--weights", "--labels", "--size")}
+    refused = f"{copy.path} holds a bundle, which checkpoints would be mixed into; name another"
+    assert wrong(capsys, "train", *every(rest | data | {"--out": copy.path})) == refused
+    assert wrong(capsys, "all", *every(arguments | data | {"--run": copy.path})) == refused
+    assert sorted(copy.path.iterdir()) == before
+
+
 def test_baselines_are_named_by_their_bundles(
     copy: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
