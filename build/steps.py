@@ -27,6 +27,7 @@ from build.photos.readable import readable
 from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
 from build.training.loop import steps_of
+from build.training.qat import check_folder
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, Schedule
 from service.bundle.folder import Bundle
 from service.bundle.manifest import MANIFEST, MODEL_CARD, Manifest
@@ -142,7 +143,7 @@ def readable_sets(
 
 
 def plan_of(
-    recipes: Sequence[Recipe], sets: Sequence[PhotoSet], options: argparse.Namespace
+    recipes: Sequence[Recipe], sets: Sequence[PhotoSet], network: Network, options: argparse.Namespace
 ) -> TrainingPlan | None:
     """What recipes that train do so with: the photos of the sets, but for one in twenty; None without sets.
 
@@ -153,19 +154,22 @@ def plan_of(
         return None
     photos, watched = split_held_out(without_repeats(sets))
     plan = TrainingPlan(sets, photos, watched, runs_of(options), seed_of(options))
-    check_trainable(recipes, plan)
+    check_trainable(recipes, plan, network)
     return plan
 
 
-def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan) -> None:
-    """Check that there are photos enough for every recipe that trains, before the work that comes first.
+def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan, network: Network) -> None:
+    """Check that every recipe that trains has photos enough and a folder, before the work that comes first.
 
     Raises:
-        BuildError: there are fewer than one of its batches takes.
+        BuildError: there are fewer photos than one of its batches takes, or its folder holds another run.
     """
     for recipe in recipes:
-        if recipe.training:
-            steps_of(plan.photos, Schedule(recipe.training.epochs, recipe.training.batch_size))
+        if how := recipe.training:
+            schedule = plan.schedule(how)
+            steps_of(plan.photos, schedule)
+            folder = plan.folder(recipe)
+            check_folder(plan.photos, network.preprocessing, schedule, how.range_rate, recipe.pruning, folder)
 
 
 def report(bundle: Bundle, options: argparse.Namespace) -> None:

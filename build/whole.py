@@ -44,7 +44,7 @@ from build.steps import (
 )
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION, OWN_CLASSES
-from build.training.transfer import train_classes
+from build.training.transfer import claim_classes, train_classes
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def _with_own_classes(
     )
     runs = runs_of(options)
     plan = TrainingPlan([splits.train, *others], photos, splits.val.photos, runs, seed_of(options))
-    check_trainable(recipes, plan)
+    check_trainable(recipes, plan, start)
+    claim_classes(start, splits, schedule, runs / "train")
     listed = write_splits(splits, runs)
     show(
         f"{len(splits.classes.labels)} classes; {len(splits.train.photos)} photos to train on,"
@@ -156,7 +157,7 @@ def _with_the_weights_classes(
     *sets, calibration, evaluation = readable_sets([*sets, calibration, evaluation], start, options)
     if not options.allow_seen:
         refuse_overlap([*sets, calibration], evaluation, _seen(start, recipes))
-    plan = plan_of(recipes, sets, options)
+    plan = plan_of(recipes, sets, start, options)
     network = start
     if trains:
         schedule = schedule_of(options, DISTILLATION)

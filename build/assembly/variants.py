@@ -16,9 +16,10 @@ from build.photos.data import Photo, PhotoSet, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.bias_correction import mean_inputs
 from build.quantization.convert import convert, convert_int8
-from build.quantization.grids import check_patterns
+from build.quantization.grids import check_patterns, has_grid
 from build.quantization.int8 import check_blocks, quantize_after_training
 from build.quantization.layer_check import check_layers
+from build.quantization.pruning import pruned_layers
 from build.quantization.recipe import QuantizationAwareTraining, Recipe
 from build.training.fine_tuning import training_record
 from build.training.pruning import PruningPlan
@@ -45,6 +46,14 @@ class TrainingPlan:
     watched: Sequence[Photo]
     runs: Path
     seed: int = 0
+
+    def folder(self, recipe: Recipe) -> Path:
+        """Where the checkpoints of a recipe lie."""
+        return self.runs / f"recipe-{recipe.name}"
+
+    def schedule(self, how: QuantizationAwareTraining) -> Schedule:
+        """How long and how fast a recipe trains."""
+        return Schedule(how.epochs, how.batch_size, how.learning_rate, self.seed)
 
 
 def quantize(
@@ -89,12 +98,15 @@ def check_fit(network: Network, recipes: Sequence[Recipe]) -> None:
     """Check that the network has all layers and blocks that recipes name, before work that takes hours.
 
     Raises:
-        BuildError: it lacks one; names it.
+        BuildError: it lacks one, and names it; or a recipe that prunes leaves no layer to prune.
     """
     for recipe in recipes:
         keep = recipe.pruning.keep if recipe.pruning else ()
         check_patterns(network.weights, [*recipe.weight_bits, *recipe.weight_steps, *keep])
         check_blocks(network.weights, recipe.float_blocks)
+        if recipe.pruning:
+            bits, steps = recipe.weight_bits, recipe.weight_steps
+            pruned_layers([name for name in network.weights if has_grid(name, bits, steps)], keep)
 
 
 def make_models(
@@ -152,7 +164,7 @@ def _train(
     plan: TrainingPlan,
 ) -> tuple[bytes, Training]:
     """Quantization-aware training, and the file that computes what it ended with."""
-    schedule = Schedule(how.epochs, how.batch_size, how.learning_rate, plan.seed)
+    schedule = plan.schedule(how)
     start = quantize_after_training(recipe, network.weights, representative)
     pruning = None
     if recipe.pruning:
@@ -165,7 +177,7 @@ def _train(
         network.preprocessing,
         schedule,
         how.range_rate,
-        plan.runs / f"recipe-{recipe.name}",
+        plan.folder(recipe),
         pruning,
     )
     content = convert_int8(trained.values, network.preprocessing.height)

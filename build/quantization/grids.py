@@ -115,6 +115,11 @@ def grids_of(
     }
 
 
+def has_grid(layer: str, bits: Mapping[str, int], steps: Mapping[str, float]) -> bool:
+    """Whether `grids_of` gives a layer of that name a grid."""
+    return bits_of(layer, bits) < FULL_BITS or first_fit(layer, steps) is not None
+
+
 def first_fit(layer: str, patterns: Mapping[str, _Value]) -> _Value | None:
     """The value of the first pattern, as a shell's, that a layer's name fits."""
     return next((value for pattern, value in patterns.items() if fnmatchcase(layer, pattern)), None)

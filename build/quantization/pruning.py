@@ -6,7 +6,7 @@ in is the step of its channel's grid: a step tells what an error costs there, as
 construction, so that a layer which bears coarse weights loses more of them than one that does not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -15,6 +15,18 @@ import numpy as np
 from build.errors import BuildError
 from build.network.model import Weights
 from build.quantization.grids import Grid, in_steps
+
+
+def pruned_layers(with_grid: Iterable[str], keep: Sequence[str]) -> list[str]:
+    """Those of the layers with a grid whose names fit no pattern of `keep`.
+
+    Raises:
+        BuildError: none is left to prune.
+    """
+    layers = [name for name in with_grid if not any(fnmatchcase(name, pattern) for pattern in keep)]
+    if not layers:
+        raise BuildError("pruning: no layer is left to prune; give one a grid that keep does not name")
+    return layers
 
 
 def prune(
@@ -28,13 +40,7 @@ def prune(
     Raises:
         BuildError: no layer is left to prune.
     """
-    magnitudes = {
-        name: np.abs(in_steps(weights[name], grid))
-        for name, grid in grids.items()
-        if not any(fnmatchcase(name, pattern) for pattern in keep)
-    }
-    if not magnitudes:
-        raise BuildError("pruning: no layer is left to prune; give one a grid that keep does not name")
+    magnitudes = {name: np.abs(in_steps(weights[name], grids[name])) for name in pruned_layers(grids, keep)}
     every = np.concatenate([magnitude.reshape(-1) for magnitude in magnitudes.values()])
     count = round(sparsity * every.size)
     largest = np.partition(every, count - 1)[count - 1] if count else -1.0

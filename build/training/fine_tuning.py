@@ -143,10 +143,14 @@ def split_held_out(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
 
 
 def run_record(weights: Weights, views: Views, schedule: Schedule) -> dict[str, Any]:
-    """What the outcome of any training depends on, for `claim`."""
+    """What the outcome of a training of float weights depends on, for `claim`."""
+    return view_record(views, schedule) | {"started_from_sha256": weights_digest(weights)}
+
+
+def view_record(views: Views, schedule: Schedule) -> dict[str, Any]:
+    """What the views of any training depend on, and how long and fast it learns from them."""
     return {
         "schedule": asdict(schedule),
-        "started_from_sha256": weights_digest(weights),
         "preprocessing": views.preprocessing.model_dump(mode="json"),
         "augmentation": asdict(views.augmentation),
         "photos": [(photo.sha256, photo.label) for photo in views.photos],

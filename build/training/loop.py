@@ -67,11 +67,22 @@ def claim(folder: Path, record: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run.json"
     if run.exists() and run.read_bytes() != content:
-        raise BuildError(
-            f"{folder} holds the checkpoints of a run with other options or photos; remove it, or name"
-            " another folder (all and quantize: --run, train: --out)"
-        )
+        raise _other_run(folder)
     write_whole(run, content)
+
+
+def refuse_other_run(folder: Path, known: Mapping[str, Any]) -> None:
+    """Check before long work that a folder holds no other run, by what is `known` already of its record.
+
+    Raises:
+        BuildError: the folder holds another run.
+    """
+    run = folder / "run.json"
+    if not run.exists():
+        return
+    there = json.loads(run.read_bytes())
+    if any(there.get(key) != value for key, value in json.loads(json.dumps(known)).items()):
+        raise _other_run(folder)
 
 
 def steps_of(photos: Sequence[Photo], schedule: Schedule) -> int:
@@ -190,6 +201,13 @@ def _warm_up_and_cosine(peak: float, steps: int) -> tf_keras.optimizers.schedule
     warm_up = min(WARM_UP_STEPS, steps // 2)
     return tf_keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else peak, max(steps - warm_up, 1), warmup_target=peak, warmup_steps=warm_up
+    )
+
+
+def _other_run(folder: Path) -> BuildError:
+    return BuildError(
+        f"{folder} holds the checkpoints of a run with other options or photos; remove it, or name"
+        " another folder (all and quantize: --run, train: --out)"
     )
 
 

@@ -18,9 +18,19 @@ from build.photos.augmentation import MILD
 from build.photos.data import Photo
 from build.quantization.fake_quantization import WRAPPED, fake_quantized_network, trained_values
 from build.quantization.int8 import Int8Network
+from build.quantization.recipe import Pruning
 from build.training.distillation import divergence, held_out_losses
-from build.training.fine_tuning import before_and_after, run_record
-from build.training.loop import BeforeStep, Loss, Views, claim, nothing, run_steps, steps_of
+from build.training.fine_tuning import before_and_after, view_record
+from build.training.loop import (
+    BeforeStep,
+    Loss,
+    Views,
+    claim,
+    nothing,
+    refuse_other_run,
+    run_steps,
+    steps_of,
+)
 from build.training.pruning import GradualPruning, PruningPlan, unpruned_network
 from build.training.schedule import Schedule
 from service.bundle.manifest import Preprocessing
@@ -67,16 +77,13 @@ def train_quantized(
     """
     steps = steps_of(photos, schedule)
     views = Views(photos, preprocessing, MILD)
-    record = run_record(teacher, views, schedule)
     quantization = {
+        "started_from_sha256": weights_digest(teacher),
         "weights": weights_digest(start.weights),
         "ranges": {name: asdict(seen) for name, seen in start.ranges.items()},
         "grids": {name: (grid.bits, grid.step.tolist()) for name, grid in start.grids.items()},
-        "range_rate": range_rate,
     }
-    if pruning:
-        quantization["pruning"] = pruning.how.model_dump(mode="json")
-    claim(folder, record | quantization)
+    claim(folder, _known(views, schedule, range_rate, pruning.how if pruning else None) | quantization)
     size, classes = preprocessing.height, teacher["predictions"].bias.size
     float_network = network(size, classes)
     set_weights(float_network, teacher)
@@ -104,6 +111,28 @@ def train_quantized(
     seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder, before_step)
     values = trained_values(model, size, classes)
     return QuantizedTraining(model, values, steps, seconds, before_and_after(before, losses()))
+
+
+def check_folder(
+    photos: Sequence[Photo],
+    preprocessing: Preprocessing,
+    schedule: Schedule,
+    range_rate: float,
+    pruning: Pruning | None,
+    folder: Path,
+) -> None:
+    """Check that `folder` can be that of such a training, before the weights that it starts from are known.
+
+    Raises:
+        BuildError: it holds the checkpoints of a run with other options or photos.
+    """
+    refuse_other_run(folder, _known(Views(photos, preprocessing, MILD), schedule, range_rate, pruning))
+
+
+def _known(views: Views, schedule: Schedule, range_rate: float, pruning: Pruning | None) -> dict[str, Any]:
+    """What the outcome depends on but for the weights, ranges and grids that training starts from."""
+    how = pruning.model_dump(mode="json") if pruning else None
+    return view_record(views, schedule) | {"range_rate": range_rate, "pruning": how}
 
 
 def _loss(student: tf_keras.Model, target: tf_keras.Model) -> Loss:

@@ -78,6 +78,16 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
     return network
 
 
+def claim_classes(start: Network, splits: Splits, schedule: Schedule, folder: Path) -> None:
+    """Make `folder` that of the run which `train_classes` does with the same, before the work.
+
+    Raises:
+        BuildError: it holds another run.
+    """
+    views = Views(splits.train.photos, start.preprocessing, STRONG)
+    claim(folder, _record(start.weights, len(splits.classes.labels), views, schedule))
+
+
 def fit_classes(
     weights: Weights,
     classes: int,
@@ -99,7 +109,7 @@ def fit_classes(
     """
     steps = steps_of(photos, schedule)
     views = Views(photos, preprocessing, STRONG)
-    claim(folder, run_record(weights, views, schedule) | {"classes": classes})
+    claim(folder, _record(weights, classes, views, schedule))
     model = with_pixel_input(network(preprocessing.height, classes))
     head = _head(weights, classes, views, schedule, folder / _HEAD_FILE)
     set_weights(inner(model), weights | {_HEAD: head})
@@ -111,6 +121,10 @@ def fit_classes(
     seconds = run_steps("train", model, loss, views, schedule, folder)
     losses = before_and_after(before, _losses(model, watched, preprocessing))
     return Trained(get_weights(inner(model)), steps, seconds, losses)
+
+
+def _record(weights: Weights, classes: int, views: Views, schedule: Schedule) -> dict[str, Any]:
+    return run_record(weights, views, schedule) | {"classes": classes}
 
 
 def _head(weights: Weights, classes: int, views: Views, schedule: Schedule, file: Path) -> LayerWeights:

@@ -238,6 +238,19 @@ def test_a_recipe_for_another_network_is_refused_before_training(
     assert said.startswith("float_blocks has block9a, but the network has block1a, ")
 
 
+def test_a_recipe_that_leaves_nothing_to_prune_is_refused_before_training(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "kept.toml"
+    recipe.write_text(
+        'name = "kept"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 100\n'
+        'weight_bits = { "block6*" = 4 }\npruning = { sparsity = 0.5, keep = ["block*"] }\n'
+    )
+    arguments["--calibration"] = tmp_path / "absent"
+    said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
+    assert said == "pruning: no layer is left to prune; give one a grid that keep does not name"
+
+
 def test_a_damaged_photo_is_refused_before_the_work(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -248,6 +261,24 @@ def test_a_damaged_photo_is_refused_before_the_work(
     said = wrong(capsys, "quantize", *every(arguments | {"--calibration": photos}))
     assert said.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_another_runs_folder_is_refused_before_the_work(
+    arguments: dict[str, Path | str],
+    training_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    options = [*every(own(arguments, training_folder)), "--recipes", "qat"]
+    for name in ("train", "recipe-qat"):
+        folder = tmp_path / "run" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text('{"schedule": {"epochs": 77}}')
+        said = wrong(capsys, "all", *options)
+        assert said.startswith(f"{folder} holds the checkpoints of a run with other options or photos")
+        # Not even the list of photos is another's now, and nothing was trained.
+        assert [path.name for path in (tmp_path / "run").rglob("*")] == [name, "run.json"]
+        shutil.rmtree(tmp_path / "run")
 
 
 def test_a_folder_that_can_not_be_written_is_named(
