@@ -108,8 +108,9 @@ def run_steps(
 ) -> float:
     """Train a model's trainable variables; go on from the last checkpoint in `folder` if there is one.
 
-    The model ends with the moving average of its variables. What `before_step` changes must be the model's,
-    or follow from the step's number. Returns the seconds that it took, those before an interruption included.
+    The model holds what training starts from, when it goes on too, and ends with the moving average of what
+    its variables were after each step. What `before_step` changes must be the model's, or follow from the
+    step's number. Returns the seconds that it took, those before an interruption included.
 
     Raises:
         BuildError: too few photos, the loss is no finite number any more, or a checkpoint can't be
@@ -120,6 +121,7 @@ def run_steps(
         _warm_up_and_cosine(schedule.learning_rate, steps), use_ema=True, ema_momentum=EMA_MOMENTUM
     )
     optimizer.build(model.trainable_variables)
+    start = [tf.identity(variable) for variable in model.trainable_variables]
     seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
     manager = _restore(tf.train.Checkpoint(student=model, optimizer=optimizer, seconds=seconds), folder)
     done = int(optimizer.iterations)
@@ -138,6 +140,7 @@ def run_steps(
                 seconds.assign(time.monotonic() - started)
                 _save(manager, done)
     optimizer.finalize_variable_values(model.trainable_variables)
+    _take_out(start, EMA_MOMENTUM**steps, model.trainable_variables)
     return round(float(seconds), 1)
 
 
@@ -195,6 +198,15 @@ def _step_function(model: tf_keras.Model, loss: Loss, optimizer: Any) -> Any:
         return value
 
     return step
+
+
+def _take_out(start: Sequence[Any], share: float, variables: Sequence[Any]) -> None:
+    """Take the values of the start out of the variables' averages, which hold that share of them.
+
+    So that few steps count in full: Kingma and Ba, "Adam", 2015, correct their averages likewise.
+    """
+    for before, variable in zip(start, variables, strict=True):
+        variable.assign((variable - share * before) / (1 - share))
 
 
 def _warm_up_and_cosine(peak: float, steps: int) -> tf_keras.optimizers.schedules.LearningRateSchedule:

@@ -122,7 +122,7 @@ def test_the_rate_rises_and_falls_and_the_average_of_the_weights_is_left(
 ) -> None:
     layers = [tf_keras.Input((SIZE, SIZE, 3)), tf_keras.layers.Dense(1, use_bias=False)]
     model = tf_keras.Sequential(layers)
-    model.set_weights([np.zeros((3, 1), np.float32)])
+    model.set_weights([np.ones((3, 1), np.float32)])
     kernel = model.layers[-1].kernel
     # Its gradient is 1 always: each step of Adam is as long as the rate.
     run_steps("train", model, lambda _pixels, _labels: tf.reduce_sum(kernel), views, SCHEDULE, tmp_path)
@@ -133,8 +133,10 @@ def test_the_rate_rises_and_falls_and_the_average_of_the_weights_is_left(
         falling = (1 + math.cos(math.pi * (step - warm_up) / (STEPS - warm_up))) / 2
         value -= SCHEDULE.learning_rate * min(rising, falling if step >= warm_up else 1)
         average = EMA_MOMENTUM * average + (1 - EMA_MOMENTUM) * value
-    assert average < -1e-4
-    np.testing.assert_allclose(model.get_weights()[0], average, rtol=1e-4)
+    # Of the steps alone: nothing of the start is left in it.
+    average /= 1 - EMA_MOMENTUM**STEPS
+    assert average < -5e-3
+    np.testing.assert_allclose(model.get_weights()[0] - 1, average, rtol=1e-3)
 
 
 @pytest.mark.parametrize("suffix", [".data-00000-of-00001", ".index"])

@@ -24,7 +24,7 @@ from service.inference.labelled import image_set
 from tests.build.conftest import REPRESENTATIVE, SIZE
 from tests.build.interruptions import keep_as_interrupted, watch_steps
 
-HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3, range_rate=100)
+HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-4, range_rate=100)
 SMALL_QAT = load_recipe("qat").model_copy(
     update={"representative_images": REPRESENTATIVE, "training": HOW, "weight_bits": {"block6*": 4}}
 )
@@ -159,7 +159,7 @@ def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: Ph
     assert training.started_from_sha256 == weights_digest(soft.weights)
     digests = [photo.sha256 for photo in crops.photos]
     assert training.images == (image_set("crops", digests),)
-    assert (training.steps, training.batch_size, training.learning_rate) == (STEPS, 8, 1e-3)
+    assert (training.steps, training.batch_size, training.learning_rate) == (STEPS, 8, 1e-4)
     assert training.seed == 0
     assert set(training.losses) == {
         f"{loss}_{when}" for loss in ("kl_nats", "cross_entropy_nats") for when in ("before", "after")
