@@ -9,6 +9,7 @@
 - Truncated or damaged data is refused, never filled up.
 """
 
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
@@ -32,6 +33,8 @@ MAX_SIDE = 65_535
 Image.preinit()
 # Own limits replace Pillow's, which is one for the process and warns below twice its value.
 Image.MAX_IMAGE_PIXELS = None
+# Of what is broken in a file's EXIF it would warn on standard error, tag by tag, while the worker waits.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # One photo a thread: more threads for one AVIF would take the other workers' cores.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
