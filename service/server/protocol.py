@@ -37,6 +37,10 @@ ANSWER_SECONDS = 20.0
 _MAX_FRAMING = 16
 # Requests that may wait on a connection for the one before them.
 MAX_PIPELINED = 32
+# What is asked about a service that is busy: it must not be taken for dead. Connections beyond the most that
+# there may be are for these alone.
+PROBES = frozenset({b"/livez", b"/readyz", b"/metrics", b"/v2/health/live", b"/v2/health/ready"})
+PROBE_CONNECTIONS = 8
 # How long what a refused client still sends is thrown away, and for how many at once: a connection
 # that is closed with bytes unread is reset, and a reset can overtake the answer.
 LINGER_SECONDS = 1.0
@@ -88,7 +92,10 @@ class _Joined:
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of at most `max_connections`; `refused` is called where one more is refused."""
+    """One connection of at most `max_connections`; `refused` is called where one more is refused.
+
+    A few more are taken, and refused when their request is there, unless it is a probe.
+    """
 
     _lingering: ClassVar[set["Protocol"]] = set()
 
@@ -110,6 +117,7 @@ class Protocol(HttpToolsProtocol):
         # uvicorn's `cycle` is the last one whose head has come: pipelined ones wait for this one.
         self._running: RequestResponseCycle | None = None
         self._ending = False
+        self._is_for_probes = False
         # The head of a request that offers another protocol, without the offer.
         self._declined = b""
         # What was written and not taken, and since when it has been as much.
@@ -164,6 +172,8 @@ class Protocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
+            if self not in self.connections:  # It was refused.
+                return
             message = "Invalid HTTP request received."
             self.logger.warning(message)
             self.send_400_response(message)
@@ -189,6 +199,9 @@ class Protocol(HttpToolsProtocol):
             lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
             self._declined = b"\r\n".join([*lines, b"", b""])
             return
+        if self._has_no_place():
+            self._refuse()
+            raise ValueError("every connection is in use")
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             raise ValueError("too many requests wait for the one before them")
@@ -273,6 +286,7 @@ class Protocol(HttpToolsProtocol):
         others = (c for c in self.connections if isinstance(c, Protocol) and c is not self and not c.busy)
         idle = min(others, key=lambda c: c._idle_since, default=None)
         if idle is not None:
+            self._is_for_probes = idle._is_for_probes
             self.connections.discard(idle)
             if idle.transport.get_write_buffer_size():
                 idle.transport.close()
@@ -280,12 +294,22 @@ class Protocol(HttpToolsProtocol):
             else:
                 # Not `close`: over TLS it would wait for the client, and keep the descriptor.
                 idle.transport.abort()
+        elif len(self.connections) <= self._max_connections + PROBE_CONNECTIONS:
+            self._is_for_probes = True
         else:
-            self._refused()
-            self.connections.discard(self)
-            self._end(
-                TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
-            )
+            self._refuse()
+
+    def _has_no_place(self) -> bool:
+        if len(self.connections) <= self._max_connections:
+            self._is_for_probes = False
+        return self._is_for_probes and self.url.partition(b"?")[0] not in PROBES
+
+    def _refuse(self) -> None:
+        self._refused()
+        self.connections.discard(self)
+        self._end(
+            TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
+        )
 
     def _end(self, error: RequestError) -> None:
         """Give an answer that needs no request, and close when it has been read."""

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from service.server.protocol import HEAD_SECONDS, MAX_PIPELINED
+from service.server.protocol import HEAD_SECONDS, MAX_PIPELINED, PROBES
 from tests.api.running import photo, samples
 from tests.system.processes import Service, serving, wait_for
 from tests.system.test_drain import begun, received
@@ -97,6 +97,21 @@ def test_where_all_are_busy_one_more_is_told_so(small: Service) -> None:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
     with small.client() as client:
         assert samples(client)[reason] == before + 1
+
+
+def test_where_all_are_busy_probes_are_answered(small: Service) -> None:
+    with ExitStack() as stack:
+        begun_ones = [begun(small, stack) for _ in range(8)]
+        silent = [connect(small, stack) for _ in range(20)]
+        for path in sorted(PROBES):
+            assert httpx.get(small.url + path.decode()).status_code == 200
+        assert httpx.get(f"{small.url}/v1/variants").status_code == 503
+        # As many as are kept for probes, less those that came before.
+        assert closed(silent[0])
+        begun_ones[0].sendall(IMAGE[10:])
+        assert begun_ones[0].recv(65536).startswith(b"HTTP/1.1 200 ")
+        begun_ones[0].close()
+        wait_for(lambda: httpx.get(f"{small.url}/v1/variants").status_code == 200)
 
 
 @pytest.mark.parametrize(
