@@ -153,7 +153,8 @@ def _range(file: Path) -> int:
 
 def _hwmon(root: Path) -> Iterator[EnergySensor]:
     for chip in chips(root):
-        if chip.kind == "ina3221":
+        # What flows in or out of a battery is taken by the packages already, or charges it.
+        if chip.kind == "ina3221" or read_name(chip.folder / "device" / "type") == "Battery":
             continue
         counters = channels(chip, "energy")
         for number in counters:

@@ -79,6 +79,12 @@ def test_a_chip_on_the_supply_tells_its_power(tmp_path: Path) -> None:
     assert watts(write_tree(tmp_path, RASPBERRY_PI_5, INA219)) == pytest.approx({"ina219": 3.09})
 
 
+def test_a_battery_is_no_sensor(tmp_path: Path) -> None:
+    device = "platform/acpi/power_supply/BAT0"
+    tree = chip(0, device, "BAT0", power1_input="45000000") | {f"devices/{device}/type": "Battery"}
+    assert energy_sensors(write_tree(tmp_path, tree)) == []
+
+
 def test_chips_of_one_name_are_told_apart_by_their_address(tmp_path: Path) -> None:
     tree = {
         **chip(0, "i2c-1/1-0041", "ina226", power1_input="1"),
