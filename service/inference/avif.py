@@ -5,7 +5,6 @@ The decoder scales what is coded to the size in the header, whatever it is: a fi
 """
 
 import struct
-from collections import deque
 from collections.abc import Iterator
 
 from service.errors import CorruptImage, UnsupportedImage
@@ -70,8 +69,9 @@ def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
     properties = [box for kind, content in boxes if kind == b"iprp" for box in _boxes(content)]
     for kind, content in properties:
         if kind == b"ipco":
-            # Each property takes memory, however small it is.
-            deque(_boxes(content), maxlen=0)
+            # Each property takes memory, however small it is: walked through, too many are refused.
+            for _ in _boxes(content):
+                pass
     tables = [content for kind, content in (*boxes, *properties) if kind in _TABLES]
     if sum(map(len, tables)) > _MAX_TABLE_BYTES:
         raise CorruptImage("the AVIF lists more items than any encoder writes")

@@ -170,9 +170,9 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
             _check_size(image.size, bytes_per_pixel, limits)
             image.load()
             if format_ == "PNG":
+                if _may_lack_rows(image) and not png.is_whole(data):
+                    raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
                 png.mend_transparency(data, image)
-            if format_ == "PNG" and _may_lack_rows(image) and not png.is_whole(data):
-                raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
             return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
     except (RequestError, MemoryError):
         raise
