@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from service.bundle.folder import Bundle
-from tests.system.loads import LENIENT, load
+from tests.system.loadtest.loads import LENIENT, load
 from tests.system.processes import run, serving
 from tests.system.prometheus import Prometheus, prometheus, wait_until
 

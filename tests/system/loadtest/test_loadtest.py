@@ -11,26 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
+from tests.system.loadtest.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
 from tests.system.processes import ROOT, Service, serving, wait_for
 from tests.system.test_tls import OPENSSL, made
-
-TOKEN = "0123456789abcdef"  # noqa: S105
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("colours"))
-
-
-@pytest.fixture(scope="module")
-def service(colours: Bundle) -> Iterator[Service]:
-    with serving(bundle=colours.path) as service:
-        yield service
 
 
 def test_without_a_host_it_serves_and_loads_the_default(tmp_path: Path) -> None:
@@ -311,95 +297,3 @@ def test_what_locust_does_not_take_is_no_goal_that_was_missed(
     (tmp_path / "report.json").write_text("{}")
     result = load("--host", service.url, "--photos", photos, "Nobody", "--report", tmp_path)
     assert result.returncode == 2, result.stderr
-
-
-def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
-    service: Service, photos: Path, tmp_path: Path
-) -> None:
-    search = ("capacity", "--variants", "ptq", "--start-rate", "8", "--step-seconds", "1")
-    with loading(
-        *search, "--host", service.url, "--photos", photos, *LENIENT, "--report", tmp_path
-    ) as process:
-        wait_for(lambda: len(list(tmp_path.rglob("latency.png"))) >= 2)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130, errors
-    assert re.search(r" ptq: 8\.0/s: held$", errors, re.MULTILINE)
-    assert "Interrupted" in output
-    assert told(tmp_path)["steps"][0]["rate"] == 8
-    assert (tmp_path / "capacity.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("variants", "line"),
-    [
-        ("ptq,fp32", "to switch it, name its admin token by --admin-token-file, .*"),
-        ("ptq,nosuch", "the service has no variant 'nosuch'; it has fp32, .*"),
-    ],
-)
-def test_a_variant_that_cant_be_searched_is_told_before_any_is_loaded(
-    service: Service, tmp_path: Path, variants: str, line: str
-) -> None:
-    result = load("capacity", "--variants", variants, "--host", service.url, "--report", tmp_path)
-    assert result.returncode == 2
-    assert re.fullmatch(f"edgewise: (.*: )?{line}\n", result.stderr)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_wrong_token_is_told_before_any_is_loaded(colours: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(TOKEN)
-    (tmp_path / "wrong").write_text("another-token-0123456789")
-    with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
-        given = ("--variants", "ptq,fp32", "--admin-token-file", tmp_path / "wrong")
-        result = load("capacity", *given, "--host", service.url, "--report", tmp_path / "report")
-    assert result.returncode == 2
-    assert re.fullmatch("edgewise: .*/v1/variants/active answers 401: .*\n", result.stderr)
-
-
-def test_a_search_switches_back_even_where_it_is_interrupted(
-    colours: Bundle, photos: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "token").write_text(TOKEN)
-    with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
-        search = ("capacity", "--variants", "fp32", "--admin-token-file", tmp_path / "token")
-        given = ("--host", service.url, "--photos", photos, "--start-rate", "8", "--step-seconds", "1")
-        report = tmp_path / "report"
-        with loading(*search, *given, *LENIENT, "--report", report) as process:
-            wait_for(lambda: bool(list(report.rglob("latency.png"))))
-            assert active(service) == "fp32"
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=SECONDS)
-        assert process.returncode == 130, errors
-        assert active(service) == "ptq"
-
-
-def active(service: Service) -> str:
-    name: str = httpx.get(f"{service.url}/v1/variants").json()["active"]
-    return name
-
-
-def test_a_rate_that_another_variant_answers_does_not_count_for_this_one(
-    photos: Path, colours: Bundle, tmp_path: Path
-) -> None:
-    # Any wait is too long, so that whoever waits at all is answered by fp32.
-    under_load = {"variant_under_load": "fp32", "under_load_seconds": 1e-6, "workers": 1}
-    with serving(bundle=colours.path, variant="ptq", **under_load) as service:
-        search = (
-            "capacity",
-            "--variants",
-            "ptq",
-            "--start-rate",
-            "256",
-            "--fps",
-            "20",
-            "--step-seconds",
-            "2",
-        )
-        with loading(
-            *search, "--host", service.url, "--photos", photos, *LENIENT, "--report", tmp_path
-        ) as process:
-            wait_for(lambda: bool(list(tmp_path.glob("ptq/*-again/latency.png"))))
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=SECONDS)
-    line = r" ptq: \d+\.\d/s: .*variant: \d+ of \d+ answers were by fp32: FAILED$"
-    assert re.search(line, errors, re.MULTILINE), errors

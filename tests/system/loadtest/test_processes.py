@@ -1,26 +1,13 @@
 """Load tests of several processes, whose load and goals are one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.bundle.folder import Bundle
-from tests.system.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
-from tests.system.processes import ROOT, Service, serving
+from tests.system.loadtest.loads import LENIENT, SECONDS, answered, load, loading, told
+from tests.system.processes import ROOT, Service
 from tests.system.prometheus import free_port
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("colours"))
-
-
-@pytest.fixture(scope="module")
-def service(colours: Bundle) -> Iterator[Service]:
-    with serving(bundle=colours.path) as service:
-        yield service
 
 
 @pytest.fixture
