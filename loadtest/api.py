@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from loadtest.corpus import ClassName
@@ -23,6 +24,7 @@ _PATIENCE_SECONDS = 20.0
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _WINDOW = "edgewise_window_"
+_NAME_KEY = "; a load test takes it from the file that --api-key-file names"
 
 
 def classes(
@@ -105,7 +107,11 @@ def ask(
             with error:
                 wait = seconds_to_wait(error.headers.get("Retry-After", ""))
                 if error.code != REFUSED or wait is None or time.monotonic() + wait > deadline:
-                    raise LoadTestError(f"{url} answers {error.code}: {_detail(error.read())}") from None
+                    # Where a key was sent, it is the wrong one, as the service says.
+                    hint = _NAME_KEY if error.code == HTTPStatus.UNAUTHORIZED and not headers else ""
+                    raise LoadTestError(
+                        f"{url} answers {error.code}: {_detail(error.read())}{hint}"
+                    ) from None
             time.sleep(wait)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)

@@ -248,7 +248,7 @@ class _Search:
         draw_capacity(self.folder / "capacity.png", drawn, self.found, self.options.slo_p99 / 1e3)
         text = self._table() + f"\n{self._where()}\n"
         if interrupted:
-            text += "Interrupted: this is what there was until then.\n"
+            text += "Ended early: this is what there was until then.\n"
         heading, picture = "# Capacity\n\n", "\n![p99 over the rate, and the capacities](capacity.png)\n"
         (self.folder / "report.md").write_text(heading + text + picture)
         return text

@@ -120,6 +120,13 @@ class Test:
         """Count what a worker counted."""
         self.tally.merge(data[_KEY])
 
+    def count_exception(self, exception: BaseException, **_: Any) -> None:
+        """Count what nobody foresaw: Locust would log it, have the user go on, and tell no goal of it."""
+        self.tally.errors[f"{type(exception).__name__}, which no user foresaw"] += 1
+        if self.options.passes:
+            # The photo that it had in hand is never done, which the test would wait for.
+            gevent.spawn(self._quit)
+
     def summary(self) -> Summary:
         """So far."""
         ended = self.ended or time.time()
@@ -184,6 +191,7 @@ def begin(environment: Environment, **_: Any) -> None:
         environment.runner.register_message(_CANT_BEGIN, test.end_without)
     environment.events.test_start.add_listener(test.begin)
     environment.events.test_stop.add_listener(test.stop)
+    environment.events.user_error.add_listener(test.count_exception)
     environment.events.report_to_master.add_listener(test.send)
     environment.events.worker_report.add_listener(test.receive)
     environment.events.quitting.add_listener(test.end)

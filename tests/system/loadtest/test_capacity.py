@@ -26,7 +26,7 @@ def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, errors
     assert re.search(r" ptq: 8\.0/s: held$", errors, re.MULTILINE)
-    assert "Interrupted" in output
+    assert "Ended early" in output
     assert told(tmp_path)["steps"][0]["rate"] == 8
     assert (tmp_path / "capacity.png").exists()
 

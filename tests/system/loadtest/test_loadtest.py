@@ -116,6 +116,21 @@ def test_what_keeps_it_from_beginning_is_one_line(
     assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
 
 
+def test_a_key_that_is_needed_is_asked_for_by_the_option_that_names_it(
+    photos: Path, colours: Bundle, tmp_path: Path
+) -> None:
+    keys, key = tmp_path / "keys", tmp_path / "key"
+    keys.write_text("a-secret-key-0123456 camera\n")
+    key.write_text("a-secret-key-0123456\n")
+    with serving(bundle=colours.path, api_keys_file=keys) as service:
+        given = ("--host", service.url, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
+        without, keyed = load(*given), load(*given, "--api-key-file", key)
+    assert without.returncode == 2
+    assert re.fullmatch("edgewise: .* answers 401: .*--api-key-file names .*\n", without.stderr)
+    assert keyed.returncode == 0, keyed.stderr
+    assert told(tmp_path)["errors"] == {}
+
+
 def test_a_place_for_reports_that_cant_be_written_to_is_told_before_the_test(
     service: Service, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +160,13 @@ class Cutting(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) - missing])
+
+
+class Confused(Cutting):
+    """Names its variant by what no name is."""
+
+    def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
+        super().answer({**document, "variant": []} if "variant" in document else document)
 
 
 class Forgetful(Cutting):
@@ -190,6 +212,14 @@ def test_an_answer_that_is_cut_short_is_an_error(photos: Path, tmp_path: Path) -
     assert result.returncode == 1, result.stderr
     assert told(tmp_path)["errors"] == {"200 without classes": 7}
     assert "Traceback" not in result.stderr
+
+
+def test_what_nobody_foresaw_is_an_error_and_ends_a_test_of_passes(photos: Path, tmp_path: Path) -> None:
+    with answering(Confused) as host:
+        given = ("--photos", photos, "--passes", "1", "App", "--users", "1", *LENIENT)
+        result = load("--host", host, *given, "--report", tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert told(tmp_path)["errors"] == {"TypeError, which no user foresaw": 1}
 
 
 def test_a_service_that_goes_away_is_told(photos: Path, colours: Bundle, tmp_path: Path) -> None:
