@@ -7,7 +7,8 @@ EdgewiseError
 │   ├── DelegateError       a delegate can't be loaded or does not do     (inference.delegates)
 │   ├── OperatorError       nothing here computes a model's operator      (inference.interpreter)
 │   ├── SelfTestError       the golden vectors do not hold on this device (inference.golden)
-│   └── DatasetError        a folder of labelled images can't be used     (inference.labelled)
+│   ├── DatasetError        a folder of labelled images can't be used     (inference.labelled)
+│   └── WorkerHung          a worker does not come back from an image     (server.run)
 └── RequestError            one request can't be answered; becomes a problem document
     ├── EmptyBody           400  the body has no bytes                    (api)
     ├── Unauthorized        401  the right key or token is not there      (api)
@@ -73,6 +74,10 @@ class SelfTestError(StartError):
 
 class DatasetError(StartError):
     """A folder of labelled images can't be used for what was asked."""
+
+
+class WorkerHung(StartError):
+    """A worker does not come back from an image: only a new process helps."""
 
 
 class RequestError(EdgewiseError):

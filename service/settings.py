@@ -43,6 +43,7 @@ DEFAULT_MAX_BODY_BYTES = 20 * MEBIBYTE
 DEFAULT_BATCH_LIMIT = 8
 DEFAULT_MAX_CONNECTIONS = 512
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 10.0
+DEFAULT_HANG_SECONDS = 60.0
 DEFAULT_READ_TIMEOUT_SECONDS = 30.0
 DEFAULT_MIN_BODY_RATE = 1000.0
 DEFAULT_DRAIN_GRACE_SECONDS = 0.0
@@ -92,6 +93,7 @@ class Settings(BaseModel):
     queue_size: PositiveInt = DEFAULT_QUEUE_SIZE
     queue_bytes: PositiveInt = DEFAULT_QUEUE_BYTES
     request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
+    hang_seconds: PositiveFloat = DEFAULT_HANG_SECONDS
     max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
     max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
     max_decode_bytes: PositiveInt = DEFAULT_LIMITS.max_decode_bytes

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from time import monotonic
 from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.api.problems import unforeseen
-from service.errors import RequestError
+from service.errors import DeadlineExceeded, RequestError
 from service.inference.pool import Answer, Job, Pool
 
 # In the scope's state: what the server calls when the client goes away.
@@ -70,12 +71,23 @@ async def each_classified(
 
 
 def _submit(pool: Pool, job: Job) -> tuple[Future[Answer], asyncio.Future[Answer]]:
-    """The worker's future, to cancel, and the event loop's, to await."""
+    """The worker's future, to cancel, and the event loop's, to await.
+
+    At the deadline the event loop gives up itself what no worker has begun, as it is where all of them hang.
+    """
     future = pool.submit(job)
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Answer] = loop.create_future()
     future.add_done_callback(lambda done: loop.call_soon_threadsafe(_hand_over, done, answer))
+    seconds = job.deadline - monotonic()
+    timer = loop.call_later(seconds, _give_up, future, answer, seconds)
+    answer.add_done_callback(lambda _: timer.cancel())
     return future, answer
+
+
+def _give_up(future: Future[Answer], answer: asyncio.Future[Answer], seconds: float) -> None:
+    if not answer.done() and future.cancel():
+        answer.set_exception(DeadlineExceeded(f"no worker was free within the {seconds:.3g} seconds it had"))
 
 
 def _expected(result: Answer | BaseException, id_: str) -> Answer | RequestError:

@@ -18,6 +18,8 @@ from service.inference.image import Crop
 from service.inference.shadow import IDLE_SECONDS, Shadow
 from service.inference.variants import LoadedVariant
 
+# What the images in work get at the end: longer than any takes, but not for ever where one hangs.
+CLOSE_SECONDS = 10.0
 # How much of the estimate each new measurement replaces: about the last ten count.
 _SMOOTHING = 0.1
 
@@ -86,7 +88,8 @@ class Pool:
         self._busy_seconds = 0.0
         self._busy_since: dict[int, float] = {}
         self._threads = [
-            threading.Thread(target=self._work, args=(number,), name=f"worker-{number}")
+            # Daemons: one that an accelerator never gives back must not keep the process.
+            threading.Thread(target=self._work, args=(number,), name=f"worker-{number}", daemon=True)
             for number in range(workers)
         ]
         for number, thread in enumerate(self._threads):
@@ -125,6 +128,12 @@ class Pool:
         with self._lock:
             now = monotonic()
             return self._busy_seconds + sum(now - since for since in self._busy_since.values())
+
+    @property
+    def oldest_since(self) -> float | None:
+        """Since when the image that is in work longest is, as `time.monotonic` has it; None where none is."""
+        with self._lock:
+            return min(self._busy_since.values(), default=None)
 
     def check(self, deadline: float, jobs: Sequence[Job] = ()) -> None:
         """Whether all of `jobs`, or an image that comes now, find places, memory, and workers in time.
@@ -167,11 +176,15 @@ class Pool:
         return queued.future
 
     def close(self) -> None:
-        """Finish what is queued, then end the threads; nothing may be submitted any more."""
+        """Finish what is queued, then end the threads; nothing may be submitted any more.
+
+        Those that have not ended after `CLOSE_SECONDS` are left to themselves.
+        """
         for _ in self._threads:
             self._queue.put(None)
+        end = monotonic() + CLOSE_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - monotonic()))
 
     def _no_memory(self, size: int) -> BodyTooLarge | QueueFull:
         if size > self._queue_bytes:

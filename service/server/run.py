@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
-from service.errors import StartError, TooManyConnections
+from service.errors import StartError, TooManyConnections, WorkerHung
 from service.host.process import max_connections, resident_bytes, seconds_since_start
 from service.monitoring.logs import (
     SERVICE_LOGGER,
@@ -31,6 +31,7 @@ from service.monitoring.logs import (
 )
 from service.monitoring.metrics import REASONS
 from service.server.handshake import TlsListener
+from service.server.hang import hung_worker
 from service.server.protocol import Protocol, close_stalled
 from service.server.signals import stop_signal
 from service.server.tls import tls_context
@@ -54,9 +55,10 @@ _log = logging.getLogger(SERVICE_LOGGER)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then finish every accepted request within `drain_seconds`.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. It stops by itself, too, where a worker hangs.
 
     Raises:
+        WorkerHung: one did.
         StartError: the bundle can't be served, the port can't be opened, keys or certificate can't be used.
     """
     tls = tls_context(settings)
@@ -118,12 +120,18 @@ async def _serve(
         with _explained(settings):
             listener.listen(BACKLOG)
         server = _server(app, settings, listener, tls, log)
-        stop = stop_signal()
-        stopping = asyncio.create_task(_stop(stop, server, app.state.drain, settings))
+        hang = asyncio.create_task(hung_worker(app.state.context.pool, settings.hang_seconds))
+        stopping = asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings))
         try:
             await server.serve(sockets=[listener])
         finally:
             stopping.cancel()
+            hang.cancel()
+    if hang.done() and not hang.cancelled():
+        raise WorkerHung(
+            f"a worker did not come back from an image for {settings.hang_seconds:g} seconds"
+            " (EDGEWISE_HANG_SECONDS): look to the delegate's device, and start the service again"
+        )
 
 
 def _server(
@@ -161,11 +169,19 @@ def _server(
 
 
 async def _stop(
-    stop: asyncio.Future[signal.Signals], server: uvicorn.Server, drain: Drain, settings: Settings
+    stop: asyncio.Future[signal.Signals],
+    hang: asyncio.Task[None],
+    server: uvicorn.Server,
+    drain: Drain,
+    settings: Settings,
 ) -> None:
-    number = await stop
+    first: list[asyncio.Future[Any]] = [stop, hang]
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    if not stop.done():
+        _log.error("a worker hangs: stopping", extra=fields(hang_seconds=settings.hang_seconds))
     # A person at the terminal has no probes that must notice first.
-    grace = settings.drain_grace_seconds if number == signal.SIGTERM else 0.0
+    at_once = stop.done() and stop.result() != signal.SIGTERM
+    grace = 0.0 if at_once else settings.drain_grace_seconds
     _log.info("stopping: finishing what was accepted", extra=fields(requests=drain.owed, grace_seconds=grace))
     await drain.announce(grace, settings.drain_seconds)
     left = await drain.finish()

@@ -5,7 +5,8 @@
  * headers. Members are named where they are used; the others only keep the places.
  *
  * Option "mode": compute (default), wrong (one too much), nothing (takes no operator), refuse,
- * fail-prepare, fail-invoke, talk, crash, crash-prepare, crash-invoke, hang. Other options are refused.
+ * fail-prepare, fail-invoke, talk, crash, crash-prepare, crash-invoke, hang,
+ * hang-invoke (while there is a file of the name in $HANG_WHILE). Other options are refused.
  * Compiled with -DINCOMPLETE, it lacks tflite_plugin_create_delegate.
  */
 #include <stdbool.h>
@@ -145,6 +146,8 @@ static int kernel_invoke(TfLiteContext *context, TfLiteNode *node) {
         const float *bias = kernel->bias < 0 ? NULL : context->tensors[kernel->bias].data;
         float *output = context->tensors[kernel->output].data;
         if (is_mode(kernel->delegate, "crash-invoke")) abort();
+        if (is_mode(kernel->delegate, "hang-invoke"))
+            while (access(getenv("HANG_WHILE"), F_OK) == 0) sleep(1);
         if (is_mode(kernel->delegate, "fail-invoke")) {
             context->ReportError(context, "the accelerator lost power");
             return ERROR;
