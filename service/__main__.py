@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import StartError
 from service.host.output import check_writable
-from service.host.process import open_standard_descriptors
+from service.host.process import keep_little_memory, open_standard_descriptors
 from service.server.signals import end_on_signal
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         case _:
             end_on_signal()
             open_standard_descriptors()
+            keep_little_memory()
             from service.server.run import serve
 
             serve(settings)

@@ -2,7 +2,8 @@
 
 - JPEG, PNG, WebP, BMP, GIF and AVIF, told by content; of an animation the first frame, but an
   AVIF must be a still one.
-- The size in the header is checked before anything is decoded, and so is what decoding would take.
+- The size in the header is checked before anything is decoded, and so is what decoding would take;
+  images of all workers that together would take more than one may are decoded one after the other.
 - EXIF orientation is applied. Grey, palette, CMYK and 16-bit become RGB; transparent lies on white.
 - A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that leaves both sides at
   least twice the model's, where the bundle says so.
@@ -10,6 +11,7 @@
 """
 
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
@@ -23,6 +25,7 @@ from service.errors import CorruptImage, ImageTooLarge, RequestError, Unsupporte
 from service.inference import avif, bmp, gif, jpeg, png
 from service.inference.exif import orientation
 from service.inference.formats import sniff, webp_size
+from service.inference.room import Room
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 
@@ -38,6 +41,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # One photo a thread: more threads for one AVIF would take the other workers' cores.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
+# Memory is the process' own, whatever variants and workers it has.
+_ROOM = Room()
 _DENOMINATORS = (8, 4, 2)
 # The peak of decoding, converting to RGB and turning upright, as measured, for the costliest
 # mode of each format: palette, grey and alpha take a second or a third copy.
@@ -69,7 +74,10 @@ class Crop(StrEnum):
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one image may have at most: pixels in its header, bytes of memory to decode it."""
+    """What one image may have at most: pixels in its header, bytes of memory to decode it.
+
+    The bytes are also the most that all images may have that are decoded at once.
+    """
 
     max_pixels: int = 50_000_000
     max_decode_bytes: int = 256 * 2**20
@@ -91,7 +99,8 @@ def load_pixels(
         CorruptImage: they are truncated or damaged.
         ImageTooLarge: the image is beyond `limits`.
     """
-    return fit(decode(data, preprocessing, limits), preprocessing, crop)
+    with ExitStack() as held:
+        return fit(_decode(data, preprocessing, limits, held), preprocessing, crop)
 
 
 def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
@@ -102,13 +111,19 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEF
         CorruptImage: they are truncated or damaged.
         ImageTooLarge: the image is beyond `limits`.
     """
+    with ExitStack() as held:
+        return _decode(data, preprocessing, limits, held)
+
+
+def _decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, held: ExitStack) -> Image.Image:
+    """As `decode`; `held` gives its memory back."""
     format_ = sniff(data)
     if format_ is None or format_ not in FORMATS:
         raise UnsupportedImage(f"the bytes are not an image in a supported format: {', '.join(FORMATS)}")
     try:
         if format_ == "JPEG":
-            return _decode_jpeg(data, preprocessing, limits)
-        return _decode_by_pillow(data, format_, limits)
+            return _decode_jpeg(data, preprocessing, limits, held)
+        return _decode_by_pillow(data, format_, limits, held)
     except MemoryError:
         raise ImageTooLarge("there is not enough memory to decode the image") from None
 
@@ -133,14 +148,17 @@ def fit(image: Image.Image, preprocessing: Preprocessing, crop: Crop = Crop.BUND
     return np.asarray(image.resize(size, Image.Resampling[preprocessing.filter.name], box))
 
 
-def _decode_jpeg(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits) -> Image.Image:
+def _decode_jpeg(
+    data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, held: ExitStack
+) -> Image.Image:
     header = jpeg.read_header(data)
     turned = orientation(header.exif)
     denominator = _denominator(header, turned, preprocessing)
     bytes_per_pixel = _BYTES_PER_RGB_PIXEL / denominator**2
     if header.buffered:
         bytes_per_pixel += _BYTES_PER_COEFFICIENT * header.samples / (header.width * header.height)
-    _check_size((header.width, header.height), bytes_per_pixel, limits)
+    size = _checked_bytes((header.width, header.height), bytes_per_pixel, limits)
+    held.enter_context(_ROOM.take(size, limits.max_decode_bytes))
     return _upright(jpeg.decode(data, header, denominator), turned)
 
 
@@ -156,7 +174,7 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
     return 1
 
 
-def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.Image:
+def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, held: ExitStack) -> Image.Image:
     damaged = CorruptImage(f"the {format_} data is truncated or damaged")
     data = _prepared(data, format_, limits)
     # Before `open`, which already reads all that the file lists.
@@ -167,7 +185,8 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits) -> Image.
             if format_ == "AVIF":
                 hidden = max(0, coded_pixels / (image.width * image.height) - 2)
                 bytes_per_pixel += _BYTES_PER_HIDDEN_PIXEL * hidden
-            _check_size(image.size, bytes_per_pixel, limits)
+            size = _checked_bytes(image.size, bytes_per_pixel, limits)
+            held.enter_context(_ROOM.take(size, limits.max_decode_bytes))
             image.load()
             if format_ == "PNG":
                 if _may_lack_rows(image) and not png.is_whole(data):
@@ -188,7 +207,7 @@ def _prepared(data: bytes, format_: str, limits: DecodeLimits) -> bytes:
             size = webp_size(data)
             if size is None:
                 raise CorruptImage("the WEBP data is truncated or damaged")
-            _check_size(size, _BYTES_PER_PIXEL[format_], limits)
+            _checked_bytes(size, _BYTES_PER_PIXEL[format_], limits)
         case "PNG":
             return png.bare(data)
         case "GIF":
@@ -203,7 +222,8 @@ def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> float:
     return _BYTES_PER_RGB_PIXEL if plain and format_ in ("PNG", "BMP") else _BYTES_PER_PIXEL[format_]
 
 
-def _check_size(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> None:
+def _checked_bytes(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> float:
+    """What decoding takes, where that and the size are within the limits."""
     width, height = size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
@@ -217,6 +237,7 @@ def _check_size(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLim
             f" {width * height * bytes_per_pixel / 2**20:.0f} MiB of memory;"
             f" the limit is {limits.max_decode_bytes / 2**20:.0f} MiB"
         )
+    return width * height * bytes_per_pixel
 
 
 def _may_lack_rows(image: Image.Image) -> bool:

@@ -81,3 +81,25 @@ def test_memory_stays_within_the_bound_whatever_comes_at_once(default_bundle: Bu
     assert set(statuses) == {200, 429}
     assert min(statuses.values()) > 10
     assert peak < MOST_BYTES
+
+
+def test_workers_share_what_decoding_may_take(colours: Bundle) -> None:
+    file = BytesIO()
+    side = 2600
+    Image.effect_noise((side, side), 20).convert("RGB").save(file, "PNG", compress_level=1)
+    each = 8 * side * side  # As the service reckons.
+    with serving(bundle=colours.path, workers=4, max_decode_bytes=each + 1000) as service:
+        with service.client() as client:
+            client.post("/v1/classify", content=file.getvalue())
+            alone = service.memory()
+        ends = time.monotonic() + 6
+        with ThreadPoolExecutor(4) as threads:
+            work = [
+                threads.submit(send_photos, service.port, lambda: time.monotonic() > ends, [file.getvalue()])
+                for _ in range(4)
+            ]
+            statuses = sum((future.result() for future in work), Counter())
+        peak = service.memory()
+    assert set(statuses) == {200}
+    # And the four files. By each worker's own leave it would be three times as much more.
+    assert peak - alone < each + 4 * len(file.getvalue())
