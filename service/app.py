@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         SettingsError: the file of API keys can't be used.
     """
     metrics = Metrics(CollectorRegistry())
-    access_log = AccessLog(metrics)
+    access_log = AccessLog(metrics, settings.log_requests)
     drain = Drain()
 
     @asynccontextmanager

@@ -60,6 +60,14 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
+class LogRequests(StrEnum):
+    """Which requests have a line in the log."""
+
+    ALL = "all"
+    FAILED = "failed"
+    NONE = "none"
+
+
 def _separated(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -114,6 +122,7 @@ class Settings(BaseModel):
     admin_token_file: Path | None = None
     sysfs_root: Path = DEFAULT_SYSFS_ROOT
     log_format: LogFormat = LogFormat.JSON
+    log_requests: LogRequests = LogRequests.ALL
     feedback_window: PositiveInt = DEFAULT_FEEDBACK_WINDOW
     feedback_memory: PositiveInt = DEFAULT_FEEDBACK_MEMORY
     drift_window: Annotated[int, Field(ge=LEAST_ANSWERS)] = DEFAULT_DRIFT_WINDOW

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from service.errors import SettingsError
 from service.inference.delegates import Delegate, Fallback, Kind
-from service.settings import PREFIX, LogFormat, Settings, load_settings
+from service.settings import PREFIX, LogFormat, LogRequests, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +56,7 @@ def test_every_setting_can_be_set() -> None:
         "EDGEWISE_ADMIN_TOKEN_FILE": "some/token",
         "EDGEWISE_SYSFS_ROOT": "/",
         "EDGEWISE_LOG_FORMAT": "text",
+        "EDGEWISE_LOG_REQUESTS": "failed",
         "EDGEWISE_FEEDBACK_WINDOW": "300",
         "EDGEWISE_FEEDBACK_MEMORY": "400",
         "EDGEWISE_DRIFT_WINDOW": "500",
@@ -99,6 +100,7 @@ def test_every_setting_can_be_set() -> None:
         admin_token_file=Path("some/token"),
         sysfs_root=Path("/"),
         log_format=LogFormat.TEXT,
+        log_requests=LogRequests.FAILED,
         feedback_window=300,
         feedback_memory=400,
         drift_window=500,
@@ -140,6 +142,7 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_DELEGATE_OPTIONS", "a=1", "not be set: delegate xnnpack takes no options"),
         ("EDGEWISE_DELEGATE_FALLBACK", "gpu", "'none' or 'cpu'"),
         ("EDGEWISE_LOG_FORMAT", "xml", "'json' or 'text'"),
+        ("EDGEWISE_LOG_REQUESTS", "some", "'all', 'failed' or 'none'"),
         ("EDGEWISE_READ_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("EDGEWISE_READ_TIMEOUT_SECONDS", "inf", "a finite number"),
         ("EDGEWISE_DRAIN_SECONDS", "-1", "greater than or equal to 0"),

@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,11 +15,14 @@ from service.api.stages import milliseconds
 from service.errors import RequestError
 from service.monitoring.logs import ACCESS_LOGGER, fields
 from service.monitoring.metrics import CLIENT_GONE, REASONS, Metrics
+from service.settings import LogRequests
 
 # In the scope's state: the status that the server itself answered with, where it could not parse the rest.
 ANSWERED = "answered"
 # Not in any standard, but in many logs: the client went away before it had an answer.
 GONE_STATUS = 499
+# Asked every few seconds, by several: the answers that are content would fill the log.
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
 BATCH_SECONDS = 0.1
 
@@ -42,13 +46,16 @@ class AccessLog:
     """Counts and logs requests that are done, some at a time, soon after they are answered.
 
     One by one they would take twice as long, since after each inference the code for it is out of
-    the processor's caches. Routes leave behind in `request.state`: `variant`; `stages`, the seconds that
-    each stage took, of each image; `key`, the name of the API key; `bytes_in`, how much of a body arrived;
-    `error`, and `errors`, why single images have no answer.
+    the processor's caches. `logged` says which have a line; of probes only those that fail ever do.
+
+    Routes leave behind in `request.state`: `variant`; `stages`, the seconds that each stage took, of each
+    image; `key`, the name of the API key; `bytes_in`, how much of a body arrived; `error`, and `errors`,
+    why single images have no answer.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, logged: LogRequests) -> None:
         self._metrics = metrics
+        self._logged = logged
         self._done: list[_Done] = []
         self._ending = False
 
@@ -70,7 +77,8 @@ class AccessLog:
         done, self._done = self._done, []
         for request in done:
             self._count(request)
-            self._log(request)
+            if self._is_logged(request):
+                self._log(request)
         for handler in logging.getLogger().handlers:
             handler.flush()
 
@@ -85,9 +93,14 @@ class AccessLog:
         for stages in state.get("stages", ()):
             self._metrics.observe_stages(variant, **stages)
 
-    def _log(self, done: _Done) -> None:
+    def _is_logged(self, done: _Done) -> bool:
         if not _log.isEnabledFor(logging.INFO):
-            return
+            return False
+        if done.status >= HTTPStatus.BAD_REQUEST:
+            return self._logged is not LogRequests.NONE
+        return self._logged is LogRequests.ALL and _route(done.scope) not in PROBES
+
+    def _log(self, done: _Done) -> None:
         scope, state = done.scope, done.scope["state"]
         error: RequestError | None = state.get("error")
         stages: list[dict[str, float]] = state.get("stages", [])

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.api.access import ANSWERED
+from service.api.access import ANSWERED, PROBES
 from service.api.problems import MEDIA_TYPE, problem_document
 from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, RequestError, TooManyConnections
@@ -37,10 +37,9 @@ ANSWER_SECONDS = 20.0
 _MAX_FRAMING = 16
 # Requests that may wait on a connection for the one before them.
 MAX_PIPELINED = 32
-# What is asked about a service that is busy: it must not be taken for dead. Connections beyond the most that
-# there may be are for these alone.
-PROBES = frozenset({b"/livez", b"/readyz", b"/metrics", b"/v2/health/live", b"/v2/health/ready"})
+# Beyond the most that there may be, for probes alone: a service that is busy must not be taken for dead.
 PROBE_CONNECTIONS = 8
+_PROBES = frozenset(path.encode() for path in PROBES)
 # How long what a refused client still sends is thrown away, and for how many at once: a connection
 # that is closed with bytes unread is reset, and a reset can overtake the answer.
 LINGER_SECONDS = 1.0
@@ -302,7 +301,7 @@ class Protocol(HttpToolsProtocol):
     def _has_no_place(self) -> bool:
         if len(self.connections) <= self._max_connections:
             self._is_for_probes = False
-        return self._is_for_probes and self.url.partition(b"?")[0] not in PROBES
+        return self._is_for_probes and self.url.partition(b"?")[0] not in _PROBES
 
     def _refuse(self) -> None:
         self._refused()

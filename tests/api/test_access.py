@@ -1,12 +1,16 @@
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
-from service.api.access import MAX_PATH
+from service.api.access import MAX_PATH, PROBES
 from service.monitoring.logs import JsonFormatter
-from service.settings import Settings
-from tests.api.running import photo, running
+from service.settings import LogRequests, Settings
+from tests.api.running import photo, running, samples
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -17,6 +21,9 @@ def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureF
         client.get("/a%0Aline/break")
     lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "edgewise.access"]
     assert all("\n" not in line for line in lines)
+    told = re.search(r"about (\d+) bytes", (ROOT / "docs" / "logs.md").read_text())
+    assert told
+    assert len(lines[0]) == pytest.approx(int(told[1]), rel=0.1)
     first, second, third = map(json.loads, lines)
     assert first["message"] == "POST /v1/classify 200"
     assert (first["id"], first["variant"], first["problem"]) == (answer["id"], "fp32", None)
@@ -35,3 +42,38 @@ def test_a_line_is_short_whatever_is_asked_for(settings: Settings, caplog: pytes
     assert first["message"] == "DELETE /livez 405"
     assert second["path"] == "/" + "\x1b" * (MAX_PATH - 1)
     assert max(map(len, lines)) < 4096
+
+
+def test_probes_and_scrapes_are_lines_only_where_they_fail(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "edgewise.access"), running(settings) as client:
+        for path in sorted(PROBES):
+            assert client.get(path).status_code == client.head(path).status_code == 200
+        client.post("/metrics")
+        counted = samples(client)['edgewise_requests_total{route="/livez",status="200",variant=""}']
+    assert counted == 2
+    assert [record.message for record in caplog.records if record.name == "edgewise.access"] == [
+        "POST /metrics 405"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("logged", "expected"),
+    [
+        (LogRequests.ALL, ["POST /v1/classify 200", "POST /v1/classify 415", "GET unmatched 404"]),
+        (LogRequests.FAILED, ["POST /v1/classify 415", "GET unmatched 404"]),
+        (LogRequests.NONE, []),
+    ],
+)
+def test_the_settings_say_which_requests_are_lines(
+    settings: Settings, caplog: pytest.LogCaptureFixture, logged: LogRequests, expected: list[str]
+) -> None:
+    settings = settings.model_copy(update={"log_requests": logged})
+    with caplog.at_level(logging.INFO, "edgewise.access"), running(settings) as client:
+        client.post("/v1/classify", content=photo("red"))
+        client.post("/v1/classify", content=b"no image")
+        client.get("/nope")
+        counted = samples(client)
+    assert [record.message for record in caplog.records if record.name == "edgewise.access"] == expected
+    assert counted['edgewise_requests_total{route="/v1/classify",status="200",variant="fp32"}'] == 1

@@ -67,8 +67,8 @@ def test_the_answer_has_the_clients_id_or_the_services_own(client: httpx.Client)
 
 def test_the_log_has_them_where_they_came(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "edgewise.access"), running(settings) as client:
-        client.get("/livez", headers={"X-Request-ID": "mine", "traceparent": f"00-{TRACE}-{SPAN}-01"})
-        client.get("/livez")
+        client.get("/v1/variants", headers={"X-Request-ID": "mine", "traceparent": f"00-{TRACE}-{SPAN}-01"})
+        client.get("/nope")
     lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "edgewise.access"]
     first, second = map(json.loads, lines[-2:])
     assert (first["request_id"], first["trace_id"], first["span_id"]) == ("mine", TRACE, SPAN)

@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
+from service.api.access import PROBES
 from service.bundle.folder import Bundle
-from service.server.protocol import HEAD_SECONDS, MAX_PIPELINED, PROBES
+from service.server.protocol import HEAD_SECONDS, MAX_PIPELINED
 from tests.api.running import photo, samples
 from tests.system.processes import Service, serving, wait_for
 from tests.system.test_drain import begun, received
@@ -104,7 +105,7 @@ def test_where_all_are_busy_probes_are_answered(small: Service) -> None:
         begun_ones = [begun(small, stack) for _ in range(8)]
         silent = [connect(small, stack) for _ in range(20)]
         for path in sorted(PROBES):
-            assert httpx.get(small.url + path.decode()).status_code == 200
+            assert httpx.get(small.url + path).status_code == 200
         assert httpx.get(f"{small.url}/v1/variants").status_code == 503
         # As many as are kept for probes, less those that came before.
         assert closed(silent[0])

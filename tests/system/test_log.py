@@ -76,8 +76,8 @@ def test_a_reader_that_does_not_read_stops_nothing_and_may_go_on(colours: Bundle
             taken += os.read(log.fileno(), 65536)
         assert all(json.loads(line) for line in taken.splitlines())
         assert len(taken) > 512 * 1024
-        client.get("/livez")
-        assert b"GET /livez 200" in os.read(log.fileno(), 65536)
+        client.get("/v1/variants")
+        assert b"GET /v1/variants 200" in os.read(log.fileno(), 65536)
         assert ended_well(process)
 
 
@@ -114,7 +114,7 @@ def test_the_documentation_has_every_field_of_a_requests_line(colours: Bundle, t
         headers = {"X-API-Key": "a-secret-key-0123456", "X-Request-ID": "mine", "traceparent": TRACE}
         client.post(f"{CLASSIFY}?top_k=1", content=photo("red"), headers=headers)
         client.post(CLASSIFY, content=b"no image", headers=headers)
-        client.get("/readyz")
+        client.get("/v1/variants")
         service.wait_for_lines(3)
     lines = [line for line in service.log if line["logger"] == "edgewise.access"]
     assert {name for line in lines for name in line} == set(told)
