@@ -1,4 +1,4 @@
-"""`python -m service [serve | check | evaluate | benchmark | profile]`.
+"""`python -m service [--version | serve | check | evaluate | benchmark | profile]`.
 
 Exit status: 0 when all is well, 2 when the command line, the settings, the bundle or the data
 can't be used (one line on standard error says why), 130 when interrupted.

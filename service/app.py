@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from service.api.unread import UnreadBody
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.reference import read_reference
 from service.inference.pool import Pool
+from service.inference.runtime import RUNTIME
 from service.inference.shadow import Shadow
 from service.inference.variants import Variants
 from service.keys import Keys, load_keys
@@ -56,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         SettingsError: the file of API keys can't be used.
     """
     metrics = Metrics(CollectorRegistry())
+    metrics.show_build(VERSION, RUNTIME, platform.python_version())
     access_log = AccessLog(metrics, settings.log_requests)
     drain = Drain()
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from service import VERSION
 from service.inference.image import Crop
 from service.settings import PREFIX
 
@@ -18,6 +19,7 @@ def command_parser() -> argparse.ArgumentParser:
         description="Image classification on edge nodes. Its settings are environment variables named"
         f" {PREFIX}*: see docs/settings.md.",
     )
+    parser.add_argument("--version", action="version", version=f"edgewise {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="serve a bundle over HTTP (the default)")
     commands.add_parser(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service import VERSION
 from service.__main__ import main
 from service.bundle.folder import Bundle, sha256_of
 from service.bundle.manifest import SEEN_IMAGES, Evaluation
@@ -43,6 +44,13 @@ def folder(tmp_path: Path) -> Path:
 def one_line(stderr: str) -> str:
     (line,) = [line for line in stderr.splitlines() if line.startswith("edgewise: ")]
     return line.removeprefix("edgewise: ")
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"edgewise {VERSION}\n"
 
 
 def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.CaptureFixture[str]) -> None:

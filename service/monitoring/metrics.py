@@ -66,6 +66,12 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         ProcessCollector(registry=registry)
+        self.build_info = _gauge(
+            registry,
+            "edgewise_build_info",
+            "1, with the versions of the service, its runtime and Python.",
+            ["version", "runtime", "python"],
+        )
         self.requests = Counter(
             "edgewise_requests_total",
             "Requests answered, by route, status and the variant that answered.",
@@ -148,6 +154,10 @@ class Metrics:
             stages = self._stages_of[variant] = {s: self.stage_seconds.labels(s, variant) for s in STAGES}
         for stage, histogram in stages.items():
             histogram.observe(seconds[stage])
+
+    def show_build(self, version: str, runtime: str, python: str) -> None:
+        """Show which version of the service runs, and on what."""
+        self.build_info.labels(version, runtime, python).set(1)
 
     def show_variants(self, bundle: str, active: str, loaded: Iterable[LoadedInfo]) -> None:
         """Show these variants, and no others, as those that are loaded."""

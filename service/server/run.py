@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from service import VERSION
 from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
@@ -242,6 +243,7 @@ def _log_ready(app: FastAPI, listener: socket.socket, scheme: str) -> None:
         url,
         extra=fields(
             url=url,
+            version=VERSION,
             bundle=context.bundle.manifest.name,
             variant=active.name,
             workers=context.pool.workers,

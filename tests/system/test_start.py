@@ -1,3 +1,4 @@
+import platform
 import re
 import shutil
 import socket
@@ -6,7 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service import VERSION
 from service.bundle.folder import Bundle
+from tests.api.running import samples
 from tests.system.processes import run, serving, started
 
 
@@ -22,10 +25,14 @@ def test_ready_says_where_to_post_what_answers_and_what_it_took(colours: Bundle)
         assert ready["message"] == f"ready: POST an image to {ready['url']}/v1/classify"
         assert ready["url"].startswith("http://127.0.0.1:")
         assert (ready["bundle"], ready["variant"], ready["workers"]) == ("colours", "int8", 3)
+        assert ready["version"] == VERSION
         assert 0 < ready["seconds_since_start"] < 60
         assert ready["resident_bytes"] == pytest.approx(service.memory("VmRSS"), rel=0.2)
         with service.client() as client:
             assert client.get("/readyz").status_code == 200
+            (build,) = (name for name in samples(client) if name.startswith("edgewise_build_info{"))
+    labels = f'python="{platform.python_version()}",runtime="{ready["runtime"]}",version="{VERSION}"'
+    assert build == f"edgewise_build_info{{{labels}}}"
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
