@@ -1,5 +1,6 @@
 """What was right: the truth about answers, told with the image or later, as accuracy of the latest."""
 
+import logging
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from service.errors import TruthAlreadyTold, UnknownAnswer
+from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.tally import Tally
 from service.results.wilson import wilson_95
 
@@ -16,11 +18,14 @@ REMEMBERED = 5
 # What an answer is, by the place of the true class among the likeliest.
 _FIRST, _AMONG_FIVE, _WRONG = range(3)
 
+_log = logging.getLogger(SERVICE_LOGGER)
+
 
 class Feedback:
     """Remembers answers until their truth is told, and counts how many were right, by variant.
 
-    Belongs to the event loop.
+    Those that were wrong are in the log, for whoever looks for what they have in common. Belongs to the
+    event loop.
     """
 
     def __init__(self, registry: CollectorRegistry, *, memory: int, window: int) -> None:
@@ -56,7 +61,7 @@ class Feedback:
             self._answers[id_] = (variant, array(_INDEX, likeliest).tobytes())
         else:
             self._answers[id_] = None
-            self._count(variant, likeliest, label)
+            self._count(id_, variant, likeliest, label)
 
     def tell(self, id_: str, label: int) -> tuple[str, int | None]:
         """Count the truth about an answer, the class' index.
@@ -80,13 +85,16 @@ class Feedback:
             )
         self._answers[id_] = None
         variant, packed = answer
-        return variant, self._count(variant, array(_INDEX, packed), label)
+        return variant, self._count(id_, variant, array(_INDEX, packed), label)
 
-    def _count(self, variant: str, likeliest: Sequence[int], label: int) -> int | None:
+    def _count(self, id_: str, variant: str, likeliest: Sequence[int], label: int) -> int | None:
         if variant not in self._variants:
             self._variants[variant] = _Variant(self, variant, self._window)
         place = likeliest.index(label) + 1 if label in likeliest else None
         self._variants[variant].count(place)
+        if place != 1:
+            told = fields(id=id_, variant=variant, label=label, answered=likeliest[0])
+            _log.info("a wrong answer: it is %d, not %d", label, likeliest[0], extra=told)
         return place
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from service.errors import TruthAlreadyTold, UnknownAnswer
 from service.monitoring.feedback import Feedback
+from service.monitoring.logs import SERVICE_LOGGER, JsonFormatter
 from service.results.wilson import wilson_95
 
 LIKELIEST = (7, 3, 1, 0, 900)
@@ -38,6 +41,21 @@ def test_the_truth_counts_by_its_place(label: int, place: int | None) -> None:
     for k, right in (("1", place == 1), ("5", place is not None)):
         assert watched.value("correct_total", k=k) == right
         assert watched.value("window_accuracy_ratio", k=k) == right
+
+
+def test_a_wrong_answer_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched()
+    with caplog.at_level("INFO", SERVICE_LOGGER):
+        watched.feedback.remember("a", "fp32", LIKELIEST, label=7)
+        watched.feedback.remember("b", "fp32", LIKELIEST, label=3)
+        watched.feedback.remember("c", "fp32", LIKELIEST)
+        watched.feedback.tell("c", 901)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a wrong answer: it is 3, not 7",
+        "a wrong answer: it is 901, not 7",
+    ]
+    line = json.loads(JsonFormatter().format(caplog.records[1]))
+    assert (line["id"], line["variant"], line["label"], line["answered"]) == ("c", "fp32", 901, 7)
 
 
 @given(
