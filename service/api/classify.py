@@ -77,7 +77,9 @@ class LabelledParameters(Parameters):
     """What a request of one image may say."""
 
     label: str | None = Field(
-        None, description="What the image really shows, where that is known: a class' index or its class id"
+        None,
+        description="What the image really shows, where that is known: a class' class id, its index, or its"
+        " label where no other class has the same",
     )
 
 

@@ -30,7 +30,9 @@ class Truth(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
     id: StrictStr = Field(max_length=64, description="The answer's own")
-    label: StrictInt | StrictStr = Field(description="A class' index or its class id")
+    label: StrictInt | StrictStr = Field(
+        description="A class' class id, its index, or its label where no other class has the same"
+    )
 
 
 class Counted(BaseModel):
@@ -81,7 +83,7 @@ async def feedback(request: Request, shared: Shared) -> Counted:
         except ValidationError:
             raise BadParameter(
                 'the body must be JSON such as {"id": "ID OF THE ANSWER", "label": 281}; a label is a class\''
-                " index, or its class id as a string"
+                " index, or as a string its class id or its label"
             ) from None
         label = shared.labels.index(truth.label)
         variant, place = shared.feedback.tell(truth.id, label)

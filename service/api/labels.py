@@ -5,23 +5,27 @@ import re
 from service.bundle.folder import Classes
 from service.errors import BadParameter
 
+_DIGITS = re.compile("[0-9]+")
 # As many digits as an index can need; int() takes long for very many.
 _INDEX = re.compile("[0-9]{1,9}")
 
 
 class Labels:
-    """What a class may be called: its index or its class id, not the text of its label, which may repeat."""
+    """What a class may be called: its class id, its index, or its label where no other class has the same."""
 
     def __init__(self, classes: Classes) -> None:
         self._classes = len(classes.labels)
         self._class_ids = classes.class_ids or ()
         self._indices = {class_id: index for index, class_id in enumerate(self._class_ids)}
+        self._by_label = classes.by_label()
 
     def index(self, label: str | int) -> int:
         """The index of the class; where a text is a class id and an index too, it is the class id.
 
+        A text of digits alone is no label: of the labels `1`, `2` and `3`, some are the others' indices.
+
         Raises:
-            BadParameter: there is no such class.
+            BadParameter: there is no such class, or more than one has the label.
         """
         if isinstance(label, str):
             index = self._indices.get(label)
@@ -29,8 +33,28 @@ class Labels:
                 return index
         if _INDEX.fullmatch(str(label)) and int(label) < self._classes:
             return int(label)
-        class_id = f", or a class id, such as {self._class_ids[0]}" if self._class_ids else ""
+        labelled = self._labelled(label)
+        if len(labelled) == 1:
+            return labelled[0]
+        said = f"label is {str(label)[:64]!a}"
+        if labelled:
+            raise BadParameter(
+                f"{said}, which {len(labelled)} classes are called; name one by its {self._kinds()}:"
+                f" {', '.join(map(self._named, labelled))}"
+            )
+        class_id = f" a class id, such as {self._class_ids[0]}," if self._class_ids else ""
         raise BadParameter(
-            f"label is {str(label)[:64]!a}, but it should be a class' index, from 0 to"
-            f" {self._classes - 1}{class_id}; texts of labels are not taken, since they repeat"
+            f"{said}, but it should be a class' index, from 0 to {self._classes - 1},{class_id}"
+            " or a label that no other class has"
         )
+
+    def _labelled(self, label: str | int) -> list[int]:
+        if isinstance(label, int) or _DIGITS.fullmatch(label):
+            return []
+        return self._by_label.get(label, [])
+
+    def _kinds(self) -> str:
+        return "class id or its index" if self._class_ids else "index"
+
+    def _named(self, index: int) -> str:
+        return f"{self._class_ids[index]} ({index})" if self._class_ids else str(index)

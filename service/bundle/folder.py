@@ -38,6 +38,13 @@ class Classes:
     labels: tuple[str, ...]
     class_ids: tuple[str, ...] | None
 
+    def by_label(self) -> dict[str, list[int]]:
+        """The indices of the classes that have each label; more than one where its text repeats."""
+        indices: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            indices.setdefault(label, []).append(index)
+        return indices
+
 
 @dataclass(frozen=True)
 class Bundle:

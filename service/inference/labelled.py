@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +126,9 @@ class _Names:
 
 
 def _names(classes: Classes) -> _Names:
-    counts = Counter(classes.labels)
     return _Names(
         class_ids={class_id: index for index, class_id in enumerate(classes.class_ids or ())},
-        labels={label: index for index, label in enumerate(classes.labels) if counts[label] == 1},
+        labels={label: indices[0] for label, indices in classes.by_label().items() if len(indices) == 1},
         classes=len(classes.labels),
     )
 

@@ -4,8 +4,9 @@ from service.api.labels import Labels
 from service.bundle.folder import Classes
 from service.errors import BadParameter
 
-WITH_IDS = Labels(Classes(("crane", "crane", "7up"), ("n01", "n02", "1")))
-WITHOUT = Labels(Classes(("crane", "crane", "7up"), None))
+TEXTS = ("crane", "crane", "7up", "Grüner Apfel", "2")
+WITH_IDS = Labels(Classes(TEXTS, ("n01", "n02", "1", "7up", "n05")))
+WITHOUT = Labels(Classes(TEXTS, None))
 
 
 @pytest.mark.parametrize(
@@ -16,17 +17,44 @@ WITHOUT = Labels(Classes(("crane", "crane", "7up"), None))
         (WITH_IDS, "0", 0),
         (WITH_IDS, "1", 2),  # A class id goes before an index.
         (WITH_IDS, 1, 1),
-        (WITHOUT, "2", 2),
+        (WITH_IDS, "7up", 3),  # And before a label.
+        (WITH_IDS, "Grüner Apfel", 3),
+        (WITHOUT, "2", 2),  # An index goes before a label.
         (WITHOUT, 0, 0),
+        (WITHOUT, "7up", 2),
+        (WITHOUT, "Grüner Apfel", 3),
     ],
 )
-def test_a_class_has_an_index_and_a_class_id(labels: Labels, label: str | int, index: int) -> None:
+def test_a_class_has_an_index_and_a_class_id_and_a_label(
+    labels: Labels, label: str | int, index: int
+) -> None:
     assert labels.index(label) == index
 
 
-@pytest.mark.parametrize("label", ["crane", "7up", "3", 3, -1, "-1", "", "1.0", " 1", "²", "9" * 5000, "n03"])
+@pytest.mark.parametrize("label", ["5", 5, -1, "-1", "", "1.0", " 1", "²", "9" * 5000, "n03", "grüner apfel"])
 def test_anything_else_is_refused(label: str | int) -> None:
-    with pytest.raises(BadParameter, match="a class' index, from 0 to 2, or a class id, such as n01;"):
+    with pytest.raises(
+        BadParameter, match="index, from 0 to 4, a class id, such as n01, or a label that no other class has"
+    ):
         WITH_IDS.index(label)
-    with pytest.raises(BadParameter, match="a class' index, from 0 to 2; texts of labels are not taken"):
+    with pytest.raises(BadParameter, match="index, from 0 to 4, or a label that no other class has"):
         WITHOUT.index(label)
+
+
+def test_a_label_of_several_classes_names_them() -> None:
+    with pytest.raises(BadParameter) as caught:
+        WITH_IDS.index("crane")
+    assert str(caught.value) == (
+        "label is 'crane', which 2 classes are called; name one by its class id or its index:"
+        " n01 (0), n02 (1)"
+    )
+    with pytest.raises(BadParameter, match=r"name one by its index: 0, 1$"):
+        WITHOUT.index("crane")
+
+
+def test_numbers_are_never_labels() -> None:
+    """Else `2` would be the third class by its index, and `3` the very same by its label."""
+    numbers = Labels(Classes(("1", "2", "3"), None))
+    assert numbers.index("2") == 2
+    with pytest.raises(BadParameter, match="from 0 to 2"):
+        numbers.index("3")
