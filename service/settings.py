@@ -106,6 +106,7 @@ class Settings(BaseModel):
     max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
     max_decode_bytes: PositiveInt = DEFAULT_LIMITS.max_decode_bytes
     batch_limit: PositiveInt = DEFAULT_BATCH_LIMIT
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000

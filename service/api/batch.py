@@ -129,8 +129,11 @@ async def classify_batch(
         else:
             stages = stage_seconds(whole - arrived, answer)
             likeliest = answer.prediction.top(max(top_k, LIKELIEST))
-            observe(shared, id_, answer.prediction.variant, likeliest)
-            results.append(described(shared, answer, id_, parameters, likeliest[:top_k], stages))
+            least = parameters.min_probability
+            uncertain = observe(shared, id_, answer.prediction.variant, likeliest, least)
+            results.append(
+                described(shared, answer, id_, parameters.crop, likeliest[:top_k], uncertain, stages)
+            )
             request.state.stages.append({**stages, "total": time.monotonic() - arrived})
     return Response(
         BatchAnswer.model_construct(results=results).model_dump_json(), media_type="application/json"

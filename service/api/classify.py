@@ -58,8 +58,12 @@ class Parameters(BaseModel):
     timeout_ms: int | None = Field(
         None, ge=1, description="Milliseconds that it may wait for a worker, in place of the service's own"
     )
-    min_probability: float = Field(
-        0.0, ge=0, le=1, description="The answer is `uncertain` where the top class is less probable"
+    min_probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The answer is `uncertain` where the top class is less probable; the service's own if not"
+        " said",
     )
 
     @model_validator(mode="before")
@@ -191,8 +195,11 @@ async def classify(
         answer = await classified(request, shared.pool, job)
     stages = stage_seconds(whole - arrived, answer)
     likeliest = answer.prediction.top(max(top_k, LIKELIEST))
-    observe(shared, request.state.id, answer.prediction.variant, likeliest, label)
-    classification = described(shared, answer, request.state.id, parameters, likeliest[:top_k], stages)
+    variant, least = answer.prediction.variant, parameters.min_probability
+    uncertain = observe(shared, request.state.id, variant, likeliest, least, label)
+    classification = described(
+        shared, answer, request.state.id, parameters.crop, likeliest[:top_k], uncertain, stages
+    )
     request.state.stages = [{**stages, "total": time.monotonic() - arrived}]
     timing = classification["timing_ms"]
     server_timing = ", ".join([f"{stage};dur={took}" for stage, took in timing.items()])
@@ -216,19 +223,19 @@ def described(
     shared: Context,
     answer: Answer,
     id_: str,
-    parameters: Parameters,
+    crop: Crop,
     top: list[tuple[int, float]],
+    uncertain: bool,
     stages: Mapping[str, float],
 ) -> Classification:
     """The document that says what the workers answered; `top`: the classes to name, likeliest first."""
-    predictions = _predictions(shared, top)
     return Classification(
         id=id_,
         bundle=shared.bundle.manifest.name,
         variant=answer.prediction.variant,
-        crop=parameters.crop,
-        uncertain=predictions[0]["probability"] < parameters.min_probability,
-        predictions=predictions,
+        crop=crop,
+        uncertain=uncertain,
+        predictions=_predictions(shared, top),
         timing_ms=cast(Timing, milliseconds(stages)),
     )
 

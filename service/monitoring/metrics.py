@@ -142,8 +142,15 @@ class Metrics:
             ["variant", "outcome"],
             registry=registry,
         )
+        self.uncertain = Counter(
+            "edgewise_uncertain_total",
+            "Answers whose likeliest class was less probable than min_probability.",
+            ["variant"],
+            registry=registry,
+        )
         # Looking them up by their labels takes as long as counting.
         self._stages_of: dict[str, dict[str, Histogram]] = {}
+        self._uncertain_of: dict[str, Counter] = {}
         for reason in REJECTIONS:
             self.rejected.labels(reason)
 
@@ -158,6 +165,14 @@ class Metrics:
     def show_build(self, version: str, runtime: str, python: str) -> None:
         """Show which version of the service runs, and on what."""
         self.build_info.labels(version, runtime, python).set(1)
+
+    def count_uncertain(self, variant: str, uncertain: bool) -> None:
+        """Count an answer if it is uncertain; the first one shows the variant, with 0 if it is not."""
+        counter = self._uncertain_of.get(variant)
+        if counter is None:
+            counter = self._uncertain_of[variant] = self.uncertain.labels(variant)
+        if uncertain:
+            counter.inc()
 
     def show_variants(self, bundle: str, active: str, loaded: Iterable[LoadedInfo]) -> None:
         """Show these variants, and no others, as those that are loaded."""

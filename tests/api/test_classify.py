@@ -1,5 +1,6 @@
 import re
 import uuid
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -100,6 +101,29 @@ def test_uncertain_says_that_the_top_class_is_below_the_least(
     assert answer["uncertain"] is uncertain
     exactly = {"min_probability": repr(answer["predictions"][0]["probability"])}
     assert client.post(CLASSIFY, content=photo("red"), params=exactly).json()["uncertain"] is False
+
+
+def test_the_service_may_say_the_least(settings: Settings) -> None:
+    uncertain = 'edgewise_uncertain_total{variant="fp32"}'
+    with running(settings.model_copy(update={"min_probability": 1.0})) as client:
+        file = photo("red")
+        assert (
+            client.post(CLASSIFY, content=file, params={"min_probability": "0"}).json()["uncertain"] is False
+        )
+        assert samples(client)[uncertain] == 0
+        assert client.post(CLASSIFY, content=file).json()["uncertain"] is True
+        (of_batch,) = client.post("/v1/classify/batch", files={"image": file}).json()["results"]
+        assert of_batch["uncertain"] is True
+        assert samples(client)[uncertain] == 2
+        data = b64encode(file).decode()
+        parameters = {"content_type": "base64"}
+        image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": parameters, "data": [data]}
+        assert client.post("/v2/models/colours/infer", json={"inputs": [image]}).status_code == 200
+        assert samples(client)[uncertain] == 3
+    with running(settings) as client:
+        client.post(CLASSIFY, content=photo("red"), params={"min_probability": "1"})
+        assert client.post(CLASSIFY, content=photo("red")).json()["uncertain"] is False
+        assert samples(client)[uncertain] == 1
 
 
 def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
