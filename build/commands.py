@@ -43,9 +43,8 @@ from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
 from service.bundle.folder import Bundle, check_replaceable, load_bundle, verify
-from service.bundle.manifest import CLASS_IDS, LABELS, SIGNATURE
+from service.bundle.manifest import BASELINE, CLASS_IDS, LABELS, SIGNATURE
 from service.host.output import write_whole
-from service.inference.evaluation import BASELINE
 
 SENSITIVITY_RECIPE = "ptq"
 # What is large among millions of values needs no more.

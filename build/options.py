@@ -10,8 +10,8 @@ from build.network.architecture import CROP_FRACTION, INPUT_SIZE
 from build.search.method import Method
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
 from service.bundle.manifest import Filter, Resize
+from service.images.pixels import Crop
 from service.inference.delegates import Delegate, parse_delegate
-from service.inference.image import Crop
 
 _CALIBRATION = "representative photos, in folders of any name"
 DEFAULT_RECIPES = ("fp32", "fp16", "dynamic", "ptq", "qat")

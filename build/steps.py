@@ -32,7 +32,7 @@ from build.training.schedule import DISTILLATION, LABEL_WEIGHT, Schedule
 from service.bundle.folder import Bundle
 from service.bundle.manifest import MANIFEST, MODEL_CARD, Manifest
 from service.host import output
-from service.inference.labelled import refuse_two_labels
+from service.measuring.labelled import refuse_two_labels
 
 RUNS = Path("runs")
 QUANTIZED_TRAINING_OPTIONS = ("unlabelled", "seed", "run")

@@ -88,7 +88,7 @@ def _benchmark(settings: "Settings", options: argparse.Namespace) -> None:
     if options.report:
         from service.commands.device import describe_device
         from service.commands.report import report
-        from service.inference.image import Crop
+        from service.images.pixels import Crop
 
         report(
             settings,

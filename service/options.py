@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from service import VERSION
-from service.inference.image import Crop
+from service.images.pixels import Crop
 from service.settings import PREFIX
 
 DEFAULT_RUNS = 200

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from service.bundle.folder import Bundle
 from service.errors import BundleError, SettingsError
 from service.host.process import give_back_memory
-from service.inference.auto import Contender, measure_variants, too_inaccurate
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
+from service.measuring.auto import Contender, measure_variants, too_inaccurate
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.settings import AUTO, Settings
 

@@ -25,8 +25,8 @@ from pydantic import (
 from service.bundle.manifest import BundleName
 from service.errors import SettingsError
 from service.host.cores import usable_cores
+from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
-from service.inference.image import DEFAULT_LIMITS, DecodeLimits
 from service.monitoring.drift import LEAST_ANSWERS
 
 PREFIX = "EDGEWISE_"

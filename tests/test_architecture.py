@@ -14,6 +14,7 @@ PACKAGES = ("service", "build", "loadtest")
 TENSORFLOW = frozenset({"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"})
 HTTP = frozenset({"fastapi", "http", "python_multipart", "starlette", "uvicorn"})
 FOUNDATION = frozenset({"service.bundle", "service.errors", "service.host", "service.results"})
+CORE = frozenset({"service.images", "service.inference", "service.measuring"})
 
 # Each knows those before it.
 BUILD_ROOMS = ("network", "photos", "quantization", "training", "assembly", "evidence", "whole", "commands")
@@ -31,7 +32,9 @@ class Rule:
 RULES = (
     Rule("service", TENSORFLOW | {"build", "loadtest"}),
     Rule("service.api", frozenset({"service.app", "service.server", "service.__main__"})),
-    Rule("service.inference", HTTP | {"service"}, FOUNDATION | {"service.inference"}),
+    Rule("service.images", HTTP | {"service"}, FOUNDATION | {"service.images"}),
+    Rule("service.inference", HTTP | {"service"}, FOUNDATION | {"service.images", "service.inference"}),
+    Rule("service.measuring", HTTP | {"service"}, FOUNDATION | CORE),
     Rule("service.monitoring", HTTP | {"service"}, FOUNDATION | {"service.monitoring"}),
     Rule("service.bundle", frozenset({"service"}), frozenset({"service.bundle", "service.errors"})),
     Rule("service.results", frozenset({"service"}), FOUNDATION - {"service.host"}),
@@ -40,7 +43,7 @@ RULES = (
     Rule("service.commands", HTTP | {"service.api", "service.app"}),
     Rule("service.selection", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("service.switching", HTTP | {"service.api", "service.app", "service.server"}),
-    Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | {"service.inference"}),
+    Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | CORE),
     Rule("loadtest", TENSORFLOW | {"service", "build"}),
     *(
         Rule(f"build.{room}", frozenset(f"build.{later}" for later in BUILD_ROOMS[number + 1 :]))
@@ -137,29 +140,29 @@ def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
         pytest.param(
             "service.inference",
             {
-                "service/inference/__init__.py": "from . import image",
-                "service/inference/image.py": "import http.client",
+                "service/inference/__init__.py": "from . import pool",
+                "service/inference/pool.py": "import http.client",
             },
-            "service.inference → service.inference.image → http.client",
+            "service.inference → service.inference.pool → http.client",
             id="relative-in-a-package",
         ),
         pytest.param(
-            "service.inference",
+            "service.images",
             {
-                "service/inference/image.py": "from service.errors import CorruptImage",
+                "service/images/pixels.py": "from service.errors import CorruptImage",
                 "service/errors.py": "from fastapi import HTTPException",
             },
-            "service.inference.image → service.errors → fastapi.HTTPException",
+            "service.images.pixels → service.errors → fastapi.HTTPException",
             id="by-way-of-another",
         ),
         pytest.param(
-            "service.inference",
+            "service.images",
             {
                 "service/__init__.py": "import service.settings",
                 "service/settings.py": "",
-                "service/inference/image.py": "",
+                "service/images/pixels.py": "",
             },
-            "service.inference.image → service.settings",
+            "service.images.pixels → service.settings",
             id="by-way-of-the-package",
         ),
         pytest.param(
@@ -193,9 +196,9 @@ def test_allowed_arrows_are_not_complained_of(tmp_path: Path) -> None:
         {
             "service/errors.py": "class E(Exception): ...",
             "service/bundle/folder.py": "from service.errors import E",
-            "service/inference/image.py": "from service.bundle.folder import load_bundle",
-            "service/api/classify.py": "import fastapi\nfrom service.inference.image import decode",
-            "build/model.py": "import tensorflow\nfrom service.inference import image",
+            "service/images/pixels.py": "from service.bundle.folder import load_bundle",
+            "service/api/classify.py": "import fastapi\nfrom service.images.pixels import decode",
+            "build/model.py": "import tensorflow\nfrom service.images import pixels",
             "build/export.py": "from service import bundle",
         },
     )

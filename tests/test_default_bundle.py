@@ -12,11 +12,11 @@ from build.evidence.tables import variant_table
 from service.bundle.folder import Bundle, verify
 from service.bundle.manifest import MODEL_CARD, Evaluation, comparison_with, reference_evaluation
 from service.bundle.reference import read_reference
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.evaluation import Candidate, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images
+from service.measuring.evaluation import Candidate, evaluate
+from service.measuring.labelled import labelled_images
 from tests.delegates import by_each_built_in
 
 ROOT = Path(__file__).parents[1]

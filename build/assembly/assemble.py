@@ -44,10 +44,10 @@ from service.bundle.manifest import (
 )
 from service.bundle.packing import pack
 from service.errors import BundleError
+from service.images.pixels import load_pixels
 from service.inference.classifier import encode
 from service.inference.delegates import Delegate
 from service.inference.golden import read_golden_vectors
-from service.inference.image import load_pixels
 from service.inference.interpreter import Interpreter
 
 # How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction

@@ -5,7 +5,7 @@ from collections import Counter
 from ai_edge_litert import schema_py_generated as schema
 
 from service.bundle.manifest import Precision
-from service.inference.cuts import kind_of
+from service.measuring.cuts import kind_of
 
 _WITH_WEIGHTS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _Type = schema.TensorType

@@ -28,7 +28,7 @@ from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle.folder import SEEN_DIGITS, Bundle
 from service.bundle.manifest import Precision, Provenance, Training
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 
 LICENCE = "Apache-2.0"
 

@@ -16,6 +16,7 @@ from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
 from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
 from service.bundle.manifest import (
+    BASELINE,
     PER_CLASS,
     REFERENCE,
     Baseline,
@@ -24,9 +25,9 @@ from service.bundle.manifest import (
     Variant,
     reference_evaluation,
 )
-from service.inference.evaluation import BASELINE, Candidate, Measured, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage
+from service.images.pixels import Crop
+from service.measuring.evaluation import Candidate, Measured, evaluate
+from service.measuring.labelled import LabelledImage
 
 START = "start"
 START_DESCRIPTION = "the weights that training started from, in float32"

@@ -22,9 +22,9 @@ from build.network.weights import Network
 from build.photos.data import PhotoSet
 from build.photos.pixels import pixels_of
 from build.quantization.ranges import Range, Statistics, observe
-from service.bundle.manifest import Comparison, Proportion
-from service.inference.evaluation import BASELINE, compare, hits
-from service.inference.image import Crop
+from service.bundle.manifest import BASELINE, Comparison, Proportion
+from service.images.pixels import Crop
+from service.measuring.evaluation import compare, hits
 
 _BATCH = 20
 _LARGE_BITS = 16

@@ -12,8 +12,7 @@ from build.evidence.tables import (
     settings_in_words,
     variant_table,
 )
-from service.bundle.manifest import PER_CLASS, Manifest, Resize, Training
-from service.inference.evaluation import BASELINE
+from service.bundle.manifest import BASELINE, PER_CLASS, Manifest, Resize, Training
 
 # One image fewer of a class says nothing.
 _LEAST_LOSS = 2

@@ -17,8 +17,8 @@ from service.bundle.folder import Bundle, Classes, read_file
 from service.bundle.manifest import PER_CLASS, REFERENCE
 from service.bundle.reference import QUANTILES, Answers, Reference
 from service.errors import BundleError
-from service.inference.evaluation import Measured
-from service.inference.labelled import LabelledImage
+from service.measuring.evaluation import Measured
+from service.measuring.labelled import LabelledImage
 
 _FIRST_COLUMNS = ("index", "class_id", "label", "images")
 

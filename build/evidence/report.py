@@ -15,7 +15,7 @@ from build.evidence.tables import variant_table
 from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
 from service.bundle.manifest import MODEL_CARD, Latency, Manifest
 from service.host.output import write_whole
-from service.inference.benchmark import benchmark
+from service.measuring.benchmark import benchmark
 
 BEGIN, END = "<!-- variants -->", "<!-- /variants -->"
 

@@ -6,6 +6,7 @@ from itertools import combinations
 
 from build.evidence.significance import mcnemar_p, p_in_digits
 from service.bundle.manifest import (
+    BASELINE,
     Baseline,
     Comparison,
     Evaluation,
@@ -17,7 +18,6 @@ from service.bundle.manifest import (
     comparison_with,
     reference_evaluation,
 )
-from service.inference.evaluation import BASELINE
 
 _VARIANT_HEADER = (
     "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | ECE % | agreement % | KL nats"

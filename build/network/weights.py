@@ -17,9 +17,8 @@ from build.network.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
 from build.network.model import LayerWeights, Weights, keras_weights
 from build.network.read_back import read_back
 from service.bundle.folder import Classes, load_bundle, verify_variant
-from service.bundle.manifest import MANIFEST, Filter, Preprocessing, Resize, Training
+from service.bundle.manifest import BASELINE, MANIFEST, Filter, Preprocessing, Resize, Training
 from service.host.output import write_whole
-from service.inference.evaluation import BASELINE
 
 IMAGENET = Path(__file__).parents[1] / "imagenet"
 IMAGENET_CLASSES = 1000

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from service.bundle.manifest import Preprocessing
-from service.inference.image import decode
+from service.images.pixels import decode
 
 _WIDEST_ASPECT = 4 / 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from build.errors import BuildError
 from build.network.weights import IMAGENET
 from service.bundle.folder import Classes
-from service.inference.labelled import numbered
+from service.measuring.labelled import numbered
 
 LEAST_CLASSES = 2
 _WORDNET_ID = re.compile("n[0-9]{8}")

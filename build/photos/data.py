@@ -9,7 +9,7 @@ from pathlib import Path
 from build.errors import BuildError
 from build.files import in_utf8
 from service.bundle.folder import SEEN_DIGITS, Classes, sha256_of
-from service.inference.labelled import LabelledImage, labelled_images
+from service.measuring.labelled import LabelledImage, labelled_images
 
 HELD_OUT_SHARE = 20
 SPLITS = ("train", "val", "test")

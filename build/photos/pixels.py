@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from build.photos.data import PhotoSet
 from service.bundle.manifest import Preprocessing
-from service.inference.image import Crop, load_pixels
+from service.images.pixels import Crop, load_pixels
 
 
 def pixels_of(photos: PhotoSet, preprocessing: Preprocessing, crop: Crop = Crop.BUNDLE) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from build.errors import BuildError
 from build.photos.data import Photo, PhotoSet, without_repeats
 from service.bundle.manifest import Preprocessing
 from service.errors import RequestError
-from service.inference.image import decode
+from service.images.pixels import decode
 
 _NAMED = 3
 

@@ -16,7 +16,7 @@ from service.bundle.folder import Classes
 from service.bundle.manifest import Preprocessing
 from service.errors import DatasetError
 from service.host.output import write_whole
-from service.inference.labelled import class_folders, refuse_two_labels
+from service.measuring.labelled import class_folders, refuse_two_labels
 
 TESTED_SHARE = 5
 LEAST_PHOTOS = 5

@@ -23,8 +23,7 @@ from pydantic import (
 
 from build.errors import BuildError, first_fault
 from service.bundle.folder import SEEN_DIGITS
-from service.bundle.manifest import Precision, VariantName
-from service.inference.evaluation import BASELINE
+from service.bundle.manifest import BASELINE, Precision, VariantName
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 # Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name; the rest are columns

@@ -24,7 +24,7 @@ from build.photos.data import PhotoSet, sample, set_name, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.ranges import Range, calibrate
 from service.bundle.manifest import ImageSet
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 
 BATCH = 20
 # A standard error needs two photos.

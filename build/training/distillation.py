@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from build.photos.data import Photo
 from service.bundle.manifest import Preprocessing
-from service.inference.image import load_pixels
+from service.images.pixels import load_pixels
 
 _BATCH = 10
 # Where a probability is less, its logarithm is taken of this.

@@ -25,7 +25,7 @@ from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Preprocessing, Training
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from build.training.schedule import Schedule
 from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Preprocessing
 from service.host.output import write_whole
-from service.inference.image import load_pixels
+from service.images.pixels import load_pixels
 
 LABEL_SMOOTHING = 0.1
 """Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016."""

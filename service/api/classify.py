@@ -33,7 +33,7 @@ from service.errors import (
     VariantNotLoaded,
     WaitTooLong,
 )
-from service.inference.image import Crop
+from service.images.pixels import Crop
 from service.inference.pool import Answer, Job
 
 DEFAULT_TOP_K = 5

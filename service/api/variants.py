@@ -11,6 +11,7 @@ from service.api.body import read_document
 from service.api.context import Context, Shared
 from service.api.problems import documented
 from service.bundle.manifest import (
+    BASELINE,
     Comparison,
     Evaluation,
     Latency,
@@ -33,7 +34,6 @@ from service.errors import (
     UnknownVariant,
     UnusableVariant,
 )
-from service.inference.evaluation import BASELINE
 from service.inference.share import GraphShare
 
 router = APIRouter()

@@ -30,6 +30,9 @@ REFERENCE = "reference.json"
 PER_CLASS = "per_class.csv"
 MODEL_CARD = "README.md"
 
+# The variant that others are compared with.
+BASELINE = "fp32"
+
 SCHEMA_VERSION: Literal[2] = 2
 
 # Flat names only: nothing in a manifest can point outside its folder.

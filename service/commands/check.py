@@ -6,11 +6,11 @@ from service.bundle.manifest import Variant
 from service.commands.table import table
 from service.errors import DelegateError, OperatorError
 from service.host.output import show
-from service.inference.auto import Contender
 from service.inference.delegates import Fallback
 from service.inference.loading import load_classifiers
 from service.inference.runtime import RUNTIME
 from service.keys import load_keys
+from service.measuring.auto import Contender
 from service.selection import lasting, select
 from service.server.tls import tls_context
 from service.settings import PREFIX, Settings

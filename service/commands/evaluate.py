@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.bundle.folder import load_bundle
-from service.bundle.manifest import Comparison, Evaluation, Proportion, comparison_with
+from service.bundle.manifest import BASELINE, Comparison, Evaluation, Proportion, comparison_with
 from service.commands.output import image_progress, write_json
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
-from service.inference.evaluation import BASELINE, Candidate
-from service.inference.evaluation import evaluate as evaluate_variants
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images, refuse_two_labels
+from service.images.pixels import Crop
+from service.measuring.evaluation import Candidate
+from service.measuring.evaluation import evaluate as evaluate_variants
+from service.measuring.labelled import labelled_images, refuse_two_labels
 from service.settings import Settings
 
 

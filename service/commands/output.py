@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from service.errors import StartError
 from service.host.output import write_whole
-from service.inference.labelled import LabelledImage
+from service.measuring.labelled import LabelledImage
 
 
 def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:

@@ -12,9 +12,9 @@ from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
 from service.inference.delegates import Delegate
-from service.inference.profiling import THREADS
-from service.inference.profiling import profile as profile_variants
 from service.inference.runtime import RUNTIME
+from service.measuring.profiling import THREADS
+from service.measuring.profiling import profile as profile_variants
 from service.results.profile import SCHEMA_VERSION, OperatorProfile, Profile, VariantProfile
 from service.results.report import Device
 from service.settings import Settings

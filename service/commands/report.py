@@ -9,21 +9,21 @@ from statistics import median
 from tqdm import tqdm
 
 from service.bundle.folder import Bundle, load_bundle
-from service.bundle.manifest import Evaluation, comparison_with
+from service.bundle.manifest import BASELINE, Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
 from service.commands.device import clean, describe_software
 from service.commands.output import image_progress, write_json
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
-from service.inference.benchmark import VariantBenchmark
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.evaluation import BASELINE, Candidate, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, labelled_images, refuse_two_labels
 from service.inference.loading import load_classifiers
 from service.inference.share import GraphShare
-from service.inference.throughput import measure_throughput, worker_counts
+from service.measuring.benchmark import VariantBenchmark
+from service.measuring.evaluation import Candidate, evaluate
+from service.measuring.labelled import LabelledImage, labelled_images, refuse_two_labels
+from service.measuring.throughput import measure_throughput, worker_counts
 from service.monitoring.heat import temperatures
 from service.monitoring.load import watched_load
 from service.monitoring.sysfs import answers

@@ -1,1 +1,1 @@
-"""The core: bytes in, class probabilities out; knows nothing of HTTP."""
+"""The core: pixels → interpreter → probabilities, in worker threads; knows nothing of HTTP."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from service.bundle.folder import Bundle, verify_variant
 from service.bundle.manifest import InputTensor, Tensor
 from service.errors import BundleError, SelfTestError
+from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
 from service.inference.delegates import Delegate
 from service.inference.golden import check_golden_vectors, read_golden_vectors
-from service.inference.image import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
 from service.inference.interpreter import Interpreter
 from service.inference.share import GraphShare
 
@@ -106,7 +106,7 @@ class Classifier:
         """Classify the bytes of one image, or its pixels, uint8[height, width, 3], as they are.
 
         Raises:
-            UnsupportedImage, CorruptImage, ImageTooLarge: as `service.inference.image` says.
+            UnsupportedImage, CorruptImage, ImageTooLarge: as `service.images.pixels` says.
         """
         start = perf_counter()
         pixels = data

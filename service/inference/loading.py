@@ -2,10 +2,10 @@
 
 from service.bundle.folder import Bundle
 from service.errors import DelegateError, SelfTestError
+from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
 from service.inference.footprint import try_out
-from service.inference.image import DEFAULT_LIMITS, DecodeLimits
 
 
 def load_classifiers(

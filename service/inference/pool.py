@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BodyTooLarge, DeadlineExceeded, QueueFull, RequestError, StartError, WaitTooLong
+from service.images.pixels import Crop
 from service.inference.classifier import Prediction
-from service.inference.image import Crop
 from service.inference.shadow import IDLE_SECONDS, Shadow
 from service.inference.variants import LoadedVariant
 

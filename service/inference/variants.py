@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from service.bundle.folder import Bundle
 from service.errors import UnknownVariant, VariantNotLoaded
+from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
-from service.inference.image import DEFAULT_LIMITS, DecodeLimits
 from service.inference.loading import load_classifiers
 from service.inference.share import GraphShare
 

@@ -1,7 +1,7 @@
 """The schema of a profile: what each operator of a bundle's variants takes on a device.
 
 `python -m service profile --json FILE` writes one; how the times come about is in
-`service.inference.profiling`. What the device is, and what ran, is said as in a device's report.
+`service.measuring.profiling`. What the device is, and what ran, is said as in a device's report.
 """
 
 from datetime import date

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.images.pixels import Crop
 from service.inference.classifier import Prediction
-from service.inference.image import Crop
 from service.inference.pool import Job
 from service.settings import Settings
 from tests.api.running import photo, running, samples, wait_for

@@ -12,8 +12,8 @@ from PIL import Image
 
 from service.bundle.folder import Bundle
 from service.bundle.manifest import CLASS_IDS
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.image import Crop
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, altered

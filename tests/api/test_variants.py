@@ -7,7 +7,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.bundle.manifest import Comparison, Evaluation, ImageSet, Latency
-from service.inference.evaluation import proportion
+from service.measuring.evaluation import proportion
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 from tests.colours import altered

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from service.bundle.folder import load_bundle
-from service.inference.formats import sniff
+from service.images.formats import sniff
 from service.settings import DEFAULT_BUNDLE
 from tests.system.images import EMULATION, Podman
 from tests.system.processes import Service, serving

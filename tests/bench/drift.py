@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from build.evidence.reference import answers_of
 from service.bundle.folder import load_bundle
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.image import Crop
 from service.monitoring.drift import LEAST_ANSWERS
 from service.monitoring.stability import bins_of, stability_index
 from service.settings import DEFAULT_BUNDLE, DEFAULT_DRIFT_WINDOW

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from service.bundle.folder import load_bundle
+from service.images.pixels import fit
 from service.inference.classifier import Classifier
-from service.inference.image import fit
 from service.settings import DEFAULT_BUNDLE
 from tests.bench.measured import Decoder, Measured
 from tests.bench.process import children_on

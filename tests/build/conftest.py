@@ -19,8 +19,8 @@ from build.quantization.int8 import Int8Network
 from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import load_recipe
 from service.bundle.folder import Bundle, load_bundle
-from service.inference.image import Crop, load_pixels
-from service.inference.labelled import labelled_images
+from service.images.pixels import Crop, load_pixels
+from service.measuring.labelled import labelled_images
 from tests.crops import write_crops
 
 SIZE = 64

@@ -28,7 +28,7 @@ from service.bundle.manifest import (
     comparison_with,
     manifest_schema,
 )
-from service.inference.evaluation import proportion
+from service.measuring.evaluation import proportion
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "docs" / "manifest.schema.json"

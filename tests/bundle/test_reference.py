@@ -11,7 +11,7 @@ from service.bundle.folder import Bundle
 from service.bundle.manifest import REFERENCE, Evaluation, ImageSet
 from service.bundle.reference import QUANTILES, Reference, read_reference
 from service.errors import BundleError
-from service.inference.evaluation import proportion
+from service.measuring.evaluation import proportion
 from tests.colours import PRECISIONS, altered
 
 DATASET = ImageSet(name="some", images=4, sha256="0" * 64)

@@ -19,7 +19,7 @@ from service.bundle.manifest import SEEN_IMAGES
 from service.commands.device import describe_device
 from service.commands.report import report
 from service.errors import StartError
-from service.inference.image import Crop
+from service.images.pixels import Crop
 from service.inference.runtime import RUNTIME
 from service.results.report import Device, DeviceReport
 from service.settings import Settings

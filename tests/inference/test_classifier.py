@@ -11,14 +11,14 @@ from PIL import Image
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import GOLDEN, GoldenTolerance, InputTensor
 from service.errors import BundleError, CorruptImage, ImageTooLarge, SelfTestError
+from service.images.pixels import Crop, DecodeLimits, fit
 from service.inference.classifier import Classifier, Prediction, encode, softmax
 from service.inference.delegates import Delegate
-from service.inference.image import Crop, DecodeLimits, fit
 from service.inference.interpreter import Interpreter
 from tests.colours import LABELS_OF, PRECISIONS, RGB, altered, archive, golden_of, golden_pixels
 from tests.delegates import by_each_built_in
-from tests.inference.encoded import CROPPED
-from tests.inference.encoded import encode as encode_image
+from tests.images.encoded import CROPPED
+from tests.images.encoded import encode as encode_image
 
 SHAPE = (1, 2, 2, 3)
 

@@ -23,8 +23,8 @@ from service.errors import (
     UnsupportedImage,
     WaitTooLong,
 )
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier, Prediction
-from service.inference.image import Crop
 from service.inference.pool import Answer, Job, Pool
 from service.inference.shadow import Shadow
 from service.inference.variants import LoadedVariant

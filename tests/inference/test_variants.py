@@ -5,8 +5,8 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.errors import BundleError, UnknownVariant, VariantNotLoaded
+from service.images.pixels import Crop
 from service.inference.delegates import Delegate
-from service.inference.image import Crop
 from service.inference.pool import Job, Pool
 from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
 from tests.api.running import photo, wait_for

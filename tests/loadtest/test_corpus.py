@@ -5,7 +5,7 @@ import pytest
 from loadtest.corpus import DEFAULT_PHOTOS, ClassName, Photo, Queue, label, read_files
 from loadtest.errors import LoadTestError
 from service.bundle.folder import Bundle
-from service.inference.labelled import labelled_images
+from service.measuring.labelled import labelled_images
 
 CLASSES = [ClassName(0, "n1", "crane"), ClassName(1, "n2", "crane"), ClassName(2, "n3", "kiwi")]
 PHOTOS = [Photo(number, Path(f"{number}.jpg"), 0) for number in range(5)]

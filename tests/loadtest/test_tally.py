@@ -9,7 +9,7 @@ from loadtest.accuracy import wilson
 from loadtest.histogram import Histogram
 from loadtest.summary import summarize
 from loadtest.tally import Tally
-from service.inference.evaluation import proportion
+from service.measuring.evaluation import proportion
 
 SECONDS = st.lists(st.floats(1e-4, 60), min_size=1, max_size=200)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from service.bundle.folder import Bundle
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, labelled_images
+from service.measuring.labelled import LabelledImage, labelled_images
 from service.monitoring.drift import LEAST_ANSWERS
 from service.results.wilson import wilson_95
 from tests.api.running import samples

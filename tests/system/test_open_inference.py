@@ -12,7 +12,7 @@ import tritonclient.http as triton
 from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle
-from service.inference.image import load_pixels
+from service.images.pixels import load_pixels
 from tests.system.processes import ROOT, Service, serving
 
 MODEL = "imagenet-1k"

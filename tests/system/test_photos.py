@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from service.bundle.folder import Bundle
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.evaluation import answer
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage
+from service.measuring.evaluation import answer
+from service.measuring.labelled import LabelledImage
 from tests.system.processes import Service, serving
 
 CATS = range(281, 286)

@@ -19,7 +19,7 @@ from service.bundle.folder import Bundle
 from service.bundle.manifest import Evaluation, ImageSet
 from service.bundle.reference import QUANTILES, Answers, Reference
 from service.inference.classifier import Classifier
-from service.inference.evaluation import proportion
+from service.measuring.evaluation import proportion
 from tests.api.running import photo
 from tests.colours import LABELS_OF, altered
 from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, rules

@@ -10,9 +10,9 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.bundle.manifest import comparison_with, reference_evaluation
-from service.inference.evaluation import Candidate, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images
+from service.images.pixels import Crop
+from service.measuring.evaluation import Candidate, evaluate
+from service.measuring.labelled import labelled_images
 from tests.api.running import photo, samples
 from tests.system.processes import run, serving, wait_for
 

@@ -48,7 +48,7 @@ from service.errors import (
     VariantNotLoaded,
     WaitTooLong,
 )
-from service.inference.image import Crop
+from service.images.pixels import Crop
 from service.inference.pool import Answer, Job
 from service.inference.variants import LoadedVariant
 

@@ -21,10 +21,10 @@ from build.photos.pixels import pixels_of
 from service.bundle.folder import Bundle, load_bundle
 from service.errors import EdgewiseError
 from service.host.cpu import processors
+from service.images.pixels import Crop
 from service.inference.divergence import kl_nats
 from service.inference.golden import read_golden_vectors
-from service.inference.image import Crop
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 from service.settings import DEFAULT_BUNDLE
 from tests.bench.engines import report
 from tests.bench.engines.candidates import (

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from service.bundle.manifest import Comparison, Proportion
+from service.bundle.manifest import BASELINE, Comparison, Proportion
 from service.bundle.packing import pack
 from service.inference.classifier import softmax
-from service.inference.evaluation import BASELINE, compare, hits
+from service.measuring.evaluation import compare, hits
 from tests.bench.engines.candidates import Candidate
 from tests.bench.engines.runner import Memory, running
 

@@ -21,7 +21,7 @@ from service.bundle.manifest import Precision, Provenance, Tensor
 from service.errors import BundleError, SelfTestError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.colours import altered, archive, golden_of
 from tests.delegates import by_each_built_in

@@ -10,10 +10,10 @@ from build.network.weights import IMAGENET
 from service.bundle.folder import Bundle, verify, verify_variant
 from service.bundle.manifest import LABELS, Filter, Precision, Preprocessing, Resize
 from service.errors import BundleError, DelegateError, OperatorError
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.evaluation import Candidate, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images
+from service.measuring.evaluation import Candidate, evaluate
+from service.measuring.labelled import labelled_images
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, SIDE
 from tests.delegates import external
 from tests.models import with_custom_operator

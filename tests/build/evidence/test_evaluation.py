@@ -20,9 +20,9 @@ from service.bundle.manifest import (
     reference_evaluation,
 )
 from service.errors import DatasetError
-from service.inference.evaluation import Candidate, evaluate
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images
+from service.images.pixels import Crop
+from service.measuring.evaluation import Candidate, evaluate
+from service.measuring.labelled import labelled_images
 from tests.build.conftest import CLASSES, REPRESENTATIVE, record
 from tests.build.evidence.test_tables import rows
 

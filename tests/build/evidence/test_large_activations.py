@@ -17,7 +17,7 @@ from build.network.model import Place, Site, leave, network, set_weights, with_p
 from build.network.weights import Network
 from build.photos.data import labelled_photos, sample
 from build.quantization.ranges import Range, Statistics, observe
-from service.inference.image import Crop
+from service.images.pixels import Crop
 from tests.build.conftest import CLASSES, SIZE
 
 Pixels = NDArray[np.uint8]

@@ -9,10 +9,10 @@ from build.evidence.reference import read_per_class, reference_files
 from service.bundle.folder import Bundle
 from service.bundle.manifest import PER_CLASS, REFERENCE
 from service.bundle.reference import Reference, read_reference
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.evaluation import Measured, answer
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, image_set, labelled_images
+from service.measuring.evaluation import Measured, answer
+from service.measuring.labelled import LabelledImage, image_set, labelled_images
 from tests.bundle.test_reference import EVALUATION
 
 

@@ -11,7 +11,7 @@ from build.evidence.report import BEGIN, END, insert_table, renew_report
 from build.evidence.tables import variant_table
 from service.bundle.folder import Bundle, load_bundle, read_file, verify
 from service.bundle.manifest import MODEL_CARD
-from service.inference.image import Crop
+from service.images.pixels import Crop
 from tests.build.conftest import record
 
 

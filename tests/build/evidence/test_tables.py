@@ -8,10 +8,10 @@ from build.evidence.significance import mcnemar_p, p_in_digits
 from build.evidence.tables import evaluation_table, pair_table, settings_in_words, variant_table
 from service.bundle.folder import Bundle
 from service.bundle.manifest import Evaluation, Proportion, comparison_with, reference_evaluation
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.evaluation import answer, compare
-from service.inference.image import Crop
-from service.inference.labelled import labelled_images
+from service.measuring.evaluation import answer, compare
+from service.measuring.labelled import labelled_images
 from tests.packed import packed_copy
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from build.errors import BuildError
 from build.photos.class_names import classes_of
-from service.inference.labelled import labelled_images
+from service.measuring.labelled import labelled_images
 
 
 def folders_of(root: Path, names: list[str]) -> list[Path]:

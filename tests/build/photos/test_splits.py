@@ -12,7 +12,7 @@ from build.photos.data import Photo, PhotoSet, is_held_out
 from build.photos.splits import Splits, is_tested_on, split_folder, write_splits
 from service.bundle.folder import Classes
 from service.errors import DatasetError
-from service.inference.labelled import labelled_images
+from service.measuring.labelled import labelled_images
 from tests.build.conftest import CLASSES, SIZE
 
 PREPROCESSING = default_preprocessing(SIZE)

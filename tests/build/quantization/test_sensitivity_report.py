@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from build.quantization.sensitivity import Loss, Sensitivity
 from build.quantization.sensitivity_report import sensitivity_picture, sensitivity_table, write_sensitivity
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 
 ROOT = Path(__file__).parents[3]
 MEASURED = Sensitivity(

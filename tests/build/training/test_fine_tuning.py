@@ -20,7 +20,7 @@ from build.training.fine_tuning import train, train_network
 from build.training.loop import UNLABELLED
 from build.training.schedule import Schedule
 from service.bundle.folder import SEEN_DIGITS
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 from tests.build.conftest import CLASSES, SIZE
 from tests.build.interruptions import interrupt, watch_steps
 

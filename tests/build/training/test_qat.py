@@ -20,7 +20,7 @@ from build.training.qat import QuantizedTraining, train_quantized
 from build.training.schedule import Schedule
 from service.bundle.folder import SEEN_DIGITS, Bundle, verify
 from service.inference.classifier import Classifier
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 from tests.build.conftest import REPRESENTATIVE, SIZE
 from tests.build.interruptions import keep_as_interrupted, watch_steps
 

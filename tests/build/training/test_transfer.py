@@ -14,7 +14,7 @@ from build.training.loop import Views
 from build.training.schedule import Schedule
 from build.training.transfer import HEAD_VIEWS, _features, _fit_head, train_classes
 from service.bundle.folder import SEEN_DIGITS
-from service.inference.labelled import image_set
+from service.measuring.labelled import image_set
 from tests.build.conftest import CLASSES
 from tests.build.interruptions import keep_as_interrupted, watch_steps
 

@@ -12,9 +12,10 @@ from scipy.stats import binomtest, entropy
 from service.bundle.folder import Bundle
 from service.bundle.manifest import SEEN_IMAGES, comparison_with
 from service.errors import BundleError, DatasetError
+from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.evaluation import (
+from service.measuring.evaluation import (
     Candidate,
     answer,
     compare,
@@ -22,8 +23,7 @@ from service.inference.evaluation import (
     expected_calibration_error,
     proportion,
 )
-from service.inference.image import Crop
-from service.inference.labelled import LabelledImage, image_set, labelled_images
+from service.measuring.labelled import LabelledImage, image_set, labelled_images
 from tests.colours import RGB, altered, lines
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from service.bundle.manifest import Filter, Preprocessing, Resize
 from service.errors import RequestError
-from service.inference.image import FORMATS, Crop, DecodeLimits, load_pixels
-from tests.inference.encoded import encode, exif
+from service.images.pixels import FORMATS, Crop, DecodeLimits, load_pixels
+from tests.images.encoded import encode, exif
 
 PREPROCESSING = Preprocessing(height=24, width=32, resize=Resize.SHORTER_SIDE, filter=Filter.BILINEAR)
 # A flipped bit in a header can make a small picture a large one: refuse it, to keep the run short.

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import CorruptImage
-from service.inference.image import decode
-from service.inference.png import bare, is_whole
-from tests.inference.encoded import CROPPED, encode, exif, png, png_chunk
+from service.images.pixels import decode
+from service.images.png import bare, is_whole
+from tests.images.encoded import CROPPED, encode, exif, png, png_chunk
 
 # Colour type → the bits that it may have.
 BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}

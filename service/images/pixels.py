@@ -22,10 +22,10 @@ from PIL import AvifImagePlugin, Image, WebPImagePlugin, features  # noqa: F401 
 
 from service.bundle.manifest import Preprocessing, Resize
 from service.errors import CorruptImage, ImageTooLarge, RequestError, UnsupportedImage
-from service.inference import avif, bmp, gif, jpeg, png
-from service.inference.exif import orientation
-from service.inference.formats import sniff, webp_size
-from service.inference.room import Room
+from service.images import avif, bmp, gif, jpeg, png
+from service.images.exif import orientation
+from service.images.formats import sniff, webp_size
+from service.images.room import Room
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from service.errors import CorruptImage, UnsupportedImage
-from service.inference import jpeg
-from tests.inference.encoded import encode
+from service.images import jpeg
+from tests.images.encoded import encode
 
 SIZES = [(640, 427), (641, 431), (16, 16), (17, 9), (1, 1), (1, 50)]
 EOI = b"\xff\xd9"

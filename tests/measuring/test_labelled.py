@@ -7,7 +7,7 @@ import pytest
 
 from service.bundle.folder import Classes
 from service.errors import DatasetError
-from service.inference.labelled import image_set, labelled_images, refuse_two_labels
+from service.measuring.labelled import image_set, labelled_images, refuse_two_labels
 
 WITH_IDS = Classes(
     labels=("cat", "dog", "crane", "crane", "007"), class_ids=("n01", "n02", "n03", "n04", "n05")

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from service.bundle.manifest import Filter, Preprocessing, Resize
 from service.errors import CorruptImage, ImageTooLarge, UnsupportedImage
-from service.inference.image import FORMATS, MAX_SIDE, Crop, DecodeLimits, decode, fit, load_pixels
-from tests.inference.encoded import CROPPED, encode, exif, png, png_chunk
+from service.images.pixels import FORMATS, MAX_SIDE, Crop, DecodeLimits, decode, fit, load_pixels
+from tests.images.encoded import CROPPED, encode, exif, png, png_chunk
 
 SQUASHED = Preprocessing(height=224, width=224, resize=Resize.SQUASH, filter=Filter.BICUBIC)
 LOSSLESS = {"PNG": {}, "BMP": {}, "WEBP": {"lossless": True, "exact": True}}
@@ -331,8 +331,8 @@ def test_a_text_that_is_named_like_other_metadata_is_harmless(name: str) -> None
 MEASURE = """
 import sys
 from pathlib import Path
-from service.inference.image import DecodeLimits, load_pixels
-from tests.inference.encoded import CROPPED
+from service.images.pixels import DecodeLimits, load_pixels
+from tests.images.encoded import CROPPED
 
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -9,11 +9,11 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.errors import BundleError, StartError
-from service.inference.benchmark import benchmark, measure
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.footprint import measure_footprint
 from service.inference.runtime import RUNTIME
+from service.measuring.benchmark import benchmark, measure
 from tests.colours import altered
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import pytest
 from service.bundle.folder import Bundle
 from service.errors import BundleError
 from service.inference.classifier import Classifier
-from service.inference.throughput import measure_throughput, worker_counts
+from service.measuring.throughput import measure_throughput, worker_counts
 from tests.colours import altered
 
 

@@ -1,7 +1,7 @@
 """What each operator of a bundle's variants takes on this machine.
 
 To the interpreter a graph that XNNPACK took is one node, and it tells no times anyway. So every operator is
-cut out as a model of its own (`service.inference.cuts`), which the same interpreter runs: by XNNPACK where
+cut out as a model of its own (`service.measuring.cuts`), which the same interpreter runs: by XNNPACK where
 that took the operator in the whole graph, else by the built-in kernels. Each is fed what the ones before it
 computed.
 
@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 from service.bundle.folder import Bundle
 from service.errors import BundleError, DelegateError
 from service.inference import runtime
-from service.inference.benchmark import Progress, silent
 from service.inference.classifier import Classifier, encode
-from service.inference.cuts import Cut, Operator, cut
 from service.inference.delegates import Delegate
 from service.inference.golden import read_golden_vectors
 from service.inference.interpreter import resolver
 from service.inference.share import partitions_of, taken_by
+from service.measuring.benchmark import Progress, silent
+from service.measuring.cuts import Cut, Operator, cut
 from service.results.profile import OperatorProfile, VariantProfile
 
 THREADS = 1

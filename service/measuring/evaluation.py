@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from service.bundle.folder import SEEN_DIGITS, Bundle
 from service.bundle.manifest import Comparison, Evaluation, Proportion
 from service.errors import DatasetError, RequestError
+from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
 from service.inference.divergence import kl_nats
 from service.inference.footprint import try_out
-from service.inference.image import DEFAULT_LIMITS, Crop, DecodeLimits
-from service.inference.labelled import LabelledImage, image_set
 from service.inference.runtime import RUNTIME
+from service.measuring.labelled import LabelledImage, image_set
 from service.results.wilson import wilson_95
-
-BASELINE = "fp32"
 
 # Wraps the images as they are gone through, to show how far it is: takes them and what is done.
 Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]

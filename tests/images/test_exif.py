@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.inference.exif import orientation
+from service.images.exif import orientation
 
 TAG = 0x0112
 

@@ -9,10 +9,10 @@ from service.bundle.folder import Bundle
 from service.errors import BundleError
 from service.inference import runtime
 from service.inference.classifier import encode
-from service.inference.cuts import CutGraph, cut
 from service.inference.delegates import Delegate
 from service.inference.golden import read_golden_vectors
 from service.inference.interpreter import Interpreter, resolver
+from service.measuring.cuts import CutGraph, cut
 from tests.delegates import by_each_built_in
 from tests.models import packed_model, unpacked_model
 

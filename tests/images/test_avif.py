@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import CorruptImage, ImageTooLarge, UnsupportedImage
-from service.inference.avif import coded_pixels
-from service.inference.image import DecodeLimits, decode
-from tests.inference.encoded import CROPPED, encode
+from service.images.avif import coded_pixels
+from service.images.pixels import DecodeLimits, decode
+from tests.images.encoded import CROPPED, encode
 
 STILL = encode(Image.new("RGB", (64, 48), "red"), "AVIF")
 

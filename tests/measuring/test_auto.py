@@ -5,9 +5,9 @@ import pytest
 from service.bundle.folder import Bundle
 from service.bundle.manifest import GOLDEN, Evaluation, ImageSet
 from service.errors import SettingsError
-from service.inference.auto import choose, measure_variants, too_inaccurate
 from service.inference.delegates import Delegate
-from service.inference.evaluation import proportion
+from service.measuring.auto import choose, measure_variants, too_inaccurate
+from service.measuring.evaluation import proportion
 from tests.colours import altered, archive, golden_of
 
 

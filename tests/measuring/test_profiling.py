@@ -9,7 +9,7 @@ from service.bundle.folder import Bundle
 from service.errors import BundleError, DelegateError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.profiling import profile
+from service.measuring.profiling import profile
 from service.results.profile import VariantProfile
 from tests.colours import PRECISIONS, altered
 from tests.delegates import by_each_built_in, external

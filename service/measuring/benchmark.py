@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle
+from service.bundle.manifest import BASELINE
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.evaluation import BASELINE
 from service.inference.footprint import Footprint, measure_footprint, try_out
 from service.inference.golden import read_golden_vectors
 from service.inference.share import GraphShare

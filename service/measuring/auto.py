@@ -9,10 +9,10 @@ import numpy as np
 from service.bundle.folder import Bundle
 from service.bundle.manifest import Variant, reference_evaluation
 from service.errors import BundleError, DelegateError, OperatorError, SelfTestError, SettingsError
-from service.inference.benchmark import measure
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
 from service.inference.loading import load_classifiers
+from service.measuring.benchmark import measure
 
 # A comparison of two variants: short turns, so that on a slow device it is soon over.
 _TURN = 5

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from service.errors import CorruptImage, ImageTooLarge, UnsupportedImage
-from service.inference.gif import from_first_frame
-from service.inference.image import decode
-from tests.inference.encoded import CROPPED, encode
+from service.images.gif import from_first_frame
+from service.images.pixels import decode
+from tests.images.encoded import CROPPED, encode
 
 COMMENT = b"\x21\xfe\x05hello\x00"
 LOOP = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"

@@ -1,7 +1,7 @@
 import threading
 import time
 
-from service.inference.room import Room
+from service.images.room import Room
 
 LIMIT = 10
 

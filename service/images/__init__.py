@@ -1,0 +1,1 @@
+"""Image bytes → the pixels that a model sees; knows nothing of models."""
