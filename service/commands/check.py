@@ -12,7 +12,7 @@ from service.inference.runtime import RUNTIME
 from service.keys import load_keys
 from service.measuring.auto import Contender
 from service.selection import lasting, select
-from service.server.tls import tls_context
+from service.server.tls import load_tls
 from service.settings import PREFIX, Settings
 
 
@@ -28,7 +28,7 @@ def check(settings: Settings) -> None:
         read_token(settings.admin_token_file)
     if settings.api_keys_file:
         load_keys(settings.api_keys_file)
-    tls_context(settings)
+    load_tls(settings)
     verify(bundle)
     selection = select(settings, bundle)
     active = selection.active

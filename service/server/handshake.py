@@ -19,13 +19,14 @@ PAUSE_SECONDS = 0.1
 class TlsListener:
     """Accepts on a listening socket; `connection` makes what speaks on it once the handshake is done.
 
-    Where more than `most` handshakes are under way, the oldest one gives way.
+    `context` is asked for with each connection, since a certificate may be renewed. Where more than `most`
+    handshakes are under way, the oldest one gives way.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         connection: Callable[[], asyncio.Protocol],
         most: int,
     ) -> None:
@@ -77,7 +78,7 @@ class TlsListener:
         await self._loop.connect_accepted_socket(
             self._connection,
             accepted,
-            ssl=self._context,
+            ssl=self._context(),
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ssl_shutdown_timeout=SHUTDOWN_SECONDS,
         )

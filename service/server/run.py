@@ -8,7 +8,6 @@ import logging
 import math
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from service.api.drain import Drain
 from service.app import create_app
 from service.errors import StartError, TooManyConnections, WorkerHung
 from service.host.process import max_connections, resident_bytes, seconds_since_start
+from service.monitoring.certificate import CertificateExpiry
 from service.monitoring.logs import (
     SERVICE_LOGGER,
     JsonFormatter,
@@ -35,7 +35,7 @@ from service.server.handshake import TlsListener
 from service.server.hang import hung_worker
 from service.server.protocol import Protocol, close_stalled
 from service.server.signals import stop_signal
-from service.server.tls import tls_context
+from service.server.tls import RENEWAL_SECONDS, Tls, load_tls
 from service.settings import LogFormat, Settings
 
 BACKLOG = 2048
@@ -62,7 +62,7 @@ def serve(settings: Settings) -> None:
         WorkerHung: one did.
         StartError: the bundle can't be served, the port can't be opened, keys or certificate can't be used.
     """
-    tls = tls_context(settings)
+    tls = load_tls(settings)
     log = configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
     try:
         with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -77,7 +77,7 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        tls: ssl.SSLContext | None,
+        tls: Tls | None,
         handshakes: int,
         on_listening: Callable[[], None],
     ) -> None:
@@ -101,20 +101,19 @@ class _Server(uvicorn.Server):
         self._on_listening()
         _spare_the_collector()
 
-    def _listen(self, listener: socket.socket, tls: ssl.SSLContext) -> TlsListener:
+    def _listen(self, listener: socket.socket, tls: Tls) -> TlsListener:
         connection = functools.partial(
             cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class),
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        return TlsListener(listener, tls, connection, self._handshakes)
+        return TlsListener(listener, lambda: tls.context, connection, self._handshakes)
 
 
-async def _serve(
-    settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, log: Output
-) -> None:
+async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, log: Output) -> None:
     app = create_app(settings)
+    app.state.metrics.registry.register(CertificateExpiry(lambda: tls.expires if tls else None))
     log.on_drop = app.state.metrics.log_lines_dropped.inc
     # uvicorn would log a traceback where the lifespan can't start; here its errors come through.
     async with app.router.lifespan_context(app):
@@ -122,12 +121,14 @@ async def _serve(
             listener.listen(BACKLOG)
         server = _server(app, settings, listener, tls, log)
         hang = asyncio.create_task(hung_worker(app.state.context.pool, settings.hang_seconds))
-        stopping = asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings))
+        beside = [hang, asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings))]
+        if tls:
+            beside.append(asyncio.create_task(_renew(tls)))
         try:
             await server.serve(sockets=[listener])
         finally:
-            stopping.cancel()
-            hang.cancel()
+            for task in beside:
+                task.cancel()
     if hang.done() and not hang.cancelled():
         raise WorkerHung(
             f"a worker did not come back from an image for {settings.hang_seconds:g} seconds"
@@ -136,7 +137,7 @@ async def _serve(
 
 
 def _server(
-    app: FastAPI, settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, log: Output
+    app: FastAPI, settings: Settings, listener: socket.socket, tls: Tls | None, log: Output
 ) -> _Server:
     places = max_connections(settings.max_connections)
     connection = functools.partial(
@@ -190,6 +191,13 @@ async def _stop(
         _log.warning("not all was answered within EDGEWISE_DRAIN_SECONDS", extra=fields(requests=drain.owed))
     server.config.timeout_graceful_shutdown = max(MIN_CLOSE_SECONDS, math.ceil(left))
     server.should_exit = True
+
+
+async def _renew(tls: Tls) -> None:
+    while True:
+        await asyncio.sleep(RENEWAL_SECONDS)
+        # A disk that is slow keeps no request waiting.
+        await asyncio.to_thread(tls.renew)
 
 
 def _bind(settings: Settings) -> socket.socket:

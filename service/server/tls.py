@@ -1,17 +1,71 @@
-"""The certificate by which clients know the service."""
+"""The certificate by which clients know the service, loaded anew when its files change."""
 
+import contextlib
+import logging
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 from service.errors import SettingsError
+from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.settings import Settings
 
+# How often to look at the files.
+RENEWAL_SECONDS = 10.0
 
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer with the certificate of the settings; None where they have none.
+_log = logging.getLogger(SERVICE_LOGGER)
+
+
+class Tls:
+    """A certificate and its key, out of files that may be renewed.
+
+    `context` is for the next connection; `expires` says when its certificate does, in seconds since 1970, and
+    is None where no ordinary client can use it.
 
     Raises:
         SettingsError: a file is missing or can't be used, or the key is another certificate's.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+        # Taken before the files are read: what is written meanwhile is found the next time.
+        self._stamps = self._look()
+        self.context = _load(certificate, key)
+        self.expires = _expiry(self.context)
+
+    def renew(self) -> None:
+        """Load what is in the files, where they changed; the pair before stays where that can't be used.
+
+        It gets a context of its own: in the one before, half a pair would be in the way of every connection.
+        """
+        stamps = self._look()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        certificate = str(self._files[0])
+        try:
+            context = _load(*self._files)
+        except (SettingsError, OSError) as error:
+            _log.error(
+                "the new certificate can't be used; the one before is kept",
+                extra=fields(certificate=certificate, reason=str(error)),
+            )
+            return
+        self.context, self.expires = context, _expiry(context)
+        _log.info(
+            "the new certificate is used", extra=fields(certificate=certificate, expires=_text(self.expires))
+        )
+
+    def _look(self) -> list[tuple[int, ...] | None]:
+        return [_stamp(file) for file in self._files]
+
+
+def load_tls(settings: Settings) -> Tls | None:
+    """TLS with the certificate of the settings; None where they have none.
+
+    Raises:
+        SettingsError: one of certificate and key is not set, is missing or can't be used, or the key is
+            another certificate's.
     """
     certificate, key = settings.tls_cert_file, settings.tls_key_file
     if certificate is None and key is None:
@@ -21,6 +75,11 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             "EDGEWISE_TLS_CERT_FILE and EDGEWISE_TLS_KEY_FILE belong together: set both, or none"
             " (see docs/settings.md)"
         )
+    return Tls(certificate, key)
+
+
+def _load(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.2 or newer."""
     _check_readable("EDGEWISE_TLS_CERT_FILE", certificate)
     _check_readable("EDGEWISE_TLS_KEY_FILE", key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -34,6 +93,38 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             f" ({reason.lower().replace('_', ' ')}); the key must be that of the first certificate"
         ) from None
     return context
+
+
+def _expiry(context: ssl.SSLContext) -> float | None:
+    """When the certificate that clients get expires: Python reads those of peers alone, so be one."""
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.check_hostname, asking.verify_mode = False, ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = asking.wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for end in (client, server, client):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLError:
+        return None
+    # It tells what is in a certificate only where one was asked for; this one is to be read, not trusted.
+    asking.verify_mode = ssl.CERT_REQUIRED
+    told = client.getpeercert()
+    return ssl.cert_time_to_seconds(str(told["notAfter"])) if told else None
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """What is another one when the file was written, replaced, or made readable; None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _text(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _check_readable(name: str, path: Path) -> None:

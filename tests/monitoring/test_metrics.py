@@ -6,6 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.monitoring.busy import WorkerBusy
+from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
+from service.monitoring.certificate import CertificateExpiry
 from service.monitoring.drift import LEAST_ANSWERS, Drift
 from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import SKIPS, Fidelity
@@ -25,13 +27,17 @@ def test_the_table_has_every_metric_its_type_and_its_labels(metrics: Metrics) ->
     rows = re.findall(r"^\| `(edgewise_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
     told = {(name, type_, tuple(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
     metrics.registry.register(WorkerBusy(lambda: 0.0))
+    metrics.registry.register(CertificateExpiry(lambda: None))
     owners = (
         metrics,
         Fidelity(metrics.registry),
         Feedback(metrics.registry, memory=1, window=1),
         Drift(metrics.registry, None, LEAST_ANSWERS),
     )
-    exposed = {("edgewise_worker_busy_seconds_total", "counter", ())} | {
+    exposed = {
+        ("edgewise_worker_busy_seconds_total", "counter", ()),
+        (CERTIFICATE_EXPIRY, "gauge", ()),
+    } | {
         (metric._name + ("_total" if metric._type == "counter" else ""), metric._type, metric._labelnames)
         for owner in owners
         for metric in vars(owner).values()

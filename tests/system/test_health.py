@@ -11,10 +11,10 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.settings import Settings
+from tests.certificates import made
 from tests.system.processes import ROOT, environment, serving, wait_for
 from tests.system.prometheus import free_port
 from tests.system.test_start import one_line
-from tests.system.test_tls import made
 
 
 def asked(**settings: object) -> subprocess.CompletedProcess[str]:

@@ -1,55 +1,28 @@
 """HTTPS, with a certificate that openssl signed by itself."""
 
 import resource
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.api.running import photo
+from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
+from tests.api.running import photo, samples
+from tests.certificates import OPENSSL, Pair, made
 from tests.system.processes import Service, run, serving, wait_for
 from tests.system.test_start import one_line
 
-OPENSSL = shutil.which("openssl") or ""
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
 CLASSIFY = "/v1/classify"
-
-
-@dataclass(frozen=True)
-class Pair:
-    certificate: Path
-    key: Path
-
-    @property
-    def settings(self) -> dict[str, Path]:
-        return {"tls_cert_file": self.certificate, "tls_key_file": self.key}
-
-    def client_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.certificate))
-
-
-def made(folder: Path, *options: str) -> Pair:
-    folder.mkdir(exist_ok=True)
-    pair = Pair(folder / "cert.pem", folder / "key.pem")
-    files = ["-keyout", str(pair.key), "-out", str(pair.certificate)]
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    named = ["-subj", "/CN=edgewise", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run(  # noqa: S603
-        [OPENSSL, "req", "-x509", *curve, *named, *files, *(options or ["-nodes"])],
-        check=True,
-        capture_output=True,
-    )
-    return pair
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +135,47 @@ def test_it_stops_at_once_beside_clients_that_keep_their_connections(colours: Bu
         service.process.terminate()
         assert service.wait() == 0
         assert time.monotonic() - started < 10
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(colours: Bundle, tmp_path: Path) -> None:
+    first, second = made(tmp_path / "first"), made(tmp_path / "second", days=90)
+    # As Kubernetes mounts a Secret: it is the folder's link that is replaced.
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "..data").symlink_to(first.certificate.parent)
+    for file in ("cert.pem", "key.pem"):
+        (mounted / file).symlink_to(Path("..data") / file)
+    pair = Pair(mounted / "cert.pem", mounted / "key.pem")
+    with serving(bundle=colours.path, **pair.settings) as service, ExitStack() as stack:
+        connect = partial(httpx.Client, base_url=service.url, limits=httpx.Limits(keepalive_expiry=60))
+        early = stack.enter_context(connect(verify=first.client_context()))
+        assert days_left(early) == pytest.approx(2, abs=0.1)
+        link = tmp_path / "..data"
+        link.symlink_to(second.certificate.parent)
+        link.rename(mounted / "..data")
+        told = service.line("the new certificate is used")
+        assert datetime.fromisoformat(told["expires"]) > datetime.now(UTC) + timedelta(days=89)
+        late = stack.enter_context(connect(verify=second.client_context()))
+        assert days_left(late) == pytest.approx(90, abs=0.1)
+        with connect(verify=first.client_context()) as new, pytest.raises(httpx.ConnectError):
+            new.get("/livez")
+        # A connection that was there before goes on.
+        assert early.get("/livez").status_code == 200
+        second.key.write_bytes(first.key.read_bytes())
+        told = service.line("the new certificate can't be used")
+        assert told["level"] == "error"
+        assert "(key values mismatch)" in told["reason"]
+        with connect(verify=second.client_context()) as new:
+            assert new.post(CLASSIFY, content=photo("red")).status_code == 200
+
+
+def days_left(client: httpx.Client) -> float:
+    return (samples(client)[CERTIFICATE_EXPIRY] - time.time()) / 86_400
+
+
+def test_without_a_certificate_no_expiry_is_told(colours: Bundle) -> None:
+    with serving(bundle=colours.path) as service, service.client() as client:
+        assert CERTIFICATE_EXPIRY not in samples(client)
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from service.bundle.folder import Bundle
+from tests.certificates import OPENSSL, made
 from tests.system.loadtest.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
 from tests.system.processes import ROOT, Service, serving, wait_for
-from tests.system.test_tls import OPENSSL, made
 
 
 def test_without_a_host_it_serves_and_loads_the_default(tmp_path: Path) -> None:

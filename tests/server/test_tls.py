@@ -1,0 +1,118 @@
+"""The certificate and its key, as they are loaded and loaded anew."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from service.server.tls import Tls
+from tests.certificates import OPENSSL, Pair, made
+
+pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+
+DAY = 86_400
+
+
+def days_left(tls: Tls) -> float:
+    assert tls.expires is not None
+    return (tls.expires - time.time()) / DAY
+
+
+def replace(old: Path, new: Path) -> None:
+    """Put a copy of a file in another one's place, at once, as who renews certificates does."""
+    copy = old.with_suffix(".new")
+    shutil.copy(new, copy)
+    copy.rename(old)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return made(tmp_path / "now")
+
+
+@pytest.fixture
+def renewed(tmp_path: Path) -> Pair:
+    return made(tmp_path / "renewed", days=90)
+
+
+def test_it_tells_when_the_certificate_expires(pair: Pair) -> None:
+    assert days_left(Tls(pair.certificate, pair.key)) == pytest.approx(2, abs=0.01)
+
+
+def test_it_tells_nothing_of_a_certificate_that_ordinary_clients_can_not_use(tmp_path: Path) -> None:
+    pair = made(tmp_path / "unusual", curve="secp256k1")
+    assert Tls(pair.certificate, pair.key).expires is None
+
+
+def test_files_that_did_not_change_are_not_loaded(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    tls = Tls(pair.certificate, pair.key)
+    context = tls.context
+    with caplog.at_level(logging.INFO, "edgewise"):
+        tls.renew()
+    assert tls.context is context
+    assert not caplog.records
+
+
+def test_a_renewed_pair_is_loaded(pair: Pair, renewed: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    tls = Tls(pair.certificate, pair.key)
+    replace(pair.certificate, renewed.certificate)
+    replace(pair.key, renewed.key)
+    with caplog.at_level(logging.INFO, "edgewise"):
+        tls.renew()
+        tls.renew()
+    assert days_left(tls) == pytest.approx(90, abs=0.01)
+    (record,) = caplog.records
+    assert record.message == "the new certificate is used"
+
+
+def test_a_file_that_is_written_over_is_seen_too(pair: Pair, renewed: Pair) -> None:
+    tls = Tls(pair.certificate, pair.key)
+    pair.certificate.write_bytes(renewed.certificate.read_bytes())
+    pair.key.write_bytes(renewed.key.read_bytes())
+    tls.renew()
+    assert days_left(tls) == pytest.approx(90, abs=0.01)
+
+
+@pytest.mark.parametrize("half", ["certificate only", "cut off", "no certificate", "encrypted key"])
+def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
+    pair: Pair, renewed: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture, half: str
+) -> None:
+    tls = Tls(pair.certificate, pair.key)
+    context, expires = tls.context, tls.expires
+    match half:
+        case "certificate only":
+            replace(pair.certificate, renewed.certificate)
+            reason = "(key values mismatch)"
+        case "cut off":
+            pair.certificate.write_bytes(renewed.certificate.read_bytes()[:200])
+            reason = "are not a certificate and its key, both in PEM"
+        case "no certificate":
+            pair.certificate.unlink()
+            reason = "No such file"
+        case _:
+            replace(pair.key, made(tmp_path / "encrypted", "-passout", "pass:secret").key)
+            reason = "EDGEWISE_TLS_KEY_FILE is encrypted"
+    with caplog.at_level(logging.INFO, "edgewise"):
+        tls.renew()
+        tls.renew()
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.message == "the new certificate can't be used; the one before is kept"
+    assert reason in record.fields["reason"]
+    assert (tls.context, tls.expires) == (context, expires)
+    # Whole again, it is loaded.
+    replace(pair.certificate, renewed.certificate)
+    replace(pair.key, renewed.key)
+    tls.renew()
+    assert days_left(tls) == pytest.approx(90, abs=0.01)
+
+
+def test_files_whose_rights_changed_are_read_again(pair: Pair) -> None:
+    tls = Tls(pair.certificate, pair.key)
+    context = tls.context
+    # Root reads all: elsewhere the service could not, and now can.
+    pair.key.chmod(0o640)
+    tls.renew()
+    assert tls.context is not context
