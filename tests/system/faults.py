@@ -15,6 +15,7 @@ import httpx
 
 from service.bundle.folder import Bundle
 from tests.api.running import photo
+from tests.certificates import made
 from tests.monitoring import boards
 from tests.system.processes import ROOT, environment, serving
 from tests.system.prometheus import Prometheus, free_port
@@ -100,6 +101,16 @@ def an_accelerator_is_missing_and_the_service_dies(prometheus: Prometheus, bundl
         with serving(**settings) as service, asking(service.url):
             target.wait_for("EdgewiseRestarting")
             target.wait_for_quiet()
+
+
+def a_certificate_is_renewed_late(prometheus: Prometheus, bundle: Bundle, folder: Path) -> None:
+    """EdgewiseCertificateExpires."""
+    pair = made(folder / "tls")
+    settings = {"bundle": bundle.path, "port": free_port(), **pair.settings}
+    with serving(**settings), prometheus.watching(settings["port"], "https") as target:
+        target.wait_for("EdgewiseCertificateExpires")
+        made(folder / "tls", days=90)
+        target.wait_for_quiet()
 
 
 def nobody_reads_the_log_and_senders_are_slow(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:

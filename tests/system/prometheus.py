@@ -36,7 +36,8 @@ class Prometheus:
         self._client = httpx.Client(base_url=url, timeout=30)
         self._file = targets
         self._lock = threading.Lock()
-        self._targets: set[str] = set()
+        # The scheme by which each is asked.
+        self._targets: dict[str, str] = {}
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What an expression has now: `metric`, the labels, and `value`."""
@@ -53,14 +54,14 @@ class Prometheus:
         return {alert["labels"]["alertname"] for alert in firing}
 
     @contextmanager
-    def watching(self, port: int) -> Iterator["Target"]:
+    def watching(self, port: int, scheme: str = "http") -> Iterator["Target"]:
         """Scrape a port of this machine as long as this lasts."""
         instance = f"127.0.0.1:{port}"
-        self._change(lambda: self._targets.add(instance))
+        self._change(lambda: self._targets.update({instance: scheme}))
         try:
             yield Target(self, instance)
         finally:
-            self._change(lambda: self._targets.remove(instance))
+            self._change(lambda: self._targets.pop(instance))
 
     def close(self) -> None:
         """Close the connections to it."""
@@ -72,12 +73,16 @@ class Prometheus:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def _change(self, change: Callable[[], None]) -> None:
+    def _change(self, change: Callable[[], object]) -> None:
         with self._lock:
             change()
             # Prometheus may read it at any time.
             whole = self._file.with_suffix(".new")
-            whole.write_text(json.dumps([{"targets": sorted(self._targets)}]))
+            groups = [
+                {"targets": [instance], "labels": {"__scheme__": scheme}}
+                for instance, scheme in self._targets.items()
+            ]
+            whole.write_text(json.dumps(groups))
             whole.rename(self._file)
 
 
@@ -153,6 +158,8 @@ def _configuration(targets: Path) -> dict[str, Any]:
     }
     (scrape,) = configuration["scrape_configs"]
     del scrape["static_configs"]
+    # Certificates of tests are signed by themselves.
+    scrape["tls_config"] = {"insecure_skip_verify": True}
     scrape["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": "1s"}]
     return configuration
 
