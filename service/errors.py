@@ -22,7 +22,7 @@ EdgewiseError
     ├── SlowBody            408  the body did not arrive in time          (api)
     ├── TruthAlreadyTold    409  the truth about it was told before       (monitoring.feedback)
     ├── BodyTooLarge        413  more bytes than the limit                (api)
-    ├── BatchTooLarge       413  more images than the limit               (api)
+    ├── BatchTooLarge       413  more images than the limit               (api, inference.pool)
     ├── BadParameter        422  a query parameter has a bad value        (api)
     ├── HeadTooLarge        431  first line and headers have too many     (protocol)
     ├── InternalError       500  anything that was not foreseen           (api)

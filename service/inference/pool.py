@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -12,7 +12,15 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import BodyTooLarge, DeadlineExceeded, QueueFull, RequestError, StartError, WaitTooLong
+from service.errors import (
+    BatchTooLarge,
+    BodyTooLarge,
+    DeadlineExceeded,
+    QueueFull,
+    RequestError,
+    StartError,
+    WaitTooLong,
+)
 from service.images.pixels import Crop
 from service.inference.classifier import Prediction
 from service.inference.shadow import IDLE_SECONDS, Shadow
@@ -50,11 +58,23 @@ class Job:
         return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
 
 
-@dataclass(frozen=True, eq=False)
-class _Queued:
-    job: Job
-    future: Future[Answer]
-    submitted: float
+class _Queued(Future[Answer]):
+    """An image in the queue, and its answer; cancelled, it gives its place back before its turn has come."""
+
+    def __init__(self, job: Job, leave: Callable[[Job], None]) -> None:
+        super().__init__()
+        self.job: Job | None = job
+        self.submitted = monotonic()
+        self._leave = leave
+
+    def cancel(self) -> bool:
+        """Cancel it, unless it is begun or was cancelled before."""
+        cancelled = super().cancel()
+        job = self.job
+        if cancelled and job is not None:
+            self.job = None
+            self._leave(job)
+        return cancelled
 
 
 class Pool:
@@ -139,10 +159,14 @@ class Pool:
         """Whether all of `jobs`, or an image that comes now, find places, memory, and workers in time.
 
         Raises:
+            BatchTooLarge: they are more than may wait, whatever else does.
             BodyTooLarge: they have more bytes than there is memory for, whatever else waits.
             QueueFull: there are not so many places left, or not so much memory.
             WaitTooLong: the last one would wait longer than it can.
         """
+        if len(jobs) > self.queue_size:
+            # Told to come again, it would do so for ever.
+            raise BatchTooLarge(f"it has {len(jobs)} images; the most that may wait are {self.queue_size}")
         if self._waiting + max(1, len(jobs)) > self.queue_size:
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         size = sum([job.size for job in jobs])
@@ -158,12 +182,12 @@ class Pool:
             )
 
     def submit(self, job: Job) -> Future[Answer]:
-        """Queue an image; a future that is cancelled while it waits costs no work.
+        """Queue an image; a future that is cancelled while it waits costs no work, and no place.
 
         The future raises DeadlineExceeded where no worker was free before the job's deadline.
 
         Raises:
-            BodyTooLarge, QueueFull, WaitTooLong: as `check` says.
+            BatchTooLarge, BodyTooLarge, QueueFull, WaitTooLong: as `check` says.
         """
         # Only `submit` adds to what waits, and one thread alone submits: what fits now still fits below.
         self.check(job.deadline, [job])
@@ -171,9 +195,9 @@ class Pool:
             self._waiting += 1
             self._waiting_bytes += job.size
             self._owed[job.variant.name] += 1
-        queued = _Queued(job, Future(), monotonic())
+        queued = _Queued(job, self._forget)
         self._queue.put(queued)
-        return queued.future
+        return queued
 
     def close(self) -> None:
         """Finish what is queued, then end the threads; nothing may be submitted any more.
@@ -185,6 +209,12 @@ class Pool:
         end = monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, end - monotonic()))
+
+    def _forget(self, job: Job) -> None:
+        with self._lock:
+            self._waiting -= 1
+            self._waiting_bytes -= job.size
+            self._owed[job.variant.name] -= 1
 
     def _no_memory(self, size: int) -> BodyTooLarge | QueueFull:
         if size > self._queue_bytes:
@@ -222,14 +252,17 @@ class Pool:
         queued = self._take()
         if queued is None:
             return False
+        job = queued.job
+        if not queued.set_running_or_notify_cancel() or job is None:
+            return True
         with self._lock:
             self._waiting -= 1
-            self._waiting_bytes -= queued.job.size
+            self._waiting_bytes -= job.size
             self._busy_since[worker] = monotonic()
-        seconds = _run(queued, worker, self._shadow)
+        seconds = _run(job, queued, worker, self._shadow)
         with self._lock:
             self._busy_seconds += monotonic() - self._busy_since.pop(worker)
-            name = queued.job.variant.name
+            name = job.variant.name
             self._owed[name] -= 1
             if seconds is not None:
                 before = self._seconds_of.get(name, seconds)
@@ -250,14 +283,11 @@ class Pool:
         return self._queue.get()
 
 
-def _run(queued: _Queued, worker: int, shadow: Shadow | None) -> float | None:
-    """Classify, and give the result or the error to the future; the seconds that it took if it was begun."""
-    job, future = queued.job, queued.future
-    if not future.set_running_or_notify_cancel():
-        return None
+def _run(job: Job, queued: _Queued, worker: int, shadow: Shadow | None) -> float | None:
+    """Classify, and give the result or the error to its future; the seconds that it took if it was begun."""
     started = monotonic()
     if started > job.deadline:
-        future.set_exception(
+        queued.set_exception(
             DeadlineExceeded(f"no worker was free within the {started - queued.submitted:.3g} seconds it had")
         )
         return None
@@ -267,9 +297,9 @@ def _run(queued: _Queued, worker: int, shadow: Shadow | None) -> float | None:
         if isinstance(error, RequestError):
             # Its frames hold the image, and the future that holds it: both would stay for long.
             error.__traceback__ = error.__context__ = None
-        future.set_exception(error)
+        queued.set_exception(error)
     else:
-        future.set_result(Answer(prediction, started - queued.submitted))
+        queued.set_result(Answer(prediction, started - queued.submitted))
         if shadow is not None:
             shadow.offer(prediction)
     return monotonic() - started

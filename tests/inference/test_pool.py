@@ -16,6 +16,7 @@ from PIL import Image
 
 from service.bundle.folder import Bundle
 from service.errors import (
+    BatchTooLarge,
     BodyTooLarge,
     CorruptImage,
     DeadlineExceeded,
@@ -230,9 +231,28 @@ def test_of_several_images_all_find_places_memory_and_time_or_none_does(colours:
             run.pool.check(deadline, jobs[:3])
         with pytest.raises(BodyTooLarge):
             run.pool.check(deadline + 60, jobs[:4])
-        with pytest.raises(QueueFull):
+        with pytest.raises(BatchTooLarge, match="5 images; the most that may wait are 4"):
             run.pool.check(deadline + 60, jobs)
         assert run.pool.waiting == 0
+
+
+def test_what_is_cancelled_gives_its_place_to_others_at_once(colours: Bundle) -> None:
+    held, image = Held(colours), photo("red")
+    with running(held, queue_size=2, queue_bytes=2 * len(image)) as run:
+        first = run.submit(image)
+        assert held.begun.acquire(timeout=10)
+        for _ in range(3):
+            waiting = [run.submit(image), run.submit(image)]
+            with pytest.raises(QueueFull):
+                run.submit(image)
+            assert all(future.cancel() and future.cancel() for future in waiting)
+            assert run.pool.waiting == 0
+        last = run.submit(image)
+        assert not first.cancel()
+        held.let.release(2)
+        assert (top(first), top(last)) == ("red", "red")
+        assert held.images == 2
+        assert run.pool.wait_seconds == 0
 
 
 def test_an_image_whose_deadline_passed_while_it_waited_is_not_worked_on(colours: Bundle) -> None:
