@@ -5,6 +5,7 @@ as a tenth of an int8 inference. A direct route is declared like any other, and 
 document, but its function is called with the request at once.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, get_type_hints
 
@@ -63,8 +64,8 @@ def _read(request: Request, parameters: type[BaseModel]) -> BaseModel:
     query = request.query_params
     given = dict(query)
     if len(given) != len(query.multi_items()):
-        names = [name for name, _ in query.multi_items()]
-        repeated = [name for name in given if names.count(name) > 1]
+        counts = Counter(name for name, _ in query.multi_items())
+        repeated = [name for name in given if counts[name] > 1]
         raise BadParameter(f"given more than once: {', '.join(repeated)}")
     try:
         return parameters.model_validate(given)
