@@ -112,9 +112,11 @@ class Protocol(HttpToolsProtocol):
         self._max_connections = max_connections
         self._refused = refused
         self._idle_since = self.loop.time()
-        self._fed = self._body_bytes = 0
+        # Bytes of this message, of its body alone, and of what came last.
+        self._fed = self._body_bytes = self._came = 0
         # uvicorn's `cycle` is the last one whose head has come: pipelined ones wait for this one.
         self._running: RequestResponseCycle | None = None
+        # No more is read: the last answer is on its way, or was given without a request.
         self._ending = False
         self._is_for_probes = False
         # The head of a request that offers another protocol, without the offer.
@@ -133,6 +135,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the work for a client that is gone."""
         super().connection_lost(exc)
+        # After a reset it is still set, and would keep all this for a minute, or until the collector comes.
+        self._unset_keepalive_if_required()
         self._lingering.discard(self)
         self.pipeline.clear()
         if self._running is not None:
@@ -166,23 +170,22 @@ class Protocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._idle_since = self.loop.time()
-        self._fed += len(data)
+        self._came = len(data)
+        self._fed += self._came
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            if self not in self.connections:  # It was refused.
+            if self._ending:  # It was refused.
                 return
             message = "Invalid HTTP request received."
             self.logger.warning(message)
             self.send_400_response(message)
-        if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + len(data):
+        if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came:
             if self.busy:
                 self.transport.abort()
             else:
-                self._end(
-                    HeadTooLarge(f"it has more than {MAX_HEAD_BYTES} bytes, which is the most that is taken")
-                )
+                self._end(_head_too_large())
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -198,10 +201,18 @@ class Protocol(HttpToolsProtocol):
             lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
             self._declined = b"\r\n".join([*lines, b"", b""])
             return
+        # What was read at once is not counted yet.
+        if self._fed + self._came > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            if not self.busy:
+                self._end(_head_too_large())
+            raise ValueError("the head is too large")
         if self._has_no_place():
-            self._refuse()
+            if not self.busy:
+                self._refuse()
             raise ValueError("every connection is in use")
         super().on_headers_complete()
+        # Trailers, behind the body, are no headers: a proxy in front has not looked at them.
+        self.headers = []
         if len(self.pipeline) > MAX_PIPELINED:
             raise ValueError("too many requests wait for the one before them")
 
@@ -223,15 +234,23 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle.response_complete:
             return
-        cycle.body = cast(bytearray, cycle.body + body if cycle.body else body)
+        if not cycle.body:
+            cycle.body = cast(bytearray, body)
+        elif isinstance(cycle.body, bytearray):
+            cycle.body += body
+        else:
+            cycle.body = bytearray(cycle.body) + body
         if len(cycle.body) > READ_AHEAD_BYTES:
             self.flow.pause_reading()
         cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """The request is answered."""
-        if self._running is not None and isinstance(self._running.transport, _Joined):
-            self._running.transport.flush()
+        if self._running is not None:
+            # Nobody reads the rest of it, which is beyond what bodies may have together.
+            self._running.body = bytearray()
+            if isinstance(self._running.transport, _Joined):
+                self._running.transport.flush()
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
@@ -303,6 +322,9 @@ class Protocol(HttpToolsProtocol):
             self._is_for_probes = False
         return self._is_for_probes and self.url.partition(b"?")[0] not in _PROBES
 
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
     def _refuse(self) -> None:
         self._refused()
         self.connections.discard(self)
@@ -312,6 +334,7 @@ class Protocol(HttpToolsProtocol):
 
     def _end(self, error: RequestError) -> None:
         """Give an answer that needs no request, and close when it has been read."""
+        self._ending = True
         self.transport.write(_answer(error))
         if len(self._lingering) < MAX_LINGERING:
             self._lingering.add(self)
@@ -331,6 +354,10 @@ def _untaken_bytes(transport: Transport) -> int:
             queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
             unsent += int.from_bytes(queued, sys.byteorder)
     return unsent
+
+
+def _head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"it has more than {MAX_HEAD_BYTES} bytes, which is the most that is taken")
 
 
 def _answer(error: RequestError) -> bytes:

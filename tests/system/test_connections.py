@@ -3,6 +3,7 @@
 import re
 import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -315,6 +316,66 @@ def test_of_too_many_that_wait_the_first_ones_are_answered(small: Service) -> No
         connection.sendall(LIVE * (MAX_PIPELINED + 10))
         answers = received(connection)
     assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == MAX_PIPELINED + 1
+
+
+def test_connections_that_are_reset_leave_nothing_behind(small: Service) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: test\r\nCookie: " + b"x" * 60_000 + b"\r\n\r\n"
+
+    def come_and_go(times: int) -> None:
+        for _ in range(times):
+            with ExitStack() as stack:
+                connection = connect(small, stack)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(head)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+    come_and_go(300)
+    before = small.memory("VmRSS")
+    come_and_go(1000)
+    assert small.memory("VmRSS") - before < 16 * MEBIBYTE
+
+
+def test_what_came_of_a_body_that_was_refused_is_not_kept(colours: Bundle) -> None:
+    body = bytes(500_000)
+    head = b"POST /v1/classify?top_k=0 HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(bundle=colours.path) as service, ExitStack() as stack:
+        connections = [connect(service, stack) for _ in range(300)]
+        assert answered(connections[0])
+        before = service.memory("VmRSS")
+        for connection in connections:
+            connection.sendall(head + body)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
+        assert service.memory("VmRSS") - before < 16 * MEBIBYTE
+
+
+def test_what_comes_behind_a_body_is_no_header(small: Service) -> None:
+    body = b"%x\r\n%s\r\n0\r\n" % (len(IMAGE), IMAGE)
+    trailers = b"X-Request-ID: smuggled\r\nContent-Type: multipart/form-data\r\n\r\n"
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(CHUNKED.replace(b"Host: test", b"Connection: close") + body + trailers)
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"smuggled" not in answer
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_000, 200), (66_000, 431), (200_000, 431), (1_000_000, 431)])
+def test_a_head_that_comes_at_once_is_held_to_its_size(small: Service, size: int, status: int) -> None:
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\nCookie: " + b"x" * size + b"\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_probe_has_its_answer_whatever_is_asked_behind_it(small: Service) -> None:
+    with ExitStack() as stack:
+        for _ in range(8):
+            begun(small, stack)
+        connection = connect(small, stack)
+        connection.sendall(LIVE + LIVE.replace(b"/livez", b"/v1/variants"))
+        answers = received(connection)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["closed", "half-closed"])
