@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
-from build.assembly.importing import import_model
+from build.assembly.importing import import_models, named_models
 from build.assembly.variants import check_fit, quantize
 from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
@@ -256,8 +256,9 @@ def _search_blocks(options: argparse.Namespace) -> Recipe:
 
 def _import(options: argparse.Namespace, command: str) -> None:
     check_destination(options.out)
-    bundle = import_model(
-        options.model,
+    models = named_models(options.models)
+    bundle = import_models(
+        models,
         options.out,
         labels=options.labels,
         class_ids=options.class_ids,
@@ -272,6 +273,8 @@ def _import(options: argparse.Namespace, command: str) -> None:
         delegate=options.delegate,
     )
     show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
+    if len(models) > 1 and BASELINE not in models:
+        show(f"none is named {BASELINE}, which tables compare the others with: name it by {BASELINE}=FILE")
 
 
 def _sign(options: argparse.Namespace) -> None:

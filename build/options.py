@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from build.network.architecture import CROP_FRACTION, INPUT_SIZE
 from build.search.method import Method
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
-from service.bundle.manifest import Filter, Resize
 from service.images.pixels import Crop
+from service.bundle.manifest import Filter, Resize, VariantName
 from service.inference.delegates import Delegate, parse_delegate
 
 _CALIBRATION = "representative photos, in folders of any name"
@@ -223,7 +225,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _corrupt_option(parser)
 
-    parser = commands.add_parser("import", help="wrap somebody else's .tflite classifier as a bundle")
+    parser = commands.add_parser("import", help="wrap somebody else's .tflite classifiers as a bundle")
     _import_options(parser)
 
     parser = commands.add_parser("sign", help="sign a bundle, for nodes that serve no other")
@@ -330,7 +332,13 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL.tflite")
+    parser.add_argument(
+        "models",
+        type=_named_file,
+        nargs="+",
+        metavar="MODEL.tflite",
+        help="or NAME=MODEL.tflite, to name the variant otherwise than the file; the first is the default",
+    )
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="one label per line")
     parser.add_argument(
         "--class-ids",
@@ -360,6 +368,19 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     return text.split(",")
+
+
+def _named_file(text: str) -> tuple[str | None, Path]:
+    """NAME=FILE as both, FILE alone with None; what has a slash before the `=` is a file."""
+    name, given, file = text.partition("=")
+    if not given or "/" in name:
+        return None, Path(text)
+    try:
+        return TypeAdapter(VariantName).validate_python(name), Path(file)
+    except ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} can't be a variant's name: lower-case letters, digits, - and _, no sign first"
+        ) from None
 
 
 def _delegate(name: str) -> Delegate:

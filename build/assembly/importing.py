@@ -1,6 +1,8 @@
-"""Wrap a TFLite classifier that somebody else made as a bundle."""
+"""Wrap TFLite classifiers that somebody else made as a bundle."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,16 +17,56 @@ from build.network.weights import read_classes
 from build.quantization.recipe import RESERVED_NAMES
 from build.versions import tool_versions
 from service.bundle.folder import Bundle
-from service.bundle.manifest import Filter, Precision, Preprocessing, Provenance, Resize
+from service.bundle.manifest import Filter, Precision, Preprocessing, Provenance, Resize, Tensor
 from service.inference.delegates import Delegate
+from service.measuring.evaluation import BASELINE
 from service.inference.interpreter import Interpreter
 
 # Where layers with weights don't tell, the input does.
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 
 
-def import_model(
-    model: Path,
+@dataclass(frozen=True)
+class _File:
+    """A classifier's file: input [1, height, width, 3], output [1, classes]."""
+
+    path: Path
+    content: bytes
+    input: Tensor
+    output: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input, in pixels."""
+        return self.input.shape[1], self.input.shape[2]
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart."""
+        return self.output.shape[1]
+
+
+def named_models(given: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
+    """Files by their variants' names: those that were given with them, or the files' own.
+
+    Raises:
+        BuildError: two have one name, or a variant can't have it.
+    """
+    models: dict[str, Path] = {}
+    for told, model in given:
+        name = told or variant_name(model.stem)
+        if name in RESERVED_NAMES:
+            raise BuildError(f"a variant can't be named {name}; rename {model}, or name it by NAME={model}")
+        if name in models:
+            raise BuildError(
+                f"{models[name]} and {model} would both be the variant {name}; name one by NAME=FILE"
+            )
+        models[name] = model
+    return models
+
+
+def import_models(
+    models: Mapping[str, Path],
     path: Path,
     *,
     labels: Path,
@@ -39,18 +81,65 @@ def import_model(
     command: str,
     delegate: Delegate = Delegate.XNNPACK,
 ) -> Bundle:
-    """Write a bundle with the one variant that `model` holds; its name is the file's.
+    """Write a bundle of the classifiers in files, each a variant by its name; the first is the default.
 
-    `mean` and `std` are of a float32 input, `(pixel - mean) / std`. The size comes from the
-    model's own input. `crop_fraction` None: 0.875 of the shorter side; of a photo of the model's size it
-    must leave a pixel. `delegate` computes the golden vectors: a model may need one.
+    `mean` and `std` are of float32 inputs, `(pixel - mean) / std`. The size comes from the models' own
+    input. `crop_fraction` None: 0.875 of the shorter side; of a photo of the models' size it must leave a
+    pixel. `delegate` computes the golden vectors of all: a model may need one.
 
     Raises:
-        BuildError: a file can't be read, the labels are not as many as the model's outputs, the options do
-            not fit the model or each other, or a bundle of other classes lies at `path`.
-        BundleError: the model can't be loaded, or is no image classifier.
-        DelegateError, OperatorError: it can't be run with this delegate.
+        BuildError: a file can't be read, the models are not of one size and the same number of classes, or
+            `fp32` is none of float32, the labels are not as many as the outputs, the options do not fit the
+            models or each other, or a bundle of other classes lies at `path`.
+        BundleError: a model can't be loaded, or is no image classifier.
+        DelegateError, OperatorError: one can't be run with this delegate.
     """
+    files = {name: _read(model, delegate) for name, model in models.items()}
+    default, first = next(iter(files.items()))
+    for file in files.values():
+        _refuse_apart(first, file)
+    scaling = mean, std
+    if scaling != (0, 1) and all(file.input.dtype != "float32" for file in files.values()):
+        raise BuildError(f"{first.path} takes {first.input.dtype} pixels; leave --mean and --std out")
+    classes = read_classes(first.classes, labels, class_ids)
+    refuse_other_classes(path, classes)
+    preprocessing = _preprocessing(first.size, resize, crop_fraction, filter_)
+    variants = []
+    for name, file in files.items():
+        precision = precision_of(file.content) or _PRECISIONS[file.input.dtype]
+        if name == BASELINE and precision is not Precision.FLOAT32:
+            raise BuildError(
+                f"{BASELINE} is float32, what all others are compared with, and {file.path} is {precision};"
+                f" name it by NAME={file.path}"
+            )
+        variants.append(
+            Model(
+                name=name,
+                content=file.content,
+                precision=precision,
+                provenance=Provenance(
+                    command=command, recipe={"imported": in_utf8(file.path.name)}, tools=tool_versions()
+                ),
+                output_kind=output,
+                mean=mean if file.input.dtype == "float32" else 0,
+                std=std if file.input.dtype == "float32" else 1,
+                delegate=delegate,
+                dynamic_range=precision not in (Precision.FLOAT32, Precision.FLOAT16),
+            )
+        )
+    bundle_name = path.absolute().name
+    architecture = in_utf8(first.path.stem) if len(files) == 1 else bundle_name
+    about = About(bundle_name, architecture, in_utf8(licence), default)
+    return assemble(variants, about, classes, preprocessing, path)
+
+
+def variant_name(stem: str) -> str:
+    """A file's name as a variant's: lower case, with `_` for what a variant's name can't hold."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in stem.lower())
+    return name.lstrip("_-")[:64] or "imported"
+
+
+def _read(model: Path, delegate: Delegate) -> _File:
     try:
         content = model.read_bytes()
     except OSError as error:
@@ -62,46 +151,33 @@ def import_model(
             f"{model} maps {list(shape)} to {list(outputs)};"
             " a classifier maps [1, height, width, 3] to [1, classes]"
         )
-    if interpreter.input.dtype != "float32" and (mean, std) != (0, 1):
-        raise BuildError(f"{model} takes {interpreter.input.dtype} pixels; leave --mean and --std out")
-    classes = read_classes(outputs[1], labels, class_ids)
-    refuse_other_classes(path, classes)
+    return _File(model, content, interpreter.input, interpreter.output)
+
+
+def _refuse_apart(first: _File, other: _File) -> None:
+    """Check that two files can be variants of one bundle."""
+    if (first.size, first.classes) != (other.size, other.classes):
+        told = [
+            f"{file.path} takes {file.size[1]} x {file.size[0]} pixels and has {file.classes} classes"
+            for file in (first, other)
+        ]
+        raise BuildError(f"{', '.join(told)}; what is not alike in both goes into a bundle of its own")
+
+
+def _preprocessing(
+    size: tuple[int, int], resize: Resize, crop_fraction: float | None, filter_: Filter
+) -> Preprocessing:
+    height, width = size
     if crop_fraction is None:
         crop_fraction = CROP_FRACTION if resize is Resize.SHORTER_SIDE else 1
-    side = min(shape[1:3])
-    if crop_fraction * side < 1:
+    if crop_fraction * min(size) < 1:
         raise BuildError(
             f"--crop-fraction {crop_fraction:g} leaves less than a pixel of a photo of the model's size,"
-            f" {shape[2]} x {shape[1]}; name {math.ceil(1e4 / side) / 1e4:g} or more"
+            f" {width} x {height}; name {math.ceil(1e4 / min(size)) / 1e4:g} or more"
         )
     try:
-        preprocessing = Preprocessing(
-            height=shape[1], width=shape[2], resize=resize, crop_fraction=crop_fraction, filter=filter_
+        return Preprocessing(
+            height=height, width=width, resize=resize, crop_fraction=crop_fraction, filter=filter_
         )
     except ValidationError as error:
         raise BuildError(first_fault(error)) from None
-    name = variant_name(model.stem)
-    if name in RESERVED_NAMES:
-        raise BuildError(f"a variant can't be named {name}; rename {model}")
-    precision = precision_of(content) or _PRECISIONS[interpreter.input.dtype]
-    variant = Model(
-        name=name,
-        content=content,
-        precision=precision,
-        provenance=Provenance(
-            command=command, recipe={"imported": in_utf8(model.name)}, tools=tool_versions()
-        ),
-        output_kind=output,
-        mean=mean,
-        std=std,
-        delegate=delegate,
-        dynamic_range=precision not in (Precision.FLOAT32, Precision.FLOAT16),
-    )
-    about = About(path.absolute().name, in_utf8(model.stem), in_utf8(licence), default=name)
-    return assemble([variant], about, classes, preprocessing, path)
-
-
-def variant_name(stem: str) -> str:
-    """A file's name as a variant's: lower case, with `_` for what a variant's name can't hold."""
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in stem.lower())
-    return name.lstrip("_-")[:64] or "imported"

@@ -28,6 +28,10 @@ ROOT = Path(__file__).parents[2]
         ("import --std 0", "argument --std: 0 is not a number above 0"),
         ("import --mean inf", "argument --mean: inf is not a number"),
         ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
+        (
+            "import Float=a.tflite",
+            "argument MODEL.tflite: 'Float' can't be a variant's name: lower-case letters",
+        ),
         ("bake", "argument command: invalid choice: 'bake'"),
     ],
 )
@@ -62,3 +66,12 @@ def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[s
         command_parser().parse_args([command, "--help"])
     assert caught.value.code == 0
     assert f"usage: python -m build {command}" in capsys.readouterr().out
+
+
+def test_a_file_is_named_or_names_itself() -> None:
+    command = "import fp32=models/a=b.tflite int8.tflite ./a=b.tflite --labels l --output logits --out o"
+    assert command_parser().parse_args(command.split()).models == [
+        ("fp32", Path("models/a=b.tflite")),
+        (None, Path("int8.tflite")),
+        (None, Path("./a=b.tflite")),
+    ]

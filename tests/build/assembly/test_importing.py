@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from build.assembly.importing import import_model, variant_name
+from build.assembly.importing import import_models, named_models, variant_name
 from build.errors import BuildError
 from build.network.weights import IMAGENET
 from service.bundle.folder import Bundle, verify, verify_variant
@@ -19,10 +19,11 @@ from tests.delegates import external
 from tests.models import with_custom_operator
 
 
-def imported(model: Path, path: Path, **options: Any) -> Bundle:
-    """Import with the colour classifier's options but for those given."""
+def imported(model: Path | list[Path], path: Path, **options: Any) -> Bundle:
+    """Import one file, or several, with the colour classifier's options but for those given."""
+    models = model if isinstance(model, list) else [model]
     colours = {
-        "labels": model.parent / "labels.txt",
+        "labels": models[0].parent / "labels.txt",
         "class_ids": None,
         "output": "logits",
         "mean": 0.0,
@@ -33,7 +34,7 @@ def imported(model: Path, path: Path, **options: Any) -> Bundle:
         "licence": "Apache-2.0",
         "command": "python -m build import",
     }
-    return import_model(model, path, **(colours | options))
+    return import_models(named_models([(None, file) for file in models]), path, **(colours | options))
 
 
 @pytest.fixture
@@ -132,6 +133,53 @@ def test_a_name_that_bundles_use_otherwise_is_refused(models: Path, tmp_path: Pa
     (models / "ptq.tflite").rename(models / "pixels.tflite")
     with pytest.raises(BuildError, match=r"a variant can't be named pixels; rename .*pixels\.tflite"):
         imported(models / "pixels.tflite", tmp_path / "bundle")
+
+
+def test_several_files_become_variants_of_one_bundle(models: Path, tmp_path: Path) -> None:
+    files = [models / f"{name}.tflite" for name in ("ptq", "fp32", "int8")]
+    bundle = imported(files, tmp_path / "bundle", mean=127.5, std=127.5)
+    verify(bundle)
+    assert list(bundle.manifest.variants) == ["ptq", "fp32", "int8"]
+    assert (bundle.manifest.default_variant, bundle.manifest.architecture) == ("ptq", "bundle")
+    scalings = {name: (v.input.mean, v.input.std) for name, v in bundle.manifest.variants.items()}
+    assert scalings == {"ptq": (0, 1), "fp32": (127.5, 127.5), "int8": (0, 1)}
+    for name in bundle.manifest.variants:
+        alone = imported(
+            models / f"{name}.tflite",
+            tmp_path / name,
+            **({"mean": 127.5, "std": 127.5} if name == "fp32" else {}),
+        )
+        assert bundle.variant(name) == alone.variant(name)
+        for index, rgb in enumerate(RGB.values()):
+            pixels = np.full((SIDE, SIDE, 3), rgb, np.uint8)
+            assert Classifier(bundle, name).probabilities(pixels).argmax() == index
+
+
+def test_files_are_named_by_themselves_or_as_told() -> None:
+    given = [("fp32", Path("a/Float.tflite")), (None, Path("a/INT8.tflite"))]
+    assert named_models(given) == {"fp32": Path("a/Float.tflite"), "int8": Path("a/INT8.tflite")}
+    told = r"^a/x\.tflite and b/X\.tflite would both be the variant x; name one by NAME=FILE$"
+    with pytest.raises(BuildError, match=told):
+        named_models([(None, Path("a/x.tflite")), (None, Path("b/X.tflite"))])
+
+
+def test_what_can_not_be_in_one_bundle_is_told(models: Path, default_bundle: Bundle, tmp_path: Path) -> None:
+    other = default_bundle.variant_path("qat")
+    told = (
+        rf"ptq\.tflite takes 32 x 32 pixels and has 5 classes, {other} takes 224 x 224 pixels and has 1000"
+        " classes; what is not alike in both goes into a bundle of its own"
+    )
+    with pytest.raises(BuildError, match=told):
+        imported([models / "ptq.tflite", other], tmp_path / "bundle")
+    (models / "ptq.tflite").rename(models / "fp32.tflite")
+    told = (
+        r"fp32 is float32, what all others are compared with, and .*/fp32\.tflite is int8; name it by NAME="
+    )
+    with pytest.raises(BuildError, match=told):
+        imported([models / "int8.tflite", models / "fp32.tflite"], tmp_path / "bundle")
+    with pytest.raises(BuildError, match=r"int8\.tflite takes int8 pixels; leave --mean and --std out"):
+        imported([models / "int8.tflite", models / "softmax.tflite"], tmp_path / "bundle", mean=1.0)
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""Classifiers of others, from files to a service: imported, evaluated, compared and switched between."""
+
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.bundle.folder import Bundle, load_bundle
+from service.bundle.manifest import comparison_with, reference_evaluation
+from tests.api.running import samples
+from tests.colours import LABELS_OF, RGB, SIDE
+from tests.system.processes import ROOT, serving, wait_for
+
+PHOTOS = 4
+TOKEN = "0123456789abcdef"  # noqa: S105
+
+
+def build(*arguments: str | Path) -> str:
+    """Run `python -m build` to its end; what it shows."""
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "build", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise about each class's colour: a folder for each."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for label, rgb in RGB.items():
+        (folder / label).mkdir()
+        for number in range(PHOTOS):
+            noisy = random.normal(rgb, 60, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / label / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def imported(colour_models: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of three files, evaluated."""
+    folder = tmp_path_factory.mktemp("imported")
+    labels = folder / "labels.txt"
+    labels.write_text("\n".join(LABELS_OF))
+    files = [
+        "quantized=" + str(colour_models / "ptq.tflite"),
+        *(colour_models / f"{n}.tflite" for n in ("fp32", "int8")),
+    ]
+    options = ["--labels", labels, "--output", "logits", "--mean", "127.5", "--std", "127.5"]
+    build("import", *files, *options, "--out", folder / "theirs")
+    table = build("evaluate", folder / "theirs", "--evaluation", photos)
+    rows = [row.split(" | ")[0] for row in table.splitlines()[2:5]]
+    assert rows == ["| quantized", "| fp32", "| int8"]
+    return load_bundle(folder / "theirs")
+
+
+def test_every_file_has_its_accuracy_and_is_compared_with_the_float_one(imported: Bundle) -> None:
+    for name, variant in imported.manifest.variants.items():
+        evaluation = reference_evaluation(variant.evaluations)
+        assert evaluation is not None
+        assert evaluation.top1.count == evaluation.dataset.images == PHOTOS * len(LABELS_OF)
+        if name != "fp32":
+            comparison = comparison_with(evaluation, "fp32")
+            assert comparison is not None
+            assert 0 < comparison.kl_nats < 0.01
+
+
+def agreed(client: httpx.Client, variant: str) -> float:
+    """How often a variant's answer was that of the shadow."""
+    return samples(client).get(f'edgewise_shadow_agree_total{{variant="{variant}"}}', 0)
+
+
+def test_a_service_switches_and_compares(imported: Bundle, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    image = BytesIO()
+    Image.new("RGB", (40, 30), (220, 20, 20)).save(image, "PNG")
+    settings = {
+        "loaded_variants": "quantized,fp32",
+        "shadow_variant": "fp32",
+        "shadow_ratio": 1,
+        "variant_under_load": "int8",
+        "workers": 1,
+    }
+    with (
+        serving(bundle=imported.path, admin_token_file=token, **settings) as service,
+        service.client() as client,
+    ):
+        for active in ("quantized", "int8"):
+            told = client.put(
+                "/v1/variants/active", json={"variant": active}, headers={"Authorization": f"Bearer {TOKEN}"}
+            )
+            assert told.status_code == 200, told.text
+            answer = client.post("/v1/classify", content=image.getvalue()).json()
+            assert (answer["variant"], answer["predictions"][0]["label"]) == (active, "red")
+            wait_for(lambda name=active: agreed(client, name) == 1)
+        answer = client.post("/v1/classify?variant=fp32", content=image.getvalue()).json()
+        assert (answer["variant"], answer["predictions"][0]["label"]) == ("fp32", "red")
