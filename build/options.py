@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from build.network.architecture import CROP_FRACTION, INPUT_SIZE
 from build.search.method import Method
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
+from service.bundle.manifest import Filter, PerChannel, Resize, VariantName
 from service.images.pixels import Crop
-from service.bundle.manifest import Filter, Resize, VariantName
 from service.inference.delegates import Delegate, parse_delegate
 
 _CALIBRATION = "representative photos, in folders of any name"
@@ -351,9 +351,13 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
         "--output", choices=["logits", "probabilities"], required=True, help="what the model's output is"
     )
     parser.add_argument(
-        "--mean", type=_FINITE, default=0.0, help="a float input is (pixel - mean) / std (%(default)s)"
+        "--mean",
+        type=_per_channel(_FINITE),
+        default=0.0,
+        metavar="M[,M,M]",
+        help="the model was trained on (pixel - mean) / std: of all channels, or of red,green,blue (0)",
     )
-    parser.add_argument("--std", type=_POSITIVE, default=1.0, help="(%(default)s)")
+    parser.add_argument("--std", type=_per_channel(_POSITIVE), default=1.0, metavar="S[,S,S]", help="(1)")
     parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
     parser.add_argument("--crop-fraction", type=_SHARE, help=f"of the shorter side ({CROP_FRACTION})")
     parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
@@ -368,6 +372,20 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     return text.split(",")
+
+
+def _per_channel(parse: Callable[[str], float]) -> Callable[[str], PerChannel]:
+    """A `type` for an option: one number, or three with commas between."""
+
+    def parse_all(text: str) -> PerChannel:
+        match [parse(part) for part in text.split(",")]:
+            case [value]:
+                return value
+            case [red, green, blue]:
+                return red, green, blue
+        raise argparse.ArgumentTypeError(f"{text} is neither one number nor three, as in 1,2,3")
+
+    return parse_all
 
 
 def _named_file(text: str) -> tuple[str | None, Path]:

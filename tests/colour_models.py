@@ -7,7 +7,7 @@ are set by hand, so that what it must answer is known.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ import tensorflow as tf
 SIDE = 32
 # Each class's colour, from -1 to 1.
 COLOURS = np.array([(-1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1), (1, 1, 1)], np.float32)
+# torchvision's, of red, green and blue.
+MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 def network(*, softmax: bool) -> tf.keras.Model:
@@ -32,6 +35,16 @@ def network(*, softmax: bool) -> tf.keras.Model:
     return model
 
 
+def normalized() -> tf.keras.Model:
+    """The same for float32[1, 32, 32, 3] of (pixel - MEAN) / STD."""
+    model = network(softmax=False)
+    kernel, bias = model.get_layer("nearest").get_weights()
+    model.get_layer("nearest").set_weights(
+        [kernel * STD[:, np.newaxis] / 127.5, bias + (MEAN - 127.5) / 127.5 @ kernel]
+    )
+    return model
+
+
 def representative() -> Iterator[list[np.ndarray]]:
     """The classes' colours, plain and with noise."""
     noise = np.random.default_rng(0).uniform(-1, 1, (len(COLOURS), 1, SIDE, SIDE, 3))
@@ -40,24 +53,38 @@ def representative() -> Iterator[list[np.ndarray]]:
         yield [other]
 
 
-def quantized(model: tf.keras.Model, input_: tf.DType, output: tf.DType) -> bytes:
+def normalized_representative() -> Iterator[list[np.ndarray]]:
+    """The same, as `normalized` takes it."""
+    for (pixels,) in representative():
+        yield [(127.5 + 127.5 * pixels - MEAN) / STD]
+
+
+def quantized(
+    model: tf.keras.Model,
+    input_: tf.DType,
+    output: tf.DType,
+    examples: Callable[[], Iterator[list[np.ndarray]]] = representative,
+) -> bytes:
     """The model in int8 throughout."""
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
+    converter.representative_dataset = examples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type, converter.inference_output_type = input_, output
     return converter.convert()
 
 
 def main(folder: Path) -> None:
-    """Write fp32, ptq, int8 and softmax."""
-    logits, probabilities = network(softmax=False), network(softmax=True)
+    """Write fp32, ptq, int8 and softmax, and of the normalized network float and int8 files."""
+    logits, probabilities, by_channel = network(softmax=False), network(softmax=True), normalized()
     models = {
         "fp32": tf.lite.TFLiteConverter.from_keras_model(logits).convert(),
         "ptq": quantized(logits, tf.uint8, tf.int8),
         "int8": quantized(logits, tf.int8, tf.int8),
         "softmax": quantized(probabilities, tf.uint8, tf.uint8),
+        "normalized": tf.lite.TFLiteConverter.from_keras_model(by_channel).convert(),
+        "normalized-uint8": quantized(by_channel, tf.uint8, tf.int8, normalized_representative),
+        "normalized-int8": quantized(by_channel, tf.int8, tf.int8, normalized_representative),
     }
     for name, content in models.items():
         (folder / f"{name}.tflite").write_bytes(content)

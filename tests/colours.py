@@ -34,11 +34,13 @@ RGB = {
     "red": (255, 0, 0),
     "white": (255, 255, 255),
 }
+# What the normalized files were made with: torchvision's, of red, green and blue.
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRECISIONS = {"fp32": "float32", "ptq": "int8", "int8": "int8", "softmax": "int8"}
 
 
 def make_models(folder: Path) -> None:
-    """Write a .tflite of each of `PRECISIONS`, by TensorFlow in a process of its own."""
+    """Write a .tflite of each of `PRECISIONS`, and normalized ones, by TensorFlow in a process of its own."""
     script = Path(__file__).with_name("colour_models.py")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)  # noqa: S603
 

@@ -35,6 +35,7 @@ from service.bundle.manifest import (
     InputTensor,
     Manifest,
     OutputTensor,
+    PerChannel,
     Precision,
     Preprocessing,
     Provenance,
@@ -77,8 +78,8 @@ class Model:
     precision: Precision
     provenance: Provenance
     output_kind: Literal["logits", "probabilities"] = "logits"
-    mean: float = 0.0
-    std: float = 1.0
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
     delegate: Delegate = Delegate.XNNPACK
     packed: bool = False
     dynamic_range: bool = False

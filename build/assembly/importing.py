@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble, refuse_other_classes
@@ -17,11 +18,23 @@ from build.network.weights import read_classes
 from build.quantization.recipe import RESERVED_NAMES
 from build.versions import tool_versions
 from service.bundle.folder import Bundle
-from service.bundle.manifest import Filter, Precision, Preprocessing, Provenance, Resize, Tensor
+from service.bundle.manifest import (
+    Filter,
+    InputTensor,
+    PerChannel,
+    Precision,
+    Preprocessing,
+    Provenance,
+    Resize,
+    Tensor,
+)
+from service.inference.classifier import encode
 from service.inference.delegates import Delegate
-from service.measuring.evaluation import BASELINE
 from service.inference.interpreter import Interpreter
+from service.measuring.evaluation import BASELINE
 
+# Of an integer input, where a model's own mean and std leave nearly all of 256.
+_LEAST_LEVELS = 128
 # Where layers with weights don't tell, the input does.
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 
@@ -72,8 +85,8 @@ def import_models(
     labels: Path,
     class_ids: Path | None,
     output: Literal["logits", "probabilities"],
-    mean: float,
-    std: float,
+    mean: PerChannel,
+    std: PerChannel,
     resize: Resize,
     crop_fraction: float | None,
     filter_: Filter,
@@ -83,9 +96,10 @@ def import_models(
 ) -> Bundle:
     """Write a bundle of the classifiers in files, each a variant by its name; the first is the default.
 
-    `mean` and `std` are of float32 inputs, `(pixel - mean) / std`. The size comes from the models' own
-    input. `crop_fraction` None: 0.875 of the shorter side; of a photo of the models' size it must leave a
-    pixel. `delegate` computes the golden vectors of all: a model may need one.
+    `mean` and `std` are what the models were trained with, `(pixel - mean) / std`; where they are 0 and 1, an
+    integer input takes the pixels as they are. The size comes from the models' own input. `crop_fraction`
+    None: 0.875 of the shorter side; of a photo of the models' size it must leave a pixel. `delegate` computes
+    the golden vectors of all: a model may need one.
 
     Raises:
         BuildError: a file can't be read, the models are not of one size and the same number of classes, or
@@ -98,14 +112,12 @@ def import_models(
     default, first = next(iter(files.items()))
     for file in files.values():
         _refuse_apart(first, file)
-    scaling = mean, std
-    if scaling != (0, 1) and all(file.input.dtype != "float32" for file in files.values()):
-        raise BuildError(f"{first.path} takes {first.input.dtype} pixels; leave --mean and --std out")
     classes = read_classes(first.classes, labels, class_ids)
     refuse_other_classes(path, classes)
     preprocessing = _preprocessing(first.size, resize, crop_fraction, filter_)
     variants = []
     for name, file in files.items():
+        own_mean, own_std = _scaling(file, mean, std)
         precision = precision_of(file.content) or _PRECISIONS[file.input.dtype]
         if name == BASELINE and precision is not Precision.FLOAT32:
             raise BuildError(
@@ -121,8 +133,8 @@ def import_models(
                     command=command, recipe={"imported": in_utf8(file.path.name)}, tools=tool_versions()
                 ),
                 output_kind=output,
-                mean=mean if file.input.dtype == "float32" else 0,
-                std=std if file.input.dtype == "float32" else 1,
+                mean=own_mean,
+                std=own_std,
                 delegate=delegate,
                 dynamic_range=precision not in (Precision.FLOAT32, Precision.FLOAT16),
             )
@@ -162,6 +174,33 @@ def _refuse_apart(first: _File, other: _File) -> None:
             for file in (first, other)
         ]
         raise BuildError(f"{', '.join(told)}; what is not alike in both goes into a bundle of its own")
+
+
+def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel, PerChannel]:
+    """The mean and std by which an input takes pixels: 0 and 1 where an integer one takes them as they are.
+
+    It does where its scale and zero point make of them what `mean` and `std` do, or the pixels' own values:
+    the model itself does the rest.
+    """
+    plain = InputTensor(**file.input.model_dump())
+    if plain.dtype == "float32":
+        return mean, std
+    if (mean, std) == (0, 1) or plain.scale is None or plain.zero_point is None:
+        return 0.0, 1.0
+    ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 1, 3)
+    as_they_are = encode(ramp, plain).astype(np.float32)
+    scaled = encode(ramp, InputTensor.model_validate(plain.model_dump() | {"mean": mean, "std": std}))
+    values = plain.scale * (as_they_are - plain.zero_point)
+    if np.abs(scaled - as_they_are).max() <= 1 or np.abs(values - ramp).max() <= 1:
+        return 0.0, 1.0
+    levels = min(len(np.unique(scaled[..., channel])) for channel in range(3))
+    if levels < _LEAST_LEVELS:
+        raise BuildError(
+            f"{file.path} takes {plain.dtype} of scale {plain.scale:g} and zero point {plain.zero_point}: by"
+            f" --mean and --std the 256 values of a pixel are {levels} in it; name those that it was trained"
+            " with, or leave them out where it takes pixels"
+        )
+    return mean, std
 
 
 def _preprocessing(

@@ -106,11 +106,31 @@ class Tensor(_Frozen):
     zero_point: int | None = None
 
 
-class InputTensor(Tensor):
-    """The input: uint8 takes the pixel, int8 the pixel - 128, float32 (pixel - mean) / std."""
+PerChannel = float | tuple[float, float, float]
+"""One value for all channels, or one each for red, green and blue."""
+_Positive = Annotated[float, Field(gt=0)]
 
-    mean: float = 0.0
-    std: Annotated[float, Field(gt=0)] = 1.0
+
+class InputTensor(Tensor):
+    """The input: float32 takes (pixel - mean) / std.
+
+    `mean` and `std` are one value for all channels, or one each for red, green and blue. Where they are 0 and
+    1, uint8 takes the pixel and int8 the pixel - 128; else these take (pixel - mean) / std, quantized.
+    """
+
+    mean: PerChannel = 0.0
+    std: _Positive | tuple[_Positive, _Positive, _Positive] = 1.0
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it takes the pixels as they are."""
+        return self.mean == 0 and self.std == 1
+
+    @model_validator(mode="after")
+    def _can_be_quantized(self) -> Self:
+        if self.dtype != "float32" and not self.takes_pixels and None in (self.scale, self.zero_point):
+            raise ValueError(f"mean and std of {self.dtype} need a scale and a zero_point")
+        return self
 
 
 class OutputTensor(Tensor):

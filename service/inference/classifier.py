@@ -3,6 +3,7 @@
 import math
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Self
 
@@ -155,11 +156,40 @@ class Classifier:
 def encode(pixels: NDArray[np.uint8], tensor: InputTensor) -> NDArray[Any]:
     """Pixels uint8[height, width, 3] → the input [1, height, width, 3] in the tensor's dtype."""
     batch = pixels[np.newaxis]
+    if tensor.dtype == "float32":
+        return _normalized(batch, tensor)
+    if not tensor.takes_pixels:
+        # By rows, as in `_normalized`; the table has one channel after the other.
+        channels = np.tile(np.arange(3) * 256, pixels.shape[1])
+        return _table(tensor).take(_rows(batch) + channels).reshape(batch.shape)
     if tensor.dtype == "uint8":
         return batch
-    if tensor.dtype == "int8":
-        return (batch ^ 0x80).view(np.int8)  # Flipping the top bit is subtracting 128.
-    return (batch.astype(np.float32) - np.float32(tensor.mean)) / np.float32(tensor.std)
+    return (batch ^ 0x80).view(np.int8)  # Flipping the top bit is subtracting 128.
+
+
+def _normalized(batch: NDArray[np.uint8], tensor: InputTensor) -> NDArray[np.float32]:
+    """(pixel - mean) / std: float32 of the batch's shape."""
+    mean, std = np.array(tensor.mean, np.float32), np.array(tensor.std, np.float32)
+    if mean.ndim == std.ndim == 0:
+        return (batch.astype(np.float32) - mean) / std
+    # NumPy repeats a whole row far faster than three values: all in a fifth of the time.
+    mean, std = (np.tile(np.broadcast_to(values, 3), batch.shape[2]) for values in (mean, std))
+    return ((_rows(batch).astype(np.float32) - mean) / std).reshape(batch.shape)
+
+
+def _rows(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[n, height, width, 3] → [n, height, 3 · width]."""
+    return batch.reshape(*batch.shape[:2], -1)
+
+
+@lru_cache
+def _table(tensor: InputTensor) -> NDArray[Any]:
+    """What an integer input takes for 0…255 in each channel: [3 · 256], red first."""
+    ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 1, 256, 3)
+    values = _normalized(ramp, tensor)[0, 0].T.ravel()
+    limits = np.iinfo(tensor.dtype)
+    levels: NDArray[np.float32] = np.rint(values / np.float32(tensor.scale) + np.float32(tensor.zero_point))
+    return levels.clip(limits.min, limits.max).astype(tensor.dtype)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
         ("search --megabytes 0", "argument --megabytes: 0 is not a number above 0"),
         ("import --std 0", "argument --std: 0 is not a number above 0"),
         ("import --mean inf", "argument --mean: inf is not a number"),
+        ("import --mean 1,2", "argument --mean: 1,2 is neither one number nor three, as in 1,2,3"),
+        ("import --std 1,0,1", "argument --std: 0 is not a number above 0"),
         ("import --crop-fraction 1.5", "argument --crop-fraction: 1.5 is not a number above 0 and at most 1"),
         (
             "import Float=a.tflite",
@@ -75,3 +77,9 @@ def test_a_file_is_named_or_names_itself() -> None:
         (None, Path("int8.tflite")),
         (None, Path("./a=b.tflite")),
     ]
+
+
+def test_channels_share_a_value_or_have_one_each() -> None:
+    command = "import --mean 123.675,116.28,103.53 --std 58 a.tflite --labels l --output logits --out o"
+    options = command_parser().parse_args(command.split())
+    assert (options.mean, options.std) == ((123.675, 116.28, 103.53), 58)

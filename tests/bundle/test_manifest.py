@@ -165,6 +165,8 @@ def test_the_fields_are_valid_as_they_are(fields: dict[str, Any], colours: Bundl
         (["variants", "ptq", "input", "shape"], [1, 32, 33, 3], "ptq: input shape"),
         (["variants", "ptq", "input", "std"], 0, "greater than 0"),
         (["variants", "ptq", "input", "mean"], float("nan"), "finite"),
+        (["variants", "ptq", "input", "mean"], [1, 2], "Field required"),
+        (["variants", "ptq", "input", "std"], [1, 2, 0], "greater than 0"),
         (["variants", "ptq", "output", "shape"], [1, 6], "ptq: output shape"),
         (["variants", "ptq", "output", "kind"], "guesses", "Input should be"),
         (["variants", "ptq", "golden", "share"], 1.5, "less than or equal to 1"),

@@ -113,6 +113,29 @@ def test_pixels_are_encoded_as_the_input_declares(tensor: InputTensor, expected:
     np.testing.assert_array_equal(encoded, np.resize(expected, SHAPE))
 
 
+def test_every_channel_is_scaled_by_its_own_values() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    mean, std = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
+    scaling = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+    expected = ((pixels.astype(np.float32) - mean) / std)[np.newaxis]
+    input_ = InputTensor(dtype="float32", shape=(1, 5, 7, 3), **scaling)
+    np.testing.assert_array_equal(encode(pixels, input_), expected)
+    for dtype, zero_point in (("int8", -14), ("uint8", 114)):
+        input_ = InputTensor(dtype=dtype, shape=(1, 5, 7, 3), scale=0.0187, zero_point=zero_point, **scaling)
+        encoded = encode(pixels, input_)
+        assert encoded.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(0.0187 * (encoded.astype(float) - zero_point), expected, atol=0.0094)
+    # One value for all, beside three.
+    of_all = InputTensor(dtype="float32", shape=(1, 5, 7, 3), mean=3.0, std=scaling["std"])
+    np.testing.assert_array_equal(encode(pixels, of_all)[0], (pixels.astype(np.float32) - 3) / std)
+
+
+def test_what_is_beyond_an_integer_input_is_at_its_end() -> None:
+    input_ = InputTensor(dtype="int8", shape=(1, 1, 2, 3), scale=0.01, zero_point=0, mean=127.5, std=60.0)
+    pixels = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    np.testing.assert_array_equal(encode(pixels, input_)[0, 0, :, 0], [-128, 127])
+
+
 def test_softmax_neither_overflows_nor_loses_the_tie() -> None:
     np.testing.assert_array_equal(softmax(np.array([3e38, 3e38, -3e38], np.float32)), [0.5, 0.5, 0])
     rows = softmax(np.array([[0, 0], [0, np.log(3)]], np.float32))

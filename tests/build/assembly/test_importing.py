@@ -14,9 +14,9 @@ from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import labelled_images
-from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, SIDE
+from tests.colours import CLASS_IDS_OF, LABELS_OF, MEAN, RGB, SIDE, STD
 from tests.delegates import external
-from tests.models import with_custom_operator
+from tests.models import packed_model, unpacked_model, with_custom_operator
 
 
 def imported(model: Path | list[Path], path: Path, **options: Any) -> Bundle:
@@ -103,7 +103,11 @@ def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
             {"crop_fraction": 0.99 / SIDE},
             f"leaves less than a pixel of a photo of the model's size, {SIDE} x {SIDE}; name 0.0313 or",
         ),
-        ({"mean": 127.5, "std": 127.5}, r"ptq\.tflite takes uint8 pixels; leave --mean and --std out"),
+        (
+            {"mean": 127.5, "std": 1.0},
+            r"ptq\.tflite takes uint8 of scale 0\.0078\d* and zero point 12[78]: by --mean and --std the 256"
+            r" values of a pixel are [1-4] in it; name those that it was trained with",
+        ),
         ({"labels": Path("none.txt")}, r"none\.txt can't be read"),
     ],
 )
@@ -155,6 +159,36 @@ def test_several_files_become_variants_of_one_bundle(models: Path, tmp_path: Pat
             assert Classifier(bundle, name).probabilities(pixels).argmax() == index
 
 
+@pytest.mark.parametrize("file", ["normalized", "normalized-uint8", "normalized-int8"])
+def test_channels_have_a_mean_and_a_std_each(models: Path, tmp_path: Path, file: str) -> None:
+    bundle = imported(models / f"{file}.tflite", tmp_path / "bundle", mean=MEAN, std=STD)
+    verify(bundle)
+    assert (bundle.variant(file).input.mean, bundle.variant(file).input.std) == (MEAN, STD)
+    classifier = Classifier(bundle, file)
+    reference = Classifier(
+        imported(models / "fp32.tflite", tmp_path / "other", mean=127.5, std=127.5), "fp32"
+    )
+    for index, rgb in enumerate(RGB.values()):
+        pixels = np.full((SIDE, SIDE, 3), rgb, np.uint8)
+        assert classifier.probabilities(pixels).argmax() == index
+        expected = reference.scores(pixels)
+        atol = 1e-4 if file == "normalized" else 0.1
+        np.testing.assert_allclose(classifier.scores(pixels), expected, atol=atol)
+
+
+def test_an_integer_input_that_needs_no_scaling_takes_the_pixels(models: Path, tmp_path: Path) -> None:
+    bundle = imported(models / "int8.tflite", tmp_path / "bundle", mean=127.5, std=127.5)
+    assert bundle.variant("int8").input.takes_pixels
+    # It would have the mean and the std in itself: its values are those of pixels.
+    content = unpacked_model((models / "ptq.tflite").read_bytes())
+    (graph,) = content.subgraphs
+    graph.tensors[graph.inputs[0]].quantization.scale = [1.0]
+    graph.tensors[graph.inputs[0]].quantization.zeroPoint = [0]
+    (models / "ptq.tflite").write_bytes(packed_model(content))
+    bundle = imported(models / "ptq.tflite", tmp_path / "rescaling", mean=MEAN, std=STD)
+    assert bundle.variant("ptq").input.takes_pixels
+
+
 def test_files_are_named_by_themselves_or_as_told() -> None:
     given = [("fp32", Path("a/Float.tflite")), (None, Path("a/INT8.tflite"))]
     assert named_models(given) == {"fp32": Path("a/Float.tflite"), "int8": Path("a/INT8.tflite")}
@@ -177,8 +211,6 @@ def test_what_can_not_be_in_one_bundle_is_told(models: Path, default_bundle: Bun
     )
     with pytest.raises(BuildError, match=told):
         imported([models / "int8.tflite", models / "fp32.tflite"], tmp_path / "bundle")
-    with pytest.raises(BuildError, match=r"int8\.tflite takes int8 pixels; leave --mean and --std out"):
-        imported([models / "int8.tflite", models / "softmax.tflite"], tmp_path / "bundle", mean=1.0)
     assert not (tmp_path / "bundle").exists()
 
 
