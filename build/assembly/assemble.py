@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
@@ -51,6 +50,7 @@ from service.inference.delegates import Delegate
 from service.inference.golden import read_golden_vectors
 from service.inference.interpreter import Interpreter
 
+_PHOTO = Path(__file__).with_name("golden.jpg")
 # How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction
 # sets differ in their last digits: XNNPACK's and TFLite's built-in ones by 0.00002, of float16 weights
 # too. Integer kernels round at each layer in their own way: XNNPACK's are equal on x86-64 and on a
@@ -194,10 +194,9 @@ def assemble(
 def golden_pixels(preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The inputs of the golden vectors: uint8[3, height, width, 3].
 
-    A photo in the public domain that comes with Matplotlib, upright, mirrored, and as its negative.
+    A photo, upright, mirrored, and as its negative.
     """
-    photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    pixels = load_pixels(photo.read_bytes(), preprocessing)
+    pixels = load_pixels(_PHOTO.read_bytes(), preprocessing)
     return np.stack([pixels, pixels[:, ::-1], 255 - pixels])
 
 

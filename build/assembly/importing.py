@@ -14,9 +14,9 @@ from build.assembly.operators import precision_of
 from build.errors import BuildError, first_fault
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
-from build.network.weights import read_classes
+from build.network.classes import read_classes
 from build.quantization.recipe import RESERVED_NAMES
-from build.versions import tool_versions
+from build.versions import running_versions
 from service.bundle.folder import Bundle
 from service.bundle.manifest import (
     Filter,
@@ -130,7 +130,7 @@ def import_models(
                 content=file.content,
                 precision=precision,
                 provenance=Provenance(
-                    command=command, recipe={"imported": in_utf8(file.path.name)}, tools=tool_versions()
+                    command=command, recipe={"imported": in_utf8(file.path.name)}, tools=running_versions()
                 ),
                 output_kind=output,
                 mean=own_mean,

@@ -14,14 +14,13 @@ import numpy as np
 from build.errors import BuildError
 from build.files import in_utf8
 from build.network.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
+from build.network.classes import IMAGENET_CLASSES, read_classes, read_lines
 from build.network.model import LayerWeights, Weights, keras_weights
 from build.network.read_back import read_back
 from service.bundle.folder import Classes, load_bundle, verify_variant
 from service.bundle.manifest import BASELINE, MANIFEST, Filter, Preprocessing, Resize, Training
 from service.host.output import write_whole
 
-IMAGENET = Path(__file__).parents[1] / "imagenet"
-IMAGENET_CLASSES = 1000
 _WEIGHTS = "weights.npz"
 _TRAINING = "training.json"
 
@@ -101,31 +100,6 @@ def default_preprocessing(size: int) -> Preprocessing:
     )
 
 
-def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Classes:
-    """Labels and class ids from text files, or ImageNet's where there are 1,000 and no file is named.
-
-    Class ids may be one fewer than the labels if the first label is a background class.
-
-    Raises:
-        BuildError: a file can't be read, has another number of lines than there are classes, or
-            repeats a class id.
-    """
-    if labels is None:
-        if count != IMAGENET_CLASSES:
-            raise BuildError(f"the network has {count} classes; name them with --labels FILE, one per line")
-        labels, class_ids = IMAGENET / "labels.txt", class_ids or IMAGENET / "class_ids.txt"
-    names = _read_lines(labels)
-    ids = None if class_ids is None else _read_lines(class_ids)
-    if ids is not None and len(ids) == len(names) - 1 and names[0].lower() == "background":
-        ids = (names[0], *ids)
-    for file, lines in ((labels, names), (class_ids, ids)):
-        if lines is not None and len(lines) != count:
-            raise BuildError(f"{file} has {len(lines)} lines, but the network has {count} classes")
-    if ids is not None and len(set(ids)) < len(ids):
-        raise BuildError(f"{class_ids} names {len(ids) - len(set(ids))} class ids twice")
-    return Classes(names, ids)
-
-
 def weights_digest(weights: Weights) -> str:
     """The SHA-256 over all names and values, in hex."""
     digest = hashlib.sha256()
@@ -139,7 +113,7 @@ def _as_asked(network: Network, labels: Path | None, class_ids: Path | None, siz
     """The network, if the names and the size that were given are its own."""
     own, side = network.classes, network.preprocessing.height
     for file, lines in ((labels, own.labels), (class_ids, own.class_ids)):
-        if file is not None and _read_lines(file) != lines:
+        if file is not None and read_lines(file) != lines:
             raise BuildError(f"{network.source} has classes of its own, and they are not those of {file}")
     if size not in (None, side):
         raise BuildError(f"{network.source} takes {side} x {side} pixels, not {size} x {size}")
@@ -213,10 +187,3 @@ def _count_classes(path: Path) -> int:
     if len(sizes) != 1:
         raise ValueError("no layer named predictions")
     return sizes[0]
-
-
-def _read_lines(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(path.read_text("utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BuildError(f"{path} can't be read: {error}") from None

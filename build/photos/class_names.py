@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build.errors import BuildError
-from build.network.weights import IMAGENET
+from build.network.classes import IMAGENET
 from service.bundle.folder import Classes
 from service.measuring.labelled import numbered
 

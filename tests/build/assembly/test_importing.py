@@ -6,7 +6,7 @@ import pytest
 
 from build.assembly.importing import import_models, named_models, variant_name
 from build.errors import BuildError
-from build.network.weights import IMAGENET
+from build.network.classes import IMAGENET
 from service.bundle.folder import Bundle, verify, verify_variant
 from service.bundle.manifest import LABELS, Filter, Precision, Preprocessing, Resize
 from service.errors import BundleError, DelegateError, OperatorError

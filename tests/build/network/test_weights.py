@@ -13,7 +13,6 @@ from build.network.weights import (
     Network,
     default_preprocessing,
     load_network,
-    read_classes,
     save_trained,
     weights_digest,
 )
@@ -186,44 +185,8 @@ def test_what_is_asked_for_must_be_what_the_folder_holds(
     one_line(lambda: load_network(str(trained), labels=other), r"not those of .*other\.txt")
 
 
-def test_networks_of_1000_classes_have_imagenets(tmp_path: Path) -> None:
-    classes = read_classes(1000, None, None)
-    assert classes.class_ids is not None
-    assert (classes.labels[281], classes.class_ids[281]) == ("tabby, tabby cat", "n02123045")
-
-
 def test_other_networks_must_be_given_labels(weights_file: Path) -> None:
     one_line(lambda: load_network(str(weights_file)), "the network has 4 classes; name them with --labels")
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
-
-
-def test_labels_and_class_ids_are_as_many_as_the_classes(tmp_path: Path) -> None:
-    two, three = write(tmp_path / "two", "a", "b"), write(tmp_path / "three", "c", "d", "e")
-    assert read_classes(2, two, None) == Classes(("a", "b"), None)
-    one_line(lambda: read_classes(3, two, None), "two has 2 lines, but the network has 3 classes")
-    one_line(lambda: read_classes(2, two, three), "three has 3 lines, but the network has 2 classes")
-
-
-def test_class_ids_may_leave_out_the_background(tmp_path: Path) -> None:
-    labels, ids = write(tmp_path / "labels", "Background", "cat"), write(tmp_path / "ids", "n1")
-    assert read_classes(2, labels, ids) == Classes(("Background", "cat"), ("Background", "n1"))
-    plain = write(tmp_path / "plain", "dog", "cat")
-    one_line(lambda: read_classes(2, plain, ids), "ids has 1 lines, but the network has 2 classes")
-
-
-def test_no_two_classes_have_one_id(tmp_path: Path) -> None:
-    labels, ids = write(tmp_path / "labels", "a", "b", "c"), write(tmp_path / "ids", "n1", "n2", "n1")
-    one_line(lambda: read_classes(3, labels, ids), "ids names 1 class ids twice")
-
-
-def test_a_labels_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "latin").write_bytes(b"caf\xe9\n")
-    one_line(lambda: read_classes(1, tmp_path / "latin", None), "latin can't be read")
-    one_line(lambda: read_classes(1, tmp_path / "none", None), "none can't be read")
 
 
 def test_a_digest_is_of_all_values(start: Network) -> None:
