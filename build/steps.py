@@ -1,19 +1,14 @@
-"""Steps that several of the build stage's commands take, from the options that they share."""
+"""Steps that several commands take which make networks and variants, from the options that they share."""
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from build.assembly.variants import TrainingPlan
 from build.errors import BuildError
-from build.evidence.picture import PICTURE
-from build.evidence.report import insert_table, write_report
-from build.evidence.tables import variant_table
-from build.files import in_utf8
 from build.network.weights import Network, load_network
-from build.options import BENCHMARK_RUNS
 from build.photos.data import (
     PhotoSet,
     sample,
@@ -23,16 +18,12 @@ from build.photos.data import (
     unlabelled_photos,
     without_repeats,
 )
-from build.photos.readable import readable
 from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
 from build.training.loop import steps_of
 from build.training.qat import check_folder
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, Schedule
-from service.bundle.folder import Bundle
-from service.bundle.manifest import MANIFEST, MODEL_CARD, Manifest
-from service.host import output
-from service.measuring.labelled import refuse_two_labels
+from service.bundle.manifest import MANIFEST
 
 RUNS = Path("runs")
 QUANTIZED_TRAINING_OPTIONS = ("unlabelled", "seed", "run")
@@ -60,18 +51,6 @@ def seed_of(options: argparse.Namespace) -> int:
 def label_weight_of(options: argparse.Namespace) -> float:
     """The labels' share of distillation's loss."""
     return LABEL_WEIGHT if options.label_weight is None else options.label_weight
-
-
-def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse those of the options that were given; they would have no effect, and `why` says in what case.
-
-    Raises:
-        BuildError: one was given; names all of them.
-    """
-    unused = [name for name in names if vars(options)[name.replace("-", "_")] not in (None, [])]
-    if unused:
-        told = " and ".join(f"--{name}" for name in unused)
-        raise BuildError(f"{told} would have no effect {why}; leave that out")
 
 
 def refuse_bundle(folder: Path) -> None:
@@ -132,16 +111,6 @@ def most_representative(recipes: Sequence[Recipe]) -> int:
     return max(recipe.representative_images for recipe in recipes)
 
 
-def readable_sets(
-    sets: Sequence[PhotoSet], of: Network | Manifest, options: argparse.Namespace
-) -> list[PhotoSet]:
-    """The sets, checked: what can't be read is refused or left out, and no image has two labels."""
-    kept = readable(sets, of.preprocessing, skip_corrupt=options.skip_corrupt)
-    for photo_set in kept:
-        refuse_two_labels(photo_set.images)
-    return kept
-
-
 def plan_of(
     recipes: Sequence[Recipe], sets: Sequence[PhotoSet], network: Network, options: argparse.Namespace
 ) -> TrainingPlan | None:
@@ -170,17 +139,3 @@ def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan, network: Netw
             steps_of(plan.photos, schedule)
             folder = plan.folder(recipe)
             check_folder(plan.photos, network.preprocessing, schedule, how.range_rate, recipe.pruning, folder)
-
-
-def report(bundle: Bundle, options: argparse.Namespace) -> None:
-    """Measure latency, write the model card, and show the table."""
-    bundle = write_report(bundle, options.runs or BENCHMARK_RUNS)
-    if options.insert:
-        insert_table(bundle.manifest, options.insert)
-    show(variant_table(bundle.manifest))
-    show(f"\n{bundle.path / MODEL_CARD} and {bundle.path / PICTURE}")
-
-
-def show(text: str) -> None:
-    """Write `text` and a line's end to standard output."""
-    output.show(in_utf8(text))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.variants import TrainingPlan, check_fit, quantize
+from build.bundle_steps import readable_sets, refuse_unused, report, show
 from build.errors import BuildError
 from build.estimate import estimate, forward_seconds, in_words
 from build.evidence.evaluation import record_evaluation
@@ -31,14 +32,10 @@ from build.steps import (
     most_representative,
     network_of,
     plan_of,
-    readable_sets,
-    refuse_unused,
-    report,
     runs_of,
     sample_for,
     schedule_of,
     seed_of,
-    show,
     training_sets,
     unlabelled_sets,
 )

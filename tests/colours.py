@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
 from service.bundle.manifest import (
@@ -118,6 +119,16 @@ def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def lines(texts: Iterable[str]) -> bytes:
     """Texts as the bytes of a file of one per line."""
     return "".join(f"{text}\n" for text in texts).encode()
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """Write a folder for each label, with so many pictures of noise about its colour."""
+    random = np.random.default_rng(0)
+    for label, rgb in RGB.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            noisy = random.normal(rgb, 60, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / label / f"{number}.png")
 
 
 def golden_pixels() -> NDArray[np.uint8]:

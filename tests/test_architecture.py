@@ -17,7 +17,20 @@ FOUNDATION = frozenset({"service.bundle", "service.errors", "service.host", "ser
 CORE = frozenset({"service.images", "service.inference", "service.measuring"})
 
 # Each knows those before it.
-BUILD_ROOMS = ("network", "photos", "quantization", "training", "assembly", "evidence", "whole", "commands")
+BUILD_ROOMS = (
+    *(
+        "network",
+        "photos",
+        "quantization",
+        "training",
+        "assembly",
+        "evidence",
+        "bundle_steps",
+        "steps",
+        "whole",
+    ),
+    *("network_commands", "bundle_commands", "commands"),
+)
 
 
 @dataclass(frozen=True)

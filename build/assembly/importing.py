@@ -19,6 +19,7 @@ from build.quantization.recipe import RESERVED_NAMES
 from build.versions import running_versions
 from service.bundle.folder import Bundle
 from service.bundle.manifest import (
+    BASELINE,
     Filter,
     InputTensor,
     PerChannel,
@@ -31,7 +32,6 @@ from service.bundle.manifest import (
 from service.inference.classifier import encode
 from service.inference.delegates import Delegate
 from service.inference.interpreter import Interpreter
-from service.measuring.evaluation import BASELINE
 
 # Of an integer input, where a model's own mean and std leave nearly all of 256.
 _LEAST_LEVELS = 128

@@ -3,15 +3,13 @@
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
-from build.assembly.variants import quantize
 from build.errors import BuildError
 from build.evidence.reference import reference_files
 from build.evidence.tables import settings_in_words
-from build.network.weights import Network
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
 from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
@@ -29,6 +27,9 @@ from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate, Measured, evaluate
 from service.measuring.labelled import LabelledImage
 
+if TYPE_CHECKING:
+    from build.network.weights import Network
+
 START = "start"
 START_DESCRIPTION = "the weights that training started from, in float32"
 
@@ -43,7 +44,7 @@ def record_evaluation(
     crop: Crop,
     *,
     allow_seen: bool = False,
-    start: Network | None = None,
+    start: "Network | None" = None,
     baselines: Sequence[Bundle] = (),
 ) -> Bundle:
     """Evaluate every variant on labelled images and write the bundle with the results.
@@ -61,6 +62,9 @@ def record_evaluation(
     others = _candidates(bundle, baselines)
     with tempfile.TemporaryDirectory() as scratch:
         if start is not None:
+            # Imported where it is used: it loads TensorFlow.
+            from build.assembly.variants import quantize
+
             recipe = load_recipe(BASELINE)
             before = quantize(start, [recipe], PhotoSet(START, ()), START, Path(scratch) / START)
             others[START] = Candidate(before, BASELINE)

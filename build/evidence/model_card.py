@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from statistics import median
 
-from build.evidence.picture import PICTURE
 from build.evidence.reference import ClassCount
 from build.evidence.tables import (
     described_images,
@@ -13,6 +12,8 @@ from build.evidence.tables import (
     variant_table,
 )
 from service.bundle.manifest import BASELINE, PER_CLASS, Manifest, Resize, Training
+
+PICTURE = "variants.png"
 
 # One image fewer of a class says nothing.
 _LEAST_LOSS = 2

@@ -14,8 +14,6 @@ from matplotlib.ticker import LogLocator, NullLocator
 from build.evidence.placement import Box, place_labels, spread
 from service.bundle.manifest import Evaluation, Manifest, Proportion, reference_evaluation
 
-PICTURE = "variants.png"
-
 _DPI = 120
 _MARKER_POINTS = 7.0
 # In pixels: how far a marker reaches from its middle; how far apart two are at least, unless a crowd of them

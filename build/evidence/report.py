@@ -8,8 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from build.errors import BuildError
-from build.evidence.model_card import model_card
-from build.evidence.picture import PICTURE, pareto_picture
+from build.evidence.model_card import PICTURE, model_card
 from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
 from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
@@ -63,6 +62,9 @@ def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
 
 def card_files(manifest: Manifest, classes: Sequence[ClassCount]) -> dict[str, bytes]:
     """The model card and the picture of a manifest, `classes` being the counts per class."""
+    # Imported where it is used: a bundle that has no picture needs no Matplotlib.
+    from build.evidence.picture import pareto_picture
+
     return {PICTURE: pareto_picture(manifest), MODEL_CARD: model_card(manifest, classes).encode()}
 
 

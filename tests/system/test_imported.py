@@ -6,14 +6,13 @@ from io import BytesIO
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import comparison_with, reference_evaluation
 from tests.api.running import samples
-from tests.colours import LABELS_OF, RGB, SIDE
+from tests.colours import LABELS_OF, write_photos
 from tests.system.processes import ROOT, serving, wait_for
 
 PHOTOS = 4
@@ -31,14 +30,8 @@ def build(*arguments: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise about each class's colour: a folder for each."""
     folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for label, rgb in RGB.items():
-        (folder / label).mkdir()
-        for number in range(PHOTOS):
-            noisy = random.normal(rgb, 60, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(folder / label / f"{number}.png")
+    write_photos(folder, PHOTOS)
     return folder
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from build.errors import BuildError
-from build.evidence.model_card import model_card
-from build.evidence.picture import PICTURE, pareto_picture
+from build.evidence.model_card import PICTURE, model_card
+from build.evidence.picture import pareto_picture
 from build.evidence.reference import read_per_class
 from build.evidence.report import BEGIN, END, insert_table, renew_report
 from build.evidence.tables import variant_table

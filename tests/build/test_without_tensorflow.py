@@ -1,0 +1,78 @@
+"""The commands on bundles and on others' files, where there are no packages but the service's own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.bundle.folder import load_bundle, verify
+from service.bundle.manifest import SIGNATURE, comparison_with, reference_evaluation
+from tests.colours import LABELS_OF, MEAN, STD, write_photos
+from tests.signed import make_key_pair
+
+ROOT = Path(__file__).parents[2]
+# What requirements/build.txt has beyond serve.txt, by the modules' names.
+ABSENT = (
+    *("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "ai_edge_quantizer", "h5py"),
+    "matplotlib",
+)
+PROGRAM = f"""
+import sys
+sys.modules.update(dict.fromkeys({ABSENT}))  # Importing one of them raises ModuleNotFoundError.
+from build.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PROGRAM, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def done(*arguments: str | Path) -> str:
+    result = build(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def imported(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("imported")
+    labels, path = folder / "labels.txt", folder / "theirs"
+    labels.write_text("\n".join(LABELS_OF))
+    files = [f"fp32={colour_models / 'normalized.tflite'}", colour_models / "normalized-int8.tflite"]
+    scaling = ["--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))]
+    done("import", *files, "--labels", labels, "--output", "logits", *scaling, "--out", path)
+    return path
+
+
+def test_a_bundle_is_imported_evaluated_divided_and_signed(imported: Path, tmp_path: Path) -> None:
+    photos, smaller = tmp_path / "photos", tmp_path / "smaller"
+    write_photos(photos, 2)
+    done("evaluate", imported, "--evaluation", photos)
+    done("subset", imported, "--variants", "normalized-int8", "--out", smaller)
+    done("sign", smaller, "--key", make_key_pair(tmp_path).private)
+    assert (smaller / SIGNATURE).is_file()
+    bundle = load_bundle(smaller)
+    verify(bundle)
+    evaluation = reference_evaluation(bundle.variant("normalized-int8").evaluations)
+    assert evaluation is not None
+    assert evaluation.top1.count == 2 * len(LABELS_OF)
+    assert comparison_with(evaluation, "fp32") is not None
+    made_with = bundle.variant("normalized-int8").provenance.tools
+    assert made_with.keys() == {"python", "ai-edge-litert", "pillow", "simplejpeg"}
+
+
+def test_devices_are_tabulated() -> None:
+    reports = (ROOT / "docs" / "devices").glob("*.json")
+    assert done("report", "--devices", *reports).startswith("| device")
+
+
+def test_what_a_picture_needs_is_named(imported: Path) -> None:
+    result = build("report", imported, "--runs", "10")
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("edgewise: matplotlib")
+    assert last.endswith("is missing; run it by `make build`, or as .venv/bin/python")
