@@ -59,7 +59,10 @@ class Job:
 
 
 class _Queued(Future[Answer]):
-    """An image in the queue, and its answer; cancelled, it gives its place back before its turn has come."""
+    """An image in the queue, and its answer; cancelled, it gives its place back before its turn has come.
+
+    `job` is there until then, or until its turn: whoever keeps the answer keeps neither image nor variant.
+    """
 
     def __init__(self, job: Job, leave: Callable[[Job], None]) -> None:
         super().__init__()
@@ -252,9 +255,11 @@ class Pool:
         queued = self._take()
         if queued is None:
             return False
-        job = queued.job
-        if not queued.set_running_or_notify_cancel() or job is None:
+        if not queued.set_running_or_notify_cancel():
             return True
+        # Only now, when it can't be cancelled any more, is the job the worker's.
+        job, queued.job = queued.job, None
+        assert job is not None  # noqa: S101
         with self._lock:
             self._waiting -= 1
             self._waiting_bytes -= job.size
