@@ -2,17 +2,23 @@
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import Request
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from service.api.open_inference import routes
+from service.api.work import each_classified
 from service.bundle.folder import Bundle
+from service.errors import RequestError
 from service.inference.classifier import Classifier
+from service.inference.pool import Answer, Job, Pool
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 from tests.colours import LABELS_OF, RGB, SIDE
@@ -117,6 +123,7 @@ def test_pixels_of_several_in_json_are_too_many_values(client: httpx.Client) -> 
 def test_an_id_is_echoed(client: httpx.Client) -> None:
     assert infer(client, base64_input(photo("red")), id="my own").json()["id"] == "my own"
     assert "id" not in infer(client, base64_input(photo("red"))).json()
+    assert infer(client, base64_input(photo("red")), id="é" * 256).json()["id"] == "é" * 256
 
 
 def test_what_is_not_of_the_protocol_is_not_looked_at(client: httpx.Client) -> None:
@@ -220,6 +227,44 @@ def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
     assert infer(client, base64_input(photo("red")), **members).status_code == 200
 
 
+FILE = photo("red", "BMP", (200, 180))
+PIXELS = np.full((SIDE, SIDE, 3), RGB["red"], np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "behind"),
+    [
+        (base64_input(FILE), b""),
+        (binary("UINT8", [1, SIDE, SIDE, 3], PIXELS), PIXELS),
+    ],
+    ids=["base64", "pixels"],
+)
+def test_while_images_wait_nothing_is_held_but_what_the_queue_counts(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, image: dict[str, Any], behind: bytes
+) -> None:
+    held: list[int] = []
+
+    async def classified(request: Request, pool: Pool, jobs: list[Job]) -> list[Answer | RequestError]:
+        held.append(tracemalloc.get_traced_memory()[0] - sum(job.size for job in jobs))
+        return await each_classified(request, pool, jobs)
+
+    monkeypatch.setattr(routes, "each_classified", classified)
+    padding = "x" * (190_000 - len(json.dumps(image)) - len(behind))
+    text = json.dumps({"inputs": [image], "padding": padding}).encode()
+    body = text + behind
+    # What the first request loads stays.
+    infer(client, image, behind=behind)
+    held.clear()
+    tracemalloc.start()
+    try:
+        response = client.post(INFER, content=body, headers={LENGTH: str(len(text))})
+    finally:
+        tracemalloc.stop()
+    assert response.status_code == 200, response.text
+    # The client holds some of what it sends, too.
+    assert held[0] < 160_000
+
+
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
@@ -230,6 +275,7 @@ def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
         ({"parameters": {"timeout": True}}, "parameters.timeout"),
         ({"parameters": {"binary_data_output": "yes"}}, "binary_data_output"),
         ({"id": 7}, "id: should be a valid string"),
+        ({"id": "x" * 257}, "id: String should have at most 256 characters"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_told(
@@ -298,7 +344,7 @@ def test_strings_that_are_no_text_can_be_answered(client: httpx.Client) -> None:
     lone = "\ud800"
     assert told(infer(client, base64_input(photo("red"), name=lone)), 400)
     assert told(infer(client, base64_input(photo("red"), datatype=lone)), 400)
-    assert infer(client, base64_input(photo("red")), id=lone).json()["id"] == lone
+    assert "valid string" in told(infer(client, base64_input(photo("red")), id=lone), 400)
 
 
 json_values = st.recursive(

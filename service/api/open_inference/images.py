@@ -40,7 +40,8 @@ def images_of(
                 f"{INPUT} has {len(values)} bytes, but the shape {tensor.shape} is for"
                 f" {math.prod(tensor.shape)}"
             )
-        return [*np.frombuffer(values, np.uint8).reshape(images, *size)]
+        # A copy: a view would keep the whole body, with its JSON.
+        return [*np.frombuffer(bytes(values), np.uint8).reshape(images, *size)]
     return [*(_files(tensor, images) if data is None else elements(data, images))]
 
 

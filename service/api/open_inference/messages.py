@@ -11,6 +11,9 @@ EXTENSIONS = ("binary_tensor_data", "classification")
 # Longer lists are told at once: a thousand times wrong would take a thousand errors' memory.
 _MOST = 8
 
+# Characters of an `id`: the answer has it, too.
+MAX_ID = 256
+
 # A white PNG of 1 × 1 pixel.
 _WHITE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 _MODEL: dict[str, Any] = {"model_name": "imagenet-1k", "model_version": "qat"}
@@ -146,7 +149,7 @@ class InferenceRequest(_Asked):
         }
     )
 
-    id: str | None = Field(None, description="Echoed")
+    id: str | None = Field(None, max_length=MAX_ID, description="Echoed")
     parameters: RequestParameters | None = None
     inputs: list[RequestInput] = Field(max_length=_MOST)
     outputs: list[RequestOutput] | None = Field(None, max_length=_MOST)

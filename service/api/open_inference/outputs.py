@@ -1,6 +1,5 @@
 """Predictions to the outputs that a request asks for."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,8 +55,8 @@ def output_of(
 
 
 def written(response: InferenceResponse) -> bytes:
-    """The response's JSON, in ASCII: an `id` may have surrogates, which no encoding has."""
-    return json.dumps(response.model_dump(exclude_none=True)).encode()
+    """The response's JSON."""
+    return response.model_dump_json(exclude_none=True).encode()
 
 
 def _behind(datatype: str, shape: list[int], data: bytes) -> ResponseOutput:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,6 +20,7 @@ from service.api.open_inference.messages import (
     InferenceResponse,
     ModelMetadata,
     ModelReady,
+    OutputParameters,
     ResponseParameters,
     ServerLive,
     ServerMetadata,
@@ -183,15 +185,23 @@ async def version_infer(model: str, version: str, request: Request, shared: Shar
     return await _infer(request, shared, shared.variants.find(version))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a message asks for, without its data: no budget counts that while the images wait."""
+
+    id: str | None
+    output: OutputParameters
+    timeout_ms: float | None
+
+
 async def _infer(request: Request, shared: Context, named: LoadedVariant | None) -> Response:
     arrived = time.monotonic()
     with shared.drain:
         admit(request, shared, named, arrived + patience(shared, None))
-        message, images = await _read(request, shared)
-        asked = asked_output(message)
+        asked, images = await _read(request, shared)
         whole = time.monotonic()
         variant = choose(request, shared, named)
-        deadline = whole + patience(shared, _timeout_ms(message))
+        deadline = whole + patience(shared, asked.timeout_ms)
         jobs = [Job(variant, image, Crop.BUNDLE, deadline) for image in images]
         del images
         # All or none: what has no place for each image would do the work of some for nothing.
@@ -200,11 +210,11 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
     for number, answer in enumerate(answers):
         prediction = answer.prediction
         observe(shared, f"{request.state.id}#{number}", prediction.variant, prediction.top(LIKELIEST))
-    output, behind = output_of([answer.prediction for answer in answers], shared.bundle.labels, asked)
+    output, behind = output_of([answer.prediction for answer in answers], shared.bundle.labels, asked.output)
     response = InferenceResponse(
         model_name=_name(shared),
         model_version=variant.name,
-        id=message.id,
+        id=asked.id,
         parameters=ResponseParameters(answer_id=request.state.id),
         outputs=[output],
     )
@@ -212,16 +222,17 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
         {**stage_seconds(whole - arrived, answer), "total": time.monotonic() - arrived} for answer in answers
     ]
     text = written(response)
-    if not asked.binary_data:
+    if not asked.output.binary_data:
         return Response(text, media_type="application/json")
     return Response(text + behind, headers={HEADER_LENGTH: str(len(text))}, media_type=BINARY)
 
 
-async def _read(request: Request, shared: Context) -> tuple[InferenceRequest, list[Image]]:
+async def _read(request: Request, shared: Context) -> tuple[_Asked, list[Image]]:
     limit, preprocessing = shared.settings.batch_limit, shared.bundle.manifest.preprocessing
     text, binary = split(await read_body(request, shared.arrivals), request.headers.get(HEADER_LENGTH))
     message = parse(text, most_values(preprocessing))
-    return message, images_of(message, binary, preprocessing, limit)
+    images = images_of(message, binary, preprocessing, limit)
+    return _Asked(message.id, asked_output(message), _timeout_ms(message)), images
 
 
 def _timeout_ms(message: InferenceRequest) -> float | None:
