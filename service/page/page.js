@@ -79,6 +79,8 @@ function chosen() {
 
 function answered(found) {
   const [first, second] = found;
+  // Of what was refused meanwhile.
+  clear(at("problem"));
   at("result").replaceChildren(...(second ? answers.sideBySide(first, second) : answers.single(first)));
   // On a phone it lies below the photo.
   at("answer").scrollIntoView({ block: "nearest" });
@@ -108,6 +110,8 @@ function askForKey() {
 }
 
 function refuse(title, detail) {
+  // What would tell of it gives way.
+  callOffRetry();
   at("problem").replaceChildren(make("strong", {}, title), make("p", {}, detail));
 }
 

@@ -22,6 +22,8 @@ let list = null;
 // Never stored: who switches variants may be at somebody else's browser.
 let token = null;
 let wanted = null;
+// What is being switched to: the table may be drawn anew meanwhile.
+let switching = null;
 let callbacks = null;
 
 /** Show the variants now; calls `changed(list)` for each new list, `locked()` where an API key is needed. */
@@ -104,8 +106,10 @@ function state(variant) {
   if (variant.name === list.active) return [make("span", { class: "tag" }, "active")];
   const loaded = variant.loaded ? [make("span", { class: "tag plain" }, "loaded")] : [];
   if (list.switchable !== true) return loaded;
-  const button = make("button", { class: "button", type: "button", "data-variant": variant.name }, "Switch");
+  const text = variant.name === switching ? "Loading …" : "Switch";
+  const button = make("button", { class: "button", type: "button", "data-variant": variant.name }, text);
   button.setAttribute("aria-label", `Switch to ${variant.name}`);
+  button.disabled = switching !== null;
   button.addEventListener("click", () => ask(variant.name));
   return [...loaded, button];
 }
@@ -159,16 +163,18 @@ function closeForm() {
 
 async function activate(name) {
   clear(problem);
-  const buttons = document.querySelectorAll("[data-variant]");
-  for (const button of buttons) button.disabled = true;
-  buttonOf(name).textContent = "Loading …";
+  switching = name;
+  at("variants").replaceChildren(table());
   at("status").textContent = `Loading ${name}.`;
   try {
-    take(await service.activate(name, token));
+    const newList = await service.activate(name, token);
+    switching = null;
+    take(newList);
     at("status").textContent = `${name} is active.`;
     // The button that was pressed is gone.
     at("variants").focus();
   } catch (error) {
+    switching = null;
     at("status").textContent = "";
     at("variants").replaceChildren(table());
     show(problem, error);

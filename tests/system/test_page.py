@@ -234,6 +234,79 @@ def test_a_full_queue_is_tried_once_more_by_itself(page: Page) -> None:
     expect(page.locator(".classes li")).to_have_count(5)
 
 
+def paste_text(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            const clipboardData = new DataTransfer();
+            clipboardData.setData("text/plain", "no picture");
+            document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        }"""
+    )
+
+
+def test_what_is_refused_while_an_answer_is_awaited_is_no_problem_of_the_answer(page: Page) -> None:
+    held: list[Route] = []
+    page.route(CLASSIFY, lambda route: held.append(route))
+    with page.expect_request(CLASSIFY):
+        pick(page, CAT)
+    paste_text(page)
+    expect(page.locator("#problem")).to_contain_text("no picture on the clipboard")
+    held[0].continue_()
+    expect(page.locator(".classes li")).to_have_count(5)
+    expect(page.locator("#problem")).to_be_empty()
+
+
+def test_what_is_refused_while_a_retry_is_due_calls_it_off(page: Page) -> None:
+    problem = {"type": "/problems/queue-full", "title": "The queue is full", "detail": "all 16 are taken"}
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        headers = {"Content-Type": "application/problem+json", "Retry-After": "1"}
+        route.fulfill(status=429, headers=headers, body=json.dumps(problem))
+
+    page.route(CLASSIFY, refuse)
+    pick(page, CAT)
+    expect(page.locator("#problem")).to_contain_text("Trying once more after one second")
+    paste_text(page)
+    page.wait_for_timeout(2000)
+    expect(page.locator("#problem")).to_contain_text("no picture on the clipboard")
+    assert len(asked) == 1
+
+
+def test_a_list_that_comes_during_a_switch_leaves_no_other_to_be_begun(
+    browser: Browser, colours: Bundle, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef")
+    settings = {"bundle": colours.path, "variant": "fp32", "admin_token_file": token}
+    with serving(**settings) as switchable, watched(browser, switchable, viewport=DESKTOP) as page:
+        held: list[Route] = []
+        page.route(re.compile("/v1/variants/active$"), lambda route: held.append(route))
+        buttons = page.locator("[data-variant]")
+        page.locator("[data-variant=ptq]").click()
+        page.fill("#token", token.read_text())
+        with page.expect_request(re.compile("/v1/variants/active$")):
+            page.keyboard.press("Enter")
+
+        def answer_by_another(route: Route) -> None:
+            response = route.fetch()
+            route.fulfill(response=response, json={**response.json(), "variant": "int8"})
+
+        page.route(CLASSIFY, answer_by_another)
+        with page.expect_response(re.compile("/v1/variants$")):
+            pick(page, photos["flower"])
+        expect(page.locator("#result")).to_contain_text("int8")
+        page.wait_for_timeout(200)
+        assert [button.is_enabled() for button in buttons.all()] == [False] * 3
+        expect(page.locator("[data-variant=ptq]")).to_have_text("Loading …")
+        page.unroute(CLASSIFY)
+        held[0].continue_()
+        expect(page.locator("#answering")).to_contain_text("ptq")
+        assert [button.is_enabled() for button in buttons.all()] == [True] * 3
+        expect(page.locator("#variants")).not_to_contain_text("Loading")
+
+
 def test_the_latest_photo_wins(page: Page, service: Service, photos: dict[str, Path]) -> None:
     latest = labels(service, photos["flower"])[0]
     assert latest != labels(service, CAT)[0]
