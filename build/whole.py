@@ -128,12 +128,25 @@ def _with_own_classes(
         f" {len(splits.val.photos)} to watch training by, {len(splits.test.photos)} to test on: {listed}"
     )
     show(in_words(seconds))
+    network = train_classes(start, splits, schedule, runs / "train", command)
+    show(_calibrated(network, len(splits.val.photos)))
     return _Material(
-        network=train_classes(start, splits, schedule, runs / "train", command),
+        network=network,
         calibration=draw(splits.train, most_representative(recipes)),
         plan=plan,
         evaluation=splits.test,
         start=None,
+    )
+
+
+def _calibrated(network: Network, watched: int) -> str:
+    """How far the network's probabilities can be believed, in words; `watched`: photos to tell that by."""
+    temperature = network.training.temperature if network.training else None
+    if temperature is None:
+        return f"probabilities as they were learned: {watched} photos tell no temperature for them"
+    return (
+        f"temperature {temperature.value:g}, by {temperature.images.images} photos; their calibration error:"
+        f" {100 * temperature.ece_before:.1f} % before, {100 * temperature.ece_after:.1f} % with it"
     )
 
 

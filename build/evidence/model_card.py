@@ -11,7 +11,7 @@ from build.evidence.tables import (
     settings_in_words,
     variant_table,
 )
-from service.bundle.manifest import BASELINE, PER_CLASS, Manifest, Resize, Training
+from service.bundle.manifest import BASELINE, PER_CLASS, Manifest, Resize, Temperature, Training
 
 PICTURE = "variants.png"
 
@@ -99,12 +99,22 @@ def _training(training: Training | None) -> str:
 
 def _training_facts(training: Training) -> list[str]:
     losses = "; ".join(f"{name} {value:.4f}" for name, value in training.losses.items())
-    return [
+    facts = [
         *map(described_images, training.images),
         f"{training.steps} steps of {training.batch_size}, learning rate {training.learning_rate:g},"
         f" seed {training.seed}, {training.seconds:.0f} seconds",
         f"on photos that were not trained on: {losses}",
     ]
+    if training.temperature:
+        facts.append(_temperature(training.temperature))
+    return facts
+
+
+def _temperature(fitted: Temperature) -> str:
+    return (
+        f"logits divided by a temperature of {fitted.value:g}, fitted on {described_images(fitted.images)}:"
+        f" on them the ECE was {100 * fitted.ece_before:.1f} %, and is {100 * fitted.ece_after:.1f} %"
+    )
 
 
 def _recipes(manifest: Manifest) -> str:

@@ -24,7 +24,7 @@ from build.training.loop import UNLABELLED, Loss, Views, claim, run_steps, steps
 from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle.folder import SEEN_DIGITS
-from service.bundle.manifest import Preprocessing, Training
+from service.bundle.manifest import Preprocessing, Temperature, Training
 from service.measuring.labelled import image_set
 
 
@@ -33,13 +33,15 @@ class Trained:
     """What training left: the weights, and what it saw.
 
     `losses` are on the held-out photos: mean KL to the teacher in nats, and the mean
-    cross-entropy of the labelled ones, before and after.
+    cross-entropy of the labelled ones, before and after. `temperature`: what the weights' logits are
+    divided by already, where one was fitted.
     """
 
     weights: Weights
     steps: int
     seconds: float
     losses: dict[str, float]
+    temperature: Temperature | None = None
 
 
 def train_network(
@@ -75,6 +77,7 @@ def training_record(
     losses: dict[str, float],
     command: str,
     method: Literal["distillation", "new-classes", "quantization-aware"],
+    temperature: Temperature | None = None,
 ) -> Training:
     """What the manifest says of a training."""
     return Training(
@@ -90,6 +93,7 @@ def training_record(
         learning_rate=schedule.learning_rate,
         seconds=seconds,
         losses=losses,
+        temperature=temperature,
     )
 
 

@@ -25,15 +25,19 @@ from build.network.model import (
 )
 from build.network.weights import Network, save_trained
 from build.photos.augmentation import MILD, STRONG
-from build.photos.data import Photo
+from build.photos.data import Photo, PhotoSet
 from build.photos.splits import Splits
 from build.training.fine_tuning import Trained, before_and_after, inner, run_record, training_record
 from build.training.loop import Views, batches, claim, run_steps, steps_of
 from build.training.schedule import Schedule
+from build.training.temperature import at_temperature, fit_temperature
 from service.bundle.folder import SEEN_DIGITS
-from service.bundle.manifest import Preprocessing
+from service.bundle.manifest import Preprocessing, Temperature
 from service.host.output import write_whole
 from service.images.pixels import load_pixels
+from service.inference.classifier import softmax
+from service.measuring.evaluation import expected_calibration_error
+from service.measuring.labelled import image_set
 
 LABEL_SMOOTHING = 0.1
 """Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016."""
@@ -52,9 +56,9 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
     Raises:
         BuildError: too few photos, or `folder` holds another run, or can't be read or written.
     """
-    photos, watched, classes = splits.train.photos, splits.val.photos, splits.classes
+    photos, classes = splits.train.photos, splits.classes
     trained = fit_classes(
-        start.weights, len(classes.labels), photos, watched, start.preprocessing, schedule, folder
+        start.weights, len(classes.labels), photos, splits.val, start.preprocessing, schedule, folder
     )
     training = training_record(
         start,
@@ -65,14 +69,16 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
         trained.losses,
         command,
         "new-classes",
+        trained.temperature,
     )
+    seen = [*photos, *(splits.val.photos if trained.temperature else ())]
     network = Network(
         source=folder.name,
         weights=trained.weights,
         classes=classes,
         preprocessing=start.preprocessing,
         training=training,
-        seen_images=start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in photos},
+        seen_images=start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in seen},
     )
     save_trained(folder, network, training)
     return network
@@ -85,14 +91,14 @@ def claim_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
         BuildError: it holds another run.
     """
     views = Views(splits.train.photos, start.preprocessing, STRONG)
-    claim(folder, _record(start.weights, len(splits.classes.labels), views, schedule))
+    claim(folder, _record(start.weights, len(splits.classes.labels), views, schedule, splits.val.photos))
 
 
 def fit_classes(
     weights: Weights,
     classes: int,
     photos: Sequence[Photo],
-    watched: Sequence[Photo],
+    watched: PhotoSet,
     preprocessing: Preprocessing,
     schedule: Schedule,
     folder: Path,
@@ -100,8 +106,9 @@ def fit_classes(
     """Fit a network to other classes; go on from the last checkpoint in `folder` if there is one.
 
     A new head learns from the features of the network as it is; then all of it learns, from random
-    views of the photos, by cross-entropy with smoothed labels. `photos` and `watched` have labels; the
-    losses are of `watched`: the mean cross-entropy in nats, and the share that is not told right.
+    views of the photos, by cross-entropy with smoothed labels. Smoothing leaves probabilities too low, so
+    the logits get a temperature in the end. `photos` and `watched` have labels; of `watched` are the
+    losses, the mean cross-entropy in nats and the share that is not told right, and the temperature.
 
     Raises:
         BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
@@ -109,7 +116,7 @@ def fit_classes(
     """
     steps = steps_of(photos, schedule)
     views = Views(photos, preprocessing, STRONG)
-    claim(folder, _record(weights, classes, views, schedule))
+    claim(folder, _record(weights, classes, views, schedule, watched.photos))
     model = with_pixel_input(network(preprocessing.height, classes))
     head = _head(weights, classes, views, schedule, folder / _HEAD_FILE)
     set_weights(inner(model), weights | {_HEAD: head})
@@ -117,14 +124,25 @@ def fit_classes(
     def loss(pixels: Any, labels: Any) -> Any:
         return tf.reduce_mean(_smoothed_cross_entropy(labels, model(pixels, training=True)))
 
-    before = _losses(model, watched, preprocessing)
+    labels = np.array([photo.label for photo in watched.photos], np.intp)
+    before = _losses(_logits(model, watched.photos, preprocessing), labels)
     seconds = run_steps("train", model, loss, views, schedule, folder)
-    losses = before_and_after(before, _losses(model, watched, preprocessing))
-    return Trained(get_weights(inner(model)), steps, seconds, losses)
+    logits = _logits(model, watched.photos, preprocessing)
+    losses = before_and_after(before, _losses(logits, labels))
+    learned = get_weights(inner(model))
+    temperature = _temperature(logits, labels, watched)
+    if temperature:
+        learned |= {_HEAD: at_temperature(learned[_HEAD], temperature.value)}
+    return Trained(learned, steps, seconds, losses, temperature)
 
 
-def _record(weights: Weights, classes: int, views: Views, schedule: Schedule) -> dict[str, Any]:
-    return run_record(weights, views, schedule) | {"classes": classes}
+def _record(
+    weights: Weights, classes: int, views: Views, schedule: Schedule, watched: Sequence[Photo]
+) -> dict[str, Any]:
+    return run_record(weights, views, schedule) | {
+        "classes": classes,
+        "watched": [(photo.sha256, photo.label) for photo in watched],
+    }
 
 
 def _head(weights: Weights, classes: int, views: Views, schedule: Schedule, file: Path) -> LayerWeights:
@@ -179,14 +197,36 @@ def _smoothed_cross_entropy(labels: Any, logits: Any) -> Any:
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
 
-def _losses(model: tf_keras.Model, photos: Sequence[Photo], preprocessing: Preprocessing) -> dict[str, float]:
-    measure = tf.function(lambda pixels: tf.nn.log_softmax(model(tf.cast(pixels, tf.float32))))
-    entropies, errors = [], []
+def _logits(
+    model: tf_keras.Model, photos: Sequence[Photo], preprocessing: Preprocessing
+) -> NDArray[np.float32]:
+    """What a network answers to photos as the service sees them: float32[photos, classes]."""
+    answer = tf.function(lambda pixels: model(tf.cast(pixels, tf.float32)))
+    logits = []
     for start in range(0, len(photos), _WATCHED_BATCH):
         batch = photos[start : start + _WATCHED_BATCH]
         pixels = np.stack([load_pixels(photo.path.read_bytes(), preprocessing) for photo in batch])
-        labels = [photo.label for photo in batch]
-        logarithms = measure(tf.constant(pixels)).numpy()
-        entropies += [float(-row[label]) for row, label in zip(logarithms, labels, strict=True)]
-        errors += (logarithms.argmax(axis=1) != labels).tolist()
-    return {"cross_entropy_nats": float(np.mean(entropies)), "error_ratio": float(np.mean(errors))}
+        logits.append(answer(tf.constant(pixels)).numpy())
+    return np.concatenate(logits)
+
+
+def _losses(logits: NDArray[np.float32], labels: NDArray[np.intp]) -> dict[str, float]:
+    logarithms = tf.nn.log_softmax(logits).numpy()
+    return {
+        "cross_entropy_nats": float(-logarithms[np.arange(len(labels)), labels].mean()),
+        "error_ratio": float((logits.argmax(axis=1) != labels).mean()),
+    }
+
+
+def _temperature(
+    logits: NDArray[np.float32], labels: NDArray[np.intp], photos: PhotoSet
+) -> Temperature | None:
+    value = fit_temperature(logits, labels)
+    if value is None:
+        return None
+    return Temperature(
+        value=value,
+        images=image_set(photos.name, [photo.sha256 for photo in photos.photos]),
+        ece_before=expected_calibration_error(softmax(logits), labels),
+        ece_after=expected_calibration_error(softmax(logits / value), labels),
+    )

@@ -216,10 +216,23 @@ class GoldenTolerance(_Frozen):
     share: Ratio
 
 
+class Temperature(_Frozen):
+    """What the logits of trained weights were divided by, once, for probabilities that can be believed.
+
+    It is in the last layer's weights. `images` are those that it was fitted on, and that were not trained
+    on; `ece_before` and `ece_after` the expected calibration error of float32 on them.
+    """
+
+    value: Annotated[float, Field(gt=0)]
+    images: ImageSet
+    ece_before: Ratio
+    ece_after: Ratio
+
+
 class Training(_Frozen):
     """How weights were trained: those that all variants come from, or one variant's own.
 
-    `losses` are of photos that were not trained on.
+    `losses` are of photos that were not trained on, before the `temperature`, if there is one.
     """
 
     method: Literal["distillation", "new-classes", "quantization-aware"] = "distillation"
@@ -234,6 +247,7 @@ class Training(_Frozen):
     learning_rate: Annotated[float, Field(gt=0)]
     seconds: NonNegativeFloat
     losses: dict[str, float]
+    temperature: Temperature | None = None
 
 
 class Provenance(_Frozen):

@@ -2,7 +2,7 @@ from build.evidence.model_card import model_card
 from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import evaluation_table, pair_table, variant_table
 from service.bundle.folder import Bundle
-from service.bundle.manifest import reference_evaluation
+from service.bundle.manifest import ImageSet, Temperature, reference_evaluation
 from tests.build.network.test_weights import TRAINING
 
 
@@ -31,6 +31,18 @@ def test_the_card_says_how_the_network_was_trained(measured: Bundle) -> None:
     assert "- 7 steps of 16, learning rate 1e-05, seed 0, 2 seconds" in card
     assert "16 images of evaluation" in card
     assert "kl_nats_before 0.1000" in card
+    assert "temperature" not in card
+
+
+def test_the_card_says_what_the_logits_were_divided_by(measured: Bundle) -> None:
+    images = ImageSet(name="val", images=296, sha256="a" * 64)
+    fitted = Temperature(value=0.5734, images=images, ece_before=0.2982, ece_after=0.0213)
+    training = TRAINING.model_copy(update={"temperature": fitted})
+    card = model_card(measured.manifest.model_copy(update={"training": training}), ())
+    assert (
+        f"- logits divided by a temperature of 0.5734, fitted on 296 images of val (SHA-256 {16 * 'a'}…):"
+        " on them the ECE was 29.8 %, and is 2.1 %"
+    ) in card
 
 
 def test_a_bundle_that_was_not_evaluated_has_no_such_sections(small: Bundle) -> None:

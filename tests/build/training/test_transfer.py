@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -5,15 +6,18 @@ import numpy as np
 import pytest
 
 from build.errors import BuildError
-from build.network.model import LayerWeights
+from build.network.model import LayerWeights, network, set_weights, with_pixel_input
 from build.network.weights import Network, load_network, weights_digest
 from build.photos.augmentation import STRONG
 from build.photos.splits import Splits, split_folder
-from build.training import transfer
+from build.training import temperature, transfer
+from build.training.fine_tuning import inner
 from build.training.loop import Views
 from build.training.schedule import Schedule
-from build.training.transfer import HEAD_VIEWS, _features, _fit_head, train_classes
+from build.training.transfer import HEAD_VIEWS, _features, _fit_head, _logits, claim_classes, train_classes
 from service.bundle.folder import SEEN_DIGITS
+from service.inference.classifier import softmax
+from service.measuring.evaluation import expected_calibration_error
 from service.measuring.labelled import image_set
 from tests.build.conftest import CLASSES
 from tests.build.interruptions import keep_as_interrupted, watch_steps
@@ -54,6 +58,7 @@ def run(other: Network, splits: Splits, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("run") / "whole"
     interrupted = folder.with_name("interrupted")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(temperature, "LEAST_PHOTOS", len(splits.val.photos))
         keep_as_interrupted(2, folder, interrupted, patch)
         return Run(train_classes(other, splits, SCHEDULE, folder, COMMAND), folder, interrupted)
 
@@ -69,14 +74,17 @@ def test_the_new_head_alone_tells_the_classes(run: Run) -> None:
 
 
 def test_then_the_whole_network_learns(run: Run, other: Network) -> None:
-    weights = run.network.weights
+    weights, training = run.network.weights, run.network.training
+    assert training is not None
+    assert training.temperature is not None
     assert weights["predictions"].kernel.shape == (1280, 4)
     for name, layer in weights.items():
         if name != "predictions":
             assert (layer.kernel != other.weights[name].kernel).any(), name
     with np.load(run.folder / "head.npz") as head:
-        assert (weights["predictions"].kernel != head["kernel"]).any()
-        np.testing.assert_allclose(weights["predictions"].kernel, head["kernel"], atol=0.01)
+        learned = training.temperature.value * weights["predictions"].kernel
+        assert not np.allclose(learned, head["kernel"], rtol=1e-5)
+        np.testing.assert_allclose(learned, head["kernel"], atol=0.01)
 
 
 def test_what_is_left_says_what_was_done(run: Run, other: Network, splits: Splits) -> None:
@@ -91,7 +99,47 @@ def test_what_is_left_says_what_was_done(run: Run, other: Network, splits: Split
     digests = [photo.sha256 for photo in splits.train.photos]
     assert training.images == (image_set("training", digests),)
     assert training.steps == len(digests) // 16
-    assert left.seen_images == {digest[:SEEN_DIGITS] for digest in digests}
+    fitted = [photo.sha256 for photo in splits.val.photos]
+    assert training.temperature is not None
+    assert training.temperature.images == image_set(splits.val.name, fitted)
+    assert left.seen_images == {digest[:SEEN_DIGITS] for digest in (*digests, *fitted)}
+
+
+def test_the_logits_have_the_temperature_that_suits_the_watched_photos(
+    run: Run, other: Network, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, preprocessing = splits.val.photos, other.preprocessing
+    monkeypatch.setattr(temperature, "LEAST_PHOTOS", len(photos))
+    model = with_pixel_input(network(preprocessing.height, 4))
+    set_weights(inner(model), run.network.weights)
+    logits = _logits(model, photos, preprocessing)
+    labels = np.array([photo.label for photo in photos])
+    assert temperature.fit_temperature(logits, labels) == pytest.approx(1, abs=1e-3)
+    training = run.network.training
+    assert training is not None
+    assert training.temperature is not None
+    assert training.temperature.value != 1
+    error = expected_calibration_error(softmax(logits), labels)
+    assert training.temperature.ece_after == pytest.approx(error, abs=1e-3)
+
+
+def test_few_watched_photos_leave_the_probabilities_as_they_were_learned(
+    run: Run, other: Network, splits: Splits, tmp_path: Path
+) -> None:
+    # It goes on with the whole run's checkpoints: the last step is done.
+    shutil.copytree(run.folder, tmp_path / "run")
+    learned = train_classes(other, splits, SCHEDULE, tmp_path / "run", COMMAND)
+    training = learned.training
+    assert training is not None
+    assert run.network.training is not None
+    assert training.temperature is None
+    assert training.losses == run.network.training.losses
+    assert learned.seen_images == {photo.sha256[:SEEN_DIGITS] for photo in splits.train.photos}
+    fitted = run.network.training.temperature
+    assert fitted is not None
+    head, scaled = learned.weights["predictions"], run.network.weights["predictions"]
+    np.testing.assert_allclose(scaled.kernel * fitted.value, head.kernel, rtol=1e-5)
+    np.testing.assert_allclose(scaled.bias * fitted.value, head.bias, rtol=1e-5)
 
 
 def test_an_interrupted_run_goes_on_to_the_very_same_weights(
@@ -104,6 +152,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_weights(
         raise AssertionError("the head is there")
 
     monkeypatch.setattr(transfer, "_features", again)
+    monkeypatch.setattr(temperature, "LEAST_PHOTOS", len(splits.val.photos))
     steps = watch_steps(monkeypatch)
     resumed = train_classes(other, splits, SCHEDULE, run.interrupted, COMMAND)
     assert steps == list(range(2, len(splits.train.photos) // 16))
@@ -111,6 +160,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_weights(
     assert run.network.training is not None
     assert resumed.training is not None
     assert resumed.training.losses == run.network.training.losses
+    assert resumed.training.temperature == run.network.training.temperature
 
 
 def test_a_damaged_head_says_so(run: Run, other: Network, splits: Splits, tmp_path: Path) -> None:
@@ -126,6 +176,13 @@ def test_a_damaged_head_says_so(run: Run, other: Network, splits: Splits, tmp_pa
 def test_another_runs_folder_is_refused(run: Run, start: Network, splits: Splits) -> None:
     with pytest.raises(BuildError, match="whole holds the checkpoints of a run with other options"):
         train_classes(start, splits, SCHEDULE, run.folder, COMMAND)
+
+
+def test_so_is_one_that_was_watched_by_other_photos(run: Run, other: Network, splits: Splits) -> None:
+    """Its temperature, and so its weights, would be another."""
+    fewer = replace(splits, val=replace(splits.val, photos=splits.val.photos[1:]))
+    with pytest.raises(BuildError, match="a run with other options or photos"):
+        claim_classes(other, fewer, SCHEDULE, run.folder)
 
 
 def test_few_photos_do_where_batches_are_small(other: Network, splits: Splits) -> None:
