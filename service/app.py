@@ -132,7 +132,7 @@ class _Application(FastAPI):
         api_keys: Keys | None = self.state.keys
         if api_keys:
             routes = keys.ApiKeys(routes, api_keys)
-        app: ASGIApp = HeadAsGet(UnreadBody(routes))
+        app: ASGIApp = HeadAsGet(routes)
         if self.state.cors_origins:
             app = CORSMiddleware(
                 app,
@@ -141,7 +141,8 @@ class _Application(FastAPI):
                 allow_headers=("*",),
                 expose_headers=EXPOSED_HEADERS,
             )
-        return Access(app, self.state.access_log)
+        # Within UnreadBody: what that does behind an answer is no part of the request's time.
+        return UnreadBody(Access(app, self.state.access_log))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with what routes read and answer past FastAPI among its schemas."""

@@ -125,7 +125,7 @@ class AccessLog:
 
 
 class Access:
-    """Outermost middleware: names each request, and enters it into the log when it is done.
+    """Middleware: names each request, and enters it into the log when it is answered.
 
     The name, unguessable, is `request.state.id`. The answer's `X-Request-ID` is the client's own, or that.
     """
@@ -144,13 +144,17 @@ class Access:
         state["id"] = str(uuid.uuid4())
         told = state["correlation"] = correlation(scope["headers"])
         request_id = (REQUEST_ID, told.get("request_id", state["id"]).encode())
-        status = GONE_STATUS
+        status, entered = GONE_STATUS, False
 
         async def watch(message: Message) -> None:
-            nonlocal status
+            nonlocal status, entered
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), request_id]}
+            elif not entered and not message.get("more_body", False):
+                # Not when it is sent: for seconds what is left of the request's body may be discarded then.
+                entered = True
+                self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
             await send(message)
 
         try:
@@ -159,7 +163,8 @@ class Access:
             # Its frames hold the image, and the future that holds it: both would stay for long.
             gone.__traceback__ = None
         finally:
-            self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
+            if not entered:
+                self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
 
 
 def _route(scope: Scope) -> str:

@@ -1,6 +1,6 @@
 """HEAD wherever GET is answered."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
@@ -16,7 +16,10 @@ class HeadAsGet:
             return
         # A copy: the server goes by its own scope, and so does the log, which wants the route.
         got = {**scope, "method": "GET"}
-        try:
-            await self._app(got, receive, send)
-        finally:
-            scope.update({**got, "method": "HEAD"})
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                scope.update({**got, "method": "HEAD"})
+            await send(message)
+
+        await self._app(got, receive, answer)

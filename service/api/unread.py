@@ -16,7 +16,7 @@ KEEP_BYTES = 4 * 1024 * 1024
 
 
 class UnreadBody:
-    """Middleware: where an answer comes before the end of the body, sends it whole at once, then
+    """Outermost middleware: where an answer comes before the end of the body, sends it whole at once, then
     discards a bounded amount of the body, then closes the connection.
 
     A connection that is closed with bytes unread is reset, and a reset can overtake the answer. A body

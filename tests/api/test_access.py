@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from service.api.access import MAX_PATH, PROBES
 from service.monitoring.logs import JsonFormatter
 from service.settings import LogRequests, Settings
-from tests.api.running import photo, running, samples
+from tests.api.running import photo, running, samples, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +57,22 @@ def test_probes_and_scrapes_are_lines_only_where_they_fail(
     assert [record.message for record in caplog.records if record.name == "edgewise.access"] == [
         "POST /metrics 405"
     ]
+
+
+def test_an_early_answer_is_a_line_at_once_whatever_is_left_of_the_body(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "edgewise.access"), running(settings) as client:
+        url = client.base_url
+        with socket.create_connection((url.host, url.port), timeout=30) as connection:
+            connection.sendall(
+                b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: 50000000\r\n\r\nsome"
+            )
+            assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+            wait_for(lambda: bool(caplog.records))
+    (record,) = caplog.records
+    assert record.message == "POST /v1/classify 413"
+    assert record.fields["seconds"] < 0.5  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
