@@ -1,17 +1,27 @@
-"""Connections over TLS: accepted, and their handshakes bounded in time and in number.
+"""Connections over TLS: accepted, and their handshakes and ends bounded in time and in number.
 
 A server for TLS as uvicorn starts it gives a client a minute for the handshake and does not count
-those that are under way: clients that connect and say nothing would take every descriptor.
+those that are under way: clients that connect and say nothing would take every descriptor. And uvloop
+has one bound for what is yet to be sent when a connection is closed and for the client's farewell.
 """
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Callable
 
 HANDSHAKE_SECONDS = 10.0
-# What a client gets to say that it, too, is done.
+# How often to look at the connections that are being closed.
+LOOK_SECONDS = 0.5
+# What a client that has taken all gets to say that it, too, is done.
 SHUTDOWN_SECONDS = 1.0
+# What one gets that takes nothing more of its answer.
+STALL_SECONDS = 20.0
+# And any, in all.
+CLOSE_SECONDS = 600.0
 # How long to wait where the process has no descriptor left.
 PAUSE_SECONDS = 0.1
 
@@ -38,8 +48,12 @@ class TlsListener:
         # The oldest one first.
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._open_again: asyncio.TimerHandle | None = None
+        self._connections: dict[socket.socket, asyncio.Transport] = {}
+        # Of those that are being closed: bytes that are not taken, and since when it has been as many.
+        self._unsent: dict[socket.socket, tuple[int, float]] = {}
         listener.setblocking(False)
         self._open()
+        self._look()
 
     def close(self) -> None:
         """Accept nothing more, and give up the handshakes that are under way."""
@@ -75,12 +89,12 @@ class TlsListener:
         task.add_done_callback(lambda done: self._end(done, accepted))
 
     async def _shake(self, accepted: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(
+        self._connections[accepted], _ = await self._loop.connect_accepted_socket(
             self._connection,
             accepted,
             ssl=self._context(),
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            ssl_shutdown_timeout=CLOSE_SECONDS,
         )
 
     def _end(self, task: asyncio.Task[None], accepted: socket.socket) -> None:
@@ -88,3 +102,25 @@ class TlsListener:
         # What strangers send is no error of the service; TLS itself tells them what was wrong.
         if task.cancelled() or task.exception():
             accepted.close()
+
+    def _look(self) -> None:
+        """Let go of connections that are being closed and whose clients do no more for it."""
+        now = self._loop.time()
+        for accepted, transport in list(self._connections.items()):
+            if accepted.fileno() < 0:
+                del self._connections[accepted]
+                self._unsent.pop(accepted, None)
+            elif transport.is_closing():
+                unsent = transport.get_write_buffer_size() + _queued_bytes(accepted)
+                before, since = self._unsent.get(accepted, (-1, now))
+                if unsent != before:
+                    self._unsent[accepted] = (unsent, now)
+                elif now - since >= (STALL_SECONDS if unsent else SHUTDOWN_SECONDS):
+                    transport.abort()
+        # Also after `close`: whoever stops waits for these.
+        self._loop.call_later(LOOK_SECONDS, self._look)
+
+
+def _queued_bytes(accepted: socket.socket) -> int:
+    """What the kernel has of what the client has not taken; while it is none, uvloop has none either."""
+    return int.from_bytes(fcntl.ioctl(accepted, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
