@@ -422,9 +422,9 @@ def test_each_image_is_measured(settings: Settings) -> None:
         assert samples(client)['edgewise_stage_seconds_count{stage="inference",variant="fp32"}'] == 2
 
 
-def test_all_find_places_or_none_does(settings: Settings) -> None:
+def test_more_images_than_may_wait_are_not_told_to_come_again(settings: Settings) -> None:
     with running(settings.model_copy(update={"queue_size": 2})) as client:
         assert infer(client, base64_input(*[photo("red")] * 2)).status_code == 200
         response = infer(client, base64_input(*[photo("red")] * 3))
-        told(response, 429, "queue-full")
-        assert response.headers["retry-after"]
+        told(response, 413, "batch-too-large")
+        assert "retry-after" not in response.headers
