@@ -64,8 +64,12 @@ def _random_box(
 ) -> tuple[float, float, float, float]:
     area = width * height * random.uniform(smallest_area, 1)
     aspect = math.exp(random.uniform(-math.log(_WIDEST_ASPECT), math.log(_WIDEST_ASPECT)))
-    crop_width = min(math.sqrt(area * aspect), width)
-    crop_height = min(math.sqrt(area / aspect), height)
+    crop_width, crop_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    # What one side can't have of the area, the other gets.
+    if crop_width > width:
+        crop_width, crop_height = width, min(area / width, height)
+    elif crop_height > height:
+        crop_width, crop_height = min(area / height, width), height
     left = random.uniform(0, width - crop_width)
     top = random.uniform(0, height - crop_height)
     return left, top, left + crop_width, top + crop_height
