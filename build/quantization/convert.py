@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
+from build.errors import BuildError
 from build.network.model import Place, Site, Weights, network, set_weights, with_pixel_input
 from build.quantization.grids import grids_of, on_grids, store_levels
 from build.quantization.int8 import Int8Network, quantize_after_training
@@ -22,6 +23,9 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
     `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. A variant
     with float or int16 activations takes float32 pixels in 0…255, an int8 one uint8 pixels, with int4
     weights the pixels - 128 as int8; all end at the logits.
+
+    Raises:
+        BuildError: the recipe is of 4 bits, and leaves no layer with so few.
     """
     if recipe.weights is WeightType.INT4_PER_CHANNEL:
         return _convert_int4(recipe, weights, size, representative)
@@ -76,7 +80,11 @@ def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -
 
 def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
     """Int4 weights; int8 activations in the ranges of `calibrate`, by the layer that each comes out of."""
-    grids = grids_of(weights, recipe.weight_bits | INT4_BITS)
+    # What the recipe says goes before what is left for the others.
+    others = {name: bits for name, bits in INT4_BITS.items() if name not in recipe.weight_bits}
+    grids = grids_of(weights, recipe.weight_bits | others)
+    if not grids:
+        raise BuildError(f"recipe {recipe.name} leaves no layer weights of 4 bits; give it another precision")
     ranges: dict[str, Range] = {}
 
     def by_layer(name: str, _site: Site, tensor: Any) -> Any:

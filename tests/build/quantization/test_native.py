@@ -40,6 +40,12 @@ def recipe_of(name: str) -> Recipe:
     return recipe.model_copy(update={"representative_images": wanted})
 
 
+def test_a_recipe_that_leaves_nothing_to_4_bits_is_refused(start: Network) -> None:
+    recipe = recipe_of("int4").model_copy(update={"weight_bits": {"*": 8}})
+    with pytest.raises(BuildError, match="int4 leaves no layer weights of 4 bits"):
+        convert(recipe, start.weights, SIZE, np.zeros((1, SIZE, SIZE, 3), np.uint8))
+
+
 @pytest.fixture(scope="module")
 def native(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The small network by each of the native recipes."""
