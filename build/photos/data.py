@@ -134,9 +134,17 @@ def is_held_out(photo: Photo) -> bool:
 
 
 def training_folder(folder: Path) -> Path:
-    """The `train` folder of one that has splits, else the folder itself."""
+    """The `train` folder of one that has splits, else the folder itself, of which `train` may be a class."""
     train = folder / "train"
-    return train if train.is_dir() else folder
+    if not train.is_dir():
+        return folder
+    if _folders(train) or _folders(folder) <= {*SPLITS}:
+        return train
+    return folder
+
+
+def _folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from build.photos.data import (
     refuse_overlap,
     sample,
     set_name,
+    training_folder,
     training_photos,
     unlabelled_photos,
     without_repeats,
@@ -113,3 +114,22 @@ def test_a_set_is_named_in_utf8(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"photos\xff")
     folder.mkdir()
     assert set_name(folder) == "photos\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("folders", "taken"),
+    [
+        (("train/cat", "test/cat"), "train"),
+        (("train/cat", "others"), "train"),
+        (("train", "val"), "train"),
+        (("train", "bus", "car"), ""),
+        (("cat", "dog"), ""),
+    ],
+    ids=["splits", "beside others", "of no classes", "a class of trains", "none"],
+)
+def test_a_folder_of_splits_is_told_from_one_with_a_class_of_trains(
+    tmp_path: Path, folders: tuple[str, ...], taken: str
+) -> None:
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
+    assert training_folder(tmp_path) == tmp_path / taken
