@@ -31,7 +31,7 @@ from build.steps import (
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION
 from build.whole import build_all
-from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.folder import SEEN_DIGITS, Bundle, load_bundle, verify
 from service.bundle.manifest import BASELINE
 from service.host.output import write_whole
 
@@ -124,9 +124,11 @@ def _activations(options: argparse.Namespace, _command: str) -> None:
         list(dict.fromkeys(options.bits)),
         list(dict.fromkeys(options.large)),
     )
+    seen = sum(photo.sha256[:SEEN_DIGITS] in network.seen_images for photo in evaluation.photos)
+    marked = f" {seen} of the photos are among those that the weights come from." if seen else ""
     show(
         f"{activations_table(simulated)}\n\nSimulated in float, on {len(evaluation.photos)} photos of"
-        f" {evaluation.name}, crop {options.crop}; weights in float."
+        f" {evaluation.name}, crop {options.crop}; weights in float.{marked}"
     )
 
 

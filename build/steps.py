@@ -136,6 +136,12 @@ def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan, network: Netw
     for recipe in recipes:
         if how := recipe.training:
             schedule = plan.schedule(how)
-            steps_of(plan.photos, schedule)
+            try:
+                steps_of(plan.photos, schedule)
+            except BuildError as error:
+                raise BuildError(
+                    f"recipe {recipe.name}: {error}; leave it out, or name a recipe of your own with a"
+                    " smaller batch_size"
+                ) from None
             folder = plan.folder(recipe)
             check_folder(plan.photos, network.preprocessing, schedule, how.range_rate, recipe.pruning, folder)

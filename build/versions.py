@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 # What runs a file, and makes pixels of photos; and what converts a network to one.
 _RUNNING = ("ai-edge-litert", "pillow", "simplejpeg")
-_CONVERTING = ("tensorflow", "tf-keras", "ai-edge-quantizer")
+_CONVERTING = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-quantizer", "numpy")
 
 
 def tool_versions() -> dict[str, str]:

@@ -106,6 +106,8 @@ def _with_own_classes(
     """The network fitted to the classes of one's own photos."""
     if options.epochs == 0:
         raise BuildError("--epochs 0 with --data would leave the classes unlearned; name 1 or more")
+    if not any(recipe.training for recipe in recipes):
+        refuse_unused(options, ["unlabelled"], "with --data where no recipe trains")
     splits = split_folder(options.data, start.preprocessing, skip_corrupt=options.skip_corrupt)
     refuse_other_classes(options.out, splits.classes)
     others = readable_sets([unlabelled_photos(path) for path in options.unlabelled], start, options)

@@ -80,7 +80,11 @@ def refuse_other_run(folder: Path, known: Mapping[str, Any]) -> None:
     run = folder / "run.json"
     if not run.exists():
         return
-    there = json.loads(run.read_bytes())
+    try:
+        there = dict(json.loads(run.read_bytes()))
+    except (ValueError, TypeError):
+        # Damaged: whatever it was, it is not known to be this run.
+        raise _other_run(folder) from None
     if any(there.get(key) != value for key, value in json.loads(json.dumps(known)).items()):
         raise _other_run(folder)
 

@@ -126,6 +126,19 @@ def test_classes_of_ones_own_must_be_learned(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_unlabelled_photos_that_nothing_trains_on_are_refused(
+    arguments: dict[str, Path | str],
+    training_folder: Path,
+    calibration: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    given = every(own(arguments, training_folder) | {"--recipes": "fp32", "--unlabelled": calibration})
+    said = wrong(capsys, "all", *given)
+    assert said == "--unlabelled would have no effect with --data where no recipe trains; leave that out"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
     arguments: dict[str, Path | str],

@@ -203,7 +203,8 @@ def test_too_few_photos_for_a_recipe_s_batches_are_told_before_the_network_is_tr
     line = [*commands.line("all"), "--epochs", "1", "--batch-size", "8", "--recipes", large]
     assert main([*line, "--baselines"]) == 2
     (error,) = said(capsys.readouterr().err)
-    assert "photos are too few to train on in batches of 1000" in error
+    assert "recipe large: " in error
+    assert "photos are too few to train on in batches of 1000; leave it out, or name a recipe" in error
     assert list(commands.made.iterdir()) == []
 
 

@@ -17,7 +17,16 @@ from build.network.weights import Network
 from build.photos.augmentation import MILD
 from build.photos.data import PhotoSet
 from build.training import loop
-from build.training.loop import EMA_MOMENTUM, UNLABELLED, Views, batches, claim, run_steps, steps_of
+from build.training.loop import (
+    EMA_MOMENTUM,
+    UNLABELLED,
+    Views,
+    batches,
+    claim,
+    refuse_other_run,
+    run_steps,
+    steps_of,
+)
 from build.training.schedule import Schedule
 from tests.build.conftest import CLASSES, SIZE
 from tests.build.interruptions import interrupt, watch_steps
@@ -250,6 +259,13 @@ def test_a_folder_is_one_runs(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert (folder / "run.json").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"seed": 0, "pho', b"[1]", b"\xff"])
+def test_what_is_left_of_a_damaged_record_is_another_run(tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(damaged)
+    with pytest.raises(BuildError, match="holds the checkpoints of a run with other options"):
+        refuse_other_run(tmp_path, {"seed": 0})
 
 
 def test_training_that_diverges_says_so(views: Views, tmp_path: Path) -> None:
