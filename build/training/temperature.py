@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from build.network.model import LayerWeights
 from service.inference.classifier import softmax
 
-LEAST_PHOTOS = 50
-"""Fewer tell a temperature so roughly that it may do harm."""
+LEAST_PHOTOS = 30
+"""Fewer tell a temperature too roughly: docs/build.md has what was measured."""
 _LOWEST, _HIGHEST = 1e-3, 1e3
 _HALVINGS = 60
 _DIGITS = 4
