@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from tests.inference.test_auto import evaluation
 
 from service.bundle.folder import Bundle
 from service.errors import BundleError, SettingsError
@@ -9,6 +8,7 @@ from service.inference.delegates import Delegate, Kind
 from service.selection import lasting, load_shadow, load_variants, select
 from service.settings import Settings
 from tests.colours import altered
+from tests.measuring.test_auto import evaluation
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def _meanwhile(count: int, work: Callable[[threading.Event], None]) -> Iterator[
 
 
 def too_much_is_asked_on_a_hot_board(prometheus: Prometheus, bundle: Bundle, folder: Path) -> None:
-    """EdgewiseOverloaded, Busy, Slow, Hot and Throttled."""
+    """EdgewiseOverloaded, UnderLoad, Busy, Slow, Hot and Throttled."""
     board = boards.write_tree(
         folder, boards.zone(0, "cpu-thermal", "91000"), boards.cpu(0, 600_000, 1_800_000)
     )
@@ -64,12 +64,19 @@ def too_much_is_asked_on_a_hot_board(prometheus: Prometheus, bundle: Bundle, fol
         "port": free_port(),
         "workers": 1,
         "queue_size": 4,
+        "variant": "fp32",
+        "variant_under_load": "ptq",
         "sysfs_root": board,
     }
     with serving(**settings) as service, prometheus.watching(settings["port"]) as target:
         with asking(service.url, LARGE, clients=8):
             target.wait_for(
-                "EdgewiseOverloaded", "EdgewiseBusy", "EdgewiseSlow", "EdgewiseHot", "EdgewiseThrottled"
+                "EdgewiseOverloaded",
+                "EdgewiseUnderLoad",
+                "EdgewiseBusy",
+                "EdgewiseSlow",
+                "EdgewiseHot",
+                "EdgewiseThrottled",
             )
         temperature = board / "class/thermal/thermal_zone0/temp"
         temperature.write_text("60000\n")

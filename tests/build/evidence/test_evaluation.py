@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from build.assembly.importing import import_model
+from build.assembly.importing import import_models
 from build.errors import BuildError
 from build.evidence.evaluation import START
 from build.evidence.tables import pair_table, variant_table
@@ -124,8 +124,8 @@ def imported(bundle: Bundle, variant: str, file: Path) -> Bundle:
     shutil.copy(bundle.variant_path(variant), file)
     labels = file.with_name("labels.txt")
     labels.write_text("\n".join(bundle.labels) + "\n")
-    return import_model(
-        file,
+    return import_models(
+        {"mine": file},
         file.parent / "bundle",
         labels=labels,
         class_ids=None,
