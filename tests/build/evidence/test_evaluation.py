@@ -125,7 +125,7 @@ def imported(bundle: Bundle, variant: str, file: Path) -> Bundle:
     labels = file.with_name("labels.txt")
     labels.write_text("\n".join(bundle.labels) + "\n")
     return import_models(
-        {"mine": file},
+        {file.stem: file},
         file.parent / "bundle",
         labels=labels,
         class_ids=None,
