@@ -9,7 +9,8 @@ from pathlib import Path
 from build.errors import BuildError
 from build.files import in_utf8
 from service.bundle.folder import SEEN_DIGITS, Classes, sha256_of
-from service.measuring.labelled import LabelledImage, labelled_images
+from service.errors import DatasetError
+from service.measuring.labelled import LabelledImage, class_folders, labelled_images
 
 HELD_OUT_SHARE = 20
 SPLITS = ("train", "val", "test")
@@ -138,13 +139,17 @@ def training_folder(folder: Path) -> Path:
     train = folder / "train"
     if not train.is_dir():
         return folder
-    if _folders(train) or _folders(folder) <= {*SPLITS}:
+    if holds_folders(train) or {path.name for path in class_folders(folder)} <= {*SPLITS}:
         return train
     return folder
 
 
-def _folders(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+def holds_folders(path: Path) -> bool:
+    """Whether a folder is one of classes; one that is named `train` may be a class of trains."""
+    try:
+        return bool(class_folders(path))
+    except DatasetError:
+        return False
 
 
 def _files(folder: Path) -> list[Path]:

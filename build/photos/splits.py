@@ -10,11 +10,18 @@ from pathlib import Path
 
 from build.errors import BuildError
 from build.photos.class_names import classes_of
-from build.photos.data import SPLITS, Photo, PhotoSet, is_held_out, labelled_photos, refuse_overlap
+from build.photos.data import (
+    SPLITS,
+    Photo,
+    PhotoSet,
+    holds_folders,
+    is_held_out,
+    labelled_photos,
+    refuse_overlap,
+)
 from build.photos.readable import readable
 from service.bundle.folder import Classes
 from service.bundle.manifest import Preprocessing
-from service.errors import DatasetError
 from service.host.output import write_whole
 from service.measuring.labelled import class_folders, refuse_two_labels
 
@@ -95,7 +102,7 @@ def is_tested_on(photo: Photo) -> bool:
 def _parts(folder: Path) -> dict[str, Path]:
     """The split folders there are, by what they are for; `train` is the folder itself if there are none."""
     class_folders(folder)
-    there = {name: folder / name for name in SPLITS if _holds_folders(folder / name)}
+    there = {name: folder / name for name in SPLITS if holds_folders(folder / name)}
     if not there:
         return {"train": folder}
     if "train" not in there:
@@ -106,14 +113,6 @@ def _parts(folder: Path) -> dict[str, Path]:
     if "test" not in there and "val" in there:
         there["test"] = there.pop("val")
     return there
-
-
-def _holds_folders(path: Path) -> bool:
-    """Whether a folder is one of classes; one that is named `train` may be a class of trains."""
-    try:
-        return bool(class_folders(path))
-    except DatasetError:
-        return False
 
 
 def _refuse_strange_classes(parts: Mapping[str, Path]) -> None:
