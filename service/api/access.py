@@ -146,15 +146,20 @@ class Access:
         request_id = (REQUEST_ID, told.get("request_id", state["id"]).encode())
         status, entered = GONE_STATUS, False
 
+        def enter() -> None:
+            nonlocal entered
+            if not entered:
+                entered = True
+                self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
+
         async def watch(message: Message) -> None:
-            nonlocal status, entered
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), request_id]}
-            elif not entered and not message.get("more_body", False):
+            elif not message.get("more_body", False):
                 # Not when it is sent: for seconds what is left of the request's body may be discarded then.
-                entered = True
-                self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
+                enter()
             await send(message)
 
         try:
@@ -163,8 +168,7 @@ class Access:
             # Its frames hold the image, and the future that holds it: both would stay for long.
             gone.__traceback__ = None
         finally:
-            if not entered:
-                self._log.enter(scope, state.get(ANSWERED, status), time.perf_counter() - started)
+            enter()
 
 
 def _route(scope: Scope) -> str:
