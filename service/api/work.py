@@ -10,8 +10,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.api.problems import unforeseen
-from service.errors import DeadlineExceeded, RequestError
-from service.inference.pool import Answer, Job, Pool
+from service.errors import RequestError
+from service.inference.pool import Answer, Job, Pool, no_worker_within
 
 # In the scope's state: what the server calls when the client goes away.
 ON_DISCONNECT = "on_disconnect"
@@ -87,7 +87,7 @@ def _submit(pool: Pool, job: Job) -> tuple[Future[Answer], asyncio.Future[Answer
 
 def _give_up(future: Future[Answer], answer: asyncio.Future[Answer], seconds: float) -> None:
     if not answer.done() and future.cancel():
-        answer.set_exception(DeadlineExceeded(f"no worker was free within the {seconds:.3g} seconds it had"))
+        answer.set_exception(no_worker_within(seconds))
 
 
 def _expected(result: Answer | BaseException, id_: str) -> Answer | RequestError:

@@ -288,13 +288,16 @@ class Pool:
         return self._queue.get()
 
 
+def no_worker_within(seconds: float) -> DeadlineExceeded:
+    """The error of an image that waited so long in vain."""
+    return DeadlineExceeded(f"no worker was free within the {seconds:.3g} seconds it had")
+
+
 def _run(job: Job, queued: _Queued, worker: int, shadow: Shadow | None) -> float | None:
     """Classify, and give the result or the error to its future; the seconds that it took if it was begun."""
     started = monotonic()
     if started > job.deadline:
-        queued.set_exception(
-            DeadlineExceeded(f"no worker was free within the {started - queued.submitted:.3g} seconds it had")
-        )
+        queued.set_exception(no_worker_within(started - queued.submitted))
         return None
     try:
         prediction = job.variant.classifiers[worker].classify(job.data, job.crop)
