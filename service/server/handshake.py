@@ -6,12 +6,11 @@ has one bound for what is yet to be sent when a connection is closed and for the
 """
 
 import asyncio
-import fcntl
 import socket
 import ssl
-import sys
-import termios
 from collections.abc import Callable
+
+from service.server.unsent import queued_bytes
 
 HANDSHAKE_SECONDS = 10.0
 # How often to look at the connections that are being closed.
@@ -111,7 +110,8 @@ class TlsListener:
                 del self._connections[accepted]
                 self._unsent.pop(accepted, None)
             elif transport.is_closing():
-                unsent = transport.get_write_buffer_size() + _queued_bytes(accepted)
+                # While the kernel has none, uvloop has none either.
+                unsent = transport.get_write_buffer_size() + queued_bytes(accepted)
                 before, since = self._unsent.get(accepted, (-1, now))
                 if unsent != before:
                     self._unsent[accepted] = (unsent, now)
@@ -119,8 +119,3 @@ class TlsListener:
                     transport.abort()
         # Also after `close`: whoever stops waits for these.
         self._loop.call_later(LOOK_SECONDS, self._look)
-
-
-def _queued_bytes(accepted: socket.socket) -> int:
-    """What the kernel has of what the client has not taken; while it is none, uvloop has none either."""
-    return int.from_bytes(fcntl.ioctl(accepted, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

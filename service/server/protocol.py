@@ -5,9 +5,6 @@ to arrive.
 """
 
 import contextlib
-import fcntl
-import sys
-import termios
 import uuid
 from asyncio import AbstractEventLoop, BaseTransport, Transport
 from collections.abc import Callable
@@ -25,6 +22,7 @@ from service.api.access import ANSWERED, PROBES
 from service.api.problems import MEDIA_TYPE, problem_document
 from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, RequestError, TooManyConnections
+from service.server.unsent import queued_bytes
 
 # A head, or what is left of a body that nobody wants, must have come by then.
 HEAD_SECONDS = 10.0
@@ -351,8 +349,7 @@ def _untaken_bytes(transport: Transport) -> int:
     unsent = transport.get_write_buffer_size()
     if unsent:
         with contextlib.suppress(OSError, ValueError):  # It was closed just now.
-            queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-            unsent += int.from_bytes(queued, sys.byteorder)
+            unsent += queued_bytes(transport.get_extra_info("socket"))
     return unsent
 
 
