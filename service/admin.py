@@ -1,9 +1,11 @@
 """The administrators' token, out of its file."""
 
+import functools
 import re
 from pathlib import Path
 
 from service.errors import SettingsError
+from service.renewed import Renewed
 
 MIN_TOKEN_CHARACTERS = 16
 
@@ -26,3 +28,12 @@ def read_token(file: Path) -> str:
             " letters, digits and signs; `openssl rand -hex 32` makes one"
         )
     return token
+
+
+def renewed_token(file: Path) -> Renewed[str]:
+    """The token of a file that may be written anew.
+
+    Raises:
+        SettingsError: as `read_token` says.
+    """
+    return Renewed("admin token", (file,), functools.partial(read_token, file))

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service import VERSION
-from service.admin import read_token
+from service.admin import renewed_token
 from service.api import batch, classify, feedback, health, keys, page, problems, variants
 from service.api.access import Access, AccessLog
 from service.api.arrivals import Arrivals
@@ -34,13 +34,14 @@ from service.inference.pool import Pool
 from service.inference.runtime import RUNTIME
 from service.inference.shadow import Shadow
 from service.inference.variants import Variants
-from service.keys import Keys, load_keys
+from service.keys import Keys, renewed_keys
 from service.monitoring.busy import WorkerBusy
 from service.monitoring.drift import Drift
 from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import Fidelity
 from service.monitoring.metrics import Metrics
 from service.monitoring.sensors import watched
+from service.renewed import Renewed
 from service.selection import load, load_shadow, load_variants
 from service.settings import Settings
 from service.switching import Switch
@@ -65,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bundle = await asyncio.to_thread(load_bundle, settings.bundle, settings.bundle_public_key)
-        admin_token = read_token(settings.admin_token_file) if settings.admin_token_file else None
+        admin_token = renewed_token(settings.admin_token_file) if settings.admin_token_file else None
         reference = await asyncio.to_thread(read_reference, bundle)
         loaded = await asyncio.to_thread(load_variants, settings, bundle)
         switch = Switch(bundle, loaded, functools.partial(load, settings, bundle), metrics)
@@ -117,7 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.state.cors_origins = settings.cors_origins
     app.state.drain = drain
-    app.state.keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
+    app.state.keys = renewed_keys(settings.api_keys_file) if settings.api_keys_file else None
     app.state.metrics = metrics
     app.state.access_log = access_log
     return app
@@ -129,7 +130,7 @@ class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The application, from the outside in."""
         routes: ASGIApp = Shortcut(super().build_middleware_stack(), classify.router.routes)
-        api_keys: Keys | None = self.state.keys
+        api_keys: Renewed[Keys] | None = self.state.keys
         if api_keys:
             routes = keys.ApiKeys(routes, api_keys)
         app: ASGIApp = HeadAsGet(routes)

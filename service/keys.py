@@ -1,11 +1,13 @@
 """API keys: who may use the service. Held as digests, so that a dump of its memory names none."""
 
+import functools
 import hmac
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from service.errors import SettingsError
+from service.renewed import Renewed
 
 MIN_CHARACTERS = 16
 
@@ -55,6 +57,15 @@ def load_keys(path: Path) -> Keys:
     if not names:
         raise _unusable(f"{path} has no key, but it should have one in each line")
     return Keys(names)
+
+
+def renewed_keys(path: Path) -> Renewed[Keys]:
+    """The keys of a file that may be written anew.
+
+    Raises:
+        SettingsError: as `load_keys` says.
+    """
+    return Renewed("file of API keys", (path,), functools.partial(load_keys, path))
 
 
 def _unusable(reason: str) -> SettingsError:

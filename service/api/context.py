@@ -15,6 +15,7 @@ from service.inference.variants import Variants
 from service.monitoring.drift import Drift
 from service.monitoring.feedback import Feedback
 from service.monitoring.metrics import Metrics
+from service.renewed import Renewed
 from service.settings import Settings
 from service.switching import Switch
 
@@ -31,7 +32,7 @@ class Context:
     bundle: Bundle
     variants: Variants
     switch: Switch
-    admin_token: str | None
+    admin_token: Renewed[str] | None
     pool: Pool
     labels: Labels
     feedback: Feedback

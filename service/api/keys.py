@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.problems import documented, problem_response
 from service.errors import Unauthorized
 from service.keys import Keys
+from service.renewed import Renewed
 
 _GUARDED = ("/v1/", "/v2/")
 # Probes of the Open Inference Protocol, open as those of our own are.
@@ -27,7 +28,7 @@ class ApiKeys:
     The key's name is `request.state.key`.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: Renewed[Keys]) -> None:
         self._app = app
         self._keys = keys
 
@@ -49,7 +50,8 @@ class ApiKeys:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         keys = (headers.get(b"x-api-key"), token.strip() if scheme.lower() == b"bearer" else None)
-        return next((name for key in keys if key and (name := self._keys.name(key))), None)
+        known = self._keys.value
+        return next((name for key in keys if key and (name := known.name(key))), None)
 
 
 def needs_key(method: str, path: str) -> bool:

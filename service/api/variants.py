@@ -183,7 +183,7 @@ async def switch(request: Request, credentials: Credentials, shared: Shared) -> 
 
     It does not outlive a restart. Answers like GET /v1/variants.
     """
-    _authorize(credentials, shared.admin_token)
+    _authorize(credentials, shared.admin_token.value if shared.admin_token else None)
     with shared.drain:
         body = await read_document(request, shared.arrivals)
         try:

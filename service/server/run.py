@@ -8,7 +8,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import uvicorn
@@ -31,11 +31,12 @@ from service.monitoring.logs import (
     fields,
 )
 from service.monitoring.metrics import REASONS
+from service.renewed import RENEWAL_SECONDS, Renewed
 from service.server.handshake import TlsListener
 from service.server.hang import hung_worker
 from service.server.protocol import Protocol, close_stalled
 from service.server.signals import stop_signal
-from service.server.tls import RENEWAL_SECONDS, Tls, load_tls
+from service.server.tls import Tls, load_tls
 from service.settings import LogFormat, Settings
 
 BACKLOG = 2048
@@ -108,12 +109,12 @@ class _Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        return TlsListener(listener, lambda: tls.context, connection, self._handshakes)
+        return TlsListener(listener, lambda: tls.value.context, connection, self._handshakes)
 
 
 async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, log: Output) -> None:
     app = create_app(settings)
-    app.state.metrics.registry.register(CertificateExpiry(lambda: tls.expires if tls else None))
+    app.state.metrics.registry.register(CertificateExpiry(lambda: tls.value.expires if tls else None))
     log.on_drop = app.state.metrics.log_lines_dropped.inc
     # uvicorn would log a traceback where the lifespan can't start; here its errors come through.
     async with app.router.lifespan_context(app):
@@ -122,8 +123,9 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
         server = _server(app, settings, listener, tls, log)
         hang = asyncio.create_task(hung_worker(app.state.context.pool, settings.hang_seconds))
         beside = [hang, asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings))]
-        if tls:
-            beside.append(asyncio.create_task(_renew(tls)))
+        renewed = [files for files in (tls, app.state.keys, app.state.context.admin_token) if files]
+        if renewed:
+            beside.append(asyncio.create_task(_renew(renewed)))
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -193,11 +195,12 @@ async def _stop(
     server.should_exit = True
 
 
-async def _renew(tls: Tls) -> None:
+async def _renew(renewed: Sequence[Renewed[Any]]) -> None:
     while True:
         await asyncio.sleep(RENEWAL_SECONDS)
-        # A disk that is slow keeps no request waiting.
-        await asyncio.to_thread(tls.renew)
+        for files in renewed:
+            # A disk that is slow keeps no request waiting.
+            await asyncio.to_thread(files.renew)
 
 
 def _bind(settings: Settings) -> socket.socket:

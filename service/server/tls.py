@@ -1,63 +1,33 @@
-"""The certificate by which clients know the service, loaded anew when its files change."""
+"""The certificate by which clients know the service."""
 
 import contextlib
-import logging
 import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from service.errors import SettingsError
-from service.monitoring.logs import SERVICE_LOGGER, fields
+from service.renewed import Renewed
 from service.settings import Settings
 
-# How often to look at the files.
-RENEWAL_SECONDS = 10.0
 
-_log = logging.getLogger(SERVICE_LOGGER)
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate and its key.
 
-
-class Tls:
-    """A certificate and its key, out of files that may be renewed.
-
-    `context` is for the next connection; `expires` says when its certificate does, in seconds since 1970, and
+    `context` is for the next connection; `expires` says when the certificate does, in seconds since 1970, and
     is None where no ordinary client can use it.
-
-    Raises:
-        SettingsError: a file is missing or can't be used, or the key is another certificate's.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        self._files = (certificate, key)
-        # Taken before the files are read: what is written meanwhile is found the next time.
-        self._stamps = self._look()
-        self.context = _load(certificate, key)
-        self.expires = _expiry(self.context)
+    context: ssl.SSLContext
+    expires: float | None
 
-    def renew(self) -> None:
-        """Load what is in the files, where they changed; the pair before stays where that can't be used.
 
-        It gets a context of its own: in the one before, half a pair would be in the way of every connection.
-        """
-        stamps = self._look()
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
-        certificate = str(self._files[0])
-        try:
-            context = _load(*self._files)
-        except (SettingsError, OSError) as error:
-            _log.error(
-                "the new certificate can't be used; the one before is kept",
-                extra=fields(certificate=certificate, reason=str(error)),
-            )
-            return
-        self.context, self.expires = context, _expiry(context)
-        _log.info(
-            "the new certificate is used", extra=fields(certificate=certificate, expires=_text(self.expires))
-        )
+Tls = Renewed[Certificate]
+"""A certificate out of files that may be renewed.
 
-    def _look(self) -> list[tuple[int, ...] | None]:
-        return [_stamp(file) for file in self._files]
+Each pair gets a context of its own: in the one before, half a pair would be in the way of every connection.
+"""
 
 
 def load_tls(settings: Settings) -> Tls | None:
@@ -75,7 +45,21 @@ def load_tls(settings: Settings) -> Tls | None:
             "EDGEWISE_TLS_CERT_FILE and EDGEWISE_TLS_KEY_FILE belong together: set both, or none"
             " (see docs/settings.md)"
         )
-    return Tls(certificate, key)
+    return renewed_certificate(certificate, key)
+
+
+def renewed_certificate(certificate: Path, key: Path) -> Tls:
+    """The pair in these files.
+
+    Raises:
+        SettingsError: a file is missing or can't be used, or the key is another certificate's.
+    """
+
+    def load() -> Certificate:
+        context = _load(certificate, key)
+        return Certificate(context, _expiry(context))
+
+    return Renewed("certificate", (certificate, key), load, lambda new: {"expires": _text(new.expires)})
 
 
 def _load(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -112,15 +96,6 @@ def _expiry(context: ssl.SSLContext) -> float | None:
     asking.verify_mode = ssl.CERT_REQUIRED
     told = client.getpeercert()
     return ssl.cert_time_to_seconds(str(told["notAfter"])) if told else None
-
-
-def _stamp(file: Path) -> tuple[int, ...] | None:
-    """What is another one when the file was written, replaced, or made readable; None where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _text(seconds: float | None) -> str | None:

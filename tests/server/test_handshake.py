@@ -12,7 +12,7 @@ import uvloop
 
 from service.server import handshake
 from service.server.handshake import TlsListener
-from service.server.tls import Tls
+from service.server.tls import renewed_certificate
 from tests.certificates import OPENSSL, Pair, made
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
@@ -58,9 +58,9 @@ def answered(pair: Pair, wait_seconds: float, linger_seconds: float = 0.0) -> tu
 
     async def main() -> tuple[int, float]:
         lost = asyncio.Event()
-        tls = Tls(pair.certificate, pair.key)
+        tls = renewed_certificate(pair.certificate, pair.key)
         with socket.create_server(("127.0.0.1", 0)) as server:
-            listener = TlsListener(server, lambda: tls.context, functools.partial(LastAnswer, lost), 4)
+            listener = TlsListener(server, lambda: tls.value.context, functools.partial(LastAnswer, lost), 4)
             started = time.monotonic()
             port = server.getsockname()[1]
             asking = asyncio.to_thread(ask, pair, port, wait_seconds, linger_seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.server.tls import Tls
+from service.server.tls import Tls, renewed_certificate
 from tests.certificates import OPENSSL, Pair, made
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
@@ -16,8 +16,8 @@ DAY = 86_400
 
 
 def days_left(tls: Tls) -> float:
-    assert tls.expires is not None
-    return (tls.expires - time.time()) / DAY
+    assert tls.value.expires is not None
+    return (tls.value.expires - time.time()) / DAY
 
 
 def replace(old: Path, new: Path) -> None:
@@ -38,25 +38,25 @@ def renewed(tmp_path: Path) -> Pair:
 
 
 def test_it_tells_when_the_certificate_expires(pair: Pair) -> None:
-    assert days_left(Tls(pair.certificate, pair.key)) == pytest.approx(2, abs=0.01)
+    assert days_left(renewed_certificate(pair.certificate, pair.key)) == pytest.approx(2, abs=0.01)
 
 
 def test_it_tells_nothing_of_a_certificate_that_ordinary_clients_can_not_use(tmp_path: Path) -> None:
     pair = made(tmp_path / "unusual", curve="secp256k1")
-    assert Tls(pair.certificate, pair.key).expires is None
+    assert renewed_certificate(pair.certificate, pair.key).value.expires is None
 
 
 def test_files_that_did_not_change_are_not_loaded(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
-    tls = Tls(pair.certificate, pair.key)
-    context = tls.context
+    tls = renewed_certificate(pair.certificate, pair.key)
+    context = tls.value.context
     with caplog.at_level(logging.INFO, "edgewise"):
         tls.renew()
-    assert tls.context is context
+    assert tls.value.context is context
     assert not caplog.records
 
 
 def test_a_renewed_pair_is_loaded(pair: Pair, renewed: Pair, caplog: pytest.LogCaptureFixture) -> None:
-    tls = Tls(pair.certificate, pair.key)
+    tls = renewed_certificate(pair.certificate, pair.key)
     replace(pair.certificate, renewed.certificate)
     replace(pair.key, renewed.key)
     with caplog.at_level(logging.INFO, "edgewise"):
@@ -68,7 +68,7 @@ def test_a_renewed_pair_is_loaded(pair: Pair, renewed: Pair, caplog: pytest.LogC
 
 
 def test_a_file_that_is_written_over_is_seen_too(pair: Pair, renewed: Pair) -> None:
-    tls = Tls(pair.certificate, pair.key)
+    tls = renewed_certificate(pair.certificate, pair.key)
     pair.certificate.write_bytes(renewed.certificate.read_bytes())
     pair.key.write_bytes(renewed.key.read_bytes())
     tls.renew()
@@ -79,8 +79,8 @@ def test_a_file_that_is_written_over_is_seen_too(pair: Pair, renewed: Pair) -> N
 def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
     pair: Pair, renewed: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture, half: str
 ) -> None:
-    tls = Tls(pair.certificate, pair.key)
-    context, expires = tls.context, tls.expires
+    tls = renewed_certificate(pair.certificate, pair.key)
+    context, expires = tls.value.context, tls.value.expires
     match half:
         case "certificate only":
             replace(pair.certificate, renewed.certificate)
@@ -101,7 +101,7 @@ def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
     assert record.levelname == "ERROR"
     assert record.message == "the new certificate can't be used; the one before is kept"
     assert reason in record.fields["reason"]
-    assert (tls.context, tls.expires) == (context, expires)
+    assert (tls.value.context, tls.value.expires) == (context, expires)
     # Whole again, it is loaded.
     replace(pair.certificate, renewed.certificate)
     replace(pair.key, renewed.key)
@@ -110,9 +110,9 @@ def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
 
 
 def test_files_whose_rights_changed_are_read_again(pair: Pair) -> None:
-    tls = Tls(pair.certificate, pair.key)
-    context = tls.context
+    tls = renewed_certificate(pair.certificate, pair.key)
+    context = tls.value.context
     # Root reads all: elsewhere the service could not, and now can.
     pair.key.chmod(0o640)
     tls.renew()
-    assert tls.context is not context
+    assert tls.value.context is not context
