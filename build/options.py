@@ -1,21 +1,32 @@
 """The options of the build stage's commands."""
 
 import argparse
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import TypeAdapter, ValidationError
 
 from build.network.architecture import CROP_FRACTION, INPUT_SIZE
+from build.option_values import (
+    COUNT,
+    COUNT_OR_NONE,
+    FEW_BITS,
+    FINITE,
+    LARGE_SHARE,
+    MEGABYTES,
+    POSITIVE,
+    SEVERAL,
+    SHARE,
+    SIZE,
+    WEIGHT,
+    delegate,
+    named_file,
+    names,
+    per_channel,
+)
 from build.search.method import Method
 from build.training.schedule import DISTILLATION, LABEL_WEIGHT, OWN_CLASSES
-from service.bundle.manifest import Filter, PerChannel, Resize, VariantName
+from service.bundle.manifest import Filter, Resize
 from service.images.pixels import Crop
-from service.inference.delegates import Delegate, parse_delegate
+from service.inference.delegates import Delegate
 
-_CALIBRATION = "representative photos, in folders of any name"
 DEFAULT_RECIPES = ("fp32", "fp16", "dynamic", "ptq", "qat")
 DEFAULT_BASELINES = ("naive",)
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "models" / "imagenet-1k"
@@ -24,40 +35,6 @@ SENSITIVITY_IMAGES = 100
 SEARCH_IMAGES = 256
 ACTIVATION_BITS = (4, 3)
 LARGE_SHARES = (0.0, 0.01, 0.02, 0.03)
-# EfficientNetV2 halves the input five times.
-LEAST_SIZE = 32
-
-_Number = TypeVar("_Number", int, float)
-
-
-def _number(
-    kind: Callable[[str], _Number], holds: Callable[[_Number], bool], wanted: str
-) -> Callable[[str], _Number]:
-    """A `type` for an option: a number for which `holds`, or an error that says what is wanted."""
-
-    def parse(text: str) -> _Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
-        if not holds(value):
-            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
-        return value
-
-    return parse
-
-
-_COUNT = _number(int, lambda n: n >= 1, "a whole number from 1 on")
-_SEVERAL = _number(int, lambda n: n >= 2, "a whole number from 2 on")
-_COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number from 0 on")
-_SIZE = _number(int, lambda n: n >= LEAST_SIZE, f"a whole number from {LEAST_SIZE} on")
-_FINITE = _number(float, math.isfinite, "a number")
-_POSITIVE = _number(float, lambda x: 0 < x < math.inf, "a number above 0")
-_MEGABYTES = _number(float, lambda x: 0 < x <= 1000, "a number above 0 and at most 1000")
-_WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number from 0 on")
-_SHARE = _number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
-_LARGE_SHARE = _number(float, lambda x: 0 <= x < 1, "a number from 0 on and below 1")
-_FEW_BITS = _number(int, lambda n: 2 <= n <= 8, "a whole number from 2 to 8")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -66,8 +43,36 @@ def command_parser() -> argparse.ArgumentParser:
         prog="python -m build", description="Turn EfficientNetV2B0 into a bundle of TFLite variants."
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
+    _all_command(commands.add_parser("all", help="train, quantize, evaluate and report"))
+    _train_command(commands.add_parser("train", help="fine-tune with distillation; interrupted, it resumes"))
+    _quantize_command(commands.add_parser("quantize", help="make a bundle of variants"))
+    _add_command(commands.add_parser("add", help="add variants to a bundle, and keep its others as they are"))
+    _evaluate_command(commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle"))
+    _report_command(
+        commands.add_parser(
+            "report", help="measure latency; write the model card, table and picture, or the devices' table"
+        )
+    )
+    _subset_command(commands.add_parser("subset", help="make a bundle of some of another's variants"))
+    _sensitivity_command(
+        commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
+    )
+    _activations_command(
+        commands.add_parser(
+            "activations", help="simulate activations of few bits whose large values are kept"
+        )
+    )
+    _search_command(
+        commands.add_parser("search", help="search a recipe for a packed file's size, or for a time")
+    )
+    _import_command(
+        commands.add_parser("import", help="wrap somebody else's .tflite classifiers as a bundle")
+    )
+    _sign_command(commands.add_parser("sign", help="sign a bundle, for nodes that serve no other"))
+    return whole
 
-    parser = commands.add_parser("all", help="train, quantize, evaluate and report")
+
+def _all_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
     parser.add_argument(
         "--data",
@@ -84,7 +89,7 @@ def command_parser() -> argparse.ArgumentParser:
     _training_options(parser)
     parser.add_argument(
         "--epochs",
-        type=_COUNT_OR_NONE,
+        type=COUNT_OR_NONE,
         help=f"0: do not train ({OWN_CLASSES.epochs} with --data, else {DISTILLATION.epochs})",
     )
     _recipe_options(parser)
@@ -100,35 +105,39 @@ def command_parser() -> argparse.ArgumentParser:
     _report_options(parser)
     _run_option(parser)
 
-    parser = commands.add_parser("train", help="fine-tune with distillation; interrupted, it resumes")
+
+def _train_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
     )
     _training_options(parser)
     _corrupt_option(parser)
-    parser.add_argument("--epochs", type=_COUNT, help=f"({DISTILLATION.epochs})")
+    parser.add_argument("--epochs", type=COUNT, help=f"({DISTILLATION.epochs})")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and the result")
 
-    parser = commands.add_parser("quantize", help="make a bundle of variants")
+
+def _quantize_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _calibration_option(parser)
     _unlabelled_option(parser)
     _recipe_options(parser)
     _seed_option(parser)
     _corrupt_option(parser)
     _run_option(parser)
 
-    parser = commands.add_parser("add", help="add variants to a bundle, and keep its others as they are")
+
+def _add_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="bundle")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _calibration_option(parser)
     _unlabelled_option(parser)
     parser.add_argument("--recipes", nargs="+", required=True, metavar="RECIPE", help="names, or .toml files")
     _seed_option(parser)
     _corrupt_option(parser)
     _run_option(parser)
 
-    parser = commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle")
+
+def _evaluate_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path)
     _evaluation_options(parser)
     _corrupt_option(parser)
@@ -144,9 +153,8 @@ def command_parser() -> argparse.ArgumentParser:
         help="baselines: the variants of another bundle of the same classes",
     )
 
-    parser = commands.add_parser(
-        "report", help="measure latency; write the model card, table and picture, or the devices' table"
-    )
+
+def _report_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, nargs="?")
     _report_options(parser)
     parser.add_argument(
@@ -157,54 +165,56 @@ def command_parser() -> argparse.ArgumentParser:
         help="instead of a bundle: reports of devices, to make their table of",
     )
 
-    parser = commands.add_parser("subset", help="make a bundle of some of another's variants")
+
+def _subset_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="bundle")
     parser.add_argument(
-        "--variants", type=_names, required=True, metavar="A,B", help="which, the default first"
+        "--variants", type=names, required=True, metavar="A,B", help="which, the default first"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle's folder")
 
-    parser = commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
+
+def _sensitivity_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _calibration_option(parser)
     parser.add_argument(
-        "--images", type=_SEVERAL, default=SENSITIVITY_IMAGES, help="photos to measure on (%(default)s)"
+        "--images", type=SEVERAL, default=SENSITIVITY_IMAGES, help="photos to measure on (%(default)s)"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the picture and the numbers"
     )
     _corrupt_option(parser)
 
-    parser = commands.add_parser(
-        "activations", help="simulate activations of few bits whose large values are kept"
-    )
+
+def _activations_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _calibration_option(parser)
     _evaluation_options(parser)
     _corrupt_option(parser)
     parser.add_argument(
-        "--bits", type=_FEW_BITS, nargs="+", default=ACTIVATION_BITS, help="of small values (%(default)s)"
+        "--bits", type=FEW_BITS, nargs="+", default=ACTIVATION_BITS, help="of small values (%(default)s)"
     )
     parser.add_argument(
         "--large",
-        type=_LARGE_SHARE,
+        type=LARGE_SHARE,
         nargs="+",
         default=LARGE_SHARES,
         metavar="SHARE",
         help="how many of a tensor's values are large (%(default)s)",
     )
 
-    parser = commands.add_parser("search", help="search a recipe for a packed file's size, or for a time")
+
+def _search_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=_CALIBRATION)
+    _calibration_option(parser)
     parser.add_argument(
-        "--images", type=_SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
+        "--images", type=SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
     )
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--megabytes", type=_MEGABYTES, help="of the packed file, about: the weights' steps")
+    budget.add_argument("--megabytes", type=MEGABYTES, help="of the packed file, about: the weights' steps")
     budget.add_argument(
         "--milliseconds",
-        type=_POSITIVE,
+        type=POSITIVE,
         help="of an inference, by the profile: the blocks in float",
     )
     parser.add_argument(
@@ -225,10 +235,47 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _corrupt_option(parser)
 
-    parser = commands.add_parser("import", help="wrap somebody else's .tflite classifiers as a bundle")
-    _import_options(parser)
 
-    parser = commands.add_parser("sign", help="sign a bundle, for nodes that serve no other")
+def _import_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models",
+        type=named_file,
+        nargs="+",
+        metavar="MODEL.tflite",
+        help="or NAME=MODEL.tflite, to name the variant otherwise than the file; the first is the default",
+    )
+    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="one label per line")
+    parser.add_argument(
+        "--class-ids",
+        type=Path,
+        metavar="FILE",
+        help="one class id per line; a first label `background` has none",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
+    parser.add_argument(
+        "--output", choices=["logits", "probabilities"], required=True, help="what the model's output is"
+    )
+    parser.add_argument(
+        "--mean",
+        type=per_channel(FINITE),
+        default=0.0,
+        metavar="M[,M,M]",
+        help="the model was trained on (pixel - mean) / std: of all channels, or of red,green,blue (0)",
+    )
+    parser.add_argument("--std", type=per_channel(POSITIVE), default=1.0, metavar="S[,S,S]", help="(1)")
+    parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
+    parser.add_argument("--crop-fraction", type=SHARE, help=f"of the shorter side ({CROP_FRACTION})")
+    parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
+    parser.add_argument("--licence", default="unknown", help="of the model")
+    parser.add_argument(
+        "--delegate",
+        type=delegate,
+        default=Delegate.XNNPACK,
+        help="what runs it here: as EDGEWISE_DELEGATE, for a model that needs one (%(default)s)",
+    )
+
+
+def _sign_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument(
         "--key",
@@ -237,7 +284,6 @@ def command_parser() -> argparse.ArgumentParser:
         metavar="KEY.pem",
         help="an Ed25519 private key: openssl genpkey -algorithm ed25519 -out KEY.pem",
     )
-    return whole
 
 
 def _network_options(parser: argparse.ArgumentParser) -> None:
@@ -249,23 +295,33 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line (ImageNet's)")
     parser.add_argument("--class-ids", type=Path, metavar="FILE", help="one class id per line (ImageNet's)")
-    parser.add_argument("--size", type=_SIZE, help=f"the input's side in pixels ({INPUT_SIZE})")
+    parser.add_argument("--size", type=SIZE, help=f"the input's side in pixels ({INPUT_SIZE})")
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
     _unlabelled_option(parser)
-    parser.add_argument("--batch-size", type=_COUNT, help=f"({DISTILLATION.batch_size})")
+    parser.add_argument("--batch-size", type=COUNT, help=f"({DISTILLATION.batch_size})")
     parser.add_argument(
         "--learning-rate",
-        type=_POSITIVE,
+        type=POSITIVE,
         help=f"({DISTILLATION.learning_rate:g}; all --data: {OWN_CLASSES.learning_rate:g})",
     )
     parser.add_argument(
         "--label-weight",
-        type=_WEIGHT,
+        type=WEIGHT,
         help=f"of the labels in distillation's loss ({LABEL_WEIGHT})",
     )
     _seed_option(parser)
+
+
+def _calibration_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="representative photos, in folders of any name",
+    )
 
 
 def _unlabelled_option(parser: argparse.ArgumentParser) -> None:
@@ -280,7 +336,7 @@ def _unlabelled_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=_COUNT_OR_NONE, help=f"({DISTILLATION.seed})")
+    parser.add_argument("--seed", type=COUNT_OR_NONE, help=f"({DISTILLATION.seed})")
 
 
 def _run_option(parser: argparse.ArgumentParser) -> None:
@@ -323,86 +379,9 @@ def _corrupt_option(parser: argparse.ArgumentParser) -> None:
 def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
-        type=_COUNT,
+        type=COUNT,
         help=f"inferences of each variant, in tens ({BENCHMARK_RUNS})",
     )
     parser.add_argument(
         "--insert", type=Path, metavar="FILE", help="put the table into this Markdown file as well"
     )
-
-
-def _import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "models",
-        type=_named_file,
-        nargs="+",
-        metavar="MODEL.tflite",
-        help="or NAME=MODEL.tflite, to name the variant otherwise than the file; the first is the default",
-    )
-    parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="one label per line")
-    parser.add_argument(
-        "--class-ids",
-        type=Path,
-        metavar="FILE",
-        help="one class id per line; a first label `background` has none",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
-    parser.add_argument(
-        "--output", choices=["logits", "probabilities"], required=True, help="what the model's output is"
-    )
-    parser.add_argument(
-        "--mean",
-        type=_per_channel(_FINITE),
-        default=0.0,
-        metavar="M[,M,M]",
-        help="the model was trained on (pixel - mean) / std: of all channels, or of red,green,blue (0)",
-    )
-    parser.add_argument("--std", type=_per_channel(_POSITIVE), default=1.0, metavar="S[,S,S]", help="(1)")
-    parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
-    parser.add_argument("--crop-fraction", type=_SHARE, help=f"of the shorter side ({CROP_FRACTION})")
-    parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
-    parser.add_argument("--licence", default="unknown", help="of the model")
-    parser.add_argument(
-        "--delegate",
-        type=_delegate,
-        default=Delegate.XNNPACK,
-        help="what runs it here: as EDGEWISE_DELEGATE, for a model that needs one (%(default)s)",
-    )
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _per_channel(parse: Callable[[str], float]) -> Callable[[str], PerChannel]:
-    """A `type` for an option: one number, or three with commas between."""
-
-    def parse_all(text: str) -> PerChannel:
-        match [parse(part) for part in text.split(",")]:
-            case [value]:
-                return value
-            case [red, green, blue]:
-                return red, green, blue
-        raise argparse.ArgumentTypeError(f"{text} is neither one number nor three, as in 1,2,3")
-
-    return parse_all
-
-
-def _named_file(text: str) -> tuple[str | None, Path]:
-    """NAME=FILE as both, FILE alone with None; what has a slash before the `=` is a file."""
-    name, given, file = text.partition("=")
-    if not given or "/" in name:
-        return None, Path(text)
-    try:
-        return TypeAdapter(VariantName).validate_python(name), Path(file)
-    except ValidationError:
-        raise argparse.ArgumentTypeError(
-            f"{name!r} can't be a variant's name: lower-case letters, digits, - and _, no sign first"
-        ) from None
-
-
-def _delegate(name: str) -> Delegate:
-    try:
-        return parse_delegate(name)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{name!r} {error}") from None

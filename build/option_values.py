@@ -1,0 +1,87 @@
+"""The values of the build stage's options: from text, or an error that says what is wanted."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.bundle.manifest import PerChannel, VariantName
+from service.inference.delegates import Delegate, parse_delegate
+
+# EfficientNetV2 halves the input five times.
+_LEAST_SIZE = 32
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _number(
+    kind: Callable[[str], _Number], holds: Callable[[_Number], bool], wanted: str
+) -> Callable[[str], _Number]:
+    """A `type` for an option: a number for which `holds`, or an error that says what is wanted."""
+
+    def parse(text: str) -> _Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    return parse
+
+
+COUNT = _number(int, lambda n: n >= 1, "a whole number from 1 on")
+SEVERAL = _number(int, lambda n: n >= 2, "a whole number from 2 on")
+COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number from 0 on")
+SIZE = _number(int, lambda n: n >= _LEAST_SIZE, f"a whole number from {_LEAST_SIZE} on")
+FINITE = _number(float, math.isfinite, "a number")
+POSITIVE = _number(float, lambda x: 0 < x < math.inf, "a number above 0")
+MEGABYTES = _number(float, lambda x: 0 < x <= 1000, "a number above 0 and at most 1000")
+WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number from 0 on")
+SHARE = _number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
+LARGE_SHARE = _number(float, lambda x: 0 <= x < 1, "a number from 0 on and below 1")
+FEW_BITS = _number(int, lambda n: 2 <= n <= 8, "a whole number from 2 to 8")
+
+
+def names(text: str) -> list[str]:
+    """What is between commas."""
+    return text.split(",")
+
+
+def per_channel(parse: Callable[[str], float]) -> Callable[[str], PerChannel]:
+    """A `type` for an option: one number, or three with commas between."""
+
+    def parse_all(text: str) -> PerChannel:
+        match [parse(part) for part in text.split(",")]:
+            case [value]:
+                return value
+            case [red, green, blue]:
+                return red, green, blue
+        raise argparse.ArgumentTypeError(f"{text} is neither one number nor three, as in 1,2,3")
+
+    return parse_all
+
+
+def named_file(text: str) -> tuple[str | None, Path]:
+    """NAME=FILE as both, FILE alone with None; what has a slash before the `=` is a file."""
+    name, given, file = text.partition("=")
+    if not given or "/" in name:
+        return None, Path(text)
+    try:
+        return TypeAdapter(VariantName).validate_python(name), Path(file)
+    except ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} can't be a variant's name: lower-case letters, digits, - and _, no sign first"
+        ) from None
+
+
+def delegate(name: str) -> Delegate:
+    """As `EDGEWISE_DELEGATE` names it."""
+    try:
+        return parse_delegate(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{name!r} {error}") from None
