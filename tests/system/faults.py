@@ -27,11 +27,13 @@ LARGE = photo("red", size=(4000, 3000))
 
 
 @contextmanager
-def asking(url: str, image: bytes = IMAGE, clients: int = 1, pause: float = 0.03) -> Iterator[None]:
+def asking(
+    url: str, image: bytes = IMAGE, clients: int = 1, pause: float = 0.03, timeout: float = 60
+) -> Iterator[None]:
     """As long as this lasts, clients post an image again and again, whatever they are answered."""
 
     def ask(over: threading.Event) -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=timeout) as client:
             while not over.wait(pause):
                 with suppress(httpx.TransportError):
                     client.post(CLASSIFY, content=image)
@@ -107,6 +109,16 @@ def an_accelerator_is_missing_and_the_service_dies(prometheus: Prometheus, bundl
             service.wait()
         with serving(**settings) as service, asking(service.url):
             target.wait_for("EdgewiseRestarting")
+            target.wait_for_quiet()
+
+
+def clients_wait_less_than_it_takes(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:
+    """EdgewiseClientsGone."""
+    settings = {"bundle": bundle.path, "port": free_port()}
+    with serving(**settings) as service, prometheus.watching(settings["port"]) as target:
+        with asking(service.url, LARGE, timeout=0.05):
+            target.wait_for("EdgewiseClientsGone")
+        with asking(service.url):
             target.wait_for_quiet()
 
 

@@ -28,6 +28,7 @@ from tests.system.faults import (
     Camera,
     a_certificate_is_renewed_late,
     an_accelerator_is_missing_and_the_service_dies,
+    clients_wait_less_than_it_takes,
     nobody_reads_the_log_and_senders_are_slow,
     too_much_is_asked_on_a_hot_board,
 )
@@ -40,6 +41,7 @@ ACTIVE = "/v1/variants/active"
 BY_THEMSELVES = (
     too_much_is_asked_on_a_hot_board,
     an_accelerator_is_missing_and_the_service_dies,
+    clients_wait_less_than_it_takes,
     nobody_reads_the_log_and_senders_are_slow,
     a_certificate_is_renewed_late,
 )
