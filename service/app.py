@@ -129,7 +129,9 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The application, from the outside in."""
-        routes: ASGIApp = Shortcut(super().build_middleware_stack(), classify.router.routes)
+        routes: ASGIApp = Shortcut(
+            super().build_middleware_stack(), [*classify.router.routes, *batch.router.routes]
+        )
         api_keys: Renewed[Keys] | None = self.state.keys
         if api_keys:
             routes = keys.ApiKeys(routes, api_keys)

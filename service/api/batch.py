@@ -112,12 +112,14 @@ async def classify_batch(
         whole = time.monotonic()
         variant = choose(request, shared, named)
         deadline = whole + seconds
-        jobs = [
+        # What is refused, or answered, is held no longer: no list of them may.
+        jobs = (
             Job(variant, image, parameters.crop, deadline)
             if image
             else EmptyBody("this part of the form has no bytes")
             for image in images
-        ]
+        )
+        del images
         answers = await each_classified(request, shared.pool, jobs)
     request.state.errors = [answer for answer in answers if isinstance(answer, RequestError)]
     request.state.stages = []

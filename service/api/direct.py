@@ -43,7 +43,7 @@ class DirectRoute(APIRoute):
 
 
 class Shortcut:
-    """Innermost middleware: takes a request for a direct route past the router."""
+    """Middleware: takes a request for a direct route past FastAPI's middlewares and its router."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._app = app

@@ -1,9 +1,14 @@
 """The images out of a multipart form, parsed as its bytes arrive and never on disk."""
 
+from typing import TYPE_CHECKING
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadMultipart, RequestError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FIELD = b"image"
 
@@ -20,29 +25,10 @@ class FormImages:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BadMultipart("the Content-Type names no boundary")
-        self._limit = limit
-        self._beyond = beyond
-        self._images: list[bytes] = []
-        self._part: list[bytes] = []
-        self._header_name: list[bytes] = []
-        self._header_value: list[bytes] = []
-        self._disposition = b""
-        self._complete = False
+        # They don't know the parser, which knows them: in a circle, images would stay for long.
+        self._parts = _Parts(limit, beyond)
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part_begin,
-                    "on_header_begin": self._on_header_begin,
-                    "on_header_field": lambda data, start, end: self._header_name.append(data[start:end]),
-                    "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": lambda data, start, end: self._part.append(data[start:end]),
-                    "on_part_end": self._on_part_end,
-                    "on_end": self._on_end,
-                },
-            )
+            self._parser = MultipartParser(boundary, self._parts.callbacks())
         except FormParserError as error:
             raise BadMultipart(f"the boundary can't be used: {error}") from None
 
@@ -64,14 +50,42 @@ class FormImages:
         Raises:
             BadMultipart: the form has no part, or ends before its closing boundary.
         """
-        if not self._complete:
+        if not self._parts.complete:
             raise BadMultipart("the form ends before its closing boundary")
-        if not self._images:
+        if not self._parts.images:
             raise BadMultipart("the form has no part; it must have one, named image")
-        return self._images
+        return self._parts.images
+
+
+class _Parts:
+    """What the parser finds: `images`, and whether it came to the form's end, `complete`."""
+
+    def __init__(self, limit: int, beyond: RequestError) -> None:
+        self._limit = limit
+        self._beyond = beyond
+        self.images: list[bytes] = []
+        self._part: list[bytes] = []
+        self._header_name: list[bytes] = []
+        self._header_value: list[bytes] = []
+        self._disposition = b""
+        self.complete = False
+
+    def callbacks(self) -> "MultipartCallbacks":
+        """What the parser is to call."""
+        return {
+            "on_part_begin": self._on_part_begin,
+            "on_header_begin": self._on_header_begin,
+            "on_header_field": lambda data, start, end: self._header_name.append(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": lambda data, start, end: self._part.append(data[start:end]),
+            "on_part_end": self._on_part_end,
+            "on_end": self._on_end,
+        }
 
     def _on_part_begin(self) -> None:
-        if len(self._images) == self._limit:
+        if len(self.images) == self._limit:
             raise self._beyond
         self._disposition = b""
 
@@ -92,8 +106,8 @@ class FormImages:
             )
 
     def _on_part_end(self) -> None:
-        self._images.append(b"".join(self._part))
+        self.images.append(b"".join(self._part))
         self._part.clear()
 
     def _on_end(self) -> None:
-        self._complete = True
+        self.complete = True

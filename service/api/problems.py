@@ -157,8 +157,9 @@ class Problems:
 
         try:
             await self._app(scope, receive, watch)
-        except ClientDisconnect:
-            raise
+        except ClientDisconnect as gone:
+            # Nobody is there to answer: what is around would answer by 500, or log it as a failure.
+            gone.__traceback__ = None
         except RequestError as error:
             await problem_response(Request(scope), error)(scope, receive, send)
         except RequestValidationError as error:

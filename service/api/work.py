@@ -59,6 +59,7 @@ async def each_classified(
             answer = asyncio.get_running_loop().create_future()
             answer.set_exception(error)
         answers.append(answer)
+        del job  # With its image, which is the pool's now.
     state: dict[str, Any] = request.scope["state"]
     state[ON_DISCONNECT] = _leaving(answers)
     try:

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from fastapi import FastAPI
+from python_multipart.multipart import MultipartParser
 
+from service.api.multipart import FormImages
 from service.images.pixels import Crop
 from service.inference.classifier import Prediction
 from service.inference.pool import Job
@@ -66,6 +68,40 @@ def test_no_image_stays_with_the_error_of_another(client: httpx.Client) -> None:
         wait_for(lambda: not any(isinstance(each, Job) for each in gc.get_objects()))
     finally:
         gc.enable()
+
+
+def test_no_image_stays_with_the_form_that_it_came_in(client: httpx.Client) -> None:
+    def forms() -> int:
+        # Not one of them is in memory only until the next collection, which comes rarely.
+        return sum(isinstance(each, MultipartParser | FormImages) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            client.post(BATCH, files=form(photo("red"), photo("blue")))
+            client.post("/v1/classify", files=form(photo("red")))
+            client.post("/v1/classify", files=[("file", photo("red"))])
+        wait_for(lambda: forms() == 0)
+    finally:
+        gc.enable()
+
+
+def test_while_a_batch_waits_what_was_refused_is_held_no_longer(settings: Settings) -> None:
+    large = photo("red", size=(4500, 4500))
+    limits = {"workers": 1, "queue_size": 1, "max_pixels": 50_000_000, "max_body_bytes": 10_000_000}
+
+    def held() -> int:
+        return sum(isinstance(each, Job) for each in gc.get_objects())
+
+    with running(settings.model_copy(update=limits)) as client, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(client.post, BATCH, files=form(*[large] * 8))
+        counts = []
+        while not asked.done():
+            counts.append(held())
+        assert sum("problem" in result for result in asked.result().json()["results"]) >= 6
+    # One is worked on, one waits.
+    assert 1 <= max(counts) <= 2
 
 
 @pytest.mark.parametrize(

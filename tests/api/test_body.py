@@ -1,6 +1,7 @@
 """Bodies that are too large, too slow, cut off, or not waited for."""
 
 import http.client
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -165,12 +166,27 @@ def test_a_slow_body_is_cut_off(client: httpx.Client) -> None:
         assert b"7 bytes of the body arrived in 1." in body
 
 
-def test_a_client_that_goes_away_is_counted(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("path", "route", "type_"),
+    [
+        (CLASSIFY, CLASSIFY, "image/png"),
+        ("/v1/classify/batch", "/v1/classify/batch", "multipart/form-data; boundary=x"),
+        ("/v2/models/colours/infer", "/v2/models/{model}/infer", "application/json"),
+        ("/v1/feedback", "/v1/feedback", "application/json"),
+    ],
+)
+def test_a_client_that_goes_away_is_counted(settings: Settings, path: str, route: str, type_: str) -> None:
     with running(settings) as client:
         with connected(client) as connection:
-            connection.sendall(head("Content-Length: 1000") + bytes(7))
-        gone = 'edgewise_requests_total{route="/v1/classify",status="499",variant="fp32"}'
-        wait_for(lambda: samples(client).get(gone) == 1)
+            connection.sendall(
+                head(f"Content-Type: {type_}", "Content-Length: 1000", route=path) + b"--x\r\nCon"
+            )
+        gone = re.compile(rf'edgewise_requests_total{{route="{re.escape(route)}",status="499",variant=".*"}}')
+
+        def counted() -> float:
+            return sum(value for name, value in samples(client).items() if gone.fullmatch(name))
+
+        wait_for(lambda: counted() == 1)
         assert samples(client)['edgewise_rejected_total{reason="client_gone"}'] == 1
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import tracemalloc
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -244,7 +245,8 @@ def test_while_images_wait_nothing_is_held_but_what_the_queue_counts(
 ) -> None:
     held: list[int] = []
 
-    async def classified(request: Request, pool: Pool, jobs: list[Job]) -> list[Answer | RequestError]:
+    async def classified(request: Request, pool: Pool, jobs: Iterable[Job]) -> list[Answer | RequestError]:
+        jobs = list(jobs)
         held.append(tracemalloc.get_traced_memory()[0] - sum(job.size for job in jobs))
         return await each_classified(request, pool, jobs)
 

@@ -206,7 +206,10 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
         del images
         # All or none: what has no place for each image would do the work of some for nothing.
         shared.pool.check(deadline, jobs)
-        answers = _all_of(await each_classified(request, shared.pool, jobs))
+        # What is answered is held no longer.
+        submitted = iter(jobs)
+        del jobs
+        answers = _all_of(await each_classified(request, shared.pool, submitted))
     for number, answer in enumerate(answers):
         prediction = answer.prediction
         observe(shared, f"{request.state.id}#{number}", prediction.variant, prediction.top(LIKELIEST))
