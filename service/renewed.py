@@ -1,9 +1,10 @@
 """What lies in files that may be written anew: a certificate, keys, a token."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from service.errors import SettingsError
 from service.monitoring.logs import SERVICE_LOGGER, fields
@@ -60,6 +61,18 @@ class Renewed(Generic[_T]):
 
     def _look(self) -> list[tuple[int, ...] | None]:
         return [_stamp(file) for file in self._files]
+
+
+async def keep_renewed(renewed: Sequence[Renewed[Any]], seconds: float = RENEWAL_SECONDS) -> NoReturn:
+    """Look at all of them every so many seconds, whatever becomes of one."""
+    while True:
+        await asyncio.sleep(seconds)
+        for each in renewed:
+            try:
+                # A disk that is slow keeps no request waiting.
+                await asyncio.to_thread(each.renew)
+            except Exception:
+                _log.exception("renewing failed in a way that nobody foresaw; what was before is kept")
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import uvicorn
@@ -31,7 +31,7 @@ from service.monitoring.logs import (
     fields,
 )
 from service.monitoring.metrics import REASONS
-from service.renewed import RENEWAL_SECONDS, Renewed
+from service.renewed import keep_renewed
 from service.server.handshake import TlsListener
 from service.server.hang import hung_worker
 from service.server.protocol import Protocol, close_stalled
@@ -44,7 +44,7 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 60
 # Connections over TLS that are no connections yet, beside those that are.
 MAX_HANDSHAKES = 64
-# New objects that bring about a garbage collection: a request makes about a hundred, and none in circles.
+# New objects that bring about a garbage collection: a request makes about a hundred, and no image in circles.
 GARBAGE = 10_000
 # What answers that are already written get, at the least, to reach their clients.
 MIN_CLOSE_SECONDS = 1
@@ -125,7 +125,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
         beside = [hang, asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings))]
         renewed = [files for files in (tls, app.state.keys, app.state.context.admin_token) if files]
         if renewed:
-            beside.append(asyncio.create_task(_renew(renewed)))
+            beside.append(asyncio.create_task(keep_renewed(renewed)))
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -193,14 +193,6 @@ async def _stop(
         _log.warning("not all was answered within EDGEWISE_DRAIN_SECONDS", extra=fields(requests=drain.owed))
     server.config.timeout_graceful_shutdown = max(MIN_CLOSE_SECONDS, math.ceil(left))
     server.should_exit = True
-
-
-async def _renew(renewed: Sequence[Renewed[Any]]) -> None:
-    while True:
-        await asyncio.sleep(RENEWAL_SECONDS)
-        for files in renewed:
-            # A disk that is slow keeps no request waiting.
-            await asyncio.to_thread(files.renew)
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -1,7 +1,10 @@
 """The certificate and its key, as they are loaded and loaded anew."""
 
 import logging
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from tests.certificates import OPENSSL, Pair, made
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
 DAY = 86_400
+ROOT = Path(__file__).parents[2]
 
 
 def days_left(tls: Tls) -> float:
@@ -39,6 +43,27 @@ def renewed(tmp_path: Path) -> Pair:
 
 def test_it_tells_when_the_certificate_expires(pair: Pair) -> None:
     assert days_left(renewed_certificate(pair.certificate, pair.key)) == pytest.approx(2, abs=0.01)
+
+
+def test_it_tells_so_where_the_system_allows_no_more_than_tls_1_2(pair: Pair, tmp_path: Path) -> None:
+    configuration = tmp_path / "openssl.cnf"
+    configuration.write_text(
+        "openssl_conf = all\n[all]\nssl_conf = tls\n[tls]\nsystem_default = policy\n"
+        "[policy]\nMaxProtocol = TLSv1.2\n"
+    )
+    script = (
+        "import sys; from pathlib import Path; from service.server.tls import renewed_certificate;"
+        "print(renewed_certificate(*map(Path, sys.argv[1:])).value.expires)"
+    )
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script, pair.certificate, pair.key],
+        env=os.environ | {"OPENSSL_CONF": str(configuration)},
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert float(told) == renewed_certificate(pair.certificate, pair.key).value.expires
 
 
 def test_it_tells_nothing_of_a_certificate_that_ordinary_clients_can_not_use(tmp_path: Path) -> None:
