@@ -4,7 +4,6 @@ uvicorn bounds neither the number of connections, nor the size of a head, nor th
 to arrive.
 """
 
-import contextlib
 import uuid
 from asyncio import AbstractEventLoop, BaseTransport, Transport
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from typing import Any, ClassVar, cast
 import httptools
 from uvicorn import Config
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -22,7 +20,8 @@ from service.api.access import ANSWERED, PROBES
 from service.api.problems import MEDIA_TYPE, problem_document
 from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, RequestError, TooManyConnections
-from service.server.unsent import queued_bytes
+from service.server.unsent import untaken_bytes
+from service.server.writing import Flow, Joined
 
 # A head, or what is left of a body that nobody wants, must have come by then.
 HEAD_SECONDS = 10.0
@@ -42,50 +41,6 @@ _PROBES = frozenset(path.encode() for path in PROBES)
 # that is closed with bytes unread is reset, and a reset can overtake the answer.
 LINGER_SECONDS = 1.0
 MAX_LINGERING = 16
-
-
-class _Flow(FlowControl):
-    """Reads nothing more while requests wait for the one before them, or once the connection ends."""
-
-    def __init__(self, transport: Transport, waiting: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        if not self._waiting():
-            super().resume_reading()
-
-
-class _Joined:
-    """A transport for one answer: its head goes out with the first of its body, in one write.
-
-    Two cost two calls to the system, and wake the client twice.
-    """
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-        self.is_closing = transport.is_closing
-        self.write: Callable[[bytes], None] = self._keep
-
-    def flush(self) -> None:
-        """Write the head of an answer that has no body."""
-        if self._head is not None:
-            self._write_all(b"")
-
-    def close(self) -> None:
-        """Close, once all is written."""
-        self.flush()
-        self._transport.close()
-
-    def _keep(self, head: bytes) -> None:
-        self._head = head
-        self.write = self._write_all
-
-    def _write_all(self, body: bytes) -> None:
-        head, self._head = self._head, None
-        self.write = self._transport.write
-        self.write(head + body if head else body)
 
 
 class Protocol(HttpToolsProtocol):
@@ -126,7 +81,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Take a connection, in place of the one that is idle longest where there are too many."""
         super().connection_made(cast(Transport, transport))
-        self.flow = _Flow(self.transport, lambda: self._ending or bool(self.pipeline))
+        self.flow = Flow(self.transport, lambda: self._ending or bool(self.pipeline))
         if len(self.connections) > self._max_connections:
             self._make_room()
 
@@ -151,7 +106,7 @@ class Protocol(HttpToolsProtocol):
 
     def close_if_stalled(self) -> None:
         """Close where neither a request is answered nor the next one has come, or an answer gone, in time."""
-        unsent = _untaken_bytes(self.transport)
+        unsent = untaken_bytes(self.transport)
         if unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, self.loop.time()
         elif unsent and self.loop.time() - self._unsent_since > ANSWER_SECONDS:
@@ -247,7 +202,7 @@ class Protocol(HttpToolsProtocol):
         if self._running is not None:
             # Nobody reads the rest of it, which is beyond what bodies may have together.
             self._running.body = bytearray()
-            if isinstance(self._running.transport, _Joined):
+            if isinstance(self._running.transport, Joined):
                 self._running.transport.flush()
         self._idle_since = self.loop.time()
         super().on_response_complete()
@@ -295,7 +250,7 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         if not cycle.waiting_for_100_continue:
-            cycle.transport = cast(Transport, _Joined(self.transport))
+            cycle.transport = cast(Transport, Joined(self.transport))
         super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> None:
@@ -339,18 +294,6 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_later(LINGER_SECONDS, self.transport.close)
         else:
             self.transport.close()
-
-
-def _untaken_bytes(transport: Transport) -> int:
-    """What waits to be taken by the client: here, and where some is left here, in the kernel.
-
-    The kernel takes the next bytes only when a third of its own, up to megabytes, are gone.
-    """
-    unsent = transport.get_write_buffer_size()
-    if unsent:
-        with contextlib.suppress(OSError, ValueError):  # It was closed just now.
-            unsent += queued_bytes(transport.get_extra_info("socket"))
-    return unsent
 
 
 def _head_too_large() -> HeadTooLarge:

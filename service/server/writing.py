@@ -1,0 +1,51 @@
+"""How an answer is written to its connection, and when the connection is read on."""
+
+from asyncio import Transport
+from collections.abc import Callable
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class Flow(FlowControl):
+    """Reads nothing more while requests wait for the one before them, or once the connection ends."""
+
+    def __init__(self, transport: Transport, waiting: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait."""
+        if not self._waiting():
+            super().resume_reading()
+
+
+class Joined:
+    """A transport for one answer: its head goes out with the first of its body, in one write.
+
+    Two cost two calls to the system, and wake the client twice.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+        self.write: Callable[[bytes], None] = self._keep
+
+    def flush(self) -> None:
+        """Write the head of an answer that has no body."""
+        if self._head is not None:
+            self._write_all(b"")
+
+    def close(self) -> None:
+        """Close, once all is written."""
+        self.flush()
+        self._transport.close()
+
+    def _keep(self, head: bytes) -> None:
+        self._head = head
+        self.write = self._write_all
+
+    def _write_all(self, body: bytes) -> None:
+        head, self._head = self._head, None
+        self.write = self._transport.write
+        self.write(head + body if head else body)
