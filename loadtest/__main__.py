@@ -13,7 +13,16 @@ from pathlib import Path
 from types import FrameType
 
 from loadtest.errors import LoadTestError
-from loadtest.locusts import AT_ONCE, QUIET, make_folder, new_folder, own_options, run_locust, run_test
+from loadtest.locusts import (
+    AT_ONCE,
+    QUIET,
+    hangup,
+    make_folder,
+    new_folder,
+    own_options,
+    run_locust,
+    run_test,
+)
 from loadtest.options import add_options
 from loadtest.service import serving
 from loadtest.status import INTERRUPTED, UNUSABLE
@@ -24,7 +33,8 @@ DEFAULT_SECONDS = 30
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, *hangup()):
+        signal.signal(number, _interrupt)
     try:
         if arguments[:1] == ["capacity"]:
             from loadtest.capacity import capacity

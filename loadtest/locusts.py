@@ -29,14 +29,17 @@ _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
     """Run it to its end, on these cores; its exit status, or 130 where a signal ended it.
 
-    SIGINT and SIGTERM, from a terminal or another program, end it in order, with its report; a second
-    one ends it at once.
+    SIGINT, SIGTERM and SIGHUP, from a terminal or another program, end it in order, with its report; a
+    second one ends it at once.
     """
     signals = 0
     process: subprocess.Popen[bytes] | None = None
 
-    def pass_on(_number: int, _frame: FrameType | None) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
         nonlocal signals
+        # Where a connection is lost, the terminal sends it, and the shell may once more.
+        if number == signal.SIGHUP and signals:
+            return
         signals += 1
         if process is None:
             return
@@ -47,7 +50,8 @@ def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
             process.send_signal(signal.SIGTERM)
 
     # Before it starts, so that it is not passed on that SIGINT is ignored: Locust ends its workers by that.
-    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, *hangup())
+    handlers = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         process = _start(arguments, cores)
         if signals:
@@ -61,6 +65,11 @@ def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return INTERRUPTED if signals else status
+
+
+def hangup() -> list[signal.Signals]:
+    """The signal of a connection that is lost, such as that of ssh; none where it is ignored, as by nohup."""
+    return [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
 
 
 def _start(arguments: Sequence[str], cores: Set[int] | None) -> "subprocess.Popen[bytes]":

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,11 @@ def load(*arguments: str | Path, seconds: float = SECONDS) -> subprocess.Complet
 
 
 @contextmanager
-def loading(*arguments: str | Path, folder: Path = ROOT) -> Iterator["subprocess.Popen[str]"]:
+def loading(
+    *arguments: str | Path, folder: Path = ROOT, through: Sequence[str] = WITH_SIGNALS
+) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(  # noqa: S603
-        [*WITH_SIGNALS, *command(*arguments)],
+        [*through, *command(*arguments)],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -60,6 +62,21 @@ def loading(*arguments: str | Path, folder: Path = ROOT) -> Iterator["subprocess
             yield process
         finally:
             process.terminate()
+
+
+def wait_for_progress(process: "subprocess.Popen[str]") -> None:
+    """Return when a load test has shown a line of its progress: its users send."""
+    assert process.stderr is not None
+    shown = ""
+    while "answers/s" not in shown:
+        more = process.stderr.readline()
+        assert more, shown
+        shown += more
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    """The processes that it started and that are there, in that order: the service, where it has one."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def told(folder: Path) -> dict[str, Any]:
