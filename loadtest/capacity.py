@@ -28,6 +28,13 @@ _DAY = 86_400
 _MOST_RATE = 100_000
 # A load test that makes fewer of a step's frames says nothing of the service.
 _OFFERED = 0.9
+_CLIENTS = frozenset({"App", "Camera", "Inspector"})
+_INSTEAD = {
+    "--passes": "leave it out: each step has its time (--step-seconds)",
+    "--users": "take --start-rate, and --fps",
+    "--run-time": "take --step-seconds",
+    "--spawn-rate": "leave it out: all cameras of a step start at once",
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ def capacity(arguments: Sequence[str]) -> int:
     own = _own_options()
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
+    for name in _CLIENTS.intersection(others):
+        raise LoadTestError(f"{name} can't be chosen: a search for the capacity loads by cameras alone")
     folder = Path(options.report or new_folder("capacity"))
     make_folder(folder)
     search = _Search(options, others, folder)
@@ -334,13 +343,25 @@ def _seconds(text: str) -> int:
     return number
 
 
+class _Refuse(argparse.Action):
+    """Of an option of load tests that a search sets itself, from step to step."""
+
+    def __call__(self, _parser: object, _options: object, _value: object, _typed: object = None) -> None:
+        option = next(name for name in self.option_strings if name in _INSTEAD)
+        raise LoadTestError(f"{option} is not for a search for the capacity: {_INSTEAD[option]}")
+
+
 def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest capacity",
+        # What is refused was added before as an option of load tests.
+        conflict_handler="resolve",
         parents=[own],
         description="Search the highest rate at which a service holds all goals, for each variant. The load"
         " is of cameras: what is due is due, however slow the service is. Other options are Locust's.",
         allow_abbrev=False,
     )
     add_options(parser)
+    for names in (["--passes"], ["--users", "-u"], ["--run-time", "-t"], ["--spawn-rate", "-r"]):
+        parser.add_argument(*names, action=_Refuse, help=argparse.SUPPRESS)
     return parser
