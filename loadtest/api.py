@@ -19,6 +19,8 @@ from loadtest.refusal import REFUSED, seconds_to_wait
 _Read = TypeVar("_Read")
 
 _TIMEOUT_SECONDS = 60
+# A report is not kept waiting by a service that hangs.
+_METRICS_TIMEOUT_SECONDS = 5
 # How long a service may go on to say that it has no place for the request.
 _PATIENCE_SECONDS = 20.0
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)", re.MULTILINE)
@@ -74,7 +76,8 @@ def window_accuracy(host: str) -> dict[str, dict[str, float]]:
         LoadTestError: it has no metrics.
     """
     values: dict[str, dict[str, float]] = {}
-    for name, text, value in _SAMPLE.findall(ask(host, "/metrics", None, {}).decode()):
+    metrics = ask(host, "/metrics", None, {}, timeout=_METRICS_TIMEOUT_SECONDS).decode()
+    for name, text, value in _SAMPLE.findall(metrics):
         if name.startswith(_WINDOW):
             labels = dict(_LABEL.findall(text))
             key = name.removeprefix(_WINDOW).removeprefix("accuracy_")
@@ -84,7 +87,12 @@ def window_accuracy(host: str) -> dict[str, dict[str, float]]:
 
 
 def ask(
-    host: str, path: str, body: bytes | None, headers: Mapping[str, str], method: str | None = None
+    host: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    method: str | None = None,
+    timeout: float = _TIMEOUT_SECONDS,
 ) -> bytes:
     """The body of the answer, if it is one of 2xx; refused for want of a place, it asks again when told to.
 
@@ -100,7 +108,7 @@ def ask(
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as error:

@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from loadtest.api import ask, classes
+from loadtest.api import ask, classes, window_accuracy
 from loadtest.errors import LoadTestError
 
 LISTED = b'{"bundle": "b", "active": "a", "variants": []'
@@ -109,3 +110,12 @@ def talking(content: bytes) -> Iterator[str]:
 def test_what_is_no_service_of_images_is_told(content: bytes) -> None:
     with talking(content) as host, pytest.raises(LoadTestError, match=f"^{host}/v"):
         classes(host, b"photo", {}, {})
+
+
+def test_a_report_waits_some_seconds_for_the_metrics_of_a_service_that_hangs() -> None:
+    # The system takes the connection, and nobody answers.
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        start = monotonic()
+        with pytest.raises(LoadTestError, match=r"/metrics does not answer \(.*timed out\)"):
+            window_accuracy(f"http://127.0.0.1:{hanging.getsockname()[1]}")
+    assert monotonic() - start < 20
