@@ -1,7 +1,8 @@
 """`python -m loadtest [run | capacity]`.
 
-Exit status: 0 when all goals were held, 1 when one was not (a line on standard error says which), 2 when
-the test can't begin, 130 when it was interrupted; what there was until then is reported.
+Exit status: 0 when all goals were held, 1 when one was not, or the service that it started ended (a line on
+standard error says which), 2 when the test can't begin, 130 when it was interrupted; what there was until
+then is reported.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, ServiceEnded
 from loadtest.locusts import (
     AT_ONCE,
     QUIET,
@@ -25,7 +26,7 @@ from loadtest.locusts import (
 )
 from loadtest.options import add_options
 from loadtest.service import serving
-from loadtest.status import INTERRUPTED, UNUSABLE
+from loadtest.status import FAILED, INTERRUPTED, UNUSABLE
 
 DEFAULT_USERS = 8
 DEFAULT_SECONDS = 30
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         return run(arguments[1:] if arguments[:1] == ["run"] else arguments)
     except LoadTestError as error:
         sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
-        return UNUSABLE
+        return FAILED if isinstance(error, ServiceEnded) else UNUSABLE
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtest.errors import LoadTestError
+from loadtest.errors import LoadTestError, ServiceEnded
 
 ROOT = Path(__file__).parent.parent
 _PYTHON = ROOT / ".venv-serve" / "bin" / "python"
@@ -31,29 +32,52 @@ def serving(python: str, settings: dict[str, str], cores: Set[int] | None = None
 
     Raises:
         LoadTestError: it does not start.
+        ServiceEnded: it ended by itself, which is told in place of what that led to.
     """
     settings = {**settings, "EDGEWISE_HOST": "127.0.0.1", "EDGEWISE_PORT": "0", "EDGEWISE_LOG_FORMAT": "json"}
     # A file never blocks it, as a pipe would that nobody empties.
-    with tempfile.NamedTemporaryFile(prefix="edgewise-service-", suffix=".log") as log:
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, cores or before)
-        try:
-            process = subprocess.Popen(  # noqa: S603
+    with tempfile.NamedTemporaryFile(prefix="edgewise-service-", suffix=".log") as file:
+        log = Path(file.name)
+        with _started(python, settings, log, cores) as process:
+            try:
+                url = _url(process, log)
+                try:
+                    yield url
+                finally:
+                    _check_goes_on(process, log)
+            finally:
+                process.terminate()
+
+
+def _started(
+    python: str, settings: dict[str, str], log: Path, cores: Set[int] | None
+) -> "subprocess.Popen[bytes]":
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        with log.open("wb") as output:
+            return subprocess.Popen(  # noqa: S603
                 [python, "-m", "service"],
                 cwd=ROOT,
                 env={**os.environ, **settings},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
-        finally:
-            os.sched_setaffinity(0, before)
-        with process:
-            try:
-                yield _url(process, Path(log.name))
-            finally:
-                process.terminate()
+    except OSError as error:
+        raise LoadTestError(f"the service can't be started by {python}: {error.strerror}") from None
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _check_goes_on(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    status = process.poll()
+    if status is None:
+        return
+    how = f"with status {status}" if status >= 0 else f"by signal {-status} ({signal.strsignal(-status)})"
+    lines = log.read_text(errors="replace").splitlines() or [""]
+    raise ServiceEnded(f"the service ended during the test, {how}; the last line of its log: {lines[-1]}")
 
 
 def _url(process: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -1,0 +1,30 @@
+"""What is told of the service that a load test started itself."""
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+from tests.system.loadtest.loads import LENIENT, SECONDS, children, load, loading, told, wait_for_progress
+
+
+def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: Path) -> None:
+    given = ("--python", sys.executable, "Camera", "--run-time", "8s", *LENIENT, "--slo-errors", "1")
+    with loading(*given, "--report", tmp_path) as process:
+        wait_for_progress(process)
+        os.kill(children(process)[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    line = r'edgewise: the service ended during the test, by signal 9 \(Killed\); .*its log: \{"time": .*\}'
+    assert re.fullmatch(line, errors.splitlines()[-1]), errors
+    assert all(verdict["held"] for verdict in told(tmp_path)["slo"])
+
+
+def test_a_python_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+    result = load("--python", "/nope/python", "--report", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "edgewise: the service can't be started by /nope/python: No such file or directory\n"
+    )
