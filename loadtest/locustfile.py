@@ -14,7 +14,14 @@ import gevent
 from locust import events
 from locust.env import Environment
 from locust.html import get_html_report
-from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import (
+    STATE_MISSING,
+    STATE_RUNNING,
+    STATE_SPAWNING,
+    LocalRunner,
+    MasterRunner,
+    WorkerRunner,
+)
 
 from loadtest import api
 from loadtest.corpus import Photo, Queue, label, read_files
@@ -44,6 +51,9 @@ class Test:
         self.tally = Tally()
         self.started = self.ended = 0.0
         self.ending = False
+        # Those that the test began with, and how many of them are not there at its end.
+        self.workers: set[str] = set()
+        self.lost = 0
         self.labelled: dict[str, list[Photo]] = {}
         self.options: argparse.Namespace = environment.parsed_options  # type: ignore[assignment]
         self.is_worker = isinstance(environment.runner, WorkerRunner)
@@ -52,6 +62,7 @@ class Test:
         """Read the photos and ask the service for its classes, then count from nothing."""
         self.tally.forget()
         self.started, self.ended = time.time(), 0.0
+        self.workers, self.lost = self._workers(), 0
         if environment.host:
             # Its users put their paths, which begin with one, behind it as it is.
             environment.host = environment.host.rstrip("/")
@@ -106,6 +117,16 @@ class Test:
     def _quit(self) -> None:
         if self.environment.runner:
             self.environment.runner.quit()
+
+    def _workers(self) -> set[str]:
+        runner = self.environment.runner
+        if not isinstance(runner, MasterRunner):
+            return set()
+        return {worker.id for worker in runner.clients.all if worker.state != STATE_MISSING}
+
+    def count_lost(self, **_: Any) -> None:
+        """Count the workers that are gone, before those that are there are told to go."""
+        self.lost = len(self.workers - self._workers())
 
     def stop(self, **_: Any) -> None:
         """Take the time: Locust may go on for long, with its page open."""
@@ -164,6 +185,8 @@ class Test:
             tally=self.tally,
             summary=summary,
             interrupted=interrupted,
+            workers=len(self.workers),
+            lost=self.lost,
         )
         folder = Path(self.options.report or time.strftime("runs/loadtest-%Y%m%d-%H%M%S"))
         report.write(folder, get_html_report(environment, show_download_link=False))
@@ -190,6 +213,7 @@ def begin(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, MasterRunner):
         environment.runner.register_message(_CANT_BEGIN, test.end_without)
     environment.events.test_start.add_listener(test.begin)
+    environment.events.test_stopping.add_listener(test.count_lost)
     environment.events.test_stop.add_listener(test.stop)
     environment.events.user_error.add_listener(test.count_exception)
     environment.events.report_to_master.add_listener(test.send)

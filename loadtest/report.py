@@ -17,7 +17,7 @@ from loadtest.accuracy import Proportion
 from loadtest.errors import LoadTestError
 from loadtest.options import Plan
 from loadtest.picture import draw_run
-from loadtest.slo import Verdict, judge
+from loadtest.slo import Verdict, judge, judge_workers
 from loadtest.summary import Summary
 from loadtest.tally import Tally
 
@@ -28,7 +28,7 @@ _SETTINGS = ("spawn_rate", "run_time", "processes", "user_classes")
 
 @dataclass
 class Report:
-    """Of one load test; `started` in seconds since the epoch."""
+    """Of one load test; `started` in seconds since the epoch; `lost`: of the `workers` that it began with."""
 
     options: argparse.Namespace
     host: str
@@ -37,11 +37,13 @@ class Report:
     tally: Tally
     summary: Summary
     interrupted: bool
+    workers: int = 0
+    lost: int = 0
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """One for each goal."""
-        return judge(self.plan.slo, self.summary)
+        """One for each goal, and one where workers were lost."""
+        return [*judge(self.plan.slo, self.summary), *judge_workers(self.lost, self.workers)]
 
     @cached_property
     def window(self) -> dict[str, dict[str, float]]:
@@ -87,6 +89,8 @@ class Report:
                 for name, one in summary.accuracy.items()
             },
             "window_accuracy": self.window,
+            "workers": self.workers,
+            "lost_workers": self.lost,
             "slo": [asdict(verdict) for verdict in self.verdicts],
             "settings": {
                 "photos": str(self.plan.photos),

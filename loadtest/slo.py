@@ -45,6 +45,12 @@ def judge(slo: Slo, summary: Summary) -> list[Verdict]:
     ]
 
 
+def judge_workers(lost: int, workers: int) -> list[Verdict]:
+    """That of a test which began with so many workers and lost some, with their share of the load."""
+    line = f"workers: {lost} of {workers} load workers were lost, and their share of the load: FAILED"
+    return [Verdict("workers", 0, lost, held=False, line=line)] if lost else []
+
+
 def _at_most(name: str, goal: float | None, measured: float | None, show: _Show) -> list[Verdict]:
     if goal is None:
         return []

@@ -74,9 +74,9 @@ def wait_for_progress(process: "subprocess.Popen[str]") -> None:
         shown += more
 
 
-def children(process: "subprocess.Popen[str]") -> list[int]:
+def children(pid: int) -> list[int]:
     """The processes that it started and that are there, in that order: the service, where it has one."""
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def told(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def test_where_the_connection_is_lost_the_test_ends_with_its_report_and_its_serv
     given = ("--python", sys.executable, "--run-time", "10m", *LENIENT, "--report", tmp_path)
     with loading(*given) as process:
         wait_for_progress(process)
-        started = children(process)
+        started = children(process.pid)
         process.send_signal(signal.SIGHUP)
         # The terminal's, and then the shell's.
         process.send_signal(signal.SIGHUP)

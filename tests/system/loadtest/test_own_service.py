@@ -13,7 +13,7 @@ def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: P
     given = ("--python", sys.executable, "Camera", "--run-time", "8s", *LENIENT, "--slo-errors", "1")
     with loading(*given, "--report", tmp_path) as process:
         wait_for_progress(process)
-        os.kill(children(process)[0], signal.SIGKILL)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors

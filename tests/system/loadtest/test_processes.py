@@ -1,11 +1,22 @@
 """Load tests of several processes, whose load and goals are one."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.system.loadtest.loads import LENIENT, SECONDS, answered, load, loading, told
+from tests.system.loadtest.loads import (
+    LENIENT,
+    SECONDS,
+    answered,
+    children,
+    load,
+    loading,
+    told,
+    wait_for_progress,
+)
 from tests.system.processes import ROOT, Service
 from tests.system.prometheus import free_port
 
@@ -84,6 +95,24 @@ def test_a_worker_that_can_not_begin_ends_the_test(
     assert f"a worker can't begin: {photos.name} can't be read" in errors
 
 
+@pytest.mark.parametrize("killed", [1, 2])
+def test_workers_that_are_lost_fail_the_test(
+    service: Service, photos: Path, tmp_path: Path, killed: int
+) -> None:
+    given = ("--photos", photos, "Camera", "--users", "4", "--processes", "2", "--run-time", "16s", *LENIENT)
+    with loading("--host", service.url, *given, "--report", tmp_path) as process:
+        wait_for_progress(process)
+        (master,) = children(process.pid)
+        for worker in children(master)[:killed]:
+            os.kill(worker, signal.SIGKILL)
+        output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, errors
+    line = f"workers: {killed} of 2 load workers were lost, and their share of the load: FAILED"
+    assert f"- {line}\n" in output
+    assert f"edgewise: {line}\n" in errors
+    assert told(tmp_path)["lost_workers"] == killed
+
+
 def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
     """The workers' counts are the service's, but for what was under way at the end, and the first ones."""
     counts = report["counts"]
@@ -93,3 +122,4 @@ def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
     (measured,) = report["accuracy"].values()
     assert measured["answers"] == counts["answered"]
     assert counts["frames"] > 0
+    assert (report["workers"], report["lost_workers"]) == (2, 0)
