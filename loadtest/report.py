@@ -139,6 +139,9 @@ class Report:
             str(counts.late),
             str(counts.dropped),
         ]
+        if counts.given_up:
+            head.append("given up")
+            row.append(str(counts.given_up))
         return table(head, [row])
 
     def _accuracy(self) -> str:
@@ -159,7 +162,10 @@ class Report:
         return table(["errors", "number"], [[what, str(n)] for what, n in self.summary.errors.items()])
 
     def _verdicts(self) -> str:
-        return "".join(f"- {verdict.line}\n" for verdict in self.verdicts)
+        lines = [verdict.line for verdict in self.verdicts]
+        if self.plan.slo.late is not None and not self.summary.counts.frames:
+            lines.append("late: not judged: no camera sent a frame")
+        return "".join(f"- {line}\n" for line in lines)
 
     def _notes(self) -> list[str]:
         lag = self.summary.lag

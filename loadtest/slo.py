@@ -34,13 +34,17 @@ class Verdict:
 
 
 def judge(slo: Slo, summary: Summary) -> list[Verdict]:
-    """A verdict on each goal that there is. What could not be measured, for want of answers, is not held."""
+    """A verdict on each goal that there is. What could not be measured, for want of answers, is not held.
+
+    Where no camera sent a frame, none could be late: there is no such verdict.
+    """
     overall = summary.overall
+    late = slo.late if summary.counts.frames else None
     return [
         *_at_most("p50", slo.p50, summary.latency[50], _milliseconds),
         *_at_most("p99", slo.p99, summary.latency[99], _milliseconds),
         *_at_most("errors", slo.errors, summary.error_ratio, _percent),
-        *_at_most("late", slo.late, summary.late_ratio, _percent),
+        *_at_most("late", late, summary.late_ratio, _percent),
         *_at_least("top1", slo.top1, overall.top1.ratio if overall else None),
     ]
 

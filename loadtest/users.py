@@ -30,6 +30,8 @@ TIMEOUT_SECONDS = 20.0
 # An app gives up after so many refusals of one photo; a service that says no time means this long.
 _TRIES = 3
 _RETRY_SECONDS = 1.0
+# What is under way at the end for so many times the goal of p99 is not just one of the slower answers.
+_LONG = 4
 _NO_CLASSES = "200 without classes"
 
 
@@ -83,6 +85,8 @@ class EdgeClient(FastHttpUser):
     wait_time = constant(0)
     network_timeout = TIMEOUT_SECONDS
     connection_timeout = TIMEOUT_SECONDS
+    # When what is under way was sent, by the monotonic clock.
+    _sent: float | None = None
 
     def classify(self, photo: Photo, due: float, *, with_label: bool = True) -> Reply:
         """Send a photo that was due at this time of the monotonic clock, and count what comes of it."""
@@ -95,13 +99,8 @@ class EdgeClient(FastHttpUser):
             load.tally.errors[f"a photo can't be read: {error.strerror}"] += 1
             return Reply()
         label = {"label": str(photo.label)} if with_label and load.plan.truths else {}
-        with self.client.post(
-            f"{CLASSIFY}?{urlencode({**load.plan.query, **label})}",
-            name=CLASSIFY,
-            data=content,  # type: ignore[arg-type]  # It takes bytes too.
-            headers=load.plan.headers,
-            catch_response=True,
-        ) as response:
+        path = f"{CLASSIFY}?{urlencode({**load.plan.query, **label})}"
+        with self._post(path, name=CLASSIFY, data=content) as response:
             latency = time.monotonic() - due
             response.request_meta["response_time"] = 1e3 * latency
             load.tally.counts.requests += 1
@@ -135,6 +134,23 @@ class EdgeClient(FastHttpUser):
             gevent.sleep(reply.retry_after)
         self.load.tally.counts.given_up += 1
         return reply
+
+    def on_stop(self) -> None:
+        """Count a request that never came back: where the service hangs, no goal would see it otherwise."""
+        goal = self.load.plan.slo.p99
+        if self._sent is None or goal is None:
+            return
+        long = _LONG * goal
+        if time.monotonic() - self._sent > long:
+            self.load.tally.counts.requests += 1
+            self.load.tally.errors[f"no answer when the test ended, after more than {long:g} s"] += 1
+
+    def _post(self, path: str, **request: Any) -> Any:
+        self._sent = time.monotonic()
+        response = self.client.post(path, headers=self.load.plan.headers, catch_response=True, **request)
+        # Not where the test's end breaks in.
+        self._sent = None
+        return response
 
     def _refused(self, response: Any) -> Reply:
         # An answer as it should be, but with a name of its own: its time is not that of an answer.
@@ -189,7 +205,8 @@ class Camera(EdgeClient):
             self._back_off(reply.retry_after)
 
     def on_stop(self) -> None:
-        """Count what was due and has no answer: a service that hangs would be unseen otherwise."""
+        """Count the frames, too, that were due and have no answer."""
+        super().on_stop()
         now = time.monotonic()
         overdue = self._pace.skip(now - self._pace.period)
         if self._backing_off:
@@ -248,9 +265,7 @@ class Inspector(EdgeClient):
 
     def _tell(self, truth: dict[str, Any]) -> Reply:
         counts = self.load.tally.counts
-        with self.client.post(
-            FEEDBACK, json=truth, headers=self.load.plan.headers, catch_response=True
-        ) as response:
+        with self._post(FEEDBACK, json=truth) as response:
             counts.requests += 1
             if response.status_code == REFUSED:
                 return self._refused(response)

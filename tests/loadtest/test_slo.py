@@ -44,10 +44,14 @@ def test_without_answers_no_goal_of_them_is_held() -> None:
         "p50": False,
         "p99": False,
         "errors": True,
-        "late": True,
         "top1": False,
     }
     assert "nothing was answered" in verdicts[0].line
+
+
+def test_without_cameras_nothing_is_called_late_or_in_time(tally: Tally) -> None:
+    tally.counts.frames = 0
+    assert judge(Slo(late=1), summarize(tally, seconds=10)) == []
 
 
 def test_no_goal_no_verdict(tally: Tally) -> None:

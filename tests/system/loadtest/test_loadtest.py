@@ -15,7 +15,16 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.certificates import OPENSSL, made
-from tests.system.loadtest.loads import LENIENT, SECONDS, answered, load, loading, told, write_photos
+from tests.system.loadtest.loads import (
+    LENIENT,
+    SECONDS,
+    answered,
+    load,
+    loading,
+    told,
+    wait_for_progress,
+    write_photos,
+)
 from tests.system.processes import ROOT, Service, serving, wait_for
 
 
@@ -181,6 +190,13 @@ class Forgetful(Cutting):
         super().answer(document, 0, status)
 
 
+class Full(Cutting):
+    """Refuses every photo but the one that it is asked for its classes with."""
+
+    def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
+        super().answer(document, 0, 429 if missing else status)
+
+
 @contextmanager
 def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """The URL of a server whose answers are the handler's."""
@@ -220,6 +236,37 @@ def test_what_nobody_foresaw_is_an_error_and_ends_a_test_of_passes(photos: Path,
         result = load("--host", host, *given, "--report", tmp_path)
     assert result.returncode == 1, result.stderr
     assert told(tmp_path)["errors"] == {"TypeError, which no user foresaw": 1}
+
+
+def test_photos_that_were_given_up_are_in_the_table(photos: Path, tmp_path: Path) -> None:
+    with answering(Full) as host:
+        given = ("--photos", photos, "App", "--users", "1", "--run-time", "6s", *LENIENT)
+        result = load("--host", host, *given, "--report", tmp_path)
+    assert told(tmp_path)["counts"]["given_up"] == 1
+    assert "| dropped | given up |\n" in result.stdout
+    assert "| 0 | 1 |\n" in result.stdout
+
+
+@pytest.mark.parametrize("client", ["App", "Inspector"])
+def test_a_service_that_hangs_to_the_end_fails_a_goal_without_cameras(
+    photos: Path, colours: Bundle, tmp_path: Path, client: str
+) -> None:
+    with serving(bundle=colours.path) as service:
+        given = (client, "--users", "8", "--run-time", "10s", "--slo-p50", "20000", "--slo-p99", "1000")
+        with loading("--host", service.url, "--photos", photos, *given, "--report", tmp_path) as process:
+            wait_for_progress(process)
+            service.signal(signal.SIGSTOP)
+            try:
+                output, errors = process.communicate(timeout=SECONDS)
+            finally:
+                service.signal(signal.SIGCONT)
+    assert process.returncode == 1, errors
+    ((error, number),) = told(tmp_path)["errors"].items()
+    assert error == "no answer when the test ended, after more than 4 s"
+    assert 1 <= number <= 8
+    assert re.search("^edgewise: errors: .*FAILED$", errors, re.MULTILINE)
+    assert "- late: not judged: no camera sent a frame\n" in output
+    assert "given up" not in output
 
 
 def test_a_service_that_goes_away_is_told(photos: Path, colours: Bundle, tmp_path: Path) -> None:
