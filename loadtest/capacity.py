@@ -16,7 +16,7 @@ from loadtest.errors import LoadTestError
 from loadtest.locusts import QUIET, REPORT, make_folder, new_folder, own_options, run_test
 from loadtest.options import add_options, key_header, positive, read_secret
 from loadtest.picture import draw_capacity
-from loadtest.report import machine, table, versions
+from loadtest.report import MOST_LAG_SECONDS, lag_note, machine, table, versions
 from loadtest.service import serving
 from loadtest.status import FAILED, HELD, INTERRUPTED, UNUSABLE
 
@@ -39,19 +39,30 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Step:
-    """One rate that was tried, in requests/s; `p99` in seconds; `missed`: the goals that were not held."""
+    """One rate that was tried, in requests/s; `p99` in seconds; `missed`: the goals that were not held.
+
+    `sent_late_p99_seconds`: how late the load test sent what was due, None where it never waited for it.
+    """
 
     variant: str
     rate: float
     answered: float
     p99: float | None
     late_ratio: float
+    sent_late_p99_seconds: float | None
     missed: tuple[str, ...]
 
     @property
     def held(self) -> bool:
         """Whether all goals were."""
         return not self.missed
+
+    @property
+    def line(self) -> str:
+        """What came of it."""
+        lag = self.sent_late_p99_seconds
+        sent = "" if lag is None else f" (sent late p99 {1e3 * lag:.1f} ms)"
+        return f"{self.variant}: {self.rate:.1f}/s: {'; '.join(self.missed) or 'held'}{sent}"
 
 
 class _Interrupted(Exception):
@@ -222,12 +233,10 @@ class _Search:
         if others:
             by = f"{sum(others.values())} of {told['counts']['answered']} answers were by {', '.join(others)}"
             missed += (f"variant: {by}: FAILED",)
-        p99 = told["latency_seconds"]["p99"]
-        step = Step(variant, rate, told["rate"], p99, told["late_ratio"], missed)
+        p99, lag = told["latency_seconds"]["p99"], told["sent_late_p99_seconds"]
+        step = Step(variant, rate, told["rate"], p99, told["late_ratio"], lag, missed)
         self.steps.append(step)
-        sys.stderr.write(
-            f"{time.strftime('%H:%M:%S')} {variant}: {rate:.1f}/s: {'; '.join(missed) or 'held'}\n"
-        )
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {step.line}\n")
         return step.held
 
     def write(self, *, interrupted: bool) -> str:
@@ -255,7 +264,7 @@ class _Search:
             for variant, steps in by_variant.items()
         }
         draw_capacity(self.folder / "capacity.png", drawn, self.found, self.options.slo_p99 / 1e3)
-        text = self._table() + f"\n{self._where()}\n"
+        text = self._table() + f"\n{self._where()}\n" + self._doubts()
         if interrupted:
             text += "Ended early: this is what there was until then.\n"
         heading, picture = "# Capacity\n\n", "\n![p99 over the rate, and the capacities](capacity.png)\n"
@@ -279,6 +288,21 @@ class _Search:
             "p99 ms there",
         ]
         return table(head, rows)
+
+    def _doubts(self) -> str:
+        """A line for each variant whose search the load itself may have ended, in place of the service."""
+        lines = []
+        for variant, found in self.found.items():
+            above = [s for s in self.steps if s.variant == variant and s.rate > (found or 0) and not s.held]
+            # The lowest rate that did not hold, and of its tries the last.
+            step = min(reversed(above), key=lambda step: step.rate)
+            lag = step.sent_late_p99_seconds
+            if lag is not None and lag > MOST_LAG_SECONDS:
+                lines.append(
+                    f"{variant}: at {step.rate:.1f}/s the load may have ended the search, and not the"
+                    f" service. {lag_note(lag)}\n"
+                )
+        return "".join(lines)
 
     def _where(self) -> str:
         options = self.options

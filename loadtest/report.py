@@ -22,7 +22,7 @@ from loadtest.summary import Summary
 from loadtest.tally import Tally
 
 # Above it, what was measured is this program's slowness as well.
-_MOST_LAG_SECONDS = 0.02
+MOST_LAG_SECONDS = 0.02
 _SETTINGS = ("spawn_rate", "run_time", "processes", "user_classes")
 
 
@@ -172,12 +172,17 @@ class Report:
         notes = []
         if self.interrupted:
             notes.append("Interrupted: this is what there was until then.\n")
-        if lag is not None and lag > _MOST_LAG_SECONDS:
-            notes.append(
-                f"One frame in a hundred was sent {_ms(lag)} ms late or more by this program or its"
-                " machine, and that is in its latency: take more --processes, or another machine.\n"
-            )
+        if lag is not None and lag > MOST_LAG_SECONDS:
+            notes.append(f"{lag_note(lag)}\n")
         return notes
+
+
+def lag_note(lag: float) -> str:
+    """What a lag above `MOST_LAG_SECONDS` means."""
+    return (
+        f"One frame in a hundred was sent {_ms(lag)} ms late or more by this program or its"
+        " machine, and that is in its latency: take more --processes, or another machine."
+    )
 
 
 def progress_line(summary: Summary) -> str:

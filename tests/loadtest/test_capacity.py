@@ -47,6 +47,7 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
             "latency_seconds": {"p99": 0.1},
             "rate": 1.0,
             "late_ratio": 0.0,
+            "sent_late_p99_seconds": None,
             "counts": {"frames": 96},
             "accuracy": {},
         }
@@ -78,7 +79,8 @@ def test_a_rate_that_is_not_made_does_not_hold(
         asked.append(arguments)
         folder.mkdir(parents=True, exist_ok=True)
         told = {"slo": [], "latency_seconds": {"p99": 0.1}, "rate": 1.0, "late_ratio": 0.0}
-        (folder / "report.json").write_text(json.dumps(told | {"counts": {"frames": 200}, "accuracy": {}}))
+        told |= {"sent_late_p99_seconds": 0.002, "counts": {"frames": 200}, "accuracy": {}}
+        (folder / "report.json").write_text(json.dumps(told))
         return HELD
 
     monkeypatch.setattr("loadtest.capacity.run_test", run_test)
@@ -95,6 +97,43 @@ def test_a_rate_that_is_not_made_does_not_hold(
     # Of an option that is given twice Locust takes the last.
     first = asked[0]
     assert float(first[len(first) - first[::-1].index("--fps")]) == pytest.approx(16 / 3)
+
+
+@pytest.mark.parametrize(("lag", "doubted"), [(0.069, True), (0.019, False), (None, False)])
+def test_a_search_that_the_load_may_have_ended_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    lag: float | None,
+    doubted: bool,
+) -> None:
+    def run_test(arguments: Sequence[str], folder: Path, _cores: object) -> int:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = float(folder.name.removesuffix("-again")) <= 20
+        told = {
+            "slo": [{"held": held, "line": "p99: FAILED"}],
+            "latency_seconds": {"p99": 0.1},
+            "rate": 1.0,
+            "late_ratio": 0.0,
+            "sent_late_p99_seconds": 0.001 if held else lag,
+            "counts": {"frames": 1000},
+            "accuracy": {},
+        }
+        (folder / "report.json").write_text(json.dumps(told))
+        return HELD if held else FAILED
+
+    monkeypatch.setattr("loadtest.capacity.run_test", run_test)
+    monkeypatch.setattr(api, "variants", lambda *_: LISTED)
+    capacity(["--variants", "ptq", "--host", "http://board", "--report", str(tmp_path)])
+    output, errors = capsys.readouterr()
+    assert "ptq: 16.0/s: held (sent late p99 1.0 ms)\n" in errors
+    assert ("ptq: 32.0/s: p99: FAILED (sent late p99 69.0 ms)\n" in errors) == doubted
+    # The last that did not hold, and not the highest.
+    note = "ptq: at 20.3/s the load may have ended the search, and not the service. One frame in a hundred"
+    assert (note in output) == doubted
+    assert (note in (tmp_path / "report.md").read_text()) == doubted
+    steps = json.loads((tmp_path / "report.json").read_text())["steps"]
+    assert steps[0]["sent_late_p99_seconds"] == 0.001
 
 
 @pytest.mark.parametrize(
