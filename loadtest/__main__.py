@@ -16,6 +16,7 @@ from types import FrameType
 from loadtest.errors import LoadTestError, ServiceEnded
 from loadtest.locusts import (
     AT_ONCE,
+    MOST_WAIT,
     QUIET,
     hangup,
     make_folder,
@@ -67,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     with local as host:
         ends = [] if options.passes else ["--run-time", f"{DEFAULT_SECONDS}s"]
         users = ["--users", str(DEFAULT_USERS), *AT_ONCE]
-        return run_test([*QUIET, "--host", host, *users, *ends, *others], folder)
+        return run_test([*QUIET, *MOST_WAIT, "--host", host, *users, *ends, *others], folder)
 
 
 def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -211,6 +211,10 @@ def begin(environment: Environment, **_: Any) -> None:
         if not test.options.quiet_report:
             gevent.spawn(test.show_progress)
     if isinstance(environment.runner, MasterRunner):
+        # Those of --processes come by themselves, and at once.
+        if test.options.headless and not test.options.processes and not test.options.quiet_report:
+            number = test.options.expect_workers
+            sys.stderr.write(f"waiting for {number} worker{'s' if number > 1 else ''}\n")
         environment.runner.register_message(_CANT_BEGIN, test.end_without)
     environment.events.test_start.add_listener(test.begin)
     environment.events.test_stopping.add_listener(test.count_lost)

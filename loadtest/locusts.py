@@ -23,6 +23,8 @@ LOOPBACK = "127.0.0.1"
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
 # Cameras find their places between the frames of others by themselves.
 AT_ONCE = ("--spawn-rate", "100")
+# Seconds that a master waits for workers: without end, were it not said, where one did not come.
+MOST_WAIT = ("--expect-workers-max-wait", "120")
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 

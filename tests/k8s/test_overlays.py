@@ -198,6 +198,7 @@ def test_the_load_test_loads_the_service() -> None:
     service = only("Service", "base")
     assert options.host == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert f"--expect-workers={workers['parallelism']}" in others
+    assert "--expect-workers-max-wait=120" in others
     assert workers["parallelism"] == workers["completions"]
     (worker,) = workers["template"]["spec"]["containers"]
     _, others = parsed(worker["args"])

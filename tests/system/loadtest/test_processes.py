@@ -95,6 +95,16 @@ def test_a_worker_that_can_not_begin_ends_the_test(
     assert f"a worker can't begin: {photos.name} can't be read" in errors
 
 
+def test_workers_that_do_not_come_are_not_waited_for_without_end(
+    service: Service, photos: Path, tmp_path: Path, master: list[str]
+) -> None:
+    given = ("--host", service.url, "--photos", photos, "--expect-workers-max-wait", "2")
+    result = load(*master, *given, "--report", tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("waiting for 2 workers\n")
+    assert "Gave up waiting for workers to connect" in result.stderr
+
+
 @pytest.mark.parametrize("killed", [1, 2])
 def test_workers_that_are_lost_fail_the_test(
     service: Service, photos: Path, tmp_path: Path, killed: int
