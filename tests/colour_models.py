@@ -45,6 +45,13 @@ def normalized() -> tf.keras.Model:
     return model
 
 
+def casting(dtype: str, middle: float) -> tf.keras.Model:
+    """The same for integers about `middle`, 127.5 to each side, which it casts to float32 itself."""
+    pixels = tf.keras.Input((SIDE, SIDE, 3), batch_size=1, dtype=dtype)
+    scaled = tf.keras.layers.Rescaling(1 / 127.5, -middle / 127.5)(pixels)
+    return tf.keras.Model(pixels, network(softmax=False)(scaled))
+
+
 def representative() -> Iterator[list[np.ndarray]]:
     """The classes' colours, plain and with noise."""
     noise = np.random.default_rng(0).uniform(-1, 1, (len(COLOURS), 1, SIDE, SIDE, 3))
@@ -75,7 +82,7 @@ def quantized(
 
 
 def main(folder: Path) -> None:
-    """Write fp32, ptq, int8 and softmax, and of the normalized network float and int8 files."""
+    """Write fp32, ptq, int8 and softmax, of the normalized network float and int8 files, and casting ones."""
     logits, probabilities, by_channel = network(softmax=False), network(softmax=True), normalized()
     models = {
         "fp32": tf.lite.TFLiteConverter.from_keras_model(logits).convert(),
@@ -85,6 +92,8 @@ def main(folder: Path) -> None:
         "normalized": tf.lite.TFLiteConverter.from_keras_model(by_channel).convert(),
         "normalized-uint8": quantized(by_channel, tf.uint8, tf.int8, normalized_representative),
         "normalized-int8": quantized(by_channel, tf.int8, tf.int8, normalized_representative),
+        "cast-uint8": tf.lite.TFLiteConverter.from_keras_model(casting("uint8", 127.5)).convert(),
+        "cast-int8": tf.lite.TFLiteConverter.from_keras_model(casting("int8", -0.5)).convert(),
     }
     for name, content in models.items():
         (folder / f"{name}.tflite").write_bytes(content)

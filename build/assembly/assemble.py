@@ -45,7 +45,7 @@ from service.bundle.manifest import (
 from service.bundle.packing import pack
 from service.errors import BundleError
 from service.images.pixels import load_pixels
-from service.inference.classifier import encode
+from service.inference.classifier import check_tensors, encode
 from service.inference.delegates import Delegate
 from service.inference.golden import read_golden_vectors
 from service.inference.interpreter import Interpreter
@@ -226,6 +226,9 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         file.write_bytes(model.content)
         interpreter = Interpreter(file, model.delegate)
         input_ = InputTensor(**interpreter.input.model_dump(), mean=model.mean, std=model.std)
+        output = OutputTensor(**interpreter.output.model_dump(), kind=model.output_kind)
+        # As a load does: what is written here is served.
+        check_tensors(model.name, interpreter, input_, output)
         expected = (1, *pixels.shape[1:])
         if input_.shape != expected:
             raise BuildError(f"{model.name} takes {input_.shape}, expected {expected}")
@@ -244,7 +247,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         bytes=len(model.content),
         precision=model.precision,
         input=input_,
-        output=OutputTensor(**interpreter.output.model_dump(), kind=model.output_kind),
+        output=output,
         golden=_tolerance(model, outputs),
         provenance=model.provenance,
         operators=count_operators(model.content),

@@ -185,8 +185,13 @@ def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel
     plain = InputTensor(**file.input.model_dump())
     if plain.dtype == "float32":
         return mean, std
-    if (mean, std) == (0, 1) or plain.scale is None or plain.zero_point is None:
+    if (mean, std) == (0, 1):
         return 0.0, 1.0
+    if plain.scale is None or plain.zero_point is None:
+        raise BuildError(
+            f"{file.path} takes {plain.dtype} without a scale, the pixels as they are: --mean and --std have"
+            " no place in it; leave them out, and import files that need them into a bundle of their own"
+        )
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 1, 3)
     as_they_are = encode(ramp, plain).astype(np.float32)
     scaled = encode(ramp, InputTensor.model_validate(plain.model_dump() | {"mean": mean, "std": std}))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle, verify_variant
-from service.bundle.manifest import InputTensor, Tensor
+from service.bundle.manifest import InputTensor, OutputTensor, Tensor
 from service.errors import BundleError, SelfTestError
 from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
 from service.inference.delegates import Delegate
@@ -132,8 +132,7 @@ class Classifier:
     def _load(self) -> Interpreter:
         path = self.bundle.variant_path(self.variant)
         interpreter = Interpreter(path, self.delegate, content=self._content)
-        _check_tensor(f"{path}: input", interpreter.input, self._declared.input)
-        _check_tensor(f"{path}: output", interpreter.output, self._declared.output)
+        check_tensors(str(path), interpreter, self._declared.input, self._declared.output)
         return interpreter
 
     def _raw(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
@@ -219,19 +218,33 @@ def _normalize(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.full_like(probabilities, 1 / probabilities.size)
 
 
-def _check_tensor(name: str, actual: Tensor, declared: Tensor) -> None:
-    same = (
+def check_tensors(name: str, interpreter: Interpreter, input_: InputTensor, output: OutputTensor) -> None:
+    """Check that a loaded file has the tensors that are declared, and that its output says something.
+
+    Raises:
+        BundleError: it has others, or integers without a scale for its scores; begins with `name`.
+    """
+    pairs = {"input": (interpreter.input, input_), "output": (interpreter.output, output)}
+    for which, (actual, declared) in pairs.items():
+        if not _same(actual, declared):
+            raise BundleError(
+                f"{name}: {which} is {_describe(actual)}, the manifest says {_describe(declared)};"
+                " build it again"
+            )
+    # An input without one takes the pixels as they are: a model that casts them itself needs none.
+    if output.dtype != "float32" and output.scale is None:
+        raise BundleError(
+            f"{name}: output is {output.dtype} without a scale, which says nothing; convert it again"
+        )
+
+
+def _same(actual: Tensor, declared: Tensor) -> bool:
+    return (
         actual.dtype == declared.dtype
         and actual.shape == declared.shape
         and actual.zero_point == declared.zero_point
         and math.isclose(actual.scale or 0, declared.scale or 0, rel_tol=1e-6)
     )
-    if not same:
-        raise BundleError(
-            f"{name} is {_describe(actual)}, the manifest says {_describe(declared)}; build it again"
-        )
-    if actual.dtype != "float32" and actual.scale is None:
-        raise BundleError(f"{name} is {actual.dtype} without a scale, which says nothing; convert it again")
 
 
 def _describe(tensor: Tensor) -> str:

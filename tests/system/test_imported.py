@@ -13,7 +13,7 @@ from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import comparison_with, reference_evaluation
 from tests.api.running import samples
 from tests.colours import LABELS_OF, write_photos
-from tests.system.processes import ROOT, serving, wait_for
+from tests.system.processes import ROOT, run, serving, wait_for
 
 PHOTOS = 4
 TOKEN = "0123456789abcdef"  # noqa: S105
@@ -26,6 +26,13 @@ def build(*arguments: str | Path) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def red() -> bytes:
+    """A photo of nothing but red."""
+    file = BytesIO()
+    Image.new("RGB", (40, 30), (220, 20, 20)).save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,23 @@ def test_every_file_has_its_accuracy_and_is_compared_with_the_float_one(imported
             assert 0 < comparison.kl_nats < 0.01
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_a_model_that_casts_the_pixels_itself_is_checked_evaluated_and_served(
+    colour_models: Path, photos: Path, tmp_path: Path, dtype: str
+) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS_OF))
+    model, path = colour_models / f"cast-{dtype}.tflite", tmp_path / "theirs"
+    build("import", model, "--labels", tmp_path / "labels.txt", "--output", "logits", "--out", path)
+    assert run("check", bundle=path).returncode == 0
+    build("evaluate", path, "--evaluation", photos)
+    evaluation = reference_evaluation(load_bundle(path).variant(f"cast-{dtype}").evaluations)
+    assert evaluation is not None
+    assert evaluation.top1.count == evaluation.dataset.images == PHOTOS * len(LABELS_OF)
+    with serving(bundle=path, workers=1) as service, service.client() as client:
+        answer = client.post("/v1/classify", content=red()).json()
+        assert answer["predictions"][0]["label"] == "red"
+
+
 def agreed(client: httpx.Client, variant: str) -> float:
     """How often a variant's answer was that of the shadow."""
     return samples(client).get(f'edgewise_shadow_agree_total{{variant="{variant}"}}', 0)
@@ -72,8 +96,6 @@ def agreed(client: httpx.Client, variant: str) -> float:
 def test_a_service_switches_and_compares(imported: Bundle, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
-    image = BytesIO()
-    Image.new("RGB", (40, 30), (220, 20, 20)).save(image, "PNG")
     settings = {
         "loaded_variants": "quantized,fp32",
         "shadow_variant": "fp32",
@@ -90,8 +112,8 @@ def test_a_service_switches_and_compares(imported: Bundle, tmp_path: Path) -> No
                 "/v1/variants/active", json={"variant": active}, headers={"Authorization": f"Bearer {TOKEN}"}
             )
             assert told.status_code == 200, told.text
-            answer = client.post("/v1/classify", content=image.getvalue()).json()
+            answer = client.post("/v1/classify", content=red()).json()
             assert (answer["variant"], answer["predictions"][0]["label"]) == (active, "red")
             wait_for(lambda name=active: agreed(client, name) == 1)
-        answer = client.post("/v1/classify?variant=fp32", content=image.getvalue()).json()
+        answer = client.post("/v1/classify?variant=fp32", content=red()).json()
         assert (answer["variant"], answer["predictions"][0]["label"]) == ("fp32", "red")

@@ -56,6 +56,8 @@ def models(colour_models: Path, tmp_path: Path) -> Path:
         ("ptq", "uint8", Precision.INT8, {}),
         ("int8", "int8", Precision.INT8, {}),
         ("softmax", "uint8", Precision.INT8, {"output": "probabilities"}),
+        ("cast-uint8", "uint8", Precision.FLOAT32, {}),
+        ("cast-int8", "int8", Precision.FLOAT32, {}),
     ],
 )
 def test_an_imported_classifier_knows_its_colours(
@@ -117,6 +119,28 @@ def test_options_that_do_not_fit_are_refused(
     with pytest.raises(BuildError, match=message) as caught:
         imported(models / "ptq.tflite", tmp_path / "bundle", **options)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("file", ["cast-uint8", "cast-int8"])
+@pytest.mark.parametrize("options", [{"mean": 127.5}, {"std": 127.5}, {"mean": MEAN, "std": STD}])
+def test_an_input_without_a_scale_has_no_place_for_mean_and_std(
+    models: Path, tmp_path: Path, file: str, options: dict[str, Any]
+) -> None:
+    dtype = file.removeprefix("cast-")
+    told = rf"{file}\.tflite takes {dtype} without a scale, .*: --mean and --std have no place"
+    with pytest.raises(BuildError, match=told):
+        imported(models / f"{file}.tflite", tmp_path / "bundle", **options)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_scores_without_a_scale_are_refused_as_by_the_service(models: Path, tmp_path: Path) -> None:
+    content = unpacked_model((models / "ptq.tflite").read_bytes())
+    (graph,) = content.subgraphs
+    graph.tensors[graph.outputs[0]].quantization = None
+    (models / "ptq.tflite").write_bytes(packed_model(content))
+    with pytest.raises(BundleError, match=r"^ptq: output is int8 without a scale, which says nothing"):
+        imported(models / "ptq.tflite", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
