@@ -35,6 +35,7 @@ EdgewiseError
     ├── VariantNotLoaded    409  it has, but it is not loaded             (inference.variants)
     ├── SwitchInProgress    409  another switch is not done yet           (switching)
     ├── UnusableVariant     500  it can't be loaded on this device        (switching)
+    ├── NoAnswer            500  the model gives no numbers for the image (inference.classifier)
     ├── QueueFull           429  every place in the queue is taken        (inference.pool, api)
     ├── WaitTooLong         429  it would wait beyond its deadline        (inference.pool)
     └── DeadlineExceeded    504  no worker was free before its deadline   (inference.pool)
@@ -297,6 +298,15 @@ class UnusableVariant(RequestError):
     status = 500
     code = "unusable-variant"
     title = "The variant can't be used"
+
+
+class NoAnswer(RequestError):
+    """The model gives no numbers for the image: NaN, or infinity."""
+
+    # Not the client's fault: the image is one like any other, and it is the model that can't cope with it.
+    status = 500
+    code = "no-answer"
+    title = "The model has no answer"
 
 
 class QueueFull(RequestError):

@@ -52,6 +52,16 @@ def casting(dtype: str, middle: float) -> tf.keras.Model:
     return tf.keras.Model(pixels, network(softmax=False)(scaled))
 
 
+def logarithmic() -> tf.keras.Model:
+    """The same as `network`, but that black, of which it takes a logarithm, makes every score NaN."""
+    pixels = tf.keras.Input((SIDE, SIDE, 3), batch_size=1)
+    mean = tf.keras.layers.GlobalAveragePooling2D()(pixels)
+    logarithm = tf.keras.layers.Lambda(
+        lambda of: 1e-6 * tf.math.log(tf.reduce_mean(of, axis=-1, keepdims=True) + 0.99)
+    )(mean)
+    return tf.keras.Model(pixels, tf.keras.layers.Add()([network(softmax=False)(pixels), logarithm]))
+
+
 def representative() -> Iterator[list[np.ndarray]]:
     """The classes' colours, plain and with noise."""
     noise = np.random.default_rng(0).uniform(-1, 1, (len(COLOURS), 1, SIDE, SIDE, 3))
@@ -82,7 +92,7 @@ def quantized(
 
 
 def main(folder: Path) -> None:
-    """Write fp32, ptq, int8 and softmax, of the normalized network float and int8 files, and casting ones."""
+    """Write fp32, ptq, int8 and softmax, of the normalized network float and int8 files, and others."""
     logits, probabilities, by_channel = network(softmax=False), network(softmax=True), normalized()
     models = {
         "fp32": tf.lite.TFLiteConverter.from_keras_model(logits).convert(),
@@ -94,6 +104,7 @@ def main(folder: Path) -> None:
         "normalized-int8": quantized(by_channel, tf.int8, tf.int8, normalized_representative),
         "cast-uint8": tf.lite.TFLiteConverter.from_keras_model(casting("uint8", 127.5)).convert(),
         "cast-int8": tf.lite.TFLiteConverter.from_keras_model(casting("int8", -0.5)).convert(),
+        "logarithmic": tf.lite.TFLiteConverter.from_keras_model(logarithmic()).convert(),
     }
     for name, content in models.items():
         (folder / f"{name}.tflite").write_bytes(content)

@@ -103,6 +103,14 @@ def altered(
     return write_bundle(path, manifest.model_copy(update=update), content)
 
 
+def write_logarithmic(path: Path, colours: Bundle, models: Path) -> Bundle:
+    """Write the colour classifier's bundle with an `fp32` that has no answer to black."""
+    # Of the golden vectors black is the first.
+    golden = {name: values[1:] for name, values in golden_of(colours).items()}
+    model = (models / "logarithmic.tflite").read_bytes()
+    return altered(colours, path, {"fp32.tflite": model, GOLDEN: archive(golden)})
+
+
 def golden_of(bundle: Bundle) -> dict[str, NDArray[Any]]:
     """The arrays of golden.npz."""
     with np.load(bundle.path / GOLDEN) as arrays:

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from service.bundle.folder import Bundle, load_bundle
 from service.settings import DEFAULT_BUNDLE
-from tests.colours import make_models, write_colours
+from tests.colours import make_models, write_colours, write_logarithmic
 from tests.delegates import compile_delegate
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +82,12 @@ def colour_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 def colours(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The colour classifier's bundle; tests that change it copy it first."""
     return write_colours(tmp_path_factory.mktemp("bundles") / "colours", colour_models)
+
+
+@pytest.fixture(scope="session")
+def logarithmic(colours: Bundle, colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The colour classifier's bundle with an `fp32` that has no answer to black."""
+    return write_logarithmic(tmp_path_factory.mktemp("bundles") / "logarithmic", colours, colour_models)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle, verify_variant
 from service.bundle.manifest import InputTensor, OutputTensor, Tensor
-from service.errors import BundleError, SelfTestError
+from service.errors import BundleError, NoAnswer, SelfTestError
 from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
 from service.inference.delegates import Delegate
 from service.inference.golden import check_golden_vectors, read_golden_vectors
@@ -108,6 +108,7 @@ class Classifier:
 
         Raises:
             UnsupportedImage, CorruptImage, ImageTooLarge: as `service.images.pixels` says.
+            NoAnswer: as `probabilities` says.
         """
         start = perf_counter()
         pixels = data
@@ -125,9 +126,22 @@ class Classifier:
         return _dequantize(self._raw(pixels), self._declared.output)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The probabilities for uint8[height, width, 3]: float32[classes], of sum 1."""
+        """The probabilities for uint8[height, width, 3]: float32[classes], of sum 1.
+
+        Raises:
+            NoAnswer: the model's scores are such that there are none.
+        """
         scores = self.scores(pixels)
-        return softmax(scores) if self._declared.output.kind == "logits" else _normalize(scores)
+        # NumPy would warn of what is told below.
+        with np.errstate(invalid="ignore"):
+            of_logits = self._declared.output.kind == "logits"
+            probabilities = softmax(scores) if of_logits else _normalize(scores)
+        if not np.isfinite(probabilities).all():
+            raise NoAnswer(
+                f"variant {self.variant} gives NaN or infinity for this image: its model is at fault, not the"
+                " image"
+            )
+        return probabilities
 
     def _load(self) -> Interpreter:
         path = self.bundle.variant_path(self.variant)
@@ -211,11 +225,11 @@ def _dequantize(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
 
 def _normalize(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     total = probabilities.sum(dtype=np.float64)
-    if total > 0:
-        shares: NDArray[np.float64] = probabilities / total
-        return shares.astype(np.float32)
-    # An 8-bit softmax over many classes can round every one of them to zero.
-    return np.full_like(probabilities, 1 / probabilities.size)
+    if -math.inf < total <= 0:
+        # An 8-bit softmax over many classes can round every one of them to zero.
+        return np.full_like(probabilities, 1 / probabilities.size)
+    shares: NDArray[np.float64] = probabilities / total
+    return shares.astype(np.float32)
 
 
 def check_tensors(name: str, interpreter: Interpreter, input_: InputTensor, output: OutputTensor) -> None:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from python_multipart.multipart import MultipartParser
 
 from service.api.multipart import FormImages
+from service.bundle.folder import Bundle
 from service.images.pixels import Crop
 from service.inference.classifier import Prediction
 from service.inference.pool import Job
@@ -57,6 +58,24 @@ def test_what_is_wrong_with_one_does_not_concern_the_others(client: httpx.Client
     assert codes == ["unsupported-image", "empty-body", "corrupt-image"]
     instances = [result["problem"]["instance"] for result in problems]
     assert instances == [f"urn:uuid:{red['id'].removesuffix('0')}{number}" for number in (1, 2, 3)]
+
+
+def test_what_the_model_has_no_answer_to_does_not_concern_the_others(
+    settings: Settings, logarithmic: Bundle
+) -> None:
+    with running(settings.model_copy(update={"bundle": logarithmic.path})) as client:
+        response = client.post(BATCH, files=form(photo("red"), photo("black")))
+        assert response.status_code == 200
+        red, black = response.json()["results"]
+        assert red["predictions"][0]["label"] == "red"
+        assert (code(black["problem"]), black["problem"]["status"]) == ("no-answer", 500)
+        alone = client.post("/v1/classify", content=photo("black"))
+        assert (alone.status_code, code(alone.json())) == (500, "no-answer")
+        assert "variant fp32 gives NaN" in alone.json()["detail"]
+        assert client.post("/v1/classify", content=photo("black"), params={"variant": "fp32"}).is_error
+        counted = samples(client)
+        assert counted['edgewise_requests_total{route="/v1/classify",status="500",variant="fp32"}'] == 2
+        assert counted['edgewise_confidence_count{variant="fp32"}'] == 1
 
 
 def test_no_image_stays_with_the_error_of_another(client: httpx.Client) -> None:

@@ -223,6 +223,14 @@ def test_an_image_that_cannot_be_read_is_told_and_which(
     assert message.startswith("image 1 of 2: ")
 
 
+def test_an_image_that_the_model_has_no_answer_to_is_told_and_which(
+    settings: Settings, logarithmic: Bundle
+) -> None:
+    with running(settings.model_copy(update={"bundle": logarithmic.path})) as client:
+        message = told(infer(client, base64_input(photo("red"), photo("black"))), 500, "no-answer")
+        assert message.startswith("image 1 of 2: variant fp32 gives NaN")
+
+
 def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
     members = {"parameters": {"timeout": 10**400}}
     assert infer(client, base64_input(photo("red")), **members).status_code == 200

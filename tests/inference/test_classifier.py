@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import GOLDEN, GoldenTolerance, InputTensor
-from service.errors import BundleError, CorruptImage, ImageTooLarge, SelfTestError
+from service.errors import BundleError, CorruptImage, ImageTooLarge, NoAnswer, SelfTestError
 from service.images.pixels import Crop, DecodeLimits, fit
 from service.inference.classifier import Classifier, Prediction, encode, softmax
 from service.inference.delegates import Delegate
@@ -83,6 +83,52 @@ def test_bad_images_and_limits_are_refused(colours: Bundle) -> None:
         classifier.classify(picture((0, 0, 0)))
     with pytest.raises(CorruptImage):
         classifier.classify(b"GIF89a")
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_there_is_no_answer_without_numbers(logarithmic: Bundle, tmp_path: Path, kind: str) -> None:
+    output = logarithmic.variant("fp32").output.model_copy(update={"kind": kind})
+    classifier = Classifier(altered(logarithmic, tmp_path / "bundle", fp32={"output": output}), "fp32")
+    told = "^variant fp32 gives NaN or infinity for this image: its model is at fault, not the image$"
+    with pytest.raises(NoAnswer, match=told):
+        classifier.classify(picture(RGB["black"]))
+    assert np.isfinite(classifier.classify(picture(RGB["blue"])).probabilities).all()
+
+
+class Fixed(Classifier):
+    """A classifier of which the next scores are known."""
+
+    fixed: np.ndarray
+
+    def scores(self, _pixels: np.ndarray) -> np.ndarray:
+        return self.fixed
+
+
+@pytest.mark.parametrize(
+    ("variant", "scores", "expected"),
+    [
+        ("fp32", [0, -np.inf, 0], [0.5, 0, 0.5]),
+        ("fp32", [np.inf, 0, 0], None),
+        ("fp32", [-np.inf, -np.inf, -np.inf], None),
+        ("fp32", [0, np.nan, 0], None),
+        ("softmax", [0, 0, 0], [1 / 3, 1 / 3, 1 / 3]),
+        ("softmax", [0, np.nan, 1], None),
+        ("softmax", [0, np.inf, 1], None),
+        ("softmax", [0, -np.inf, 1], None),
+    ],
+)
+def test_an_infinity_is_an_answer_only_where_it_says_never(
+    colours: Bundle, variant: str, scores: list[float], expected: list[float] | None
+) -> None:
+    classifier = Classifier(colours, variant)
+    classifier.__class__ = Fixed
+    classifier.fixed = np.array(scores, np.float32)
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    if expected is None:
+        with pytest.raises(NoAnswer):
+            classifier.probabilities(pixels)
+    else:
+        np.testing.assert_allclose(classifier.probabilities(pixels), expected, rtol=1e-6)
 
 
 def test_the_likeliest_go_first_and_ties_by_index() -> None:

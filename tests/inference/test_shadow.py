@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle
+from service.errors import NoAnswer
 from service.inference.classifier import Classifier
 from service.inference.divergence import kl_nats
 from service.inference.shadow import Shadow, Skip
@@ -131,6 +132,16 @@ def test_what_breaks_down_is_told_and_the_next_one_runs(colours: Bundle) -> None
         shadow.offer(prediction)
         shadow.run()
     assert [(variant, str(error)) for variant, error in seen.failures] == [("ptq", "the device is gone")] * 2
+    assert (seen.comparisons, seen.skips) == ([], [])
+
+
+def test_a_shadow_that_has_no_answer_is_told_and_not_compared(logarithmic: Bundle) -> None:
+    seen = Seen()
+    shadow = Shadow(Classifier(logarithmic, "fp32"), 1, seen)
+    shadow.offer(Classifier(logarithmic, "ptq").classify(photo("black")))
+    shadow.run()
+    ((variant, error),) = seen.failures
+    assert (variant, type(error)) == ("ptq", NoAnswer)
     assert (seen.comparisons, seen.skips) == ([], [])
 
 

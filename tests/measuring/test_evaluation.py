@@ -118,6 +118,14 @@ def candidates(bundle: Bundle, *variants: str) -> dict[str, Candidate]:
     return {name: Candidate(bundle, name) for name in variants}
 
 
+def test_an_image_without_an_answer_ends_an_evaluation_and_is_named(
+    logarithmic: Bundle, folder: Path
+) -> None:
+    images = labelled_images(folder, logarithmic.classes)
+    with pytest.raises(DatasetError, match=r"black/right\.png: variant fp32 gives NaN or infinity for this"):
+        evaluate(candidates(logarithmic, "fp32"), images, Crop.BUNDLE, "colours")
+
+
 def test_an_evaluation_counts_what_is_right(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
     evaluations = evaluate(candidates(colours, "ptq", "fp32"), images, Crop.NONE, "colours").evaluations
