@@ -160,7 +160,8 @@ def assemble(
     them is left out, since nothing of it is beside the new ones.
 
     Raises:
-        BuildError: the golden vectors of `beside` are of other pixels, or a model fails when it is run.
+        BuildError: the golden vectors of `beside` are of other pixels, or a model fails when it is run, or
+            gives no numbers.
         BundleError: a file can't be loaded, or is no classifier of these classes and this size, or `beside`
             lay at `path` and is not there any more.
     """
@@ -237,6 +238,11 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise BuildError(f"{model.name} fails when it is run: {reason}") from None
+        if not np.isfinite(outputs).all():
+            raise BuildError(
+                f"{model.name} gives NaN or infinity for its golden vectors, which no device can be held to;"
+                " convert it again, or name the --mean and --std that it was trained with"
+            )
     stored, wire = model.content, None
     if model.packed:
         stored = pack(model.content)

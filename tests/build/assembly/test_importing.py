@@ -144,6 +144,18 @@ def test_scores_without_a_scale_are_refused_as_by_the_service(models: Path, tmp_
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_model_of_no_numbers_is_refused(models: Path, tmp_path: Path) -> None:
+    content = unpacked_model((models / "fp32.tflite").read_bytes())
+    (graph,) = content.subgraphs
+    (last,) = [operator for operator in graph.operators if graph.outputs[0] in operator.outputs]
+    bias = content.buffers[graph.tensors[last.inputs[2]].buffer]
+    bias.data = np.full(len(LABELS_OF), np.nan, np.float32).view(np.uint8)
+    (models / "fp32.tflite").write_bytes(packed_model(content))
+    with pytest.raises(BuildError, match=r"^fp32 gives NaN or infinity for its golden vectors"):
+        imported(models / "fp32.tflite", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_as_many_labels_as_outputs_are_wanted(models: Path, tmp_path: Path) -> None:
     (models / "labels.txt").write_text("black\nwhite\n")
     with pytest.raises(BuildError, match=r"labels\.txt has 2 lines, but the network has 5 classes"):
