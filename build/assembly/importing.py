@@ -28,6 +28,7 @@ from service.bundle.manifest import (
     Provenance,
     Resize,
     Tensor,
+    without_repetition,
 )
 from service.inference.classifier import encode
 from service.inference.delegates import Delegate
@@ -185,7 +186,7 @@ def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel
     plain = InputTensor(**file.input.model_dump())
     if plain.dtype == "float32":
         return mean, std
-    if (mean, std) == (0, 1):
+    if (without_repetition(mean), without_repetition(std)) == (0, 1):
         return 0.0, 1.0
     if plain.scale is None or plain.zero_point is None:
         raise BuildError(

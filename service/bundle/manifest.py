@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -111,6 +112,11 @@ PerChannel = float | tuple[float, float, float]
 _Positive = Annotated[float, Field(gt=0)]
 
 
+def without_repetition(given: PerChannel) -> PerChannel:
+    """One value for all channels where the three are alike."""
+    return given[0] if isinstance(given, tuple) and len(set(given)) == 1 else given
+
+
 class InputTensor(Tensor):
     """The input: float32 takes (pixel - mean) / std.
 
@@ -125,6 +131,11 @@ class InputTensor(Tensor):
     def takes_pixels(self) -> bool:
         """Whether it takes the pixels as they are."""
         return self.mean == 0 and self.std == 1
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _without_repetition(cls, given: PerChannel) -> PerChannel:
+        return without_repetition(given)
 
     @model_validator(mode="after")
     def _can_be_quantized(self) -> Self:

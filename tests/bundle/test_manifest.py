@@ -18,6 +18,7 @@ from service.bundle.manifest import (
     FileName,
     GoldenTolerance,
     ImageSet,
+    InputTensor,
     Latency,
     Manifest,
     Preprocessing,
@@ -228,6 +229,15 @@ def test_a_squashed_image_is_not_cropped() -> None:
     assert Preprocessing.model_validate(squash).crop_fraction == 1
     with pytest.raises(ValidationError, match="crop_fraction must be 1"):
         Preprocessing.model_validate(squash | {"crop_fraction": 0.9})
+
+
+def test_three_values_alike_are_one() -> None:
+    plain = {"dtype": "uint8", "shape": (1, 8, 8, 3)}
+    same = InputTensor.model_validate(plain | {"mean": [0, 0, 0], "std": [1, 1, 1]})
+    assert same == InputTensor.model_validate(plain)
+    assert same.takes_pixels
+    apart = InputTensor(dtype="float32", shape=(1, 8, 8, 3), mean=(1, 1, 2), std=(3, 3, 3))
+    assert (apart.mean, apart.std) == ((1, 1, 2), 3)
 
 
 def test_nothing_of_it_can_be_changed(colours: Bundle) -> None:

@@ -225,6 +225,17 @@ def test_an_integer_input_that_needs_no_scaling_takes_the_pixels(models: Path, t
     assert bundle.variant("ptq").input.takes_pixels
 
 
+@pytest.mark.parametrize("file", ["ptq", "int8", "cast-uint8"])
+def test_three_zeros_and_ones_say_no_more_than_one_of_each(models: Path, tmp_path: Path, file: str) -> None:
+    one, three = {"mean": 0.0, "std": 1.0}, {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    bundles = [
+        imported(models / f"{file}.tflite", tmp_path / name, **options)
+        for name, options in {"one": one, "three": three}.items()
+    ]
+    assert bundles[0].variant(file) == bundles[1].variant(file)
+    assert bundles[1].variant(file).input.takes_pixels
+
+
 def test_files_are_named_by_themselves_or_as_told() -> None:
     given = [("fp32", Path("a/Float.tflite")), (None, Path("a/INT8.tflite"))]
     assert named_models(given) == {"fp32": Path("a/Float.tflite"), "int8": Path("a/INT8.tflite")}
