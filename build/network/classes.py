@@ -4,6 +4,7 @@ from pathlib import Path
 
 from build.errors import BuildError
 from service.bundle.folder import Classes
+from service.bundle.lines import lines_of
 
 IMAGENET = Path(__file__).parents[1] / "imagenet"
 IMAGENET_CLASSES = 1000
@@ -35,12 +36,14 @@ def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Cla
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """The lines of a text file.
+    """The lines of a text file, as a bundle has them.
+
+    A byte order mark, which Windows writes before the first, is no part of it.
 
     Raises:
         BuildError: it can't be read, or is not in UTF-8.
     """
     try:
-        return tuple(path.read_text("utf-8").splitlines())
+        return lines_of(path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise BuildError(f"{path} can't be read: {error}") from None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build.errors import BuildError
-from build.network.classes import IMAGENET
+from build.network.classes import IMAGENET, read_lines
 from service.bundle.folder import Classes
 from service.measuring.labelled import numbered
 
@@ -45,7 +45,8 @@ def _wordnet_classes(folders: Sequence[Path]) -> Classes:
         if first != folder:
             raise BuildError(f"{first} and {folder} are of the same class; put them together")
     class_ids = tuple(sorted(owners))
-    known = dict(zip(_lines("class_ids.txt"), _lines("labels.txt"), strict=True))
+    ids, labels = (read_lines(IMAGENET / file) for file in ("class_ids.txt", "labels.txt"))
+    known = dict(zip(ids, labels, strict=True))
     if all(class_id in known for class_id in class_ids):
         return Classes(tuple(known[class_id] for class_id in class_ids), class_ids)
     return Classes(class_ids, class_ids)
@@ -68,7 +69,3 @@ def _is_a_line(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return name.splitlines() == [name]
-
-
-def _lines(file: str) -> list[str]:
-    return (IMAGENET / file).read_text().splitlines()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from service.bundle.lines import lines_of
 from service.bundle.manifest import (
     CLASS_IDS,
     LABELS,
@@ -306,9 +307,7 @@ def _read_checked(path: Path, manifest: Manifest, name: str) -> bytes:
 
 def _read_lines(path: Path, manifest: Manifest, name: str) -> tuple[str, ...]:
     try:
-        # Not `splitlines`: a label may have any other character that it takes for a line's end.
-        text = _read_checked(path, manifest, name).decode("utf-8").replace("\r\n", "\n")
-        return tuple(text.removesuffix("\n").split("\n"))
+        return lines_of(_read_checked(path, manifest, name).decode("utf-8"))
     except UnicodeDecodeError:
         raise BundleError(f"{path / name} is not UTF-8 text; build the bundle again") from None
 

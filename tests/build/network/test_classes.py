@@ -38,6 +38,23 @@ def test_class_ids_may_leave_out_the_background(tmp_path: Path) -> None:
     refused((2, plain, ids), "ids has 1 lines, but the network has 2 classes")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path: Path) -> None:
+    labels, ids = write(tmp_path / "labels", "\ufeffbackground", "cat"), write(tmp_path / "ids", "\ufeffn1")
+    assert read_classes(2, labels, ids) == Classes(("background", "cat"), ("background", "n1"))
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1c"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_end_where_those_of_a_bundle_do(tmp_path: Path, character: str, end: str) -> None:
+    for last in ("", end):
+        (tmp_path / "labels").write_bytes(f"a{character}b{end}c{last}".encode())
+        assert read_classes(2, tmp_path / "labels", None) == Classes((f"a{character}b", "c"), None)
+
+
+def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
+    refused((1, write(tmp_path / "empty"), None), "empty has 0 lines, but the network has 1 classes")
+
+
 def test_no_two_classes_have_one_id(tmp_path: Path) -> None:
     labels, ids = write(tmp_path / "labels", "a", "b", "c"), write(tmp_path / "ids", "n1", "n2", "n1")
     refused((3, labels, ids), "ids names 1 class ids twice")
