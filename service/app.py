@@ -81,19 +81,19 @@ def create_app(settings: Settings) -> FastAPI:
         metrics.registry.register(WorkerBusy(lambda: pool.busy_seconds))
         _watch_load(metrics, loaded, pool)
         app.state.context = Context(
-            settings,
-            metrics,
-            access_log,
-            drain,
-            _arrivals(settings),
-            bundle,
-            loaded,
-            switch,
-            admin_token,
-            pool,
-            Labels(bundle.classes),
-            Feedback(metrics.registry, memory=settings.feedback_memory, window=settings.feedback_window),
-            Drift(metrics.registry, reference, settings.drift_window),
+            settings=settings,
+            metrics=metrics,
+            access_log=access_log,
+            drain=drain,
+            arrivals=_arrivals(settings),
+            bundle=bundle,
+            variants=loaded,
+            switch=switch,
+            admin_token=admin_token,
+            pool=pool,
+            labels=Labels(bundle.classes),
+            feedback=_feedback(settings, metrics.registry),
+            drift=Drift(metrics.registry, reference, settings.drift_window),
         )
         try:
             with watched(settings.sysfs_root, metrics.registry):
@@ -178,6 +178,10 @@ def _forget_validation(document: dict[str, Any]) -> None:
 def _load_shadow(settings: Settings, bundle: Bundle, registry: CollectorRegistry) -> Shadow | None:
     classifier = load_shadow(settings, bundle)
     return Shadow(classifier, settings.shadow_ratio, Fidelity(registry)) if classifier else None
+
+
+def _feedback(settings: Settings, registry: CollectorRegistry) -> Feedback:
+    return Feedback(registry, memory=settings.feedback_memory, window=settings.feedback_window)
 
 
 def _arrivals(settings: Settings) -> Arrivals:

@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.switching import Switch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """The resources that the lifespan owns, and what was there before it."""
 
