@@ -1,11 +1,9 @@
 """Accuracy of a bundle's variants, written into its manifest."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-from tqdm import tqdm
 
 from build.errors import BuildError
 from build.evidence.reference import reference_files
@@ -26,6 +24,7 @@ from service.bundle.manifest import (
 from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate, Measured, evaluate
 from service.measuring.labelled import LabelledImage
+from service.measuring.progress import image_progress
 
 if TYPE_CHECKING:
     from build.network.weights import Network
@@ -70,7 +69,7 @@ def record_evaluation(
             others[START] = Candidate(before, BASELINE)
         variants = {name: Candidate(bundle, name) for name in bundle.manifest.variants}
         measured = evaluate(
-            variants | others, images, crop, dataset_name, allow_seen=allow_seen, progress=_progress
+            variants | others, images, crop, dataset_name, allow_seen=allow_seen, progress=image_progress
         )
     named = bundle.manifest.baselines | {
         name: _baseline(name, candidate, bundle.manifest.baselines.get(name))
@@ -182,8 +181,3 @@ def _merged(
         e.model_copy(update={"reference": _conditions(e) == reference and e.seen_images == 0})
         for e in (*kept, *([new] if new else []))
     )
-
-
-def _progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
-    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
-    return shown

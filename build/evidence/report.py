@@ -2,10 +2,8 @@
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from build.errors import BuildError
 from build.evidence.model_card import PICTURE, model_card
@@ -15,6 +13,7 @@ from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_o
 from service.bundle.manifest import MODEL_CARD, Latency, Manifest
 from service.host.output import write_whole
 from service.measuring.benchmark import benchmark
+from service.measuring.progress import rounds_progress
 
 BEGIN, END = "<!-- variants -->", "<!-- /variants -->"
 
@@ -40,7 +39,12 @@ def renew_report(bundle: Bundle) -> Bundle:
 
 
 def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
-    results = benchmark(bundle, list(bundle.manifest.variants), runs=runs, progress=_progress)
+    results = benchmark(
+        bundle,
+        list(bundle.manifest.variants),
+        runs=runs,
+        progress=lambda rounds: rounds_progress(rounds, "benchmark"),
+    )
     machine = _machine()
     latencies = {
         result.variant: Latency(
@@ -120,8 +124,3 @@ def _machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return ", ".join(filter(None, [model, platform.machine(), f"{os.cpu_count()} cores"]))
-
-
-def _progress(rounds: Sequence[int]) -> Iterable[int]:
-    shown: Iterable[int] = tqdm(rounds, desc="benchmark", unit="round", dynamic_ncols=True)
-    return shown

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.bundle.folder import Bundle, load_bundle
-from service.commands.output import rounds_progress, write_json
+from service.commands.output import write_json
 from service.commands.table import table
 from service.host.output import show
 from service.measuring.benchmark import VariantBenchmark, no_counter
 from service.measuring.benchmark import benchmark as benchmark_variants
+from service.measuring.progress import rounds_progress
 from service.monitoring.energy import counted_joules, energy_sensors
 from service.monitoring.sysfs import is_forbidden
 from service.settings import Settings

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.bundle.manifest import BASELINE, Comparison, Evaluation, Proportion, comparison_with
-from service.commands.output import image_progress, write_json
+from service.commands.output import write_json
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -13,6 +13,7 @@ from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate
 from service.measuring.evaluation import evaluate as evaluate_variants
 from service.measuring.labelled import labelled_images, refuse_two_labels
+from service.measuring.progress import image_progress
 from service.settings import Settings
 
 

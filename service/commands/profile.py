@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.commands.device import describe_software
-from service.commands.output import rounds_progress, write_json
+from service.commands.output import write_json
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -15,6 +15,7 @@ from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
 from service.measuring.profiling import THREADS
 from service.measuring.profiling import profile as profile_variants
+from service.measuring.progress import rounds_progress
 from service.results.profile import SCHEMA_VERSION, OperatorProfile, Profile, VariantProfile
 from service.results.report import Device
 from service.settings import Settings

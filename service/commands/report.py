@@ -12,7 +12,7 @@ from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import BASELINE, Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
 from service.commands.device import clean, describe_software
-from service.commands.output import image_progress, write_json
+from service.commands.output import write_json
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -23,6 +23,7 @@ from service.inference.share import GraphShare
 from service.measuring.benchmark import VariantBenchmark
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import LabelledImage, labelled_images, refuse_two_labels
+from service.measuring.progress import image_progress
 from service.measuring.throughput import measure_throughput, worker_counts
 from service.monitoring.heat import temperatures
 from service.monitoring.load import watched_load
