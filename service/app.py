@@ -195,7 +195,6 @@ def _arrivals(settings: Settings) -> Arrivals:
 
 
 def _watch_load(metrics: Metrics, variants: Variants, pool: Pool) -> None:
-    relief = variants.relief
-    if relief is not None:
+    if variants.relief is not None:
         # Where no request has noticed yet that the load is over, the scrape does.
-        metrics.under_load.set_function(lambda: relief.consider(pool.wait_seconds))
+        metrics.under_load.set_function(lambda: variants.is_relieved(pool.wait_seconds))

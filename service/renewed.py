@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from service.errors import SettingsError
+from service.host.threads import in_daemon
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
 # How often to look at the files.
@@ -70,7 +71,7 @@ async def keep_renewed(renewed: Sequence[Renewed[Any]], seconds: float = RENEWAL
         for each in renewed:
             try:
                 # A disk that is slow keeps no request waiting.
-                await asyncio.to_thread(each.renew)
+                await in_daemon(each.renew)
             except Exception:
                 _log.exception("renewing failed in a way that nobody foresaw; what was before is kept")
 

@@ -30,10 +30,12 @@ def select(settings: Settings, bundle: Bundle) -> Selection:
 
     Raises:
         BundleError: the bundle has not all variants that the settings name.
-        SettingsError: the variant's top-1 is less than `min_top1`, or the shadow has nothing to compare with.
+        SettingsError: the variant's top-1 is less than `min_top1`, the shadow has nothing to compare with, or
+            the variant for a high load is the one that answers anyway.
     """
     _check_names(settings, bundle)
     _check_shadow(settings, bundle)
+    _check_relief(settings, bundle)
     if settings.variant == AUTO:
         active, contenders = measure_variants(
             bundle, settings.chosen_delegate, settings.min_top1, settings.delegate_fallback
@@ -138,6 +140,15 @@ def _check_shadow(settings: Settings, bundle: Bundle) -> None:
         raise SettingsError(
             f"EDGEWISE_SHADOW_VARIANT is {shadow}, and so is all that answers: there is nothing to compare;"
             " set it, or EDGEWISE_VARIANT, to another"
+        )
+
+
+def _check_relief(settings: Settings, bundle: Bundle) -> None:
+    relief = settings.variant_under_load
+    if settings.admin_token_file is None and relief == (settings.variant or bundle.manifest.default_variant):
+        raise SettingsError(
+            f"EDGEWISE_VARIANT_UNDER_LOAD is {relief}, and so is what answers anyway; set it to a faster one,"
+            " or leave it out"
         )
 
 

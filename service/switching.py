@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 import weakref
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from service.bundle.folder import Bundle
 from service.errors import StartError, SwitchInProgress, UnusableVariant
 from service.host.process import give_back_memory
+from service.host.threads import in_daemon
 from service.inference.variants import LoadedVariant, Variants
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.metrics import LoadedInfo, Metrics
@@ -57,7 +59,7 @@ class Switch:
         try:
             variant = self._variants.loaded(name)
             if variant is None:
-                variant = await asyncio.to_thread(self._load, name)
+                variant = await in_daemon(functools.partial(self._load, name))
         except StartError as error:
             _log.error("the variant can't be used", extra=fields(**details, reason=str(error)))
             self._metrics.switches.labels(name, "failed").inc()

@@ -104,6 +104,14 @@ def test_a_shadow_that_has_nothing_to_compare_with_is_told(
         select(Settings.model_validate(given), colours)
 
 
+def test_a_variant_for_a_high_load_that_answers_anyway_is_told(colours: Bundle) -> None:
+    for given in ({"variant": "fp32", "variant_under_load": "fp32"}, {"variant_under_load": "ptq"}):
+        with pytest.raises(SettingsError, match="and so is what answers anyway"):
+            select(Settings.model_validate(given), colours)
+        # Switched to another, it is of use.
+        select(Settings.model_validate({**given, "admin_token_file": Path("token")}), colours)
+
+
 @pytest.mark.parametrize(
     "given",
     [

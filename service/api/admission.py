@@ -3,6 +3,7 @@
 from fastapi import Request
 
 from service.api.context import Context
+from service.errors import QueueFull, WaitTooLong
 from service.inference.variants import LoadedVariant
 
 
@@ -20,7 +21,12 @@ def admit(request: Request, shared: Context, named: LoadedVariant | None, deadli
         QueueFull, WaitTooLong: as `Pool.check` says.
     """
     request.state.variant = (named or shared.variants.active).name
-    shared.pool.check(deadline)
+    try:
+        shared.pool.check(deadline)
+    except (QueueFull, WaitTooLong):
+        if shared.variants.relief:
+            shared.variants.relief.refused()
+        raise
 
 
 def choose(request: Request, shared: Context, named: LoadedVariant | None) -> LoadedVariant:

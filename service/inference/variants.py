@@ -1,5 +1,7 @@
 """Which variants of a bundle are loaded, and the choice among them."""
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,6 +12,9 @@ from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
 from service.inference.loading import load_classifiers
 from service.inference.share import GraphShare
+
+# How long a variant for a high load answers after the last image that was refused.
+_AFTER_REFUSAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +47,9 @@ class LoadedVariant:
 class Relief:
     """A faster variant that answers in place of the active one while the load is high.
 
-    That begins where images wait longer than `seconds`, and ends where they wait less than half as
-    long; `changed` is called with whether it begins, and the waiting time.
+    That begins where images wait longer than `seconds`, or where one was refused; it ends where they wait
+    less than half as long, and none was refused for a second. `changed` is called with whether it begins,
+    and the waiting time.
     """
 
     def __init__(
@@ -53,10 +59,16 @@ class Relief:
         self.answers = False
         self._seconds = seconds
         self._changed = changed
+        self._refused_at = -math.inf
+
+    def refused(self) -> None:
+        """Take note of an image that was refused: a queue may be full before anybody waits for long."""
+        self._refused_at = time.monotonic()
 
     def consider(self, wait_seconds: float) -> bool:
         """Whether it answers, now that an image would wait so long for a worker."""
-        answers = wait_seconds >= self._seconds / 2 if self.answers else wait_seconds > self._seconds
+        waits_long = wait_seconds >= self._seconds / 2 if self.answers else wait_seconds > self._seconds
+        answers = waits_long or time.monotonic() - self._refused_at < _AFTER_REFUSAL_SECONDS
         if answers != self.answers:
             self.answers = answers
             self._changed(answers, wait_seconds)
@@ -122,11 +134,16 @@ class Variants:
 
         `wait_seconds`: how long an image would wait for a worker.
         """
-        relief = self.relief
         variant = self.active
-        if relief is not None and relief.consider(wait_seconds):
-            variant = relief.variant
+        if self.relief is not None and self.is_relieved(wait_seconds):
+            variant = self.relief.variant
         return named or variant
+
+    def is_relieved(self, wait_seconds: float) -> bool:
+        """Whether the variant for a high load answers in place of the active one."""
+        if self.relief is None or self.relief.variant.name == self.active.name:
+            return False
+        return self.relief.consider(wait_seconds)
 
     def activate(self, variant: LoadedVariant) -> None:
         """From now on `variant` answers; the one before is let go of, unless it is to stay loaded."""

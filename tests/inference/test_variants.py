@@ -94,6 +94,25 @@ def test_relief_begins_beyond_the_waiting_time_and_ends_at_half_of_it(
     assert changes == [(True, 0.11), (False, 0.04)]
 
 
+def test_relief_begins_where_an_image_is_refused_and_lasts_for_a_while(
+    colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
+) -> None:
+    relief = Relief(ptq, 0.1, lambda *_: None)
+    variants = Variants(colours, fp32, [ptq], relief)
+    assert variants.choose(None, 0.0) is fp32
+    relief.refused()
+    assert variants.choose(None, 0.0) is ptq
+    wait_for(lambda: variants.choose(None, 0.0) is fp32)
+
+
+def test_there_is_no_relief_where_its_variant_answers_anyway(colours: Bundle, ptq: LoadedVariant) -> None:
+    changes: list[bool] = []
+    variants = Variants(colours, ptq, [ptq], Relief(ptq, 0.1, lambda begins, _: changes.append(begins)))
+    assert variants.choose(None, 1) is ptq
+    assert not variants.is_relieved(1)
+    assert not changes
+
+
 def test_a_request_that_names_a_variant_gets_it_under_load_too(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:

@@ -1,9 +1,11 @@
 """Several variants in one real service: switched between, and one that helps out, under load."""
 
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,53 @@ def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
     assert {response.status_code for _, response in answers} == {200}
     given = [response.json()["variant"] for _, response in answers]
     assert answered == {"fp32": given.count("fp32") + 3, "ptq": given.count("ptq")}
+
+
+def test_a_faster_variant_helps_out_where_the_queue_is_full_before_anybody_waits_long(
+    default_bundle: Bundle,
+) -> None:
+    image = pictures(1, 300)
+    settings = {
+        "variant": "fp32",
+        "variant_under_load": "ptq",
+        "under_load_seconds": 10,
+        "workers": 1,
+        "queue_size": 1,
+    }
+    with serving(bundle=default_bundle.path, **settings) as service:
+        with asking(service, image) as answers:
+
+            def has_helped() -> bool:
+                given = [response.json().get("variant") for _, response in answers]
+                return given.count("ptq") > 3
+
+            wait_for(has_helped)
+        assert {response.status_code for _, response in answers} == {200, 429}
+
+
+def test_a_switch_that_never_ends_does_not_keep_the_process(default_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(default_bundle.path, bundle)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    settings = {"variant": "qat", "admin_token_file": token, "drain_seconds": 1}
+
+    def switch(_: int) -> int | None:
+        with service.client() as client, suppress(httpx.TransportError):
+            client.headers["Authorization"] = f"Bearer {TOKEN}"
+            return client.put("/v1/variants/active", json={"variant": "fp16"}).status_code
+        return None
+
+    with serving(bundle=bundle, **settings) as service, ThreadPoolExecutor(2) as threads:
+        # Nobody ever writes to it: a card that does not answer.
+        (bundle / "golden.npz").unlink()
+        os.mkfifo(bundle / "golden.npz")
+        switches = [threads.submit(switch, number) for number in range(2)]
+        wait_for(lambda: any(each.done() for each in switches))
+        service.process.terminate()
+        assert service.wait() == 0
+        # One found the other under way, which the end broke off.
+        assert {each.result() for each in switches} in ({409, 503}, {409, None})
 
 
 def test_what_is_told_of_the_variants_is_short(service: Service) -> None:
