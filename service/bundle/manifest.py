@@ -44,7 +44,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """What is read and passed on, but not changed: of known fields alone, and of numbers that are finite."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -78,7 +80,7 @@ class Filter(StrEnum):
     LANCZOS = "lanczos"
 
 
-class Preprocessing(_Frozen):
+class Preprocessing(Frozen):
     """How pixels of any size become uint8[height, width, 3]."""
 
     height: PositiveInt
@@ -95,7 +97,7 @@ class Preprocessing(_Frozen):
         return self
 
 
-class Tensor(_Frozen):
+class Tensor(Frozen):
     """One tensor of a variant: shape with the batch of 1, and its affine quantization.
 
     A quantized value q stands for `scale * (q - zero_point)`.
@@ -150,7 +152,7 @@ class OutputTensor(Tensor):
     kind: Literal["logits", "probabilities"]
 
 
-class Proportion(_Frozen):
+class Proportion(Frozen):
     """A share of the images, with its 95 % Wilson interval."""
 
     count: NonNegativeInt
@@ -159,7 +161,7 @@ class Proportion(_Frozen):
     upper: Ratio
 
 
-class Comparison(_Frozen):
+class Comparison(Frozen):
     """One variant against another on the same images.
 
     `agreement`: same top-1. `kl_nats`: mean of KL(against ‖ this). `lost`: images that the
@@ -173,7 +175,7 @@ class Comparison(_Frozen):
     won: NonNegativeInt
 
 
-class ImageSet(_Frozen):
+class ImageSet(Frozen):
     """A set of images: `sha256` is over the sorted SHA-256 digests of the files, in hex lines."""
 
     name: str
@@ -181,7 +183,7 @@ class ImageSet(_Frozen):
     sha256: Sha256
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """Accuracy of one variant on one set of labelled images.
 
     `crop`: the bundle's own, or `none` for the whole image. `seen_images`: how many of the
@@ -205,7 +207,7 @@ class Evaluation(_Frozen):
     reference: bool = False
 
 
-class Latency(_Frozen):
+class Latency(Frozen):
     """What an inference took on one machine, decode not included, with one thread."""
 
     machine: str
@@ -216,7 +218,7 @@ class Latency(_Frozen):
     p99_seconds: NonNegativeFloat
 
 
-class GoldenTolerance(_Frozen):
+class GoldenTolerance(Frozen):
     """How far a device may be from the golden vectors.
 
     `largest`: the largest difference of any output value, in steps of an integer output or
@@ -227,7 +229,7 @@ class GoldenTolerance(_Frozen):
     share: Ratio
 
 
-class Temperature(_Frozen):
+class Temperature(Frozen):
     """What the logits of trained weights were divided by, once, for probabilities that can be believed.
 
     It is in the last layer's weights. `images` are those that it was fitted on, and that were not trained
@@ -240,7 +242,7 @@ class Temperature(_Frozen):
     ece_after: Ratio
 
 
-class Training(_Frozen):
+class Training(Frozen):
     """How weights were trained: those that all variants come from, or one variant's own.
 
     `losses` are of photos that were not trained on, before the `temperature`, if there is one.
@@ -261,7 +263,7 @@ class Training(_Frozen):
     temperature: Temperature | None = None
 
 
-class Provenance(_Frozen):
+class Provenance(Frozen):
     """How a variant was made; `training` is quantization-aware training, from the network's weights on."""
 
     command: str
@@ -271,7 +273,7 @@ class Provenance(_Frozen):
     training: Training | None = None
 
 
-class Wire(_Frozen):
+class Wire(Frozen):
     """What a bundle holds in place of a variant's `.tflite`: the same, packed as one frame of Zstandard."""
 
     file: FileName
@@ -279,7 +281,7 @@ class Wire(_Frozen):
     bytes: PositiveInt
 
 
-class Variant(_Frozen):
+class Variant(Frozen):
     """One `.tflite` file and all that is known of it; `operators`: how many of each kind it has.
 
     `file`, `sha256` and `bytes` are of the `.tflite` as it runs. The bundle holds it as it is or, where
@@ -305,7 +307,7 @@ class Variant(_Frozen):
         return self.wire or self
 
 
-class Baseline(_Frozen):
+class Baseline(Frozen):
     """A `.tflite` file that was measured for comparison and is not in the bundle.
 
     `sha256` and `bytes` are of the file as it runs; `wire_bytes` is what it takes packed, None where it is
@@ -321,7 +323,7 @@ class Baseline(_Frozen):
     evaluations: tuple[Evaluation, ...]
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """The whole of `manifest.json`.
 
     `files` has the SHA-256 of every other file of the folder but the variants' and the signature.

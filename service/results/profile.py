@@ -8,8 +8,6 @@ from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -17,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.bundle.manifest import BundleName, Precision, Ratio, Sha256, VariantName
+from service.bundle.manifest import BundleName, Frozen, Precision, Ratio, Sha256, VariantName
 from service.results.report import Device, Software
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -25,11 +23,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Shape = tuple[NonNegativeInt, ...]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class OperatorProfile(_Frozen):
+class OperatorProfile(Frozen):
     """One operator of a graph.
 
     `index`: its place in the graph. `kind`: TFLite's name, `CONV_2D` say. `layer`: its output tensor's name.
@@ -57,7 +51,7 @@ class OperatorProfile(_Frozen):
         return self
 
 
-class VariantProfile(_Frozen):
+class VariantProfile(Frozen):
     """One variant. Seconds are medians of `runs` rounds, each with the whole graph and every operator in it.
 
     `p50_seconds`: the whole graph, without encoding pixels. `sum_seconds`: of all operators'
@@ -83,7 +77,7 @@ class VariantProfile(_Frozen):
         return self
 
 
-class Profile(_Frozen):
+class Profile(Frozen):
     """The whole profile; `threads` are those of one inference."""
 
     schema_version: Literal[1]

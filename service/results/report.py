@@ -9,8 +9,6 @@ from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -20,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.bundle.manifest import BundleName, Precision, Proportion, Sha256, VariantName
+from service.bundle.manifest import BundleName, Frozen, Precision, Proportion, Sha256, VariantName
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -29,11 +27,7 @@ TEXT_CHARACTERS = r"\w .,:+()/@#-"
 Text = Annotated[str, StringConstraints(pattern=f"^[{TEXT_CHARACTERS}]{{1,96}}$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Device(_Frozen):
+class Device(Frozen):
     """What a device is.
 
     `cpus`: how many of each kind. `features`: those of the processor that inference kernels ask for, by the
@@ -50,7 +44,7 @@ class Device(_Frozen):
     emulated: bool
 
 
-class Software(_Frozen):
+class Software(Frozen):
     """What ran; `delegate` is a name, or that of a library's file."""
 
     os: Text
@@ -61,14 +55,14 @@ class Software(_Frozen):
     delegate: Text
 
 
-class Throughput(_Frozen):
+class Throughput(Frozen):
     """Inferences a second of all workers together, each a thread with an interpreter of its own."""
 
     workers: PositiveInt
     per_second: PositiveFloat
 
 
-class Speed(_Frozen):
+class Speed(Frozen):
     """How fast a variant is; decoding an image is in none of it.
 
     `runs` inferences with one thread gave `p50_seconds` and `p99_seconds`. `joules` are of one inference with
@@ -84,7 +78,7 @@ class Speed(_Frozen):
     joules: PositiveFloat | None
 
 
-class Accuracy(_Frozen):
+class Accuracy(Frozen):
     """How right a variant is on labelled images; `sha256` tells which, as the manifest's evaluations have it.
 
     `agreement`: same top-1 as `fp32`, None where that is not in the report, or is the variant itself.
@@ -98,7 +92,7 @@ class Accuracy(_Frozen):
     agreement: Proportion | None
 
 
-class VariantReport(_Frozen):
+class VariantReport(Frozen):
     """One variant, which loads and passes its self-test here; `taken` of its `operators` by the delegate."""
 
     sha256: Sha256
@@ -110,14 +104,14 @@ class VariantReport(_Frozen):
     accuracy: Accuracy | None
 
 
-class Clock(_Frozen):
+class Clock(Frozen):
     """What the CPUs ran at under full load, over what they are made to run at: the median, and the lowest."""
 
     median: NonNegativeFloat
     lowest: NonNegativeFloat
 
 
-class Heat(_Frozen):
+class Heat(Frozen):
     """Degrees Celsius by zone, before and after the load, and the clock under it where that is told."""
 
     before: dict[Text, float]
@@ -125,7 +119,7 @@ class Heat(_Frozen):
     clock: Clock | None
 
 
-class DeviceReport(_Frozen):
+class DeviceReport(Frozen):
     """The whole report; `heat`, and the variants' `speed`, are there unless the device is emulated."""
 
     schema_version: Literal[1]
