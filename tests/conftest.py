@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import skimage
 import sklearn.datasets
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from service.bundle.folder import Bundle, load_bundle
@@ -18,6 +19,9 @@ from tests.delegates import compile_delegate
 
 ROOT = Path(__file__).parent.parent
 
+# An example may take its time: how long depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # They share images, which take minutes to build.
 OF_CONTAINERS = {f"tests/system/test_{what}.py" for what in ("image", "kube_play", "other_images")}

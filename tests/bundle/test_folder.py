@@ -285,7 +285,7 @@ def test_a_signed_bundle_is_read_with_its_key_and_without(
 @pytest.mark.parametrize(
     "name", [MANIFEST, SIGNATURE, LABELS, CLASS_IDS, GOLDEN, *(f"{variant}.tflite" for variant in PRECISIONS)]
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(bit=st.integers(0, 2**31))
 def test_no_bundle_with_a_flipped_bit_is_read_where_a_key_is(
     signed: Path, pair: KeyPair, name: str, bit: int

@@ -35,7 +35,7 @@ KINDS = {
     "AVIF": ("RGBA", "AVIF", {}),
 }
 
-fuzzed = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 @cache

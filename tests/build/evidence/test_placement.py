@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from build.evidence.placement import Box, place_labels, spread
@@ -33,7 +33,6 @@ def test_a_crowd_is_no_wider_than_it_may_be() -> None:
     assert spread([100, 100, 100, 300, 304], 10, 15) == pytest.approx([95, 100, 105, 298.25, 305.75])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(60, 540), st.floats(40, 360)), min_size=1, max_size=7))
 def test_labels_cover_nothing_and_stay_inside(points: list[tuple[float, float]]) -> None:
     obstacles = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
