@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from typing import cast
@@ -16,6 +17,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
+from service.images.pixels import Crop
+from service.inference.classifier import Prediction
+from service.inference.pool import Pool
 from service.server.protocol import Protocol
 from service.settings import Settings
 from tests.colours import RGB
@@ -44,6 +48,31 @@ def running(
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def held_up(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
+    """A client of a service whose only worker holds an image until the end, and its pool: one may wait."""
+    end = threading.Event()
+    apps: list[FastAPI] = []
+    with running(settings.model_copy(update={"workers": 1, "queue_size": 1}), apps.append) as client:
+        context = apps[0].state.context
+        (classifier,) = context.variants.active.classifiers
+        classify = classifier.classify
+
+        def held(data: bytes, crop: Crop) -> Prediction:
+            end.wait()
+            return classify(data, crop)
+
+        classifier.classify = held
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(client.post, "/v1/classify", content=photo("red"))
+            try:
+                wait_for(lambda: context.pool.oldest_since is not None)
+                yield client, context.pool
+            finally:
+                end.set()
+            assert answer.result().status_code == 200
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

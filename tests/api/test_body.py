@@ -12,7 +12,7 @@ import pytest
 
 from service.api import unread
 from service.settings import Settings
-from tests.api.running import photo, running, samples, wait_for
+from tests.api.running import held_up, photo, running, samples, wait_for
 
 CLASSIFY = "/v1/classify"
 
@@ -142,6 +142,16 @@ def test_a_body_that_is_held_back_is_asked_for_when_it_is_wanted(client: httpx.C
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(image)
         assert received(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("route", [CLASSIFY, f"{CLASSIFY}/batch", "/v2/models/colours/infer"])
+def test_a_body_for_which_there_is_no_place_is_not_asked_for(settings: Settings, route: str) -> None:
+    image = photo("red")
+    with held_up(settings) as (client, pool), connected(client) as first, connected(client) as second:
+        first.sendall(head(f"Content-Length: {len(image)}") + image)
+        wait_for(lambda: pool.waiting == 1)
+        second.sendall(head("Content-Length: 1000", "Expect: 100-continue", route=route))
+        assert received(second).startswith(b"HTTP/1.1 429 ")
 
 
 def test_a_connection_serves_one_request_after_another(client: httpx.Client) -> None:

@@ -15,7 +15,7 @@ from service.bundle.manifest import CLASS_IDS
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.settings import Settings
-from tests.api.running import photo, running, samples
+from tests.api.running import held_up, photo, running, samples
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, altered
 
 CLASSIFY = "/v1/classify"
@@ -134,6 +134,16 @@ def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
 def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
     response = client.post(f"{CLASSIFY}?timeout_ms=1{'0' * 400}", content=photo("red"))
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", [CLASSIFY, f"{CLASSIFY}/batch"])
+def test_no_image_waits_longer_than_its_request_says(settings: Settings, path: str) -> None:
+    with held_up(settings) as (client, _):
+        response = client.post(f"{path}?timeout_ms=50", files={"image": photo("red")})
+        document = response.json() if path == CLASSIFY else response.json()["results"][0]["problem"]
+    assert document["type"] == "/problems/deadline-exceeded"
+    (seconds,) = re.findall(r"no worker was free within the (\S+) seconds", document["detail"])
+    assert float(seconds) <= 0.05
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import tracemalloc
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +22,7 @@ from service.errors import RequestError
 from service.inference.classifier import Classifier
 from service.inference.pool import Answer, Job, Pool
 from service.settings import Settings
-from tests.api.running import photo, running, samples
+from tests.api.running import held_up, photo, running, samples
 from tests.colours import LABELS_OF, RGB, SIDE
 
 MODEL = "/v2/models/colours"
@@ -234,6 +235,13 @@ def test_an_image_that_the_model_has_no_answer_to_is_told_and_which(
 def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
     members = {"parameters": {"timeout": 10**400}}
     assert infer(client, base64_input(photo("red")), **members).status_code == 200
+
+
+def test_no_image_waits_longer_than_its_request_says(settings: Settings) -> None:
+    with held_up(settings) as (client, _):
+        response = infer(client, base64_input(photo("red")), parameters={"timeout": 50_000})
+    (seconds,) = re.findall(r"within the (\S+) seconds", told(response, 504, "deadline-exceeded"))
+    assert float(seconds) <= 0.05
 
 
 FILE = photo("red", "BMP", (200, 180))
