@@ -54,6 +54,13 @@ class Held(Classifier):
         return super().classify(data, crop)
 
 
+def held_pair(bundle: Bundle) -> tuple[Held, Held]:
+    """Two for a pool of two workers, so that it does not matter which of them takes an image."""
+    first, second = Held(bundle), Held(bundle)
+    second.begun, second.let = first.begun, first.let
+    return first, second
+
+
 class Running:
     """A pool, and the variant that its jobs are for."""
 
@@ -113,6 +120,8 @@ def test_an_image_that_finds_no_place_is_refused(colours: Bundle) -> None:
         with pytest.raises(QueueFull, match="2 images wait") as caught:
             run.submit(photo("white"))
         assert caught.value.retry_after_seconds == 1
+        with pytest.raises(QueueFull):
+            run.pool.check(time.monotonic() + 60)
         held.let.release(3)
         assert [top(future) for future in (first, *waiting)] == ["red", "blue", "green"]
         assert run.pool.waiting == 0
@@ -137,6 +146,59 @@ def test_the_waiting_time_is_told_and_measured(colours: Bundle) -> None:
         assert caught.value.retry_after_seconds >= 3
         held.let.release(4)
         assert second.result(10).queue_seconds >= 0.6
+
+
+def test_several_workers_share_what_waits(colours: Bundle) -> None:
+    with running(*held_pair(colours)) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        for _ in range(4):
+            run.submit(photo("red"), seconds=10_000)
+        assert run.pool.wait_seconds == 2000
+        # The third of these waits for four others and for two of its own.
+        now = time.monotonic()
+        jobs = [Job(run.variant, photo("red"), Crop.BUNDLE, now)] * 3
+        run.pool.check(now + 3500, jobs)
+        with pytest.raises(WaitTooLong, match="in about 3e\\+03 seconds"):
+            run.pool.check(now + 2500, jobs)
+
+
+def test_each_image_changes_a_little_of_what_one_is_expected_to_take(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        held.let.release()
+        assert top(first) == "red"
+        # The worker is done with it when it has the next one.
+        run.submit(photo("red"), seconds=10_000)
+        assert held.begun.acquire(timeout=10)
+        assert run.pool.wait_seconds == pytest.approx(900, abs=5)
+
+
+def test_an_image_that_is_too_late_tells_nothing_of_what_one_takes(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        with pytest.raises(DeadlineExceeded):
+            run.submit(photo("red"), seconds=-1).result(10)
+        # The worker is done with it when it has the next one.
+        run.submit(photo("red"), seconds=10_000)
+        assert held.begun.acquire(timeout=10)
+        assert run.pool.wait_seconds == 1000
+
+
+def test_the_image_longest_in_work_is_told_whatever_others_do(colours: Bundle) -> None:
+    first, second = held_pair(colours)
+    with running(first, second) as run:
+        assert run.pool.oldest_since is None
+        run.submit(photo("red"))
+        assert first.begun.acquire(timeout=10)
+        oldest = run.pool.oldest_since
+        assert oldest is not None
+        run.submit(photo("red"))
+        assert first.begun.acquire(timeout=10)
+        assert run.pool.oldest_since == oldest
 
 
 @pytest.mark.parametrize(
