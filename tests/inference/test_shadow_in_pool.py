@@ -9,7 +9,7 @@ from service.bundle.folder import Bundle
 from service.errors import WaitTooLong
 from service.inference.classifier import Classifier
 from service.inference.shadow import Shadow, Skip
-from tests.inference.test_pool import Held, photo, running, top
+from tests.inference.test_pool import Held, held_pair, photo, running, top
 from tests.inference.test_shadow import Broken, HeldShadow, Seen
 from tests.system.processes import wait_for
 
@@ -77,6 +77,24 @@ def test_what_would_wait_too_long_for_the_shadow_is_refused(colours: Bundle) -> 
         future = run.submit(photo("blue"), seconds=10)
         held.let.release(2)
         assert top(future) == "blue"
+
+
+def test_a_shadow_delays_what_waits_for_any_of_several_workers_by_its_share(colours: Bundle) -> None:
+    first, second = held_pair(colours)
+    first.let.release()
+    held = HeldShadow(colours)
+    shadow = Shadow(held, 1, Seen())
+    shadow._seconds = 1000
+    with running(first, second, shadow=shadow) as run:
+        assert top(run.submit(photo("red"))) == "red"
+        assert held.begun.acquire(timeout=10)
+        # One worker has the shadow, the other one this.
+        run.submit(photo("red"))
+        now = time.monotonic()
+        run.pool.check(now + 700)
+        with pytest.raises(WaitTooLong):
+            run.pool.check(now + 300)
+        held.let.release()
 
 
 def test_where_another_worker_is_free_nothing_waits_for_the_shadow(colours: Bundle) -> None:
