@@ -1,0 +1,34 @@
+import json
+import time
+
+import numpy as np
+from fastapi import FastAPI
+
+from service.api.stages import milliseconds, stage_seconds
+from service.inference.classifier import Prediction
+from service.inference.pool import Answer
+from service.settings import Settings
+from tests.api.running import photo, running, samples, wait_for
+from tests.api.test_body import answer_of, connected, head
+
+
+def test_each_stage_has_its_own_seconds() -> None:
+    prediction = Prediction("fp32", np.ones(1, np.float32), 0.003, 0.0045678, np.zeros((1, 1, 3), np.uint8))
+    stages = stage_seconds(0.001, Answer(prediction, queue_seconds=0.002))
+    assert stages == {"read": 0.001, "queue": 0.002, "decode": 0.003, "inference": 0.0045678}
+    assert milliseconds(stages) == {"read": 1, "queue": 2, "decode": 3, "inference": 4.568}
+
+
+def test_what_a_body_takes_to_come_is_told(settings: Settings) -> None:
+    image = photo("red")
+    apps: list[FastAPI] = []
+    with running(settings, apps.append) as client, connected(client) as connection:
+        connection.sendall(head(f"Content-Length: {len(image)}") + image[:50])
+        wait_for(lambda: bool(apps[0].state.context.arrivals._arriving))
+        time.sleep(0.2)
+        connection.sendall(image[50:])
+        status, body = answer_of(connection)
+        seconds = samples(client)['edgewise_stage_seconds_sum{stage="read",variant="fp32"}']
+    assert status == 200
+    assert json.loads(body)["timing_ms"]["read"] >= 200
+    assert seconds >= 0.2
