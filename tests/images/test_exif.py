@@ -10,9 +10,9 @@ from service.images.exif import orientation
 TAG = 0x0112
 
 
-def block(value: int, *, order: str = "<", tag: int = TAG, kind: int = 3) -> bytes:
+def block(value: int, *, order: str = "<", tag: int = TAG, kind: int = 3, count: int = 1) -> bytes:
     head = b"II*\x00" if order == "<" else b"MM\x00*"
-    return head + struct.pack(f"{order}IHHHIHHI", 8, 1, tag, kind, 1, value, 0, 0)
+    return head + struct.pack(f"{order}IHHHIHHI", 8, 1, tag, kind, count, value, 0, 0)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -42,6 +42,8 @@ def test_reads_what_pillow_writes_among_other_tags(value: int) -> None:
         block(0),
         block(9),
         block(6, kind=4),
+        block(6, count=0),
+        block(6, count=2),
         block(6, tag=TAG + 1),
         b"XX" + block(6)[2:],
     ],
