@@ -1,9 +1,22 @@
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import tf_keras
 
-from build.network.model import Site, fold, network
-from build.quantization.ranges import INPUT_RANGE, SIGMOID_RANGE, Statistics, calibrate, least_error_range
+from build.network.model import Site, fold, network, normalise, set_weights
+from build.quantization.ranges import (
+    INPUT_RANGE,
+    SIGMOID_RANGE,
+    SILU_TAIL,
+    Range,
+    Statistics,
+    _before_silu,
+    calibrate,
+    least_error_range,
+    observe,
+)
 from tests.build.conftest import CLASSES, SIZE
 
 
@@ -35,6 +48,44 @@ def test_zero_is_in_every_range() -> None:
     found = least_error_range(_statistics(np.random.default_rng(0).uniform(2, 3, 10_000)))
     assert found.low == 0
     assert found.high == pytest.approx(3, abs=0.05)
+
+
+def _silu(x: float) -> float:
+    return x / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("high", [0.1, 3, 40])
+def test_before_a_silu_far_negative_values_are_given_up(high: float) -> None:
+    silu = Range(-0.2785, high)
+    least = SILU_TAIL * (silu.high - silu.low) / 255
+    found = _before_silu(Range(-100, 50), silu)
+    assert found.high == 50
+    assert 0 < -_silu(found.low) <= least
+    # No more than these.
+    assert -_silu(found.low + 0.05) > least
+    assert _before_silu(Range(-2, 1), silu) == Range(-2, 1)
+
+
+def test_a_tensors_extremes_are_the_means_of_the_batches(keras_model: tf_keras.Model) -> None:
+    tensors: dict[str, Any] = {}
+
+    def place(name: str, _site: Site, tensor: Any) -> Any:
+        tensors[name] = tensor
+        return tensor
+
+    weights = fold(keras_model)
+    model = network(SIZE, len(CLASSES), place)
+    set_weights(model, weights)
+    tapped = tf_keras.Model(model.input, tensors)
+    pixels = np.random.default_rng(0).integers(0, 256, (25, SIZE, SIZE, 3)).astype(np.uint8)
+    batches = [tapped(normalise(batch)) for batch in (pixels[:20], pixels[20:])]
+    names, _, statistics = observe(weights, pixels)
+    assert ["input", *names] == [*tensors]
+    for name, seen in statistics.items():
+        values = [batch[name].numpy() for batch in batches]
+        assert seen.low == pytest.approx(np.mean([each.min() for each in values]), rel=1e-3, abs=1e-5), name
+        assert seen.high == pytest.approx(np.mean([each.max() for each in values]), rel=1e-3, abs=1e-5), name
+        assert seen.counts.sum() == sum(each.size for each in values)
 
 
 def test_calibration_gives_every_activation_a_range(keras_model: tf_keras.Model) -> None:
