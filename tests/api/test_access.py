@@ -30,6 +30,7 @@ def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureF
     assert (first["id"], first["variant"], first["problem"]) == (answer["id"], "fp32", None)
     assert (first["path"], first["client"]) == ("/v1/classify", "127.0.0.1")
     assert first["seconds"] > 0
+    assert (first["bytes_in"], second["bytes_in"], third["bytes_in"]) == (len(image), 8, None)
     assert (second["problem"], problem["instance"]) == ("unsupported-image", f"urn:uuid:{second['id']}")
     assert (third["message"], third["path"]) == ("GET unmatched 404", "/a\nline/break")
 

@@ -53,6 +53,7 @@ def test_a_body_comes_whole_in_its_pieces() -> None:
         sender.send(b"three", more=False)
         await reading
         assert sender.arrived == b"onetwothree"
+        assert sender.request.state.bytes_in == 11
 
     run(test)
 
@@ -94,24 +95,26 @@ def test_a_slow_sender_is_cut_off(
     async def test() -> None:
         sender = Sender()
         sender.send(bytes(7))
-        with pytest.raises(SlowBody, match=f"7 bytes of the body arrived in 0.1 seconds; .*{told}"):
+        with pytest.raises(SlowBody, match=rf"7 bytes of the body arrived in \d+\.\d seconds; .*{told}"):
             await sender.read(bounded(**limits))
+        assert sender.request.state.bytes_in == 7
 
     run(test)
 
 
-def test_a_sender_that_keeps_its_pace_has_more_time_than_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "GRACE_SECONDS", 0.2)
-
+def test_a_sender_has_the_grace_and_what_its_bytes_may_take() -> None:
     async def test() -> None:
-        sender = Sender()
-        reading = sender.read(bounded(min_rate=10))
-        for _ in range(5):
-            sender.send(bytes(10))
-            await asyncio.sleep(0.1)
+        room, sender = bounded(min_rate=10, seconds=12), Sender()
+        reading = sender.read(room)
+        allowed = []
+        for count in (0, 50, 30):
+            sender.send(bytes(count))
+            await settle()
+            (arrival,) = room._arriving
+            allowed.append(arrival.timeout.when() - arrival.started)
+        assert allowed == pytest.approx([5, 10, 12])
         sender.send(b"", more=False)
         await reading
-        assert len(sender.arrived) == 50
 
     run(test)
 
@@ -134,6 +137,33 @@ def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyP
         await reading[1]
         await reading[2]
         assert (len(fast.arrived), len(new.arrived)) == (95, 50)
+
+    run(test)
+
+
+def test_the_slowest_is_the_one_of_the_least_pace_not_of_the_fewest_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
+
+    async def test() -> None:
+        room = bounded()
+        slow, fast, new = Sender(), Sender(), Sender()
+        reading = [slow.read(room)]
+        slow.send(bytes(60))
+        await settle()
+        (arrival,) = room._arriving
+        arrival.started -= 50
+        reading += [fast.read(room), new.read(room)]
+        fast.send(bytes(40))
+        await settle()
+        new.send(bytes(60), more=False)
+        fast.send(b"", more=False)
+        with pytest.raises(QueueFull):
+            await reading[0]
+        await reading[1]
+        await reading[2]
+        assert (len(fast.arrived), len(new.arrived)) == (40, 60)
 
     run(test)
 
