@@ -234,12 +234,25 @@ def test_what_is_no_model_is_not_loaded(colours: Bundle, tmp_path: Path) -> None
 def test_a_file_of_other_tensors_is_not_loaded(
     colours: Bundle, variant: str, tensor: str, change: dict[str, object]
 ) -> None:
-    declared = colours.variant(variant)
-    wrong = declared.model_copy(update={tensor: getattr(declared, tensor).model_copy(update=change)})
-    variants = colours.manifest.variants | {variant: wrong}
-    bundle = replace(colours, manifest=colours.manifest.model_copy(update={"variants": variants}))
+    bundle = declaring(colours, variant, tensor, change)
     with pytest.raises(BundleError, match=rf"{variant}\.tflite: {tensor} is .*the manifest says"):
         Classifier(bundle, variant)
+
+
+@pytest.mark.parametrize("tensor", ["input", "output"])
+def test_a_scale_may_differ_by_its_rounding_alone(colours: Bundle, tensor: str) -> None:
+    scale = getattr(colours.variant("ptq"), tensor).scale
+    Classifier(declaring(colours, "ptq", tensor, {"scale": scale * (1 + 1e-7)}), "ptq")
+    with pytest.raises(BundleError, match="the manifest says"):
+        Classifier(declaring(colours, "ptq", tensor, {"scale": scale * (1 + 1e-5)}), "ptq")
+
+
+def declaring(bundle: Bundle, variant: str, tensor: str, change: dict[str, object]) -> Bundle:
+    """The bundle as if its manifest said something else of a tensor."""
+    declared = bundle.variant(variant)
+    other = declared.model_copy(update={tensor: getattr(declared, tensor).model_copy(update=change)})
+    variants = bundle.manifest.variants | {variant: other}
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"variants": variants}))
 
 
 def with_golden(bundle: Bundle, path: Path, **arrays: np.ndarray) -> Bundle:

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.bundle.folder import Bundle
 from service.monitoring.busy import WorkerBusy
 from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
 from service.monitoring.certificate import CertificateExpiry
 from service.monitoring.drift import LEAST_ANSWERS, Drift
 from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import SKIPS, Fidelity
-from service.monitoring.metrics import REJECTIONS, STAGE_BUCKETS, STAGES, Metrics
+from service.monitoring.metrics import REJECTIONS, STAGE_BUCKETS, STAGES, LoadedInfo, Metrics
 from service.monitoring.sensors import Sensors
+from tests.api.test_variants import EVALUATION
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +78,25 @@ def test_the_depth_of_the_queue_is_asked_for_at_each_scrape(metrics: Metrics) ->
     assert metrics.registry.get_sample_value("edgewise_queue_depth") == 3
     waiting[0] = 4
     assert metrics.registry.get_sample_value("edgewise_queue_depth") == 4
+
+
+def test_what_is_loaded_is_shown_and_nothing_of_what_was(metrics: Metrics, colours: Bundle) -> None:
+    evaluations = {"evaluations": (EVALUATION,)}
+    fp32, ptq = (
+        LoadedInfo(name, colours.variant(name).model_copy(update=evaluations), "r", "d", 1, is_fallback)
+        for name, is_fallback in (("fp32", False), ("ptq", True))
+    )
+
+    def shown() -> set[str]:
+        samples = (sample for family in metrics.registry.collect() for sample in family.samples)
+        return {sample.labels["variant"] for sample in samples if "variant" in sample.labels}
+
+    metrics.show_variants("colours", "fp32", [fp32, ptq])
+    assert shown() == {"fp32", "ptq"}
+    assert metrics.registry.get_sample_value("edgewise_delegate_fallback") == 0
+    metrics.show_variants("colours", "ptq", [ptq])
+    assert shown() == {"ptq"}
+    assert metrics.registry.get_sample_value("edgewise_delegate_fallback") == 1
 
 
 def test_registries_are_apart(metrics: Metrics) -> None:
