@@ -125,7 +125,7 @@ def small_range(seen: Statistics, share: float) -> Range:
 
 
 class RoundedNetwork:
-    """The float network, whose layers with weights take rounded inputs once `set` says how; compiled once.
+    """The float network, whose layers with weights take rounded inputs once `set` says how.
 
     `rounded`: the names of these inputs. The photo is not among them: it is 8 bits as it comes.
     """
@@ -138,24 +138,27 @@ class RoundedNetwork:
         self._seen = [statistics[name] for name in self.rounded]
         self._every = [small_range(seen, 0.0) for seen in self._seen]
         self._small = tf.Variable(tf.zeros((len(self._seen), 2)), trainable=False)
-        self._is_kept = tf.Variable(False, trainable=False)
-        self._is_rounded = tf.Variable(False, trainable=False)
+        # None: nothing is rounded.
+        self._is_kept: bool | None = None
         inner = network(size, classes, self._place)
         set_weights(inner, weights)
-        signature = tf.TensorSpec((None, size, size, 3), tf.float32)
-        self._logits = tf.function(with_pixel_input(inner)).get_concrete_function(signature)
+        self._model = with_pixel_input(inner)
+        self._compiled: dict[bool | None, Any] = {}
 
     def set(self, share: float, is_kept: bool) -> None:
         """Round small values, and keep the given share of large ones, or clip them."""
         small = [small_range(seen, share) for seen in self._seen]
         self._small.assign([(seen.low, seen.high) for seen in small])
-        self._is_kept.assign(is_kept)
-        self._is_rounded.assign(True)
+        self._is_kept = is_kept
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32[n, classes] of uint8[n, size, size, 3]."""
+        if self._is_kept not in self._compiled:
+            signature = tf.TensorSpec(self._model.input_shape, tf.float32)
+            self._compiled[self._is_kept] = tf.function(self._model).get_concrete_function(signature)
+        logits = self._compiled[self._is_kept]
         batches = (tf.constant(pixels[i : i + _BATCH], tf.float32) for i in range(0, len(pixels), _BATCH))
-        return np.concatenate([tf.nn.softmax(self._logits(batch)).numpy() for batch in batches])
+        return np.concatenate([tf.nn.softmax(logits(batch)).numpy() for batch in batches])
 
     def _place(self, name: str, _site: Site, tensor: Any) -> Any:
         if name not in self.rounded:
@@ -163,24 +166,19 @@ class RoundedNetwork:
         index = self.rounded.index(name)
         every = self._every[index]
 
-        def clipped(values: Any) -> Any:
+        def rounded(values: Any) -> Any:
+            # Decided while it is compiled: with tf.cond that takes longer than all three ways do alone.
+            if self._is_kept is None:
+                return values
             low, high = tf.unstack(self._small[index])
-            return tf.quantization.fake_quant_with_min_max_vars(values, low, high, self._bits)
-
-        def kept(values: Any) -> Any:
+            few = tf.quantization.fake_quant_with_min_max_vars(values, low, high, self._bits)
+            if not self._is_kept:
+                return few
             many = tf.quantization.fake_quant_with_min_max_args(values, every.low, every.high, _LARGE_BITS)
             is_large = tf.abs(values) > tf.reduce_max(tf.abs(self._small[index]))
-            return tf.where(is_large, many, clipped(values))
+            return tf.where(is_large, many, few)
 
-        def switched(values: Any) -> Any:
-            # Not tf.where, which would compute all of them every time.
-            return tf.cond(
-                self._is_rounded,
-                lambda: tf.cond(self._is_kept, lambda: kept(values), lambda: clipped(values)),
-                lambda: values,
-            )
-
-        return tf_keras.layers.Lambda(switched, name=f"{name}_rounded")(tensor)
+        return tf_keras.layers.Lambda(rounded, name=f"{name}_rounded")(tensor)
 
 
 def _taken_by_weights(size: int, classes: int) -> list[str]:
