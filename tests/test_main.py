@@ -378,6 +378,24 @@ def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.
     assert captured.out == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        (["benchmark", "--variants", "ptq", "--runs", "10"], r"^ptq +0\.0 "),
+        (["profile", "--variants", "ptq", "--runs", "1", "--name", "a board"], "^By kind: "),
+        (["evaluate", "{photos}", "--variants", "ptq"], r"^ptq +93\.33 "),
+    ],
+)
+def test_the_table_is_shown_though_the_disk_is_full(
+    command: list[str], table: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*(part.format(photos=folder) for part in command), "--json", "/dev/full"]) == 2
+    captured = capfd.readouterr()
+    assert one_line(captured.err) == "/dev/full can't be written: No space left on device"
+    assert re.search(table, captured.out, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.bundle.folder import Bundle, load_bundle
-from service.commands.output import write_json
+from service.commands.output import tell
 from service.commands.table import table
 from service.host.output import show
 from service.measuring.benchmark import VariantBenchmark, no_counter
@@ -44,8 +44,8 @@ def benchmark_bundle(
         progress=rounds_progress,
         joules=counted_joules(settings.sysfs_root) or no_counter,
     )
-    write_json(json_file, {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]})
-    show(_report(results))
+    written = {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]}
+    tell(_report(results), json_file, written)
     forbidden = [str(s.files[-1]) for s in energy_sensors(settings.sysfs_root) if is_forbidden(s.files[-1])]
     if forbidden:
         show(f"\nNo joules: this user may not read {', '.join(forbidden)} (see docs/energy.md)")

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.bundle.manifest import BASELINE, Comparison, Evaluation, Proportion, comparison_with
-from service.commands.output import write_json
+from service.commands.output import tell
 from service.commands.table import table
 from service.errors import StartError
-from service.host.output import show
 from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate
 from service.measuring.evaluation import evaluate as evaluate_variants
@@ -51,15 +50,12 @@ def evaluate(
         limits=settings.decode_limits,
         progress=image_progress,
     ).evaluations
-    write_json(
-        json_file,
-        {
-            "bundle": bundle.manifest.name,
-            "delegate": str(settings.delegate),
-            "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
-        },
-    )
-    show(_report(evaluations, against or BASELINE))
+    written = {
+        "bundle": bundle.manifest.name,
+        "delegate": str(settings.delegate),
+        "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
+    }
+    tell(_report(evaluations, against or BASELINE), json_file, written)
 
 
 def _report(evaluations: dict[str, Evaluation], against: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.commands.device import describe_software
-from service.commands.output import write_json
+from service.commands.output import tell
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -47,20 +47,22 @@ def profile(
         delegate=settings.chosen_delegate,
         progress=rounds_progress,
     )
-    if device:
-        written = Profile(
-            schema_version=SCHEMA_VERSION,
-            date=datetime.now(UTC).date(),
-            device=device,
-            software=describe_software(settings.chosen_delegate),
-            threads=THREADS,
-            bundle=bundle.manifest.name,
-            variants=measured,
-        )
-        write_json(json_file, written.model_dump(mode="json"))
-    show(f"{RUNTIME}, delegate {settings.delegate}, one thread, medians of {runs} rounds")
-    for name, result in measured.items():
-        show("\n" + _told(name, result, top, settings.chosen_delegate))
+    told = [f"{RUNTIME}, delegate {settings.delegate}, one thread, medians of {runs} rounds"]
+    told += [_told(name, result, top, settings.chosen_delegate) for name, result in measured.items()]
+    text = "\n\n".join(told)
+    if device is None:
+        show(text)
+        return
+    written = Profile(
+        schema_version=SCHEMA_VERSION,
+        date=datetime.now(UTC).date(),
+        device=device,
+        software=describe_software(settings.chosen_delegate),
+        threads=THREADS,
+        bundle=bundle.manifest.name,
+        variants=measured,
+    )
+    tell(text, json_file, written.model_dump(mode="json"))
 
 
 def _told(name: str, result: VariantProfile, top: int, delegate: Delegate) -> str:

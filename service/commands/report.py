@@ -12,7 +12,7 @@ from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import BASELINE, Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
 from service.commands.device import clean, describe_software
-from service.commands.output import write_json
+from service.commands.output import tell
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -94,8 +94,7 @@ def report(
         heat=None if device.emulated else Heat(before=before, after=after, clock=_clock(measured)),
         variants={name: _variant(bundle, name, measured, accuracies.get(name)) for name in names},
     )
-    write_json(file, written.model_dump(mode="json"))
-    show(_told(written))
+    tell(_told(written), file, written.model_dump(mode="json"))
     show(f"\n{file}: the report of {device.name}")
 
 
