@@ -70,6 +70,8 @@ class Output(logging.Handler):
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._kept = bytearray()
+        # Whether what was written ends within a line, and whether the rest of that line was dropped.
+        self._within_line = self._cut_off = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write or keep one record, or drop it.
@@ -97,12 +99,19 @@ class Output(logging.Handler):
             self.release()
 
     def _write(self) -> int:
+        # A full disk may have taken the beginning of a line: the next one must not be glued to it.
+        end = b"\n" if self._cut_off else b""
+        # A descriptor that is writable takes so little without waiting.
+        part = end + self._kept[: select.PIPE_BUF - len(end)]
         try:
-            # A descriptor that is writable takes so little without waiting.
-            return os.write(self._descriptor, self._kept[: select.PIPE_BUF])
+            written = os.write(self._descriptor, part)
         except OSError:
+            self._cut_off = self._within_line
             self.on_drop(self._kept.count(b"\n"))
             return len(self._kept)
+        self._cut_off = False
+        self._within_line = not part[:written].endswith(b"\n")
+        return written - len(end)
 
 
 def configure_logging(formatter: logging.Formatter) -> Output:

@@ -1,11 +1,13 @@
 import json
 import logging
 import os
+import resource
 import select
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +126,23 @@ def test_a_slow_reader_holds_up_the_end_no_longer_than_it_may() -> None:
     assert took >= 0.3
     # The reader would have taken all of it, but not for seconds.
     assert output._kept
+
+
+def test_after_a_full_disk_lines_are_whole_again_and_each_lost_one_is_counted(tmp_path: Path) -> None:
+    lost: list[int] = []
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (tmp_path / "log").open("wb") as file:
+        output = Output(file.fileno())
+        output.on_drop = lost.append
+        output.emit(logging.makeLogRecord({"msg": "before"}))
+        # Files may have no more bytes: to write more fails as on a full disk, after what still fits.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, unlimited[1]))
+        try:
+            for message in ("cut off", "lost"):
+                output.emit(logging.makeLogRecord({"msg": message}))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        for message in ("after", "the end"):
+            output.emit(logging.makeLogRecord({"msg": message}))
+    assert (tmp_path / "log").read_text() == "before\ncut\nafter\nthe end\n"
+    assert sum(lost) == 2
