@@ -2,6 +2,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ def logarithmic(colours: Bundle, colour_models: Path, tmp_path_factory: pytest.T
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of an external delegate that works."""
     return compile_delegate(tmp_path_factory.mktemp("delegates") / "delegate.so")
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that every user may look into, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

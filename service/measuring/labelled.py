@@ -3,7 +3,8 @@
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +76,12 @@ def class_folders(folder: Path) -> list[Path]:
     Raises:
         DatasetError: it can't be read, or there are none.
     """
-    entries = _entries(folder)
-    for path in entries:
-        if path.is_symlink() and not path.exists():
-            raise DatasetError(f"{path} is a link that leads nowhere; mend it, or remove it")
-    folders = [path for path in entries if path.is_dir()]
+    with _reading(folder):
+        entries = _entries(folder)
+        for path in entries:
+            if path.is_symlink() and not path.exists():
+                raise DatasetError(f"{path} is a link that leads nowhere; mend it, or remove it")
+        folders = [path for path in entries if path.is_dir()]
     if not folders:
         raise DatasetError(f"{folder} has no folders of images; it must hold one folder per class")
     return folders
@@ -134,25 +136,32 @@ def _names(classes: Classes) -> _Names:
 
 
 def _class_images(folder: Path, index: int) -> Iterable[LabelledImage]:
-    paths = _entries(folder)
+    with _reading(folder):
+        paths = _entries(folder)
     if not paths:
         raise DatasetError(f"{folder} is empty; remove it, or put the images of its class there")
     images: dict[str, LabelledImage] = {}
     for path in paths:
-        if path.is_dir():
-            raise DatasetError(f"{path} is a folder within a class's folder; put its images into {folder}")
-        if path.exists() and not path.is_file():  # A pipe, on which reading would wait for ever.
-            raise DatasetError(f"{path} is no file; remove it")
-        try:
+        with _reading(path):
+            if path.is_dir():
+                raise DatasetError(
+                    f"{path} is a folder within a class's folder; put its images into {folder}"
+                )
+            if path.exists() and not path.is_file():  # A pipe, on which reading would wait for ever.
+                raise DatasetError(f"{path} is no file; remove it")
             digest = sha256_of(path)
-        except OSError as error:
-            raise DatasetError(f"{path} can't be read: {error.strerror}") from None
         images.setdefault(digest, LabelledImage(path, index, digest))
     return images.values()
 
 
 def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What can't be read is refused; what is in a folder that can be listed, but not entered, too."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        yield
     except OSError as error:
-        raise DatasetError(f"{folder} can't be read: {error.strerror}") from None
+        raise DatasetError(f"{path} can't be read: {error.strerror}") from None

@@ -8,6 +8,7 @@ import pytest
 from service.bundle.folder import Classes
 from service.errors import DatasetError
 from service.measuring.labelled import image_set, labelled_images, refuse_two_labels
+from tests.rights import as_an_ordinary_user
 
 WITH_IDS = Classes(
     labels=("cat", "dog", "crane", "crane", "007"), class_ids=("n01", "n02", "n03", "n04", "n05")
@@ -128,6 +129,16 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "dog" / ".DS_Store").touch()
     with pytest.raises(DatasetError, match="dog is empty"):
         labelled_images(tmp_path, WITH_IDS)
+
+
+@pytest.mark.parametrize("closed", ["photos", "photos/cat"])
+def test_a_folder_that_can_be_listed_but_not_entered_is_named(open_path: Path, closed: str) -> None:
+    folder_of(open_path / "photos", "cat")
+    (open_path / closed).chmod(0o644)
+    named = re.escape(f"{open_path / closed}") + "(/image.png)? can't be read: Permission denied$"
+    with as_an_ordinary_user(), pytest.raises(DatasetError, match=named):
+        labelled_images(open_path / "photos", WITH_IDS)
+    (open_path / closed).chmod(0o755)
 
 
 def test_a_folder_in_a_folder_is_named(tmp_path: Path) -> None:

@@ -1,9 +1,5 @@
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,29 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from service.monitoring import sensors as sensors_module
 from service.monitoring.sensors import Sensors, watched
 from tests.monitoring.boards import INTEL_NUC, JETSON_ORIN_NANO, RASPBERRY_PI_4, write_tree
-
-NOBODY = 65534
-
-
-@contextmanager
-def as_an_ordinary_user() -> Iterator[None]:
-    """For a root user: what only root may read can't be read."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def open_path() -> Iterator[Path]:
-    """A folder that every user may look into, which pytest's own is not."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
+from tests.rights import as_an_ordinary_user
 
 
 def shown(registry: CollectorRegistry) -> dict[str, float]:
