@@ -12,10 +12,9 @@ from service.host.cpu import board, features, processors
 from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
 from service.monitoring.sysfs import folders, read_line
-from service.results.report import TEXT_CHARACTERS, Device, Software
+from service.results.report import MAX_TEXT, TEXT_CHARACTERS, Device, Software
 
 PROC = Path("/proc")
-_MAX_TEXT = 96
 _ELF = b"\x7fELF"
 # Where an ELF file says for which machine it is.
 _ELF_MACHINE = slice(18, 20)
@@ -84,7 +83,7 @@ def is_emulated(proc: Path = PROC, executable: str = sys.executable) -> bool:
 def clean(text: str) -> str:
     """Text as a report may hold it: other characters become blanks, and what is too long is cut off."""
     blanked = re.sub(f"[^{TEXT_CHARACTERS}]", " ", text)
-    return " ".join(blanked.split())[:_MAX_TEXT].rstrip()
+    return " ".join(blanked.split())[:MAX_TEXT].rstrip()
 
 
 def _board_name(sysfs: Path, cpuinfo: str) -> str:

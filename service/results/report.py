@@ -5,16 +5,17 @@ of many. A report is for everybody to read: it has no field for a host's, user's
 serial number, and no text in it may hold what Markdown or HTML would take for its own.
 """
 
+import re
 from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    StringConstraints,
     model_validator,
 )
 
@@ -24,7 +25,17 @@ SCHEMA_VERSION: Literal[1] = 1
 
 # Letters, digits, and what stands in the names of devices, processors and systems: no quote, bracket or bar.
 TEXT_CHARACTERS = r"\w .,:+()/@#-"
-Text = Annotated[str, StringConstraints(pattern=f"^[{TEXT_CHARACTERS}]{{1,96}}$")]
+MAX_TEXT = 96
+
+
+def _check_text(text: str) -> str:
+    # Not by a pattern of pydantic's, which takes other characters for letters than Python does: "²" say.
+    if not re.fullmatch(f"[{TEXT_CHARACTERS}]{{1,{MAX_TEXT}}}", text):
+        raise ValueError(f"should have 1 to {MAX_TEXT} letters, digits, blanks and .,:+()/@#-_")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
 
 
 class Device(Frozen):

@@ -10,7 +10,7 @@ from service.commands.device import clean, describe_device, describe_software, i
 from service.errors import StartError
 from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
-from service.results.report import Device, Software
+from service.results.report import Device, Heat, Software
 from tests import cpuinfos
 from tests.monitoring import boards
 from tests.monitoring.boards import SERIAL, Tree, write_tree
@@ -139,6 +139,13 @@ def test_text_is_cut_to_what_a_report_may_hold() -> None:
     assert clean("  a\n\tb \0") == "a b"
     assert clean("Intel® Core™") == "Intel Core"
     assert clean(95 * "x" + " yz") == 95 * "x"
+
+
+def test_every_character_that_is_left_may_stand_in_a_report() -> None:
+    left = [text for code in range(sys.maxunicode + 1) if (text := clean(chr(code)))]
+    assert {"²", "é", "٣"} < set(left)
+    heat = Heat(before=dict.fromkeys(left, 40.0), after={}, clock=None)
+    assert Heat.model_validate_json(heat.model_dump_json()) == heat
 
 
 def test_software_names_a_library_but_not_where_it_lies() -> None:
