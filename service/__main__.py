@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.errors import StartError
-from service.host.output import check_writable
+from service.host.output import check_writable, escape_unencodable
 from service.host.process import keep_little_memory, open_standard_descriptors
 from service.server.signals import end_on_signal
 
@@ -24,6 +24,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    escape_unencodable()
     try:
         _run(arguments)
     except StartError as error:

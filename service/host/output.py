@@ -1,11 +1,19 @@
 """Results, where they go: lines on standard output, and files that are written whole or not at all."""
 
+import io
 import os
+import sys
 from pathlib import Path
 
 from service.errors import StartError
 
 _STANDARD_OUTPUT = 1
+
+
+def escape_unencodable() -> None:
+    r"""Have standard output show a character that its encoding lacks as `\u2026`, and not fail at it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def show(text: str) -> None:

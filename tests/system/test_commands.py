@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.processes import ROOT, interrupted
+from tests.system.processes import ROOT, interrupted, run
 
 
 def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:
@@ -52,6 +52,15 @@ def test_a_reader_that_has_enough_makes_no_traceback(colours: Bundle) -> None:
     os.close(writer)
     assert result.returncode == 2
     assert result.stderr.endswith(b"edgewise: standard output can't be written: Broken pipe\n")
+
+
+def test_a_terminal_of_ascii_alone_is_shown_every_result(
+    colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    result = run("profile", "--variants", "ptq", "--runs", "1", bundle=colours.path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r" 1\\xd7\d+\\xd7\d+\\xd73 ", result.stdout)
 
 
 def test_what_is_not_installed_is_named() -> None:
