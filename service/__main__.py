@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from service.errors import StartError
@@ -24,21 +25,25 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    open_standard_descriptors()
     escape_unencodable()
     try:
         _run(arguments)
     except StartError as error:
-        # A name in it, of a folder or in a manifest, may have line ends.
-        sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
-        return UNUSABLE
+        return _refuse(str(error))
     except ModuleNotFoundError as error:
-        sys.stderr.write(
-            f"edgewise: {error.name} is missing; run it by `make serve`, or as .venv-serve/bin/python\n"
-        )
-        return UNUSABLE
+        return _refuse(f"{error.name} is missing; run it by `make serve`, or as .venv-serve/bin/python")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def _refuse(reason: str) -> int:
+    # Where even that can't be written, the status still tells.
+    with suppress(OSError):
+        # A name in it, of a folder or in a manifest, may have line ends.
+        sys.stderr.write(f"edgewise: {' '.join(reason.splitlines())}\n")
+    return UNUSABLE
 
 
 def _run(arguments: Sequence[str] | None) -> None:
@@ -78,7 +83,6 @@ def _run(arguments: Sequence[str] | None) -> None:
             _profile(settings, options)
         case _:
             end_on_signal()
-            open_standard_descriptors()
             keep_little_memory()
             from service.server.run import serve
 

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from tqdm import tqdm
-
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import BASELINE, Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
@@ -23,7 +21,7 @@ from service.inference.share import GraphShare
 from service.measuring.benchmark import VariantBenchmark
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import LabelledImage, labelled_images, refuse_two_labels
-from service.measuring.progress import image_progress
+from service.measuring.progress import image_progress, variants_progress
 from service.measuring.throughput import measure_throughput, worker_counts
 from service.monitoring.heat import temperatures
 from service.monitoring.load import watched_load
@@ -102,7 +100,7 @@ def _measure(
     settings: Settings, bundle: Bundle, names: Sequence[str], results: dict[str, VariantBenchmark]
 ) -> _Measured:
     measured = _Measured()
-    for name in tqdm(names, unit="variant", dynamic_ncols=True):
+    for name in variants_progress(names):
         result = results.get(name)
         workers = settings.workers if result else 1
         classifiers, _ = load_classifiers(bundle, name, settings.chosen_delegate, count=workers)

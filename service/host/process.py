@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -59,11 +60,13 @@ def keep_little_memory() -> None:
 
 
 def open_standard_descriptors() -> None:
-    """Have those that were closed at the start lead nowhere; else sockets would get their numbers."""
+    """Have those that were closed at the start lead nowhere; else sockets, say, would get their numbers."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= STANDARD_ERROR:
         descriptor = os.dup(descriptor)
     os.close(descriptor)
+    if sys.stderr is None:  # Python has none where it was closed.
+        sys.stderr = open(STANDARD_ERROR, "w", closefd=False)  # noqa: SIM115
 
 
 def max_connections(wanted: int) -> int:

@@ -1,19 +1,47 @@
 """How far a measurement is, shown on standard error; each is the `progress` of one kind of measurement."""
 
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from service.measuring.labelled import LabelledImage
 
+_T = TypeVar("_T")
+
+
+class _StandardError:
+    """Standard error, for tqdm; where it is full or gone, the measurement goes on all the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
 
 def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
     """The images as they are gone through by a variant."""
-    shown: Iterable[LabelledImage] = tqdm(images, desc=variant, unit="image", dynamic_ncols=True)
-    return shown
+    return _shown(images, variant, "image")
 
 
 def rounds_progress(rounds: Sequence[int], of: str | None = None) -> Iterable[int]:
     """The rounds of a measurement as they are gone through; `of` names it, where there are others."""
-    shown: Iterable[int] = tqdm(rounds, desc=of, unit="round", dynamic_ncols=True)
+    return _shown(rounds, of, "round")
+
+
+def variants_progress(variants: Sequence[str]) -> Iterable[str]:
+    """The variants as they are gone through."""
+    return _shown(variants, None, "variant")
+
+
+def _shown(them: Sequence[_T], of: str | None, unit: str) -> Iterable[_T]:
+    shown: Iterable[_T] = tqdm(them, desc=of, unit=unit, dynamic_ncols=True, file=_StandardError())
     return shown

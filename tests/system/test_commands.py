@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.processes import ROOT, interrupted, run
+from tests.system.processes import ROOT, environment, interrupted, run
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
 
 
 def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:
@@ -31,7 +33,7 @@ def check(
     )
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
+@needs_full
 def test_an_output_that_is_full_is_an_error(colours: Bundle) -> None:
     result = check(colours, ">/dev/full")
     assert result.returncode == 2
@@ -52,6 +54,30 @@ def test_a_reader_that_has_enough_makes_no_traceback(colours: Bundle) -> None:
     os.close(writer)
     assert result.returncode == 2
     assert result.stderr.endswith(b"edgewise: standard output can't be written: Broken pipe\n")
+
+
+@pytest.mark.parametrize("errors", ["2>&-", pytest.param("2>/dev/full", marks=needs_full)])
+@pytest.mark.parametrize(
+    ("command", "variant", "status"),
+    [
+        ("benchmark --variants ptq --runs 20", "ptq", 0),
+        ("check", "nope", 2),
+        ("nope", "ptq", 2),
+    ],
+)
+def test_a_standard_error_that_takes_nothing_changes_nothing(
+    errors: str, command: str, variant: str, status: int, colours: Bundle
+) -> None:
+    result = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", f'exec "$0" -m service {command} {errors}', sys.executable],
+        cwd=ROOT,
+        env=environment(bundle=colours.path, variant=variant),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == status
+    assert ("\nptq " in result.stdout) is (status == 0)
 
 
 def test_a_terminal_of_ascii_alone_is_shown_every_result(
