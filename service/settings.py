@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -76,6 +75,10 @@ def _separated(value: object) -> object:
 
 VariantName = Annotated[str, Field(min_length=1)]
 
+# All that is done with it, for metrics and by C among it, still holds such a number.
+LARGEST = 10**15
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+
 # Browsers send them so: no path, and no slash in the end.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 
@@ -97,22 +100,22 @@ class Settings(BaseModel):
     delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK
     delegate_options: str = ""
     delegate_fallback: Fallback = Fallback.NONE
-    workers: PositiveInt = Field(default_factory=usable_cores)
-    queue_size: PositiveInt = DEFAULT_QUEUE_SIZE
-    queue_bytes: PositiveInt = DEFAULT_QUEUE_BYTES
+    workers: Count = Field(default_factory=usable_cores)
+    queue_size: Count = DEFAULT_QUEUE_SIZE
+    queue_bytes: Count = DEFAULT_QUEUE_BYTES
     request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
     hang_seconds: PositiveFloat = DEFAULT_HANG_SECONDS
-    max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
-    max_pixels: PositiveInt = DEFAULT_LIMITS.max_pixels
-    max_decode_bytes: PositiveInt = DEFAULT_LIMITS.max_decode_bytes
-    batch_limit: PositiveInt = DEFAULT_BATCH_LIMIT
+    max_body_bytes: Count = DEFAULT_MAX_BODY_BYTES
+    max_pixels: Count = DEFAULT_LIMITS.max_pixels
+    max_decode_bytes: Count = DEFAULT_LIMITS.max_decode_bytes
+    batch_limit: Count = DEFAULT_BATCH_LIMIT
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    max_connections: PositiveInt = DEFAULT_MAX_CONNECTIONS
+    max_connections: Count = DEFAULT_MAX_CONNECTIONS
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
-    read_bytes: PositiveInt = DEFAULT_READ_BYTES
+    read_bytes: Count = DEFAULT_READ_BYTES
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     api_keys_file: Path | None = None
@@ -124,9 +127,9 @@ class Settings(BaseModel):
     sysfs_root: Path = DEFAULT_SYSFS_ROOT
     log_format: LogFormat = LogFormat.JSON
     log_requests: LogRequests = LogRequests.ALL
-    feedback_window: PositiveInt = DEFAULT_FEEDBACK_WINDOW
-    feedback_memory: PositiveInt = DEFAULT_FEEDBACK_MEMORY
-    drift_window: Annotated[int, Field(ge=LEAST_ANSWERS)] = DEFAULT_DRIFT_WINDOW
+    feedback_window: Count = DEFAULT_FEEDBACK_WINDOW
+    feedback_memory: Count = DEFAULT_FEEDBACK_MEMORY
+    drift_window: Annotated[int, Field(ge=LEAST_ANSWERS, le=LARGEST)] = DEFAULT_DRIFT_WINDOW
 
     @property
     def chosen_delegate(self) -> Delegate:

@@ -135,6 +135,8 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_PORT", "tcp://10.0.0.1:80", "a valid integer"),
         ("EDGEWISE_PORT", "65536", "less than or equal to 65535"),
         ("EDGEWISE_WORKERS", "0", "greater than 0"),
+        ("EDGEWISE_QUEUE_SIZE", 400 * "9", "less than or equal to 1000000000000000"),
+        ("EDGEWISE_DRIFT_WINDOW", 400 * "9", "less than or equal to 1000000000000000"),
         ("EDGEWISE_DELEGATE", "tpu", "one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute path"),
         ("EDGEWISE_DELEGATE", "lib/delegate.so", "the absolute path of a delegate's library"),
         ("EDGEWISE_DELEGATE", "", "the absolute path of a delegate's library"),
