@@ -73,6 +73,13 @@ def _separated(value: object) -> object:
     return tuple(stripped for part in value.split(",") if (stripped := part.strip()))
 
 
+def _refuse_empty(value: object) -> object:
+    if value == "":  # Python would take it for the folder where the service was started.
+        raise ValueError("should name a file or a folder, or not be set at all")
+    return value
+
+
+NamedPath = Annotated[Path, BeforeValidator(_refuse_empty)]
 VariantName = Annotated[str, Field(min_length=1)]
 
 # All that is done with it, for metrics and by C among it, still holds such a number.
@@ -88,8 +95,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    bundle: Path = DEFAULT_BUNDLE
-    bundle_public_key: Path | None = None
+    bundle: NamedPath = DEFAULT_BUNDLE
+    bundle_public_key: NamedPath | None = None
     variant: VariantName | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
     loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_separated)] = ()
@@ -116,15 +123,15 @@ class Settings(BaseModel):
     max_connections: Count = DEFAULT_MAX_CONNECTIONS
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
     read_bytes: Count = DEFAULT_READ_BYTES
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    api_keys_file: Path | None = None
+    tls_cert_file: NamedPath | None = None
+    tls_key_file: NamedPath | None = None
+    api_keys_file: NamedPath | None = None
     read_timeout_seconds: PositiveFloat = DEFAULT_READ_TIMEOUT_SECONDS
     min_body_rate: PositiveFloat = DEFAULT_MIN_BODY_RATE
     drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS
     drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
-    admin_token_file: Path | None = None
-    sysfs_root: Path = DEFAULT_SYSFS_ROOT
+    admin_token_file: NamedPath | None = None
+    sysfs_root: NamedPath = DEFAULT_SYSFS_ROOT
     log_format: LogFormat = LogFormat.JSON
     log_requests: LogRequests = LogRequests.ALL
     feedback_window: Count = DEFAULT_FEEDBACK_WINDOW

@@ -9,6 +9,7 @@ from service.inference.delegates import Delegate, Fallback, Kind
 from service.settings import PREFIX, LogFormat, LogRequests, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
+FILES = ["bundle_public_key", "tls_cert_file", "tls_key_file", "api_keys_file", "admin_token_file"]
 
 
 def test_without_environment_all_is_default() -> None:
@@ -171,6 +172,14 @@ def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: 
     assert f"{name} is {value!r}, but it should" in message
     assert expected in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("field", [name for name, value in Settings() if isinstance(value, Path)] + FILES)
+def test_no_path_is_empty(field: str) -> None:
+    name = PREFIX + field.upper()
+    told = f"{name} is '', but it should name a file or a folder, or not be set at all (see docs/settings.md)"
+    with pytest.raises(SettingsError, match=f"^{re.escape(told)}$"):
+        load_settings({name: ""})
 
 
 def test_a_delegate_comes_with_its_options() -> None:
