@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -86,8 +87,16 @@ VariantName = Annotated[str, Field(min_length=1)]
 LARGEST = 10**15
 Count = Annotated[int, Field(gt=0, le=LARGEST)]
 
+
+def _check_origin(origin: str) -> str:
+    sent = re.sub(r"^(http:.*):80$|^(https:.*):443$", r"\1\2", origin.lower())
+    if origin != sent:
+        raise ValueError(f"should be {sent}, as browsers send it: in small letters, without the usual port")
+    return origin
+
+
 # Browsers send them so: no path, and no slash in the end.
-Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$"), AfterValidator(_check_origin)]
 
 
 class Settings(BaseModel):
