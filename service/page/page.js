@@ -10,6 +10,7 @@ const at = (id) => document.getElementById(id);
 
 let file = null;
 let active = null;
+let loaded = [];
 let answeredBy = null;
 let running = new AbortController();
 let callOffRetry = () => {};
@@ -118,13 +119,19 @@ function refuse(title, detail) {
 function offer(list) {
   const before = active;
   active = list.active;
-  const loaded = list.variants.filter((variant) => variant.loaded).map((variant) => variant.name);
+  loaded = list.variants.filter((variant) => variant.loaded).map((variant) => variant.name);
   fill(at("first"), [["", `${active} (active)`], ...loaded.filter((name) => name !== active).map(twice)]);
-  fill(at("second"), [["", "none"], ...loaded.map(twice)]);
+  offerBeside();
   at("choice").hidden = loaded.length < 2;
   // Not wherever another one answers: under load one does that is not the active one.
   const switched = before !== null && before !== active;
   if (at("first").value === "" && switched && answeredBy !== null && answeredBy !== active) classify();
+}
+
+function offerBeside() {
+  // Beside itself a variant shows nothing new.
+  const by = at("first").value || active;
+  fill(at("second"), [["", "none"], ...loaded.filter((name) => name !== by).map(twice)]);
 }
 
 function twice(name) {
@@ -166,7 +173,11 @@ document.addEventListener("paste", (event) => {
   else refuse("There is no picture on the clipboard", "Copy one, then paste it here.");
 });
 
-for (const select of [at("first"), at("second")]) select.addEventListener("change", () => classify());
+at("first").addEventListener("change", () => {
+  offerBeside();
+  classify();
+});
+at("second").addEventListener("change", () => classify());
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   service.apiKey.set(at("key").value);

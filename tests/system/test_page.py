@@ -21,6 +21,7 @@ TEXT = ROOT / "README.md"
 DESKTOP = {"width": 1200, "height": 900}
 PHONES = [{"width": 320, "height": 568}, {"width": 412, "height": 839}]
 STAGES = ["read", "queue", "decode", "inference", "network and the rest"]
+TOKEN = "0123456789abcdef"  # noqa: S105
 DEADLINE_MS = 30_000
 CLASSIFY = re.compile(r"/v1/classify(\?|$)")
 
@@ -278,14 +279,14 @@ def test_a_list_that_comes_during_a_switch_leaves_no_other_to_be_begun(
     browser: Browser, colours: Bundle, photos: dict[str, Path], tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
-    token.write_text("0123456789abcdef")
+    token.write_text(TOKEN)
     settings = {"bundle": colours.path, "variant": "fp32", "admin_token_file": token}
     with serving(**settings) as switchable, watched(browser, switchable, viewport=DESKTOP) as page:
         held: list[Route] = []
         page.route(re.compile("/v1/variants/active$"), lambda route: held.append(route))
         buttons = page.locator("[data-variant]")
         page.locator("[data-variant=ptq]").click()
-        page.fill("#token", token.read_text())
+        page.fill("#token", TOKEN)
         with page.expect_request(re.compile("/v1/variants/active$")):
             page.keyboard.press("Enter")
 
@@ -305,6 +306,48 @@ def test_a_list_that_comes_during_a_switch_leaves_no_other_to_be_begun(
         expect(page.locator("#answering")).to_contain_text("ptq")
         assert [button.is_enabled() for button in buttons.all()] == [True] * 3
         expect(page.locator("#variants")).not_to_contain_text("Loading")
+
+
+@pytest.fixture
+def switchable(colours: Bundle, tmp_path: Path) -> Iterator[Service]:
+    """A service with one variant beside the active one, that TOKEN switches."""
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    settings = {"variant": "ptq", "loaded_variants": "int8", "admin_token_file": token}
+    with serving(bundle=colours.path, **settings) as service:
+        yield service
+
+
+def offered(page: Page, select: str) -> list[str]:
+    return page.locator(f"{select} option").all_inner_texts()
+
+
+def test_no_variant_is_shown_beside_itself(
+    browser: Browser, switchable: Service, photos: dict[str, Path]
+) -> None:
+    with watched(browser, switchable, viewport=DESKTOP) as page:
+        pick(page, photos["flower"])
+        page.locator("#second").select_option("int8")
+        expect(page.locator(".compared")).to_be_visible()
+        assert offered(page, "#second") == ["none", "int8"]
+        page.locator("[data-variant=int8]").click()
+        page.fill("#token", TOKEN)
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text(re.compile("^int8: [^:]*$"))
+        expect(page.locator(".classes li")).to_have_count(5)
+        assert offered(page, "#second") == ["none"]
+
+
+def test_what_answers_is_not_offered_beside(
+    browser: Browser, switchable: Service, photos: dict[str, Path]
+) -> None:
+    with watched(browser, switchable, viewport=DESKTOP) as page:
+        pick(page, photos["flower"])
+        page.locator("#second").select_option("int8")
+        expect(page.locator(".compared")).to_be_visible()
+        page.locator("#first").select_option("int8")
+        expect(page.locator(".classes li")).to_have_count(5)
+        assert offered(page, "#second") == ["none", "ptq"]
 
 
 def test_the_latest_photo_wins(page: Page, service: Service, photos: dict[str, Path]) -> None:
