@@ -100,8 +100,11 @@ function failed(error, retried) {
     askForKey();
     return;
   }
+  // Somebody else switched, and a variant that is offered here is not loaded any more.
+  const stale = error.status === 409;
+  if (stale) variants.refresh();
   const waits = error.status === 429 && !retried;
-  const again = error.status === 429 || error.status >= 500 || error.status === 0;
+  const again = stale || error.status === 429 || error.status >= 500 || error.status === 0;
   callOffRetry = show(at("problem"), error, { waits, again: again ? () => classify({ retried: waits }) : null });
 }
 

@@ -322,6 +322,28 @@ def offered(page: Page, select: str) -> list[str]:
     return page.locator(f"{select} option").all_inner_texts()
 
 
+def test_what_somebody_else_switched_meanwhile_is_told_and_offered_no_more(
+    browser: Browser, switchable: Service, photos: dict[str, Path]
+) -> None:
+    with watched(browser, switchable, viewport=DESKTOP) as page:
+        pick(page, photos["flower"])
+        page.locator("#first").select_option("int8")
+        expect(page.locator("#status")).to_contain_text("int8: ")
+        with switchable.client() as client:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            changed = client.put("/v1/variants/active", json={"variant": "fp32"}, headers=headers)
+            assert changed.status_code == 200
+        page.locator("#second").select_option("ptq")
+        expect(page.locator("#problem")).to_contain_text("'ptq' is not loaded")
+        expect(page.locator("#answering")).to_contain_text("fp32 of colours answers")
+        assert offered(page, "#first") == ["fp32 (active)", "int8"]
+        assert offered(page, "#second") == ["none", "fp32"]
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".classes li")).to_have_count(5)
+        expect(page.locator("#status")).to_contain_text("int8: ")
+        expect(page.locator("#problem")).to_be_empty()
+
+
 def test_no_variant_is_shown_beside_itself(
     browser: Browser, switchable: Service, photos: dict[str, Path]
 ) -> None:
