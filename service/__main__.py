@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from service.errors import StartError
 from service.host.output import check_writable, escape_unencodable
 from service.host.process import keep_little_memory, open_standard_descriptors
-from service.server.signals import end_on_signal
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -47,7 +46,8 @@ def _refuse(reason: str) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    # Only now, as all that needs packages: where they are missing, a line says so.
+    # Only now, as all that takes time or needs packages: an interruption meanwhile, or that they are missing,
+    # is told without a traceback.
     from service.options import command_parser
     from service.settings import PREFIX, load_settings
 
@@ -82,6 +82,8 @@ def _run(arguments: Sequence[str] | None) -> None:
         case "profile":
             _profile(settings, options)
         case _:
+            from service.server.signals import end_on_signal
+
             end_on_signal()
             keep_little_memory()
             from service.server.run import serve

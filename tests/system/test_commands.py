@@ -19,6 +19,14 @@ def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:
     assert b"Traceback" not in rest
 
 
+def test_what_takes_time_is_imported_where_an_interruption_is_caught() -> None:
+    code = "import sys, service.__main__; print(*sys.modules)"
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {"asyncio", "ssl", "pydantic", "numpy"} & set(result.stdout.split()) == set()
+
+
 def check(
     bundle: Bundle, redirection: str = "", output: int | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
