@@ -1,10 +1,10 @@
-"""Connections whose clients do not take their answers."""
+"""Connections whose clients stall, or do not take their answers."""
 
 import asyncio
 import functools
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 
 import pytest
@@ -23,10 +23,14 @@ def pieces() -> Iterator[bytes]:
         yield bytes(2**16)
 
 
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
 @contextmanager
 def asking(port: int) -> Iterator[socket.socket]:
     """A client that asks, and reads nothing."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
+    with connected(port) as connection:
         connection.sendall(ASK)
         yield connection
 
@@ -46,6 +50,50 @@ def run(test: Callable[[ServerState, int], Coroutine[Any, Any, None]], app: obje
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers at once, whatever else comes."""
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
+def test_a_head_that_stalls_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(state: ServerState, port: int) -> None:
+        with connected(port) as silent, connected(port) as dripping:
+            await until(lambda: len(state.connections) == 2)
+            close_stalled(state)
+            assert len(state.connections) == 2
+            monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+            dripping.sendall(b"GET / HTTP/1.1\r\nA: ")
+            while state.connections:
+                await asyncio.sleep(0.05)
+                with suppress(ConnectionError):
+                    dripping.sendall(b"x")
+                close_stalled(state)
+            assert silent.recv(1) == b""
+
+    run(test, nothing)
+
+
+def test_a_connection_outlives_an_answer_that_came_before_the_bodys_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(state: ServerState, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with connected(port) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
+            assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 404 ")
+            await loop.sock_sendall(client, b"half")
+            (connection,) = cast(set[Protocol], state.connections)
+            await until(lambda: connection._body_bytes == 8)
+            monkeypatch.setattr(protocol, "HEAD_SECONDS", 0)
+            close_stalled(state)
+            await loop.sock_sendall(client, ASK)
+            assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 404 ")
+
+    run(test, nothing)
 
 
 def test_a_client_that_takes_nothing_of_its_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
