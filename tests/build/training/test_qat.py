@@ -1,5 +1,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from service.bundle.folder import SEEN_DIGITS, Bundle, verify
 from service.inference.classifier import Classifier
 from service.measuring.labelled import image_set
 from tests.build.conftest import REPRESENTATIVE, SIZE
-from tests.build.interruptions import keep_as_interrupted, watch_steps
 
 HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-4, range_rate=100)
 SMALL_QAT = load_recipe("qat").model_copy(
@@ -52,87 +52,62 @@ def soft(start: Network) -> Network:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A training that went through without an interruption, and where it started.
+class Made:
+    """A bundle, what the training of its `qat` began and ended with, and the folder of its checkpoints."""
 
-    `interrupted` is what its folder held after four steps.
-    """
-
+    bundle: Bundle
     start: Int8Network
     trained: QuantizedTraining
     folder: Path
-    interrupted: Path
 
 
 @pytest.fixture(scope="module")
-def whole(
-    soft: Network,
-    crops: PhotoSet,
-    representative: NDArray[np.uint8],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Whole:
+def made(soft: Network, calibration: Path, crops: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Made:
     photos, watched = split_held_out(crops.photos)
-    begin, folder = spoiled(SMALL_QAT, soft.weights, representative), tmp_path_factory.mktemp("whole")
-    interrupted = tmp_path_factory.mktemp("interrupted") / "recipe-qat"
-    with pytest.MonkeyPatch.context() as patch:
-        keep_as_interrupted(4, folder, interrupted, patch)
-        trained = train_quantized(
-            soft.weights, begin, photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, folder
-        )
-    return Whole(begin, trained, folder, interrupted)
-
-
-@dataclass(frozen=True)
-class Made:
-    """A bundle whose making went on where its training was interrupted, and the steps that were left."""
-
-    bundle: Bundle
-    steps: list[int]
-
-
-@pytest.fixture(scope="module")
-def made(
-    soft: Network, calibration: Path, crops: PhotoSet, whole: Whole, tmp_path_factory: pytest.TempPathFactory
-) -> Made:
-    photos, watched = split_held_out(crops.photos)
-    plan = TrainingPlan([crops], photos, watched, whole.interrupted.parent)
+    plan = TrainingPlan([crops], photos, watched, tmp_path_factory.mktemp("runs"))
     recipes, path = [SMALL_QAT, load_recipe("fp32")], tmp_path_factory.mktemp("made") / "small"
+    trainings: list[tuple[Int8Network, QuantizedTraining]] = []
+
+    def noted(teacher: Weights, start: Int8Network, *rest: Any) -> QuantizedTraining:
+        trained = train_quantized(teacher, start, *rest)
+        trainings.append((start, trained))
+        return trained
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "quantize_after_training", spoiled)
-        steps = watch_steps(patch)
-        return Made(quantize(soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, path, plan), steps)
+        patch.setattr(variants, "train_quantized", noted)
+        bundle = quantize(soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, path, plan)
+    ((start, trained),) = trainings
+    return Made(bundle, start, trained, plan.folder(SMALL_QAT))
 
 
-def test_training_brings_the_quantized_network_nearer_to_the_float_one(whole: Whole) -> None:
-    losses = whole.trained.losses
+def test_training_brings_the_quantized_network_nearer_to_the_float_one(made: Made) -> None:
+    losses = made.trained.losses
     assert 0 < losses["kl_nats_after"] < 0.7 * losses["kl_nats_before"]
-    assert whole.trained.steps == STEPS
-    assert whole.trained.seconds > 0
+    assert made.trained.steps == STEPS
+    assert made.trained.seconds > 0
 
 
-def test_weights_and_ranges_are_learned(whole: Whole, soft: Network) -> None:
+def test_weights_and_ranges_are_learned(made: Made, soft: Network) -> None:
     assert all(
         (layer.kernel != soft.weights[name].kernel).any()
-        for name, layer in whole.trained.values.weights.items()
+        for name, layer in made.trained.values.weights.items()
     )
-    widths = {name: found.high - found.low for name, found in whole.start.ranges.items()}
+    widths = {name: found.high - found.low for name, found in made.start.ranges.items()}
     moved = {
         name: (found.high - found.low) / widths[name]
-        for name, found in whole.trained.values.ranges.items()
+        for name, found in made.trained.values.ranges.items()
         if found != SIGMOID_RANGE and name != "input"
     }
     assert all(ratio != 1 for ratio in moved.values())
     assert all(0.8 < ratio < 1.25 for ratio in moved.values())
 
 
-def test_the_file_is_that_of_a_run_without_an_interruption(made: Made, whole: Whole) -> None:
-    """To the byte; so the same seed gives the same file, and a resumed run too."""
-    assert made.steps == list(range(4, STEPS))
-    expected = convert_int8(whole.trained.values, SIZE)
-    assert made.bundle.variant_path("qat").read_bytes() == expected
+def test_the_file_computes_what_training_ended_with(made: Made) -> None:
+    assert made.bundle.variant_path("qat").read_bytes() == convert_int8(made.trained.values, SIZE)
     training = made.bundle.variant("qat").provenance.training
     assert training is not None
-    assert training.losses == whole.trained.losses
+    assert training.losses == made.trained.losses
 
 
 def test_the_float_variant_is_untouched(made: Made, soft: Network) -> None:
@@ -168,16 +143,16 @@ def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: Ph
 
 
 def test_the_folder_of_other_ranges_grids_or_weights_is_refused(
-    whole: Whole, soft: Network, start: Network, crops: PhotoSet
+    made: Made, soft: Network, start: Network, crops: PhotoSet
 ) -> None:
     photos, watched = split_held_out(crops.photos)
-    rest = (photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, whole.folder)
-    ranges = whole.start.ranges | {"predictions": Range(-1.0, 1.0)}
+    rest = (photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, made.folder)
+    ranges = made.start.ranges | {"predictions": Range(-1.0, 1.0)}
     for teacher, begin in (
-        (soft.weights, replace(whole.start, ranges=ranges)),
-        (start.weights, whole.start),
-        (soft.weights, replace(whole.start, weights=start.weights)),
-        (soft.weights, replace(whole.start, grids={})),
+        (soft.weights, replace(made.start, ranges=ranges)),
+        (start.weights, made.start),
+        (soft.weights, replace(made.start, weights=start.weights)),
+        (soft.weights, replace(made.start, grids={})),
     ):
         with pytest.raises(BuildError, match="holds the checkpoints of a run with other options"):
             train_quantized(teacher, begin, *rest)
