@@ -104,12 +104,16 @@ def _error(values: Any, counts: Any, low: float, high: float) -> float:
 
 
 def _before_silu(before: Range, silu: Range) -> Range:
-    """Give up the far negative values, whose SiLU is next to nothing in steps of its output."""
+    """Give up what its SiLU can't tell: far negative values, next to nothing in steps of its output, and
+    positive ones whose SiLU is clipped.
+    """
     least = SILU_TAIL * (silu.high - silu.low) / STEPS
     cuts = np.arange(1.3, 30, 0.03)  # From SiLU's minimum on, where it only rises towards 0.
     far = cuts[cuts / (1 + np.exp(cuts)) <= least]
     low = -float(far[0] if far.size else cuts[-1])
-    return Range(max(before.low, low), before.high)
+    inputs = np.linspace(0, silu.high + 1, 10_000)  # SiLU(x) > x - 0.28 where x is positive.
+    high = float(np.interp(silu.high, inputs / (1 + np.exp(-inputs)), inputs))
+    return Range(max(before.low, low), min(before.high, high))
 
 
 def observe(
