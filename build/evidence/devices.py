@@ -5,8 +5,8 @@ from pathlib import Path
 
 from build.errors import BuildError
 from build.files import read_json
-from service.bundle.manifest import Proportion
 from service.results.report import Accuracy, Device, DeviceReport, Heat, Software, Speed, VariantReport
+from service.results.words import percent
 
 BEGIN, END = "<!-- devices -->", "<!-- /devices -->"
 
@@ -109,7 +109,7 @@ def _accuracy(accuracy: Accuracy | None) -> list[str]:
     if accuracy is None:
         return [""] * 3
     same = accuracy.agreement
-    return [_percent(accuracy.top1), str(accuracy.images), f"{100 * same.ratio:.1f}" if same else ""]
+    return [percent(accuracy.top1), str(accuracy.images), f"{100 * same.ratio:.1f}" if same else ""]
 
 
 def _image_notes(reports: Mapping[str, DeviceReport]) -> list[str]:
@@ -125,10 +125,6 @@ def _image_notes(reports: Mapping[str, DeviceReport]) -> list[str]:
         f"Accuracy on {images} images (SHA-256 {sha256[:16]}…), crop `{crop}`."
         for images, sha256, crop in sets
     ]
-
-
-def _percent(share: Proportion) -> str:
-    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"
 
 
 def _row(cells: Sequence[str]) -> str:

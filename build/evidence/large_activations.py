@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build.evidence.significance import mcnemar_p, p_in_digits
-from build.evidence.tables import percent, row
+from build.evidence.tables import row
 from build.network.model import Site, Weights, network, set_weights, with_pixel_input
 from build.network.weights import Network
 from build.photos.data import PhotoSet
@@ -25,6 +25,7 @@ from build.quantization.ranges import Range, Statistics, observe
 from service.bundle.manifest import BASELINE, Comparison, Proportion
 from service.images.pixels import Crop
 from service.measuring.evaluation import compare, hits
+from service.results.words import divergence, percent
 
 _BATCH = 20
 _LARGE_BITS = 16
@@ -101,7 +102,7 @@ def _row(of: Simulated) -> str:
         large,
         percent(of.top1),
         f"{100 * of.against_float.agreement.ratio:.2f}",
-        f"{of.against_float.kl_nats:.4f}",
+        divergence(of.against_float),
         _discordant(of.against_float),
         _discordant(of.against_clipped) if of.against_clipped else "",
     ]

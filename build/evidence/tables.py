@@ -13,11 +13,11 @@ from service.bundle.manifest import (
     ImageSet,
     Latency,
     Manifest,
-    Proportion,
     Variant,
     comparison_with,
     reference_evaluation,
 )
+from service.results.words import divergence, percent
 
 _VARIANT_HEADER = (
     "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | ECE % | agreement % | KL nats"
@@ -56,8 +56,8 @@ def pair_table(manifest: Manifest) -> str:
     if not rows:
         return ""
     note = (
-        "Agreement: same top-1. KL: mean of KL(against ‖ variant). Lost: images that the variant has wrong"
-        " and the other right; won: the reverse. p is of McNemar's exact test"
+        "Agreement: same top-1. KL: mean of KL(against ‖ variant) ± its standard error. Lost: images that the"
+        " variant has wrong and the other right; won: the reverse. p is of McNemar's exact test"
     )
     if len(rows) > 1:
         note += (
@@ -126,7 +126,7 @@ def _pair_row(name: str, comparison: Comparison) -> str:
             name,
             comparison.against,
             percent(comparison.agreement),
-            f"{comparison.kl_nats:.4f}",
+            divergence(comparison),
             f"{comparison.lost} / {comparison.won}",
             p_in_digits(mcnemar_p(comparison.lost, comparison.won)),
         ]
@@ -148,7 +148,7 @@ def _numbers(evaluation: Evaluation | None) -> list[str]:
     return [
         *_accuracy(evaluation),
         f"{100 * comparison.agreement.ratio:.1f}",
-        f"{comparison.kl_nats:.4f}",
+        divergence(comparison),
         f"{comparison.lost} / {comparison.won} ({p_in_digits(p)})",
     ]
 
@@ -175,13 +175,13 @@ def _table_notes(manifest: Manifest) -> str:
         notes[0] += " ECE: expected calibration error of the top-1 probability, over 15 bins."
     if BASELINE in {*manifest.variants, *manifest.baselines}:
         notes.append(
-            f"Agreement (same top-1), mean KL and the images lost and won are against `{BASELINE}` on the"
-            " same images; p is of McNemar's exact test."
+            "Agreement (same top-1), mean KL (± its standard error) and the images lost and won are against"
+            f" `{BASELINE}` on the same images; p is of McNemar's exact test."
         )
     if evaluation:
         notes.append(
-            f"Accuracy on {described_images(evaluation.dataset)}, crop `{evaluation.crop}`; the network was"
-            " neither trained nor calibrated on any of them."
+            f"Accuracy on {described_images(evaluation.dataset)}, crop `{evaluation.crop}`; edgewise neither"
+            " trained nor calibrated the network on any of them."
         )
     if latency:
         notes.append(
@@ -195,8 +195,3 @@ def _table_notes(manifest: Manifest) -> str:
 def _size(whole: int, packed: int | None) -> str:
     """Bytes in MB, and those that it takes packed where it is."""
     return f"{whole / 1e6:.1f}" + (f" ({packed / 1e6:.1f} packed)" if packed else "")
-
-
-def percent(share: Proportion) -> str:
-    """A share and its interval, in percent."""
-    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"

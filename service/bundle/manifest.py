@@ -164,13 +164,15 @@ class Proportion(Frozen):
 class Comparison(Frozen):
     """One variant against another on the same images.
 
-    `agreement`: same top-1. `kl_nats`: mean of KL(against ‖ this). `lost`: images that the
-    other has right and this one wrong; `won`: the reverse.
+    `agreement`: same top-1. `kl_nats`: mean of KL(against ‖ this); `kl_nats_error`: its standard
+    error, where it is known. `lost`: images that the other has right and this one wrong; `won`:
+    the reverse.
     """
 
     against: VariantName
     agreement: Proportion
     kl_nats: NonNegativeFloat
+    kl_nats_error: NonNegativeFloat | None = None
     lost: NonNegativeInt
     won: NonNegativeInt
 

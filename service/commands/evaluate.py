@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.bundle.folder import load_bundle
-from service.bundle.manifest import BASELINE, Comparison, Evaluation, Proportion, comparison_with
+from service.bundle.manifest import BASELINE, Comparison, Evaluation, comparison_with
 from service.commands.output import tell
 from service.commands.table import table
 from service.errors import StartError
@@ -13,6 +13,7 @@ from service.measuring.evaluation import Candidate
 from service.measuring.evaluation import evaluate as evaluate_variants
 from service.measuring.labelled import labelled_images, refuse_two_labels
 from service.measuring.progress import image_progress
+from service.results.words import divergence, percent
 from service.settings import Settings
 
 
@@ -79,19 +80,15 @@ def _report(evaluations: dict[str, Evaluation], against: str) -> str:
 
 
 def _row(name: str, evaluation: Evaluation) -> list[str]:
-    return [name, _percent(evaluation.top1), _percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
+    return [name, percent(evaluation.top1), percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
 
 
 def _compared(comparison: Comparison | None) -> list[str]:
     if comparison is None:  # It is the one that the others are compared with.
         return [""] * 4
     return [
-        _percent(comparison.agreement),
-        f"{comparison.kl_nats:.4f}",
+        percent(comparison.agreement),
+        divergence(comparison),
         str(comparison.lost),
         str(comparison.won),
     ]
-
-
-def _percent(share: Proportion) -> str:
-    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"

@@ -94,14 +94,17 @@ def compare(
     """Compare two variants' probabilities for the same images.
 
     `expected`, those of `against`, and `actual` are float32[images, classes], `labels` the true
-    indices [images]. A probability below 1e-12 counts as that in the divergence.
+    indices [images]. A probability below 1e-12 counts as that in the divergence. The standard error
+    of a single image's divergence is not known.
     """
+    apart = kl_nats(expected, actual)
     top_expected, top_actual = expected.argmax(axis=1), actual.argmax(axis=1)
     right_expected, right_actual = top_expected == labels, top_actual == labels
     return Comparison(
         against=against,
         agreement=proportion(int((top_expected == top_actual).sum()), len(labels)),
-        kl_nats=max(0.0, float(kl_nats(expected, actual).mean())),
+        kl_nats=max(0.0, float(apart.mean())),
+        kl_nats_error=float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 1 else None,
         lost=int((right_expected & ~right_actual).sum()),
         won=int((right_actual & ~right_expected).sum()),
     )

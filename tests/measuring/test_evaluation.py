@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import binomtest, entropy
+from scipy.stats import binomtest, entropy, sem
 
 from service.bundle.folder import Bundle
 from service.bundle.manifest import SEEN_IMAGES, comparison_with
@@ -24,6 +24,7 @@ from service.measuring.evaluation import (
     proportion,
 )
 from service.measuring.labelled import LabelledImage, image_set, labelled_images
+from service.results.words import divergence
 from tests.colours import RGB, altered, lines
 
 
@@ -44,7 +45,9 @@ def test_variants_are_compared_image_by_image() -> None:
     assert comparison.against == "fp32"
     assert comparison.agreement == proportion(2, 4)
     assert (comparison.lost, comparison.won) == (1, 1)
-    assert comparison.kl_nats == pytest.approx(np.mean(entropy(expected, actual, axis=1)), rel=1e-5)
+    apart = entropy(expected, actual, axis=1)
+    assert comparison.kl_nats == pytest.approx(np.mean(apart), rel=1e-5)
+    assert comparison.kl_nats_error == pytest.approx(sem(apart), rel=1e-5)
 
 
 def test_a_probability_of_zero_makes_a_large_but_finite_divergence() -> None:
@@ -52,6 +55,13 @@ def test_a_probability_of_zero_makes_a_large_but_finite_divergence() -> None:
     labels = np.array([0])
     assert compare("fp32", sure, other, labels).kl_nats == pytest.approx(math.log(1e12))
     assert compare("fp32", sure, sure, labels).kl_nats == 0
+
+
+def test_one_image_has_no_standard_error() -> None:
+    scores = np.array([[0.9, 0.1]], np.float32)
+    comparison = compare("fp32", scores, scores, np.array([0]))
+    assert comparison.kl_nats_error is None
+    assert divergence(comparison) == "0.0000"
 
 
 def test_the_calibration_error_is_the_papers() -> None:

@@ -18,6 +18,7 @@ from build.network.weights import Network
 from build.photos.data import labelled_photos, sample
 from build.quantization.ranges import Range, Statistics, observe
 from service.images.pixels import Crop
+from service.results.words import divergence
 from tests.build.conftest import CLASSES, SIZE
 
 Pixels = NDArray[np.uint8]
@@ -155,5 +156,5 @@ def test_the_table_has_every_setting_beside_float_and_beside_clipping(
             f"{100 * of.share:g}",
             ("clipped" if of.share else "none", "kept")[of.is_kept],
         ]
-        assert cells[5] == f"{of.against_float.kl_nats:.4f}"
+        assert cells[5] == divergence(of.against_float)
         assert bool(cells[7]) == of.is_kept

@@ -58,7 +58,7 @@ def test_the_tables_numbers_are_the_manifests(measured: Bundle) -> None:
             assert comparison is not None
             lost, won = comparison.lost, comparison.won
             assert agreement == f"{100 * comparison.agreement.ratio:.1f}"
-            assert kl == f"{comparison.kl_nats:.4f}"
+            assert kl == f"{comparison.kl_nats:.4f} ± {comparison.kl_nats_error:.4f}"
             assert discordant == f"{lost} / {won} ({p_in_digits(mcnemar_p(lost, won))})"
 
 
@@ -131,7 +131,9 @@ def test_every_pair_is_compared_once(measured: Bundle, evaluation: Path) -> None
     for name, against, agreement, kl, discordant, p in pairs:
         expected = compare(against, answers[against], answers[name], labels)
         assert_share(agreement, expected.agreement)
-        assert float(kl) == pytest.approx(expected.kl_nats, abs=1e-4)
+        mean, error = map(float, kl.split(" ± "))
+        assert mean == pytest.approx(expected.kl_nats, abs=1e-4)
+        assert error == pytest.approx(expected.kl_nats_error, abs=1e-4)
         assert discordant == f"{expected.lost} / {expected.won}"
         assert p == p_in_digits(mcnemar_p(expected.lost, expected.won))
 
