@@ -198,3 +198,4 @@ def _watch_load(metrics: Metrics, variants: Variants, pool: Pool) -> None:
     if variants.relief is not None:
         # Where no request has noticed yet that the load is over, the scrape does.
         metrics.under_load.set_function(lambda: variants.is_relieved(pool.wait_seconds))
+        pool.on_full = variants.relief.refused

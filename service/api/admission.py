@@ -3,7 +3,6 @@
 from fastapi import Request
 
 from service.api.context import Context
-from service.errors import QueueFull, WaitTooLong
 from service.inference.variants import LoadedVariant
 
 
@@ -21,12 +20,7 @@ def admit(request: Request, shared: Context, named: LoadedVariant | None, deadli
         QueueFull, WaitTooLong: as `Pool.check` says.
     """
     request.state.variant = (named or shared.variants.active).name
-    try:
-        shared.pool.check(deadline)
-    except (QueueFull, WaitTooLong):
-        if shared.variants.relief:
-            shared.variants.relief.refused()
-        raise
+    shared.pool.check(deadline)
 
 
 def choose(request: Request, shared: Context, named: LoadedVariant | None) -> LoadedVariant:

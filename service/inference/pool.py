@@ -98,6 +98,8 @@ class Pool:
             StartError: the system does not let so many start.
         """
         self.queue_size = queue_size
+        # Called where images are refused for want of places or memory, which a longer deadline does not mend.
+        self.on_full: Callable[[], None] = lambda: None
         self._shadow = shadow
         self._queue_bytes = queue_bytes
         self._queue: SimpleQueue[_Queued | None] = SimpleQueue()
@@ -171,6 +173,7 @@ class Pool:
             # Told to come again, it would do so for ever.
             raise BatchTooLarge(f"it has {len(jobs)} images; the most that may wait are {self.queue_size}")
         if self._waiting + max(1, len(jobs)) > self.queue_size:
+            self.on_full()
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         size = sum([job.size for job in jobs])
         if self._waiting_bytes + size > self._queue_bytes:
@@ -225,6 +228,7 @@ class Pool:
             return BodyTooLarge(
                 f"it has {size} bytes to work on, more than all that wait may have: {self._queue_bytes}"
             )
+        self.on_full()
         return QueueFull(
             f"{self._waiting} images of {self._waiting_bytes} bytes wait already",
             retry_after_seconds=self._retry_after(),

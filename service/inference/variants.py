@@ -62,7 +62,7 @@ class Relief:
         self._refused_at = -math.inf
 
     def refused(self) -> None:
-        """Take note of an image that was refused: a queue may be full before anybody waits for long."""
+        """Take note of an image that found no place: a queue may be full before anybody waits for long."""
         self._refused_at = time.monotonic()
 
     def consider(self, wait_seconds: float) -> bool:

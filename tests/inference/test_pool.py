@@ -117,11 +117,14 @@ def test_an_image_that_finds_no_place_is_refused(colours: Bundle) -> None:
         assert held.begun.acquire(timeout=10)
         waiting = [run.submit(photo(colour)) for colour in ("blue", "green")]
         assert run.pool.waiting == 2
+        refusals: list[int] = []
+        run.pool.on_full = lambda: refusals.append(run.pool.waiting)
         with pytest.raises(QueueFull, match="2 images wait") as caught:
             run.submit(photo("white"))
         assert caught.value.retry_after_seconds == 1
         with pytest.raises(QueueFull):
             run.pool.check(time.monotonic() + 60)
+        assert refusals == [2, 2]
         held.let.release(3)
         assert [top(future) for future in (first, *waiting)] == ["red", "blue", "green"]
         assert run.pool.waiting == 0
@@ -158,6 +161,7 @@ def test_several_workers_share_what_waits(colours: Bundle) -> None:
         now = time.monotonic()
         jobs = [Job(run.variant, photo("red"), Crop.BUNDLE, now)] * 3
         run.pool.check(now + 3500, jobs)
+        run.pool.on_full = lambda: pytest.fail("there is a place for each")
         with pytest.raises(WaitTooLong, match="in about 3e\\+03 seconds"):
             run.pool.check(now + 2500, jobs)
 
