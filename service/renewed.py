@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -41,39 +41,51 @@ class Renewed(Generic[_T]):
         # Taken before the files are read: what is written meanwhile is found the next time.
         self._stamps = self._look()
         self.value = load()
+        # What was told of a failure, so that each is told once.
+        self._failure: tuple[object, ...] = ()
 
     def renew(self) -> None:
         """Load what is in the files, where they changed; what was before stays where that can't be used."""
         stamps = self._look()
         if stamps == self._stamps:
             return
-        self._stamps = stamps
-        file = str(self._files[0])
         try:
             self.value = self._load()
-        except (SettingsError, OSError) as error:
-            _log.error(
-                "the new %s can't be used; the one before is kept",
-                self._what,
-                extra=fields(file=file, reason=str(error)),
-            )
-        else:
-            _log.info("the new %s is used", self._what, extra=fields(file=file, **self._told(self.value)))
+        except Exception as error:
+            # It is tried again the next time: a disk may fail for a while.
+            self._tell(stamps, error)
+            return
+        self._stamps, self._failure = stamps, ()
+        details = fields(file=str(self._files[0]), **self._told(self.value))
+        _log.info("the new %s is used", self._what, extra=details)
+
+    def _tell(self, stamps: list[tuple[int, ...] | None], error: Exception) -> None:
+        failure = (stamps, type(error), str(error))
+        if failure == self._failure:
+            return
+        self._failure = failure
+        is_foreseen = isinstance(error, SettingsError | OSError)
+        _log.error(
+            "the new %s can't be used; the one before is kept",
+            self._what,
+            exc_info=None if is_foreseen else error,
+            extra=fields(file=str(self._files[0]), reason=str(error)),
+        )
 
     def _look(self) -> list[tuple[int, ...] | None]:
         return [_stamp(file) for file in self._files]
 
 
-async def keep_renewed(renewed: Sequence[Renewed[Any]], seconds: float = RENEWAL_SECONDS) -> NoReturn:
-    """Look at all of them every so many seconds, whatever becomes of one."""
+async def keep_renewed(renewed: Iterable[Renewed[Any]], seconds: float = RENEWAL_SECONDS) -> None:
+    """Look at each of them every so many seconds, whatever becomes of another, until it is cancelled."""
+    await asyncio.gather(*(_keep(each, seconds) for each in renewed))
+
+
+async def _keep(each: Renewed[Any], seconds: float) -> NoReturn:
     while True:
         await asyncio.sleep(seconds)
-        for each in renewed:
-            try:
-                # A disk that is slow keeps no request waiting.
-                await in_daemon(each.renew)
-            except Exception:
-                _log.exception("renewing failed in a way that nobody foresaw; what was before is kept")
+        # A disk that is slow keeps no request waiting.
+        await in_daemon(each.renew)
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:

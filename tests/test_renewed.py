@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,3 +34,61 @@ def test_what_nobody_foresaw_is_told_and_renewing_goes_on(
         asyncio.run(asyncio.wait_for(watch(), 30))
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
     assert "ValueError" in str(caplog.records[0].exc_text)
+
+
+def test_a_disk_that_fails_for_a_while_keeps_nothing_old_for_good(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "number"
+    file.write_text("1")
+    failing = False
+
+    def load() -> int:
+        if failing:
+            raise OSError(5, "Input/output error")
+        return int(file.read_text())
+
+    number = Renewed("number", (file,), load)
+    file.write_text("23")
+    failing = True
+    with caplog.at_level(logging.INFO, "edgewise"):
+        for _ in range(3):
+            number.renew()
+        assert number.value == 1
+        failing = False
+        number.renew()
+    assert number.value == 23
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_one_that_hangs_keeps_no_other_from_being_renewed(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("stuck", "number")]
+    for file in files:
+        file.write_text("1")
+    stuck, let = threading.Event(), threading.Event()
+    loads = 0
+
+    def hang() -> int:
+        nonlocal loads
+        loads += 1
+        if loads > 1:
+            stuck.set()
+            let.wait(30)
+        return loads
+
+    hanging = Renewed("stuck", files[:1], hang)
+    number = Renewed("number", files[1:], lambda: int(files[1].read_text()))
+
+    async def watch() -> None:
+        task = asyncio.create_task(keep_renewed([hanging, number], 0.01))
+        files[0].write_text("again")
+        await asyncio.to_thread(stuck.wait, 30)
+        files[1].write_text("23")
+        while number.value != 23:
+            await asyncio.sleep(0.01)
+        let.set()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(watch(), 30))

@@ -1,10 +1,9 @@
 """Work in a thread that keeps nobody waiting, should it never end."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import Future
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -16,20 +15,21 @@ async def in_daemon(work: Callable[[], _T]) -> _T:
     Not `asyncio.to_thread`, whose threads are waited for at the end of the process: what a device or a disk
     never gives back would keep it for ever.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
+    return await asyncio.wrap_future(_begun(work))
 
-    def deliver(give: Callable[[], None]) -> None:
-        if not done.done():  # Else nobody waits any more.
-            give()
 
-    def run() -> None:
-        try:
-            give = partial(done.set_result, work())
-        except Exception as error:
-            give = partial(done.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # The loop is closed: so is the service.
-            loop.call_soon_threadsafe(deliver, give)
+def _begun(work: Callable[[], _T]) -> Future[_T]:
+    future: Future[_T] = Future()
+    # From now on it can't be cancelled, and who waited may be gone when it is done.
+    future.set_running_or_notify_cancel()
+    threading.Thread(target=_run, args=(work, future), daemon=True).start()
+    return future
 
-    threading.Thread(target=run, daemon=True).start()
-    return await done
+
+def _run(work: Callable[[], _T], future: Future[_T]) -> None:
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+        # Else the error's frames hold it, and so themselves, with all that the work had in hand.
+        del future
