@@ -7,7 +7,6 @@ import uuid
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.correlation import REQUEST_ID, correlation
@@ -164,9 +163,6 @@ class Access:
 
         try:
             await self._app(scope, receive, watch)
-        except ClientDisconnect as gone:
-            # Its frames hold the image, and the future that holds it: both would stay for long.
-            gone.__traceback__ = None
         finally:
             enter()
 

@@ -158,7 +158,8 @@ class Problems:
         try:
             await self._app(scope, receive, watch)
         except ClientDisconnect as gone:
-            # Nobody is there to answer: what is around would answer by 500, or log it as a failure.
+            # Nobody is there to answer; raised on, it would be answered by 500. Its frames hold the image,
+            # and the future that holds it: both would stay for long.
             gone.__traceback__ = None
         except RequestError as error:
             await problem_response(Request(scope), error)(scope, receive, send)
