@@ -93,6 +93,12 @@ class Target:
         self.prometheus = prometheus
         self.instance = instance
 
+    @property
+    def started(self) -> float:
+        """When it started, as Prometheus saw it last, in seconds since 1970; 0 where it did not lately."""
+        found = self.prometheus.query(f'process_start_time_seconds{{instance="{self.instance}"}}')
+        return float(found[0]["value"][1]) if found else 0.0
+
     def wait_for(self, *alerts: str) -> None:
         """Return when all of these fire."""
         self._wait(lambda firing: firing >= set(alerts), f"{sorted(alerts)} to fire")
