@@ -168,7 +168,7 @@ def test_evaluate_prints_a_table_and_writes_the_same_as_json(
     assert "\nagreement, KL, lost and won: against fp32\n" in captured.out
     ece = r"\d+\.\d\d"
     fp32 = rf"^fp32 +93\.33 \(70\.2–98\.8\) +100\.00 \(79\.6–100\.0\) +({ece})$"
-    ptq = rf"^ptq +93\.33 .* ({ece}) +100\.00 \(79\.6–100\.0\) +0\.\d{{4}} +0 +0$"
+    ptq = rf"^ptq +93\.33 .* ({ece}) +100\.00 \(79\.6–100\.0\) +0\.\d{{4}} ± 0\.\d{{4}} +0 +0$"
     told = [re.search(row, captured.out, re.MULTILINE) for row in (fp32, ptq)]
     assert "15/15" in captured.err
     result = json.loads(file.read_text())
@@ -195,7 +195,7 @@ def test_evaluate_compares_with_the_variant_that_is_named(
     out = capfd.readouterr().out
     assert "against ptq\n" in out
     assert re.search(r"^ptq +93\.33 \S+ +100\.00 \S+ +\d+\.\d\d$", out, re.MULTILINE)
-    assert re.search(r"^int8 .* 100\.00 \(79\.6–100\.0\) +0\.\d{4} +0 +0$", out, re.MULTILINE)
+    assert re.search(r"^int8 .* 100\.00 \(79\.6–100\.0\) +0\.\d{4} ± 0\.\d{4} +0 +0$", out, re.MULTILINE)
     evaluation = Evaluation.model_validate(json.loads(file.read_text())["evaluations"]["int8"])
     assert [comparison.against for comparison in evaluation.comparisons] == ["ptq"]
     assert main([*command, "--against", "fp32"]) == 2

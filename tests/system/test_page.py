@@ -159,7 +159,7 @@ def test_which_variant_answers_and_how_to_see_two(page: Page, default_bundle: Bu
     rows = page.locator("#variants tbody tr")
     expect(rows).to_have_count(len(default_bundle.manifest.variants))
     active = rows.filter(has=page.locator(".tag", has_text="active"))
-    expect(active).to_have_text(re.compile(r"qat.*int8.*8\.4.MB.*84\.2.%.*81\.1–86\.8"))
+    expect(active).to_have_text(re.compile(r"qat.*int8.*8\.4.MB.*83\.8.%.*80\.8–86\.5"))
     expect(page.locator("#answering")).to_contain_text("qat of imagenet-1k answers: int8")
     expect(page.locator("#choice")).to_be_hidden()
     expect(page.locator("#notes")).to_contain_text("EDGEWISE_LOADED_VARIANTS=fp32,qat")
