@@ -16,6 +16,8 @@ from loadtest.errors import LoadTestError, ServiceEnded
 ROOT = Path(__file__).parent.parent
 _PYTHON = ROOT / ".venv-serve" / "bin" / "python"
 _START_SECONDS = 60
+# Longer than it takes to answer what it accepted, unless it hangs.
+_END_SECONDS = 60.0
 
 
 def default_python() -> str:
@@ -46,7 +48,16 @@ def serving(python: str, settings: dict[str, str], cores: Set[int] | None = None
                 finally:
                     _check_goes_on(process, log)
             finally:
-                process.terminate()
+                _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        sys.stderr.write(f"edgewise: the service did not end within {_END_SECONDS:g} s, and was killed\n")
+        process.kill()
 
 
 def _started(

@@ -6,6 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
+from loadtest.service import serving
 from tests.system.loadtest.loads import LENIENT, SECONDS, children, load, loading, told, wait_for_progress
 
 
@@ -20,6 +23,18 @@ def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: P
     line = r'edgewise: the service ended during the test, by signal 9 \(Killed\); .*its log: \{"time": .*\}'
     assert re.fullmatch(line, errors.splitlines()[-1]), errors
     assert all(verdict["held"] for verdict in told(tmp_path)["slo"])
+
+
+def test_a_service_that_hangs_does_not_keep_its_test(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("loadtest.service._END_SECONDS", 1.0)
+    before = set(children(os.getpid()))
+    with serving(sys.executable, {}):
+        (process,) = set(children(os.getpid())) - before
+        os.kill(process, signal.SIGSTOP)
+    assert process not in children(os.getpid())
+    assert "did not end within 1 s, and was killed" in capsys.readouterr().err
 
 
 def test_a_python_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
