@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from build.errors import BuildError
+from build.evidence.tables import row
 from build.files import read_json
 from service.results.report import Accuracy, Device, DeviceReport, Heat, Software, Speed, VariantReport
 from service.results.words import percent
@@ -57,7 +58,7 @@ def device_tables(reports: Mapping[str, DeviceReport]) -> str:
 
 def _device_row(file: str, report: DeviceReport) -> str:
     device, software, heat = report.device, report.software, report.heat
-    return _row(
+    return row(
         [
             f"[{_named(device)}]({file})",
             ", ".join(f"{count} × {kind}" for kind, count in device.cpus.items()),
@@ -73,7 +74,7 @@ def _device_row(file: str, report: DeviceReport) -> str:
 
 
 def _variant_row(device: Device, name: str, variant: VariantReport) -> str:
-    return _row([_named(device), name, *_accuracy(variant.accuracy), *_speeds(variant.speed)])
+    return row([_named(device), name, *_accuracy(variant.accuracy), *_speeds(variant.speed)])
 
 
 def _speeds(speed: Speed | None) -> list[str]:
@@ -125,7 +126,3 @@ def _image_notes(reports: Mapping[str, DeviceReport]) -> list[str]:
         f"Accuracy on {images} images (SHA-256 {sha256[:16]}…), crop `{crop}`."
         for images, sha256, crop in sets
     ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
