@@ -122,10 +122,12 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
             listener.listen(BACKLOG)
         server = _server(app, settings, listener, tls, log)
         hang = asyncio.create_task(hung_worker(app.state.context.pool, settings.hang_seconds))
-        beside = [hang, asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings))]
-        renewed = [files for files in (tls, app.state.keys, app.state.context.admin_token) if files]
-        if renewed:
-            beside.append(asyncio.create_task(keep_renewed(renewed)))
+        renewed = filter(None, (tls, app.state.keys, app.state.context.admin_token))
+        beside = [
+            hang,
+            asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings)),
+            asyncio.create_task(keep_renewed(renewed)),
+        ]
         try:
             await server.serve(sockets=[listener])
         finally:
