@@ -344,32 +344,30 @@ def test_what_somebody_else_switched_meanwhile_is_told_and_offered_no_more(
         expect(page.locator("#problem")).to_be_empty()
 
 
-def test_no_variant_is_shown_beside_itself(
-    browser: Browser, switchable: Service, photos: dict[str, Path]
-) -> None:
+@pytest.fixture
+def compared(browser: Browser, switchable: Service, photos: dict[str, Path]) -> Iterator[Page]:
+    """A page with what the active variant and int8, beside it, say of a photo."""
     with watched(browser, switchable, viewport=DESKTOP) as page:
         pick(page, photos["flower"])
         page.locator("#second").select_option("int8")
         expect(page.locator(".compared")).to_be_visible()
-        assert offered(page, "#second") == ["none", "int8"]
-        page.locator("[data-variant=int8]").click()
-        page.fill("#token", TOKEN)
-        page.keyboard.press("Enter")
-        expect(page.locator("#status")).to_contain_text(re.compile("^int8: [^:]*$"))
-        expect(page.locator(".classes li")).to_have_count(5)
-        assert offered(page, "#second") == ["none"]
+        yield page
 
 
-def test_what_answers_is_not_offered_beside(
-    browser: Browser, switchable: Service, photos: dict[str, Path]
-) -> None:
-    with watched(browser, switchable, viewport=DESKTOP) as page:
-        pick(page, photos["flower"])
-        page.locator("#second").select_option("int8")
-        expect(page.locator(".compared")).to_be_visible()
-        page.locator("#first").select_option("int8")
-        expect(page.locator(".classes li")).to_have_count(5)
-        assert offered(page, "#second") == ["none", "ptq"]
+def test_no_variant_is_shown_beside_itself(compared: Page) -> None:
+    assert offered(compared, "#second") == ["none", "int8"]
+    compared.locator("[data-variant=int8]").click()
+    compared.fill("#token", TOKEN)
+    compared.keyboard.press("Enter")
+    expect(compared.locator("#status")).to_contain_text(re.compile("^int8: [^:]*$"))
+    expect(compared.locator(".classes li")).to_have_count(5)
+    assert offered(compared, "#second") == ["none"]
+
+
+def test_what_answers_is_not_offered_beside(compared: Page) -> None:
+    compared.locator("#first").select_option("int8")
+    expect(compared.locator(".classes li")).to_have_count(5)
+    assert offered(compared, "#second") == ["none", "ptq"]
 
 
 def test_the_latest_photo_wins(page: Page, service: Service, photos: dict[str, Path]) -> None:
