@@ -11,7 +11,7 @@ from service.errors import NoAnswer
 from service.inference.classifier import Classifier
 from service.inference.divergence import kl_nats
 from service.inference.shadow import Shadow, Skip
-from tests.inference.test_pool import photo
+from tests.inference.pools import photo
 
 
 class Seen:

@@ -9,7 +9,7 @@ from service.bundle.folder import Bundle
 from service.errors import WaitTooLong
 from service.inference.classifier import Classifier
 from service.inference.shadow import Shadow, Skip
-from tests.inference.test_pool import Held, held_pair, photo, running, top
+from tests.inference.pools import Held, held_pair, photo, running, top
 from tests.inference.test_shadow import Broken, HeldShadow, Seen
 from tests.system.processes import wait_for
 

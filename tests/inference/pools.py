@@ -1,0 +1,79 @@
+"""Pools whose workers begin when a test lets them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from io import BytesIO
+
+from PIL import Image
+
+from service.bundle.folder import Bundle
+from service.images.pixels import Crop
+from service.inference.classifier import Classifier, Prediction
+from service.inference.pool import Answer, Job, Pool
+from service.inference.shadow import Shadow
+from service.inference.variants import LoadedVariant
+from tests.colours import LABELS_OF, RGB
+
+
+def photo(colour: str) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), RGB[colour]).save(file, "PNG")
+    return file.getvalue()
+
+
+class Held(Classifier):
+    """A classifier that begins each image only when it is let."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle, "ptq")
+        self.begun = threading.Semaphore(0)
+        self.let = threading.Semaphore(0)
+        self.images = 0
+
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE) -> Prediction:
+        self.begun.release()
+        self.let.acquire()
+        self.images += 1
+        return super().classify(data, crop)
+
+
+def held_pair(bundle: Bundle) -> tuple[Held, Held]:
+    """Two for a pool of two workers, so that it does not matter which of them takes an image."""
+    first, second = Held(bundle), Held(bundle)
+    second.begun, second.let = first.begun, first.let
+    return first, second
+
+
+class Running:
+    """A pool, and the variant that its jobs are for."""
+
+    def __init__(self, pool: Pool, variant: LoadedVariant) -> None:
+        self.pool = pool
+        self.variant = variant
+
+    def submit(self, data: bytes, crop: Crop = Crop.BUNDLE, seconds: float = 60) -> Future[Answer]:
+        return self.pool.submit(Job(self.variant, data, crop, time.monotonic() + seconds))
+
+
+@contextmanager
+def running(
+    *classifiers: Classifier,
+    queue_size: int = 100,
+    queue_bytes: int = 1_000_000,
+    shadow: Shadow | None = None,
+) -> Iterator[Running]:
+    pool = Pool(len(classifiers), queue_size=queue_size, queue_bytes=queue_bytes, shadow=shadow)
+    try:
+        yield Running(pool, LoadedVariant(classifiers[0].variant, classifiers))
+    finally:
+        for classifier in classifiers:
+            if isinstance(classifier, Held):
+                classifier.let.release(1000)
+        pool.close()
+
+
+def top(future: Future[Answer]) -> str:
+    return LABELS_OF[future.result(10).prediction.top(1)[0][0]]

@@ -1,0 +1,153 @@
+"""How long images wait and are worked on, and what becomes of them when that is too long."""
+
+import re
+import time
+
+import pytest
+
+from service.bundle.folder import Bundle
+from service.errors import (
+    DeadlineExceeded,
+    QueueFull,
+    WaitTooLong,
+)
+from service.images.pixels import Crop
+from service.inference.pool import Job
+from tests.inference.pools import Held, held_pair, photo, running, top
+
+
+def test_the_waiting_time_is_told_and_measured(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held, queue_size=3) as run:
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        second = run.submit(photo("red"))
+        time.sleep(0.6)
+        held.let.release()
+        first.result(10)
+        assert held.begun.acquire(timeout=10)
+        for _ in range(3):
+            run.submit(photo("red"))
+        with pytest.raises(QueueFull) as caught:
+            run.submit(photo("red"))
+        # One in work and three that wait, 0.6 seconds or more each.
+        assert caught.value.retry_after_seconds is not None
+        assert caught.value.retry_after_seconds >= 3
+        held.let.release(4)
+        assert second.result(10).queue_seconds >= 0.6
+
+
+def test_several_workers_share_what_waits(colours: Bundle) -> None:
+    with running(*held_pair(colours)) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        for _ in range(4):
+            run.submit(photo("red"), seconds=10_000)
+        assert run.pool.wait_seconds == 2000
+        # The third of these waits for four others and for two of its own.
+        now = time.monotonic()
+        jobs = [Job(run.variant, photo("red"), Crop.BUNDLE, now)] * 3
+        run.pool.check(now + 3500, jobs)
+        run.pool.on_full = lambda: pytest.fail("there is a place for each")
+        with pytest.raises(WaitTooLong, match="in about 3e\\+03 seconds"):
+            run.pool.check(now + 2500, jobs)
+
+
+def test_each_image_changes_a_little_of_what_one_is_expected_to_take(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        held.let.release()
+        assert top(first) == "red"
+        # The worker is done with it when it has the next one.
+        run.submit(photo("red"), seconds=10_000)
+        assert held.begun.acquire(timeout=10)
+        assert run.pool.wait_seconds == pytest.approx(900, abs=5)
+
+
+def test_an_image_that_is_too_late_tells_nothing_of_what_one_takes(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        with pytest.raises(DeadlineExceeded):
+            run.submit(photo("red"), seconds=-1).result(10)
+        # The worker is done with it when it has the next one.
+        run.submit(photo("red"), seconds=10_000)
+        assert held.begun.acquire(timeout=10)
+        assert run.pool.wait_seconds == 1000
+
+
+def test_the_image_longest_in_work_is_told_whatever_others_do(colours: Bundle) -> None:
+    first, second = held_pair(colours)
+    with running(first, second) as run:
+        assert run.pool.oldest_since is None
+        run.submit(photo("red"))
+        assert first.begun.acquire(timeout=10)
+        oldest = run.pool.oldest_since
+        assert oldest is not None
+        run.submit(photo("red"))
+        assert first.begun.acquire(timeout=10)
+        assert run.pool.oldest_since == oldest
+
+
+def test_an_image_whose_deadline_passed_while_it_waited_is_not_worked_on(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        second, third = run.submit(photo("blue"), seconds=0.05), run.submit(photo("green"))
+        time.sleep(0.1)
+        held.let.release(3)
+        with pytest.raises(DeadlineExceeded) as caught:
+            second.result(10)
+        (seconds,) = re.findall(r"no worker was free within the (\S+) seconds it had", str(caught.value))
+        assert float(seconds) >= 0.1
+        assert (top(first), top(third)) == ("red", "green")
+        assert held.images == 2
+
+
+def test_an_image_that_would_wait_beyond_its_deadline_is_refused(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        run.pool._seconds_of["ptq"] = 500
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        with pytest.raises(WaitTooLong, match="a worker is free in about 500 seconds") as caught:
+            run.submit(photo("blue"), seconds=400)
+        assert caught.value.retry_after_seconds == 500
+        second = run.submit(photo("green"), seconds=1000)
+        held.let.release(2)
+        assert (top(first), top(second)) == ("red", "green")
+
+
+def test_where_a_worker_is_free_there_is_no_wait(colours: Bundle) -> None:
+    first, second = held_pair(colours)
+    with running(first, second) as run:
+        run.pool._seconds_of["ptq"] = 1000
+        busy = run.submit(photo("red"))
+        # One of two works, for 1000 seconds as it seems; the other one is free.
+        assert run.pool.wait_seconds == 0
+        hasty = run.submit(photo("blue"), seconds=60)
+        first.let.release(2)
+        assert (top(busy), top(hasty)) == ("red", "blue")
+
+
+def test_the_time_at_work_is_told_while_it_passes(colours: Bundle) -> None:
+    held = Held(colours)
+    with running(held) as run:
+        time.sleep(0.2)
+        assert run.pool.busy_seconds == 0
+        first = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        time.sleep(0.2)
+        before = run.pool.busy_seconds
+        assert before >= 0.2
+        held.let.release()
+        first.result(10)
+        # The worker is done with it when it has the next one.
+        second = run.submit(photo("red"))
+        assert held.begun.acquire(timeout=10)
+        held.let.release()
+        second.result(10)
+        assert run.pool.busy_seconds >= before
