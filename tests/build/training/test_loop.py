@@ -280,3 +280,8 @@ def test_training_that_diverges_says_so(views: Views, tmp_path: Path) -> None:
             tmp_path,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_operations_run_one_after_another() -> None:
+    """Else a busy machine trains to other weights: seen, but seldom enough that the tests above may not."""
+    assert tf.config.threading.get_inter_op_parallelism_threads() == 1
