@@ -34,10 +34,6 @@ EMA_MOMENTUM = 0.99
 _BATCHES_AHEAD = 2
 _DECODERS = 2
 
-# One operation at a time, each of them on all cores. Where two of oneDNN's run at once, how they split their
-# sums depends on what is free just then: on a busy machine the same run would end with other weights.
-tf.config.threading.set_inter_op_parallelism_threads(1)
-
 
 @dataclass(frozen=True)
 class Views:
