@@ -5,11 +5,10 @@ standard error says why), 130 when interrupted; a training that was interrupted 
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 
-from build.files import in_utf8
+from build.files import command_line
 from build.options import command_parser
 from service.errors import StartError
 
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         from build.commands import run
 
-        run(options, in_utf8(f"python -m build {shlex.join(arguments)}"))
+        run(options, command_line(arguments))
     except StartError as error:
         # A name in it, of a folder or a file, may have line ends.
         sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")

@@ -1,5 +1,7 @@
 """Files: read as what they should be, and their names in what is written."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,3 +29,18 @@ def read_json(file: Path, model: type[_Model], what: str) -> _Model:
 def in_utf8(name: str) -> str:
     """Text with names of files in it, as JSON can hold it: U+FFFD for each byte that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A command as a bundle records it: of each file or folder only the name.
+
+    A bundle is for others to read. What the files held is recorded beside it, by their hashes.
+    """
+
+    def told(argument: str) -> str:
+        option, equals, value = argument.rpartition("=")
+        path = Path(value)
+        is_path = path.is_absolute() or path.parent.is_dir()
+        return option + equals + (path.name if is_path and path.name else value)
+
+    return in_utf8(f"python -m build {shlex.join(told(argument) for argument in arguments)}")

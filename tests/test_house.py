@@ -14,6 +14,8 @@ BINARY = {".jpg", ".npz", ".png", ".tflite", ".zst"}
 MAX_MODELS_BYTES = 75_000_000
 # Where packages come from is for each machine's own configuration to say.
 REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.|anaconda\.|--(extra-)?index-url|--find-links")
+# What only the machine has that a text was written on.
+ELSEWHERE = re.compile(r"\.\./shared")
 
 
 def git(*arguments: str) -> list[str]:
@@ -32,6 +34,13 @@ def test_no_file_names_a_package_registry() -> None:
     texts = [path for path in tracked if path.suffix not in BINARY and path.is_file()]
     named = {path.name for path in texts if REGISTRY.search(path.read_text("utf-8"))}
     assert named - {Path(__file__).name} == set()
+
+
+def test_no_file_names_what_lies_outside_the_repository() -> None:
+    texts = [
+        ROOT / name for name in git("ls-files", "docs", "models", "*.md") if Path(name).suffix not in BINARY
+    ]
+    assert [path.name for path in texts if ELSEWHERE.search(path.read_text("utf-8"))] == []
 
 
 def test_no_ignore_pattern_swallows_source_or_the_default_bundle() -> None:

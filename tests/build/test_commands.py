@@ -1,4 +1,3 @@
-import shlex
 import shutil
 import subprocess
 import sys
@@ -194,7 +193,8 @@ def test_add_keeps_the_variants_of_a_bundle(
     bundle = load_bundle(path)
     verify(bundle)
     assert list(bundle.manifest.variants) == ["fp32", "ptq", "mine"]
-    assert bundle.variant("mine").provenance.command == f"python -m build {shlex.join(map(str, command))}"
+    names = f"add small --calibration {calibration.name} --recipes {recipe.name}"
+    assert bundle.variant("mine").provenance.command == f"python -m build {names}"
     assert bundle.variant("ptq").provenance == measured.variant("ptq").provenance
     assert bundle.manifest.training == measured.manifest.training
 
