@@ -13,7 +13,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-FOLDERS = sorted(file.parent for file in K8S.rglob("kustomization.yaml"))
+_FOLDERS = sorted(file.parent for file in K8S.rglob("kustomization.yaml"))
+COMPONENTS = [folder for folder in _FOLDERS if folder.parent.name == "components"]
+FOLDERS = [folder for folder in _FOLDERS if folder not in COMPONENTS]
 # Of a model, what is KServe's own; all else of it is of a container.
 OF_MODEL = {"modelFormat", "protocolVersion", "runtime", "storageUri"}
 OF_PREDICTOR = {"minReplicas", "model"}

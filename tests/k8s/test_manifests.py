@@ -12,7 +12,18 @@ import yaml
 from service.bundle.folder import load_bundle
 from service.server.run import MIN_CLOSE_SECONDS
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings, load_settings
-from tests.k8s.manifests import FOLDERS, K8S, ROOT, Document, environment, of_kind, pods, rendered, services
+from tests.k8s.manifests import (
+    COMPONENTS,
+    FOLDERS,
+    K8S,
+    ROOT,
+    Document,
+    environment,
+    of_kind,
+    pods,
+    rendered,
+    services,
+)
 
 # The oldest that docs/kubernetes.md promises, and the newest that there are schemas of.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
@@ -213,5 +224,5 @@ def test_a_pod_asks_for_the_memory_that_was_measured(folder: Path) -> None:
 def test_every_folder_is_in_the_documents() -> None:
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     listed = re.findall(r"^\| `k8s/([\w/-]+)` \|", text, re.MULTILINE)
-    assert sorted(listed) == sorted(str(folder.relative_to(K8S)) for folder in FOLDERS)
+    assert sorted(listed) == sorted(str(folder.relative_to(K8S)) for folder in (*FOLDERS, *COMPONENTS))
     assert "Kubernetes 1.30 or newer" in text

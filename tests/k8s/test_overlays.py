@@ -14,11 +14,26 @@ from loadtest.options import add_options
 from service.bundle.folder import load_bundle
 from service.bundle.manifest import SCHEMA_VERSION
 from service.settings import DEFAULT_BUNDLE
-from tests.k8s.manifests import K8S, ROOT, Document, environment, of_kind, only, pods, rendered, services
+from tests.k8s.manifests import (
+    COMPONENTS,
+    K8S,
+    ROOT,
+    Document,
+    environment,
+    of_kind,
+    only,
+    pods,
+    rendered,
+    services,
+)
 from tests.k8s.monitoring import FOLDER, RULES, metrics_in
+from tests.k8s.test_manifests import PROBES, valid
 from tests.k8s.test_monitoring import promtool
 
 EDGE = "overlays/edge"
+# What kubectl makes of the files that docs/kubernetes.md names.
+SECRETS = {"edgewise-api-keys": ("api-keys",), "edgewise-tls": ("tls.crt", "tls.key")}
+TLS_FILES = ("EDGEWISE_TLS_CERT_FILE", "EDGEWISE_TLS_KEY_FILE")
 DOCUMENT = (ROOT / "docs" / "kubernetes.md").read_text()
 SWITCH = re.compile(r"^(sed -i \S+ k8s/base/settings.env) && kubectl apply -k (\S+)$", re.MULTILINE)
 
@@ -71,6 +86,45 @@ def test_kustomizations_of_one_s_own_change_what_they_name(own: list[Document]) 
     ]
 
 
+WITH_COMPONENTS = """
+resources: [{overlay}]
+components: [{components}]
+"""
+
+
+@pytest.fixture(params=["base", EDGE, "overlays/edge-host-bundle", "overlays/autoscale"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
+    """An overlay with all components."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    components = ", ".join(f"k8s/components/{folder.name}" for folder in COMPONENTS)
+    text = WITH_COMPONENTS.format(overlay=f"k8s/{request.param}", components=components)
+    (tmp_path / "kustomization.yaml").write_text(text)
+    return rendered(tmp_path)
+
+
+def test_components_bring_keys_and_a_certificate_to_the_pods_of_an_overlay(guarded: list[Document]) -> None:
+    for document in guarded:
+        valid(document)
+    ((pod, container),) = services(guarded)
+    secrets = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
+    files = {
+        f"{mount['mountPath']}/{file}"
+        for mount in container["volumeMounts"]
+        if mount["name"] in secrets
+        for file in SECRETS[secrets[mount["name"]]["secretName"]]
+    }
+    variables = environment(container, guarded)
+    assert files == {variables[name] for name in ("EDGEWISE_API_KEYS_FILE", *TLS_FILES)}
+    assert variables["EDGEWISE_VARIANT"] == "qat"
+    assert all("subPath" not in mount and mount["readOnly"] for mount in container["volumeMounts"])
+    assert {container[probe]["httpGet"]["scheme"] for probe in PROBES} == {"HTTPS"}
+
+
+def test_the_document_makes_the_secrets_that_components_mount() -> None:
+    made = re.findall(r"^kubectl -n edgewise create secret \S+ (\S+)", DOCUMENT, re.MULTILINE)
+    assert sorted(made) == sorted(SECRETS)
+
+
 def test_edge_nodes_have_the_pods_of_the_deployment() -> None:
     assert of_kind("Deployment", rendered(K8S / EDGE)) == []
     daemons, deployment = only("DaemonSet", EDGE)["spec"], only("Deployment", "base")["spec"]
@@ -92,7 +146,8 @@ def test_a_host_s_bundle_is_where_the_service_looks_for_it() -> None:
     documents = rendered(K8S / "overlays" / "edge-host-bundle")
     ((pod, container),) = services(documents)
     (mount,) = container["volumeMounts"]
-    assert mount["mountPath"] == environment(container, documents)["EDGEWISE_BUNDLE"]
+    # Beside the versions before, so that there is something to go back to.
+    assert mount["mountPath"] == str(Path(environment(container, documents)["EDGEWISE_BUNDLE"]).parent)
     assert mount["readOnly"] is True
     (volume,) = pod["volumes"]
     (claim,) = of_kind("PersistentVolumeClaim", documents)
