@@ -56,6 +56,9 @@ def test_the_document_installs_what_it_runs() -> None:
     folder = service["WorkingDirectory"]
     assert service["ExecStart"].startswith(f"{folder}/")
     assert f"cd {folder}\n" in DOCUMENT
-    assert f"{folder}/\n" in DOCUMENT
+    versions = re.findall(rf"^ln -sfn (\S+) {folder}$", DOCUMENT, re.MULTILINE)
+    assert len(versions) == 2
+    brought = re.findall(rf"root@node:{Path(folder).parent}/(\S+)/$", DOCUMENT, re.MULTILINE)
+    assert set(versions) == set(brought)
     assert "make .venv-serve" in DOCUMENT
     assert service["EnvironmentFile"].removeprefix("-") in DOCUMENT
