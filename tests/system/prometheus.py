@@ -1,13 +1,14 @@
 """A real Prometheus, with the project's configuration and rules in a time of their own."""
 
 import json
+import os
 import re
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ SCRAPE_MILLISECONDS = 400
 MILLISECONDS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION = re.compile(r"(\[|\bfor: |\boffset )(\d+)([smhd])\b")
 DEADLINE_SECONDS = 90
+# Each of the processes that run tests begins elsewhere.
+_PORTS = iter(range(10_000 + os.getpid() % 200 * 100, 32_000))
 
 
 def hasty(rules: str) -> str:
@@ -140,10 +143,14 @@ def prometheus(folder: Path) -> Iterator[Prometheus]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on at the moment, and that this process gives out once.
+
+    It is below those that the system gives to connections: of these it would be one as soon as it is let go.
+    """
+    for port in _PORTS:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:

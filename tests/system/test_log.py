@@ -4,7 +4,6 @@ import json
 import os
 import re
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
 from tests.system.processes import ROOT, environment, serving
+from tests.system.prometheus import free_port
 from tests.system.test_malformed import exchange
 
 CLASSIFY = "/v1/classify"
@@ -82,8 +82,7 @@ def test_a_reader_that_does_not_read_stops_nothing_and_may_go_on(colours: Bundle
 
 
 def test_without_standard_output_it_serves_too(colours: Bundle) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     command = f"exec {sys.executable} -m service >&- 2>&- <&-"
     with subprocess.Popen(  # noqa: S602
         command, shell=True, cwd=ROOT, env=environment(bundle=colours.path, port=port)
