@@ -18,7 +18,7 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.system.processes import ROOT, Service, environment, serving, started, wait_for
-from tests.system.test_drain import CLASSIFY, IMAGE, begun, received
+from tests.system.test_drain import CLASSIFY, IMAGE, PATIENT, begun, received
 
 UNSHARE = shutil.which("unshare") or ""
 TINI = shutil.which("tini") or ""
@@ -87,18 +87,17 @@ def test_while_the_models_load_a_signal_ends_it_at_once(number: signal.Signals, 
 
 def test_a_second_signal_ends_it_at_once(colours: Bundle) -> None:
     for second in (signal.SIGTERM, signal.SIGINT):
-        with serving(bundle=colours.path) as service, ExitStack() as stack:
+        # By itself it would end only after this test was over.
+        with serving(bundle=colours.path, **PATIENT) as service, ExitStack() as stack:
             begun(service, stack)
             service.signal(signal.SIGTERM)
             service.line("stopping")
-            sent = time.monotonic()
             service.signal(second)
             assert service.wait() == 128 + second
-            assert time.monotonic() - sent < 2
 
 
 def test_the_end_of_a_terminal_stops_it_in_good_order(colours: Bundle) -> None:
-    with serving(bundle=colours.path) as service, ExitStack() as stack:
+    with serving(bundle=colours.path, **PATIENT) as service, ExitStack() as stack:
         connection = begun(service, stack)
         service.signal(signal.SIGHUP)
         service.line("stopping")
@@ -119,7 +118,7 @@ def test_nohup_keeps_it_going(colours: Bundle) -> None:
 
 @as_first_process
 def test_as_the_first_process_it_answers_what_it_accepted_and_ends_with_0(colours: Bundle) -> None:
-    with launched(colours, NAMESPACE, SERVE) as (service, process), ExitStack() as stack:
+    with launched(colours, NAMESPACE, SERVE, **PATIENT) as (service, process), ExitStack() as stack:
         connection = begun(service, stack)
         send(signal.SIGTERM, process)
         service.line("stopping")
@@ -133,7 +132,8 @@ def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> 
     with launched(default_bundle, NAMESPACE, SERVE, variant="fp32", workers=40) as (service, process):
         wait_for(lambda: catches(signal.SIGTERM, process))
         send(signal.SIGTERM, process)
-        assert service.process.wait(5) == 0
+        assert service.wait() == 0
+        assert "ready" not in str(service.log)
 
 
 @pytest.mark.skipif(not TINI, reason="tini is absent")
@@ -141,7 +141,7 @@ def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> 
 def test_under_an_init_that_forwards_signals_it_is_the_same(colours: Bundle, prefix: list[str]) -> None:
     if "--pid" in prefix and not can_unshare():
         pytest.skip("unshare may not make a namespace of processes here")
-    with launched(colours, prefix, SERVE) as (service, process), ExitStack() as stack:
+    with launched(colours, prefix, SERVE, **PATIENT) as (service, process), ExitStack() as stack:
         connection = begun(service, stack)
         send(signal.SIGTERM, process if "--pid" in prefix else service.process.pid)
         service.line("stopping")
@@ -151,8 +151,7 @@ def test_under_an_init_that_forwards_signals_it_is_the_same(colours: Bundle, pre
 
 
 def test_during_the_grace_it_is_not_ready_but_takes_requests(colours: Bundle) -> None:
-    with serving(bundle=colours.path, drain_grace_seconds=1.5) as service, ExitStack() as stack:
-        client = stack.enter_context(service.client())
+    with serving(bundle=colours.path, drain_grace_seconds=600) as service, service.client() as client:
         assert client.get("/readyz").status_code == 200
         service.signal(signal.SIGTERM)
         service.line("stopping")
@@ -160,20 +159,35 @@ def test_during_the_grace_it_is_not_ready_but_takes_requests(colours: Bundle) ->
         assert client.post(CLASSIFY, content=IMAGE).status_code == 200
         # On a new connection too: the port stays open.
         assert httpx.post(service.url + CLASSIFY, content=IMAGE).status_code == 200
-        late = begun(service, stack)
-        answers: list[int] = []
-        wait_for(
-            lambda: answers.append(client.post(CLASSIFY, content=IMAGE).status_code) or answers[-1] == 503
-        )
-        assert set(answers) == {200, 503}
-        late.sendall(IMAGE[10:])
-        assert received(late).startswith(b"HTTP/1.1 200 ")
-        assert service.wait() == 0
+        service.signal(signal.SIGTERM)
+
+
+def test_what_came_within_the_grace_is_answered_after_it(colours: Bundle) -> None:
+    for grace in (1, 10, 100):
+        settings = {**PATIENT, "drain_grace_seconds": grace}
+        with serving(bundle=colours.path, **settings) as service, ExitStack() as stack:
+            client = stack.enter_context(service.client())
+            ends = time.monotonic() + grace
+            service.signal(signal.SIGTERM)
+            service.line("stopping")
+            try:
+                late = begun(service, stack)
+            except AssertionError:
+                if time.monotonic() < ends:
+                    raise
+                # It was refused rightly: the machine took longer than the grace.
+                continue
+            wait_for(lambda client=client: client.post(CLASSIFY, content=IMAGE).status_code == 503)
+            late.sendall(IMAGE[10:])
+            assert received(late).startswith(b"HTTP/1.1 200 ")
+            assert service.wait() == 0
+            return
+    pytest.fail("whatever the grace is, it is over at once")
 
 
 def test_at_four_times_its_capacity_it_answers_what_it_accepted(default_bundle: Bundle) -> None:
     image = photo("red", "JPEG", (1200, 900))
-    settings = {"workers": 1, "queue_size": 8, "drain_seconds": 20}
+    settings = {"workers": 1, "queue_size": 8, "drain_seconds": 60}
     with serving(bundle=default_bundle.path, variant="qat", **settings) as service:
         answered: list[int] = []
         broken: list[str] = []
@@ -192,7 +206,7 @@ def test_at_four_times_its_capacity_it_answers_what_it_accepted(default_bundle: 
 
         with ThreadPoolExecutor(36) as threads:
             asking = threads.map(ask, range(36))
-            time.sleep(3)
+            wait_for(lambda: min(answered.count(status) for status in (200, 429)) >= 40)
             service.signal(signal.SIGTERM)
             list(asking)
         assert service.wait() == 0
