@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import socket
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
 # More than the kernel takes.
 ANSWER_BYTES = 20_000_000
+
+Wait = Callable[[], None]
 
 
 class LastAnswer(asyncio.Protocol):
@@ -38,7 +42,7 @@ class LastAnswer(asyncio.Protocol):
         self._lost.set()
 
 
-def ask(pair: Pair, port: int, wait_seconds: float, linger_seconds: float) -> int:
+def ask(pair: Pair, port: int, wait: Wait, linger: Wait) -> int:
     """The bytes of the answer, to a client that begins to read it late, and leaves late."""
     received = 0
     with (
@@ -46,32 +50,38 @@ def ask(pair: Pair, port: int, wait_seconds: float, linger_seconds: float) -> in
         pair.client_context().wrap_socket(plain, server_hostname="127.0.0.1") as connection,
     ):
         connection.sendall(b"ask")
-        time.sleep(wait_seconds)
+        wait()
         while received < ANSWER_BYTES and (more := connection.recv(65536)):
             received += len(more)
-        time.sleep(linger_seconds)
+        linger()
     return received
 
 
-def answered(pair: Pair, wait_seconds: float, linger_seconds: float = 0.0) -> tuple[int, float]:
-    """What `ask` says, and the seconds until the connection was gone."""
+def answered(
+    pair: Pair, *, wait_seconds: float = 0.0, waits_until_gone: bool = False, lingers_until_gone: bool = False
+) -> int:
+    """What `ask` says of a client that does so until its connection is gone, which it must be in the end."""
+    gone = threading.Event()
 
-    async def main() -> tuple[int, float]:
+    def until_gone() -> None:
+        assert gone.wait(60)
+
+    async def main() -> int:
         lost = asyncio.Event()
         tls = renewed_certificate(pair.certificate, pair.key)
         with socket.create_server(("127.0.0.1", 0)) as server:
             listener = TlsListener(server, lambda: tls.value.context, functools.partial(LastAnswer, lost), 4)
-            started = time.monotonic()
             port = server.getsockname()[1]
-            asking = asyncio.to_thread(ask, pair, port, wait_seconds, linger_seconds)
-            client = asyncio.create_task(asking)
+            wait = until_gone if waits_until_gone else lambda: time.sleep(wait_seconds)
+            linger = until_gone if lingers_until_gone else lambda: None
+            client = asyncio.create_task(asyncio.to_thread(ask, pair, port, wait, linger))
             await lost.wait()
-            seconds = time.monotonic() - started
+            gone.set()
             listener.close()
-            return await client, seconds
+            return await client
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(main(), 30))
+        return runner.run(asyncio.wait_for(main(), 45))
 
 
 @pytest.fixture
@@ -80,18 +90,13 @@ def pair(tmp_path: Path) -> Pair:
 
 
 def test_a_last_answer_comes_whole_however_slowly_it_is_taken(pair: Pair) -> None:
-    received, _ = answered(pair, wait_seconds=2.5)
-    assert received == ANSWER_BYTES
+    assert answered(pair, wait_seconds=2.5) == ANSWER_BYTES
 
 
 def test_a_client_that_has_all_and_does_not_say_farewell_is_not_waited_for(pair: Pair) -> None:
-    received, seconds = answered(pair, wait_seconds=0, linger_seconds=6)
-    assert received == ANSWER_BYTES
-    assert seconds < 5
+    assert answered(pair, lingers_until_gone=True) == ANSWER_BYTES
 
 
 def test_a_client_that_takes_nothing_more_is_let_go(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "STALL_SECONDS", 1.0)
-    received, seconds = answered(pair, wait_seconds=5)
-    assert received < ANSWER_BYTES
-    assert seconds < 4
+    assert answered(pair, waits_until_gone=True) < ANSWER_BYTES
