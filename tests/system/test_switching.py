@@ -147,7 +147,7 @@ def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
         assert service.line("under load: ptq answers")["wait_seconds"] > 0.01
         wait_for(lambda: samples(client)["edgewise_under_load"] == 0)
         assert client.post(CLASSIFY, content=image[0]).json()["variant"] == "fp32"
-        assert service.line("the load is over")["wait_seconds"] < 0.005
+        assert service.line("the load is over")["wait_seconds"] <= 0.005  # It is rounded there.
         assert client.get("/v1/variants").json()["active"] == "fp32"
         exposed = samples(client)
         answered = {
