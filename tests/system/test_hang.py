@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.system.processes import serving, wait_for
+from tests.system.test_drain import IMAGE, PATIENT, begun, received
 
 CLASSIFY = "/v1/classify?top_k=1"
 
@@ -41,16 +43,10 @@ def busy(url: str) -> bool:
 
 def test_a_service_whose_worker_hangs_says_so_and_ends(colours: Bundle, library: Path, hangs: Path) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
-    times = {"hang_seconds": 2, "request_timeout_seconds": 0.5, "drain_seconds": 1}
-    with serving(bundle=colours.path, **settings, **times) as service:
+    with serving(bundle=colours.path, **settings, hang_seconds=2, drain_seconds=1) as service:
         hung: list[httpx.Response] = []
         hangs.touch()
         thread = post(service.url, hung)
-        # What no worker begins is answered in time all the same.
-        waited: list[httpx.Response] = []
-        wait_for(lambda: busy(service.url))
-        post(service.url, waited).join()
-        assert (waited[0].status_code, waited[0].json()["type"]) == (504, "/problems/deadline-exceeded")
         line = service.line("a worker hangs: stopping")
         assert (line["level"], line["hang_seconds"]) == ("error", 2)
         service.line("not all was answered")
@@ -61,28 +57,46 @@ def test_a_service_whose_worker_hangs_says_so_and_ends(colours: Bundle, library:
 
 def test_the_other_workers_answer_what_was_accepted(colours: Bundle, library: Path, hangs: Path) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 2}
-    with serving(bundle=colours.path, **settings, hang_seconds=1, drain_seconds=2) as service:
-        hung: list[httpx.Response] = []
+    with serving(bundle=colours.path, **settings, **PATIENT, hang_seconds=1) as service, ExitStack() as stack:
+        connections = [begun(service, stack) for _ in range(2)]
         hangs.touch()
-        first, second = post(service.url, hung), post(service.url, hung)
+        for connection in connections:
+            connection.sendall(IMAGE[10:])
         service.line("a worker hangs: stopping")
         hangs.unlink()
+        for connection in connections:
+            assert received(connection).startswith(b"HTTP/1.1 200 ")
         assert service.wait() == 2
-        first.join()
-        second.join()
-    assert [answer.status_code for answer in hung] == [200, 200]
 
 
 def test_one_that_only_takes_long_goes_on(colours: Bundle, library: Path, hangs: Path) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
-    with serving(bundle=colours.path, **settings, hang_seconds=3) as service:
-        for _ in range(2):
+    with serving(bundle=colours.path, **settings, hang_seconds=4) as service:
+        # All of them together take longer than one may.
+        for _ in range(5):
             answers: list[httpx.Response] = []
             hangs.touch()
             thread = post(service.url, answers)
-            time.sleep(2)
+            time.sleep(0.5)
             hangs.unlink()
             thread.join()
             assert answers[0].status_code == 200
         with service.client() as client:
             assert client.get("/readyz").status_code == 200
+
+
+def test_what_no_worker_begins_is_answered_in_time_all_the_same(
+    colours: Bundle, library: Path, hangs: Path
+) -> None:
+    settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
+    with serving(bundle=colours.path, **settings, request_timeout_seconds=0.5) as service:
+        hung: list[httpx.Response] = []
+        waited: list[httpx.Response] = []
+        hangs.touch()
+        thread = post(service.url, hung)
+        wait_for(lambda: busy(service.url))
+        post(service.url, waited).join()
+        assert (waited[0].status_code, waited[0].json()["type"]) == (504, "/problems/deadline-exceeded")
+        hangs.unlink()
+        thread.join()
+    assert hung[0].status_code == 200
