@@ -2,12 +2,14 @@
 
 import re
 import resource
+import select
+import signal
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -17,7 +19,7 @@ from service.bundle.folder import Bundle
 from service.server.protocol import MAX_PIPELINED
 from tests.api.running import photo, samples
 from tests.system.processes import Service, serving, wait_for
-from tests.system.test_drain import begun, received
+from tests.system.test_drain import PATIENT, begin, begun, received
 
 CLASSIFY = "/v1/classify"
 IMAGE = photo("red")
@@ -62,7 +64,7 @@ def at_most(descriptors: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def small(colours: Bundle) -> Iterator[Service]:
-    with serving(bundle=colours.path, max_connections=8, workers=1) as service:
+    with serving(bundle=colours.path, **PATIENT, max_connections=8, workers=1) as service:
         yield service
 
 
@@ -73,9 +75,7 @@ def test_the_connection_that_is_idle_longest_gives_way(small: Service) -> None:
             assert answered(connection)
             # The clock has milliseconds.
             time.sleep(0.01)
-        busy = connections[1]
-        busy.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\nx" % len(IMAGE))
-        time.sleep(0.2)
+        begin(connections[1])
         assert answered(connect(small, stack))
         assert closed(connections[2])
         assert answered(connections[0])
@@ -130,15 +130,13 @@ def test_a_head_without_end_is_told_so(small: Service, begins: bytes, goes_on: b
     with ExitStack() as stack:
         connection = connect(small, stack)
         connection.sendall(begins)
-        answer = b""
-        connection.settimeout(0.05)
-        for _ in range(5_000):
-            try:
+        # Who is late sends to one that was closed.
+        with suppress(ConnectionError):
+            for _ in range(5_000):
+                if select.select([connection], [], [], 0)[0]:
+                    break
                 connection.sendall(goes_on)
-                answer = connection.recv(65536)
-                break
-            except TimeoutError:
-                continue
+        answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert b"/problems/head-too-large" in answer
     assert small.memory("VmRSS") - before < 16 * MEBIBYTE
@@ -351,8 +349,9 @@ def test_a_probe_has_its_answer_whatever_is_asked_behind_it(small: Service) -> N
 def test_nothing_is_computed_for_clients_that_left(default_bundle: Bundle, half: bool) -> None:
     image = photo("red", "JPEG", (3000, 2000))
     request = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(image) + image
+    settings = {"workers": 1, "queue_size": 60, "request_timeout_seconds": 600}
     with (
-        serving(bundle=default_bundle.path, variant="qat", workers=1, queue_size=60) as service,
+        serving(bundle=default_bundle.path, variant="qat", **settings) as service,
         service.client() as client,
         ExitStack() as stack,
     ):
@@ -361,11 +360,14 @@ def test_nothing_is_computed_for_clients_that_left(default_bundle: Bundle, half:
         for connection in connections:
             connection.sendall(request)
         wait_for(lambda: samples(client)["edgewise_queue_depth"] >= 20)
+        # While they leave it computes nothing.
+        service.signal(signal.SIGSTOP)
         for connection in connections:
             if half:
                 connection.shutdown(socket.SHUT_WR)
             else:
                 connection.close()
+        service.signal(signal.SIGCONT)
         wait_for(lambda: samples(client)["edgewise_queue_depth"] == 0)
         assert client.post(CLASSIFY, content=IMAGE).status_code == 200
         told = samples(client)

@@ -22,12 +22,17 @@ def begun(service: Service, stack: ExitStack) -> socket.socket:
     """A connection whose request has begun: the service waits for the rest of its body."""
     url = httpx.URL(service.url)
     connection = stack.enter_context(socket.create_connection((url.host, url.port), timeout=60))
+    begin(connection)
+    return connection
+
+
+def begin(connection: socket.socket) -> None:
+    """Begin a request: the service waits for the rest of its body."""
     head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(IMAGE)}\r\n"
     connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
     # With this the service says that it accepted the request.
     assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
     connection.sendall(IMAGE[:10])
-    return connection
 
 
 def received(connection: socket.socket) -> bytes:

@@ -141,7 +141,7 @@ def test_the_example_of_the_documentation_runs(
 
 def test_a_server_that_stops_is_live_but_not_ready() -> None:
     with (
-        serving(drain_grace_seconds=5) as service,
+        serving(drain_grace_seconds=600) as service,
         triton.InferenceServerClient(service.url.removeprefix("http://")) as client,
     ):
         assert client.is_server_ready()
