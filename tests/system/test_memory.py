@@ -3,7 +3,6 @@
 import http.client
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -14,6 +13,8 @@ from service.bundle.folder import Bundle
 from tests.system.processes import ROOT, serving
 
 SECONDS = 12
+# More than that, where the machine is so slow that not enough comes of it by then.
+MOST_SECONDS = 60
 EACH = 40
 # docs/settings.md says so, of the default settings and one worker.
 MOST_BYTES = 256 * 1024 * 1024
@@ -48,38 +49,39 @@ def send_a_large_body_slowly(port: int, over: Until) -> None:
             time.sleep(0.1)
 
 
-def send_photos(port: int, over: Until, files: list[bytes]) -> Counter[int]:
-    statuses: Counter[int] = Counter()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def send_photos(port: int, over: Until, files: list[bytes], statuses: list[int]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     while not over():
         for file in files:
             connection.request("POST", "/v1/classify", file)
             answer = connection.getresponse()
             answer.read()
-            statuses[answer.status] += 1
+            statuses.append(answer.status)
             if answer.status == 429:
                 time.sleep(0.05)
     connection.close()
-    return statuses
 
 
 def test_memory_stays_within_the_bound_whatever_comes_at_once(default_bundle: Bundle) -> None:
     files = photos()
-    with serving(bundle=default_bundle.path, workers=1) as service, ThreadPoolExecutor(2 * EACH) as threads:
+    statuses: list[int] = []
+    # None is given up for its time: how long they wait depends on the machine.
+    settings = {"bundle": default_bundle.path, "workers": 1, "request_timeout_seconds": 600}
+    with serving(**settings) as service, ThreadPoolExecutor(2 * EACH) as threads:
         port = service.port
         ends = time.monotonic() + SECONDS
 
         def over() -> bool:
-            return time.monotonic() > ends
+            late = time.monotonic() - ends
+            return late > 0 and (min(map(statuses.count, (200, 429))) > 10 or late > MOST_SECONDS)
 
-        slow = [threads.submit(send_a_large_body_slowly, port, over) for _ in range(EACH)]
-        fast = [threads.submit(send_photos, port, over, files) for _ in range(EACH)]
-        statuses = sum((future.result() for future in fast), Counter())
-        for future in slow:
+        work = [threads.submit(send_a_large_body_slowly, port, over) for _ in range(EACH)]
+        work += [threads.submit(send_photos, port, over, files, statuses) for _ in range(EACH)]
+        for future in work:
             future.result()
         peak = service.memory()
     assert set(statuses) == {200, 429}
-    assert min(statuses.values()) > 10
+    assert min(map(statuses.count, (200, 429))) > 10
     assert peak < MOST_BYTES
 
 
@@ -88,17 +90,21 @@ def test_workers_share_what_decoding_may_take(colours: Bundle) -> None:
     side = 2600
     Image.effect_noise((side, side), 20).convert("RGB").save(file, "PNG", compress_level=1)
     each = 8 * side * side  # As the service reckons.
-    with serving(bundle=colours.path, workers=4, max_decode_bytes=each + 1000) as service:
+    statuses: list[int] = []
+    settings = {"workers": 4, "max_decode_bytes": each + 1000, "request_timeout_seconds": 600}
+    with serving(bundle=colours.path, **settings) as service:
         with service.client() as client:
             client.post("/v1/classify", content=file.getvalue())
             alone = service.memory()
         ends = time.monotonic() + 6
+
+        def over() -> bool:
+            return time.monotonic() > ends
+
         with ThreadPoolExecutor(4) as threads:
-            work = [
-                threads.submit(send_photos, service.port, lambda: time.monotonic() > ends, [file.getvalue()])
-                for _ in range(4)
-            ]
-            statuses = sum((future.result() for future in work), Counter())
+            given = (service.port, over, [file.getvalue()], statuses)
+            for future in [threads.submit(send_photos, *given) for _ in range(4)]:
+                future.result()
         peak = service.memory()
     assert set(statuses) == {200}
     # And the four files. By each worker's own leave it would be three times as much more.
