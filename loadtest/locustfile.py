@@ -38,6 +38,9 @@ __all__ = ["App", "Camera", "Inspector"]
 PROGRESS_SECONDS = 5
 _KEY = "edgewise"
 _CANT_BEGIN = "edgewise-cant-begin"
+_FINISH, _LAST = "edgewise-finish", "edgewise-last"
+# What workers get to tell the last that they counted: Locust gives them half a second.
+_LAST_SECONDS = 10.0
 
 logger = logging.getLogger("loadtest")
 events.init_command_line_parser.add_listener(add_options)
@@ -54,6 +57,8 @@ class Test:
         # Those that the test began with, and how many of them are not there at its end.
         self.workers: set[str] = set()
         self.lost = 0
+        # Those that have told the last that they counted.
+        self.finished: set[str] = set()
         self.labelled: dict[str, list[Photo]] = {}
         self.options: argparse.Namespace = environment.parsed_options  # type: ignore[assignment]
         self.is_worker = isinstance(environment.runner, WorkerRunner)
@@ -128,9 +133,29 @@ class Test:
         """Count the workers that are gone, before those that are there are told to go."""
         self.lost = len(self.workers - self._workers())
 
-    def stop(self, **_: Any) -> None:
-        """Take the time: Locust may go on for long, with its page open."""
+    def stop(self, environment: Environment, **_: Any) -> None:
+        """Take the time, since Locust may go on for long with its page open; then wait for all counts."""
         self.ended = time.time()
+        runner = environment.runner
+        if not isinstance(runner, MasterRunner):
+            return
+        self.finished.clear()
+        runner.send_message(_FINISH)
+        while self.workers & self._workers() - self.finished and time.time() < self.ended + _LAST_SECONDS:
+            gevent.sleep(0.05)
+
+    def finish(self, environment: Environment, **_: Any) -> None:
+        """End the users of a worker, and tell the master what they have counted since the last time."""
+        runner = environment.runner
+        assert isinstance(runner, WorkerRunner)  # noqa: S101
+        runner.stop()
+        runner.send_message(_LAST, self.tally.message())
+        self.tally.forget()
+
+    def receive_last(self, msg: Any, **_: Any) -> None:
+        """Count what a worker has counted at its end."""
+        self.tally.merge(msg.data)
+        self.finished.add(msg.node_id)
 
     def send(self, client_id: str, data: dict[str, Any]) -> None:
         """Put what was counted since the last time into a worker's message."""
@@ -216,6 +241,9 @@ def begin(environment: Environment, **_: Any) -> None:
             number = test.options.expect_workers
             sys.stderr.write(f"waiting for {number} worker{'s' if number > 1 else ''}\n")
         environment.runner.register_message(_CANT_BEGIN, test.end_without)
+        environment.runner.register_message(_LAST, test.receive_last)
+    if isinstance(environment.runner, WorkerRunner):
+        environment.runner.register_message(_FINISH, test.finish)
     environment.events.test_start.add_listener(test.begin)
     environment.events.test_stopping.add_listener(test.count_lost)
     environment.events.test_stop.add_listener(test.stop)

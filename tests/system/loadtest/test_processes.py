@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.system.loadtest.loads import (
     told,
     wait_for_progress,
 )
-from tests.system.processes import ROOT, Service
+from tests.system.processes import ROOT, Service, wait_for
 from tests.system.prometheus import free_port
 
 
@@ -121,6 +122,24 @@ def test_workers_that_are_lost_fail_the_test(
     assert f"- {line}\n" in output
     assert f"edgewise: {line}\n" in errors
     assert told(tmp_path)["lost_workers"] == killed
+
+
+def test_what_a_slow_worker_counted_last_is_in_the_report(
+    service: Service, photos: Path, tmp_path: Path
+) -> None:
+    before = answered(service.url)
+    given = ("--photos", photos, "Camera", "--users", "8", "--fps", "20", "--processes", "2", *LENIENT)
+    with loading("--host", service.url, *given, "--run-time", "10m", "--report", tmp_path) as process:
+        wait_for(lambda: answered(service.url) >= before + 200)
+        (master,) = children(process.pid)
+        slow = children(master)[0]
+        os.kill(slow, signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        os.kill(slow, signal.SIGCONT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, errors
+    assert_all_are_there(told(tmp_path), answered(service.url) - before)
 
 
 def assert_all_are_there(report: dict[str, Any], by_service: float) -> None:
