@@ -8,7 +8,7 @@ from tests.system.loadtest.loads import LENIENT, load
 from tests.system.processes import run, serving
 from tests.system.prometheus import Prometheus, prometheus, wait_until
 
-SECONDS = 180
+SECONDS = 600
 
 
 def values(watching: Prometheus, expression: str) -> list[float]:

@@ -22,7 +22,6 @@ from tests.system.loadtest.loads import (
     load,
     loading,
     told,
-    wait_for_progress,
     write_photos,
 )
 from tests.system.processes import ROOT, Service, serving, wait_for
@@ -191,9 +190,16 @@ class Forgetful(Cutting):
 
 
 class Full(Cutting):
-    """Refuses every photo but the one that it is asked for its classes with."""
+    """Refuses a photo until it is given up, after three times, and says nothing to the next one."""
+
+    refused = 0
+    asked_again = threading.Event()
 
     def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
+        if missing and self.refused == 3:
+            self.asked_again.set()
+            return
+        type(self).refused += bool(missing)
         super().answer(document, 0, 429 if missing else status)
 
 
@@ -240,11 +246,15 @@ def test_what_nobody_foresaw_is_an_error_and_ends_a_test_of_passes(photos: Path,
 
 def test_photos_that_were_given_up_are_in_the_table(photos: Path, tmp_path: Path) -> None:
     with answering(Full) as host:
-        given = ("--photos", photos, "App", "--users", "1", "--run-time", "6s", *LENIENT)
-        result = load("--host", host, *given, "--report", tmp_path)
+        given = ("--photos", photos, "App", "--users", "1", "--run-time", "10m", *LENIENT)
+        with loading("--host", host, *given, "--report", tmp_path) as process:
+            assert Full.asked_again.wait(SECONDS)
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, errors
     assert told(tmp_path)["counts"]["given_up"] == 1
-    assert "| dropped | given up |\n" in result.stdout
-    assert "| 0 | 1 |\n" in result.stdout
+    assert "| dropped | given up |\n" in output
+    assert "| 0 | 1 |\n" in output
 
 
 @pytest.mark.parametrize("client", ["App", "Inspector"])
@@ -254,7 +264,8 @@ def test_a_service_that_hangs_to_the_end_fails_a_goal_without_cameras(
     with serving(bundle=colours.path) as service:
         given = (client, "--users", "8", "--run-time", "10s", "--slo-p50", "20000", "--slo-p99", "1000")
         with loading("--host", service.url, "--photos", photos, *given, "--report", tmp_path) as process:
-            wait_for_progress(process)
+            # More than the one that was asked for the classes: its users send.
+            wait_for(lambda: answered(service.url) > 8)
             service.signal(signal.SIGSTOP)
             try:
                 output, errors = process.communicate(timeout=SECONDS)
@@ -330,7 +341,7 @@ def test_an_interrupted_test_leaves_its_report(
     before = answered(service.url)
     given = ("--photos", photos, "--run-time", "10m", *processes, *LENIENT)
     with loading("--host", service.url, *given, "--report", tmp_path) as process:
-        wait_for(lambda: answered(service.url) >= before + 20)
+        wait_for(lambda: answered(service.url) >= before + 30)
         process.send_signal(number)
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, errors

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from loadtest.service import serving
-from tests.system.loadtest.loads import LENIENT, SECONDS, children, load, loading, told, wait_for_progress
+from tests.system.loadtest.loads import LENIENT, SECONDS, children, load, loading, told
+from tests.system.processes import wait_for
 
 
 def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: Path) -> None:
     given = ("--python", sys.executable, "Camera", "--run-time", "8s", *LENIENT, "--slo-errors", "1")
     with loading(*given, "--report", tmp_path) as process:
-        wait_for_progress(process)
-        os.kill(children(process.pid)[0], signal.SIGKILL)
+        wait_for(lambda: bool(children(process.pid)))
+        service = children(process.pid)[0]
+        log = Path(f"/proc/{service}/fd/1")
+        # While it is being started, that is its parent's.
+        wait_for(lambda: log.is_file() and log.read_text().count("POST /v1/classify 200") > 10)
+        os.kill(service, signal.SIGKILL)
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
