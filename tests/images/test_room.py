@@ -17,7 +17,7 @@ class Holder(threading.Thread):
     def run(self) -> None:
         with self._room.take(self._size, LIMIT):
             self.inside.set()
-            self.leave.wait(10)
+            self.leave.wait(60)
 
     def end(self) -> None:
         self.leave.set()
@@ -31,7 +31,7 @@ def is_kept_waiting(holder: Holder) -> bool:
 def test_those_that_fit_together_are_in_at_once() -> None:
     room = Room()
     holders = [Holder(room, size) for size in (5, 4, 1)]
-    assert all(holder.inside.wait(10) for holder in holders)
+    assert all(holder.inside.wait(60) for holder in holders)
     for holder in holders:
         holder.end()
 
@@ -39,16 +39,16 @@ def test_those_that_fit_together_are_in_at_once() -> None:
 def test_one_that_does_not_fit_waits_and_so_do_those_behind_it() -> None:
     room = Room()
     first = Holder(room, 6)
-    assert first.inside.wait(10)
+    assert first.inside.wait(60)
     large = Holder(room, 9)
     assert is_kept_waiting(large)
     small = Holder(room, 2)
     assert is_kept_waiting(small)
     first.end()
-    assert large.inside.wait(10)
+    assert large.inside.wait(60)
     assert is_kept_waiting(small)
     large.end()
-    assert small.inside.wait(10)
+    assert small.inside.wait(60)
     small.end()
 
 
@@ -67,5 +67,5 @@ def test_what_fails_gives_its_room_back() -> None:
     except ValueError:
         pass
     next_ = Holder(room, LIMIT)
-    assert next_.inside.wait(10)
+    assert next_.inside.wait(60)
     next_.end()

@@ -76,4 +76,4 @@ def running(
 
 
 def top(future: Future[Answer]) -> str:
-    return LABELS_OF[future.result(10).prediction.top(1)[0][0]]
+    return LABELS_OF[future.result(60).prediction.top(1)[0][0]]

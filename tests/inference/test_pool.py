@@ -35,7 +35,7 @@ def test_each_image_gets_its_own_answer_from_many_workers(colours: Bundle) -> No
 def test_an_answer_is_what_the_classifier_says(colours: Bundle) -> None:
     classifier = Classifier(colours, "fp32")
     with running(classifier) as run:
-        prediction = run.submit(photo("red"), Crop.NONE).result(10).prediction
+        prediction = run.submit(photo("red"), Crop.NONE).result(60).prediction
     expected = classifier.classify(photo("red"), Crop.NONE)
     assert np.array_equal(prediction.probabilities, expected.probabilities)
     assert prediction.variant == "fp32"
@@ -45,7 +45,7 @@ def test_an_image_that_finds_no_place_is_refused(colours: Bundle) -> None:
     held = Held(colours)
     with running(held, queue_size=2) as run:
         first = run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         waiting = [run.submit(photo(colour)) for colour in ("blue", "green")]
         assert run.pool.waiting == 2
         refusals: list[int] = []
@@ -73,7 +73,7 @@ def test_errors_come_through_and_the_worker_goes_on(
 ) -> None:
     with running(Classifier(colours, "ptq")) as run:
         with pytest.raises(error):
-            run.submit(data).result(10)
+            run.submit(data).result(60)
         assert top(run.submit(photo("blue"))) == "blue"
 
 
@@ -82,7 +82,7 @@ def test_an_image_with_an_error_does_not_wait_for_the_garbage_collection(colours
         gc.disable()
         try:
             future = run.submit(b"no image")
-            assert isinstance(future.exception(10), UnsupportedImage)
+            assert isinstance(future.exception(60), UnsupportedImage)
             gone = weakref.ref(future)
             del future
             # The worker is done with it when it has the next one.
@@ -96,7 +96,7 @@ def test_what_was_cancelled_while_it_waited_is_not_worked_on(colours: Bundle) ->
     held = Held(colours)
     with running(held) as run:
         first = run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         second, third = (run.submit(photo("blue")) for _ in range(2))
         assert second.cancel()
         held.let.release(3)
@@ -117,7 +117,7 @@ def test_what_waits_is_bounded_in_bytes(colours: Bundle) -> None:
     held, image = Held(colours), photo("red")
     with running(held, queue_bytes=2 * len(image)) as run:
         first = run.submit(image)
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         waiting = [run.submit(image) for _ in range(2)]
         with pytest.raises(QueueFull, match=f"2 images of {2 * len(image)} bytes wait already"):
             run.submit(photo("blue"))
@@ -158,7 +158,7 @@ def test_what_is_cancelled_gives_its_place_to_others_at_once(colours: Bundle) ->
     held, image = Held(colours), photo("red")
     with running(held, queue_size=2, queue_bytes=2 * len(image)) as run:
         first = run.submit(image)
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         for _ in range(3):
             waiting = [run.submit(image), run.submit(image)]
             with pytest.raises(QueueFull):

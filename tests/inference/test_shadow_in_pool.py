@@ -39,7 +39,7 @@ def test_an_image_that_comes_meanwhile_goes_to_another_worker(colours: Bundle) -
     seen, held = Seen(), HeldShadow(colours)
     with running(*(Classifier(colours, "ptq") for _ in range(2)), shadow=Shadow(held, 1, seen)) as run:
         run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         for colour in ("blue", "green"):
             assert top(run.submit(photo(colour))) == colour
         # A worker offers its answer after it was given.
@@ -52,7 +52,7 @@ def test_an_image_waits_for_one_shadow_at_the_most(colours: Bundle) -> None:
     seen, held = Seen(), HeldShadow(colours)
     with running(Classifier(colours, "ptq"), shadow=Shadow(held, 1, seen)) as run:
         assert top(run.submit(photo("red"))) == "red"
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         futures = [run.submit(photo(colour)) for colour in ("blue", "green")]
         held.let.release()
         assert [top(future) for future in futures] == ["blue", "green"]
@@ -66,7 +66,7 @@ def test_what_would_wait_too_long_for_the_shadow_is_refused(colours: Bundle) -> 
     shadow._seconds = 1000
     with running(Classifier(colours, "ptq"), shadow=shadow) as run:
         run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         with pytest.raises(WaitTooLong):
             run.submit(photo("red"), seconds=300)
         # It is no demand, and must not bring in the variant for a high load.
@@ -84,7 +84,7 @@ def test_a_shadow_delays_what_waits_for_any_of_several_workers_by_its_share(colo
     shadow._seconds = 1000
     with running(first, second, shadow=shadow) as run:
         assert top(run.submit(photo("red"))) == "red"
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         # One worker has the shadow, the other one this.
         run.submit(photo("red"))
         now = time.monotonic()
@@ -100,7 +100,7 @@ def test_where_another_worker_is_free_nothing_waits_for_the_shadow(colours: Bund
     shadow._seconds = 1000
     with running(*(Classifier(colours, "ptq") for _ in range(2)), shadow=shadow) as run:
         run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         assert top(run.submit(photo("blue"), seconds=60)) == "blue"
         held.let.release()
 
@@ -109,10 +109,10 @@ def test_the_stop_drops_what_waits_to_be_compared(colours: Bundle) -> None:
     seen, held = Seen(), Held(colours)
     with running(held, shadow=Shadow(HeldShadow(colours), 1, seen)) as run:
         future = run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         closing = threading.Thread(target=run.pool.close)
         closing.start()
-        time.sleep(0.1)
+        wait_for(lambda: not run.pool._queue.empty())
         held.let.release()
         closing.join()
     assert top(future) == "red"
@@ -132,7 +132,7 @@ def test_shadows_are_no_time_at_work(colours: Bundle) -> None:
     held = HeldShadow(colours)
     with running(Classifier(colours, "ptq"), shadow=Shadow(held, 1, Seen())) as run:
         run.submit(photo("red"))
-        assert held.begun.acquire(timeout=10)
+        assert held.begun.acquire(timeout=60)
         busy = run.pool.busy_seconds
         time.sleep(0.3)
         held.let.release()

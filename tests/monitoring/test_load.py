@@ -10,7 +10,7 @@ from tests.monitoring.boards import INA219, Tree, cpu, rapl, write_tree
 
 def until_read(load: Load) -> None:
     """Wait until the clocks were read once."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not load.clock_shares:
         assert time.monotonic() < deadline
         time.sleep(0.01)

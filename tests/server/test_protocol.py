@@ -44,7 +44,7 @@ def run(test: Callable[[ServerState, int], Coroutine[Any, Any, None]], app: obje
         async with server:
             await test(state, server.sockets[0].getsockname()[1])
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 async def until(condition: Callable[[], bool]) -> None:
