@@ -17,7 +17,6 @@ def settings(colours: Bundle) -> Settings:
         workers=2,
         max_body_bytes=200_000,
         max_pixels=1_000_000,
-        read_timeout_seconds=1,
     )
 
 

@@ -43,7 +43,7 @@ def running(
         try:
             wait_for(lambda: server.started)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=address, timeout=30) as client:
+            with httpx.Client(base_url=address, timeout=60) as client:
                 yield client
         finally:
             server.should_exit = True
@@ -76,8 +76,8 @@ def held_up(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds; fail after 30 seconds."""
-    deadline = time.monotonic() + 30
+    """Return when the condition holds; fail after a minute."""
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
