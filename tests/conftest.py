@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import skimage
 import sklearn.datasets
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from service.bundle.folder import Bundle, load_bundle
@@ -20,8 +20,8 @@ from tests.delegates import compile_delegate
 
 ROOT = Path(__file__).parent.parent
 
-# An example may take its time: how long depends on what else the machine does.
-settings.register_profile("untimed", deadline=None)
+# Examples may take their time, to make and to try: how long depends on what else the machine does.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # They share images, which take minutes to build.

@@ -389,7 +389,9 @@ messages = st.fixed_dictionaries(
 
 
 @given(message=messages, behind=st.binary(max_size=40), off=st.integers(-3, 3))
-@hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_whatever_comes_is_answered_or_refused(
     client: httpx.Client, message: dict[str, Any], behind: bytes, off: int
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_window_that_the_model_does_not_need_is_not_allocated(file: Path) -> N
     assert unpack(file, len(ZEROS)) == ZEROS
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     content=st.binary(max_size=2000),
     repeats=st.integers(1, 50),
@@ -149,7 +149,7 @@ def test_whatever_a_file_holds_as_many_bytes_come_out_or_it_is_told(
         assert len(unpack(file, wanted)) == wanted
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(packed=st.binary(max_size=500), size=st.integers(1, 1000))
 def test_noise_is_told(file: Path, packed: bytes, size: int) -> None:
     file.write_bytes(b"\x28\xb5\x2f\xfd" + packed)

@@ -45,7 +45,7 @@ def test_whatever_is_made_up_from_it_is_answered_as_it_says(service: Service, tm
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     with service.client() as client:
