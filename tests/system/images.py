@@ -58,9 +58,9 @@ CONFINED = (
     "--memory-swap=160m",
     "--cpus=1",
 )
-BUILD_SECONDS = 600
+BUILD_SECONDS = 1800
 # An emulated process that crashes may hang.
-RUN_SECONDS = 120
+RUN_SECONDS = 300
 
 
 def skip_unless_possible() -> None:
