@@ -40,7 +40,7 @@ def test_a_build_that_was_killed_goes_on_to_a_bundle_that_tells_ones_own_classes
     ) as first:
         try:
             checkpoint = run / "train" / "checkpoints" / "checkpoint"
-            wait_for(lambda: first.poll() is not None or checkpoint.exists(), seconds=300)
+            wait_for(lambda: first.poll() is not None or checkpoint.exists(), seconds=1800)
         finally:
             first.kill()
     assert first.returncode == -9  # It had not ended before.
