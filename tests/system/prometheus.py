@@ -179,6 +179,6 @@ def _configuration(targets: Path) -> dict[str, Any]:
 
 def _is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/-/ready").is_success
+        return httpx.get(f"http://127.0.0.1:{port}/-/ready", timeout=60).is_success
     except httpx.TransportError:
         return False

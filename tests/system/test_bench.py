@@ -91,7 +91,7 @@ def test_the_service_that_is_not_observed_answers_and_counts_nothing(colours: Bu
     settings = {"bundle": colours.path, "shadow_variant": "fp32", "shadow_ratio": 1}
     with (
         serving(tmp_path, cores, settings, program=UNOBSERVED) as server,
-        httpx.Client(base_url=f"http://{server.host}:{server.port}") as client,
+        httpx.Client(base_url=f"http://{server.host}:{server.port}", timeout=60) as client,
     ):
         assert client.post("/v1/classify", content=photo("red")).status_code == 200
         assert client.get("/readyz").status_code == 200

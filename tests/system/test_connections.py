@@ -89,7 +89,7 @@ def test_where_all_are_busy_one_more_is_told_so(small: Service) -> None:
     with ExitStack() as stack:
         begun_ones = [begun(small, stack) for _ in range(8)]
         # A client that sends all before it reads sees the answer, and not a reset.
-        response = httpx.post(small.url + CLASSIFY, content=bytes(3 * MEBIBYTE))
+        response = httpx.post(small.url + CLASSIFY, content=bytes(3 * MEBIBYTE), timeout=60)
         assert response.status_code == 503
         assert response.headers["content-type"] == "application/problem+json"
         assert response.headers["retry-after"] == "1"
@@ -106,14 +106,14 @@ def test_where_all_are_busy_probes_are_answered(small: Service) -> None:
         begun_ones = [begun(small, stack) for _ in range(8)]
         silent = [connect(small, stack) for _ in range(20)]
         for path in sorted(PROBES):
-            assert httpx.get(small.url + path).status_code == 200
-        assert httpx.get(f"{small.url}/v1/variants").status_code == 503
+            assert httpx.get(small.url + path, timeout=60).status_code == 200
+        assert httpx.get(f"{small.url}/v1/variants", timeout=60).status_code == 503
         # As many as are kept for probes, less those that came before.
         assert closed(silent[0])
         begun_ones[0].sendall(IMAGE[10:])
         assert begun_ones[0].recv(65536).startswith(b"HTTP/1.1 200 ")
         begun_ones[0].close()
-        wait_for(lambda: httpx.get(f"{small.url}/v1/variants").status_code == 200)
+        wait_for(lambda: httpx.get(f"{small.url}/v1/variants", timeout=60).status_code == 200)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_descriptors_do_not_run_out(colours: Bundle) -> None:
         stack.push(context)
         for _ in range(3):
             idle = [connect(service, stack) for _ in range(300)]
-            assert httpx.post(service.url + CLASSIFY, content=IMAGE).status_code == 200
+            assert httpx.post(service.url + CLASSIFY, content=IMAGE, timeout=60).status_code == 200
             with service.client() as client:
                 for _ in range(5):
                     assert client.post(CLASSIFY, content=IMAGE).status_code == 200
@@ -262,7 +262,7 @@ def test_requests_without_end_on_one_connection_take_no_memory(small: Service) -
             with pytest.raises((ConnectionError, TimeoutError)):
                 connection.sendall(LIVE * 4_000_000)
         assert small.memory("VmRSS") - before < 16 * MEBIBYTE
-        assert httpx.get(small.url + "/livez").status_code == 200
+        assert httpx.get(small.url + "/livez", timeout=60).status_code == 200
     assert not [line for line in small.log if line["level"] == "error"]
 
 

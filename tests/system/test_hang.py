@@ -36,7 +36,7 @@ def post(url: str, answers: list[httpx.Response]) -> threading.Thread:
 
 def busy(url: str) -> bool:
     """Whether its worker has begun with a photo."""
-    text = httpx.get(f"{url}/metrics").text
+    text = httpx.get(f"{url}/metrics", timeout=60).text
     (seconds,) = re.findall(r"^edgewise_worker_busy_seconds_total (\S+)$", text, re.MULTILINE)
     return float(seconds) > 0
 

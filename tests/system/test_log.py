@@ -95,7 +95,7 @@ def test_without_standard_output_it_serves_too(colours: Bundle) -> None:
     ) as process:
         try:
             transport = httpx.HTTPTransport(retries=8)
-            with httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}") as client:
+            with httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 for _ in range(3):
                     assert client.post(CLASSIFY, content=photo("red")).status_code == 200
             process.terminate()
@@ -157,6 +157,6 @@ def test_no_secret_stands_in_it(colours: Bundle, tmp_path: Path, format_: str) -
         (url,) = re.findall(r"http://127\.0\.0\.1:\d+", first)[:1]
         for key in ("a-secret-key-0123456", "another-secret-value"):
             for path in ("/v1/variants?token=secret", "/v1/variants"):
-                httpx.get(url + path, headers={"Authorization": f"Bearer {key}"})
+                httpx.get(url + path, headers={"Authorization": f"Bearer {key}"}, timeout=60)
         process.terminate()
         assert "secret" not in first + process.stdout.read()

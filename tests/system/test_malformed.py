@@ -45,7 +45,7 @@ def test_there_is_one_answer_and_no_error_in_the_log(
     with serving(bundle=colours.path) as service:
         (line,) = exchange(service.url, *sent)
         assert line.startswith(b"HTTP/1.1 " + status)
-        assert httpx.get(f"{service.url}/livez").status_code == 200
+        assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
     assert not [entry for entry in service.log if entry["level"] == "error"]
 
 
@@ -53,6 +53,6 @@ def test_what_can_not_be_parsed_is_in_the_log_as_it_was_answered(colours: Bundle
     with serving(bundle=colours.path) as service:
         exchange(service.url, HEAD % (b"", CHUNKED) + BAD_CHUNK)
         assert service.line("POST /v1/classify 400")
-        counted = httpx.get(f"{service.url}/metrics").text
+        counted = httpx.get(f"{service.url}/metrics", timeout=60).text
     assert 'edgewise_requests_total{route="/v1/classify",status="400",variant="ptq"} 1.0' in counted
     assert 'edgewise_rejected_total{reason="client_gone"} 0.0' in counted

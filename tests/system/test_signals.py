@@ -158,7 +158,7 @@ def test_during_the_grace_it_is_not_ready_but_takes_requests(colours: Bundle) ->
         assert client.get("/readyz").status_code == 503
         assert client.post(CLASSIFY, content=IMAGE).status_code == 200
         # On a new connection too: the port stays open.
-        assert httpx.post(service.url + CLASSIFY, content=IMAGE).status_code == 200
+        assert httpx.post(service.url + CLASSIFY, content=IMAGE, timeout=60).status_code == 200
         service.signal(signal.SIGTERM)
 
 

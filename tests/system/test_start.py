@@ -43,7 +43,7 @@ def test_it_listens_on_ipv6_too(colours: Bundle) -> None:
         pytest.skip("this machine has no address ::1")
     with serving(bundle=colours.path, host="::1") as service:
         assert service.url.startswith("http://[::1]:")
-        assert httpx.get(f"{service.url}/livez").status_code == 200
+        assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(

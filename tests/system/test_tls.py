@@ -45,7 +45,7 @@ def connected(service: Service) -> Iterator[socket.socket]:
 
 def test_it_is_served_over_https(secure: Service, pair: Pair) -> None:
     assert secure.url.startswith("https://127.0.0.1:")
-    with httpx.Client(base_url=secure.url, verify=pair.client_context()) as client:
+    with httpx.Client(base_url=secure.url, verify=pair.client_context(), timeout=60) as client:
         for _ in range(3):
             assert client.post(CLASSIFY, content=photo("red", "BMP", (600, 400))).status_code == 200
 
@@ -78,7 +78,7 @@ def test_plain_http_and_nonsense_hurt_nobody(colours: Bundle, pair: Pair) -> Non
                 connection.sendall(sent)
                 connection.shutdown(socket.SHUT_WR)
                 assert b"HTTP/" not in connection.recv(65536)
-        assert httpx.get(f"{service.url}/livez", verify=pair.client_context()).status_code == 200
+        assert httpx.get(f"{service.url}/livez", verify=pair.client_context(), timeout=60).status_code == 200
     assert {line["level"] for line in service.log} == {"info"}
 
 
@@ -88,7 +88,7 @@ def test_clients_that_do_not_shake_hands_take_no_place_for_ever(colours: Bundle,
     try:
         with (
             serving(bundle=colours.path, max_connections=64, **pair.settings) as service,
-            httpx.Client(base_url=service.url, verify=pair.client_context()) as client,
+            httpx.Client(base_url=service.url, verify=pair.client_context(), timeout=60) as client,
             ExitStack() as stack,
         ):
             assert client.get("/livez").status_code == 200
@@ -100,7 +100,8 @@ def test_clients_that_do_not_shake_hands_take_no_place_for_ever(colours: Bundle,
                 assert connection.recv(1) == b""
             wait_for(lambda: descriptors(service) <= before + 16, 5)
             assert client.get("/livez").status_code == 200
-            assert httpx.get(f"{service.url}/livez", verify=pair.client_context()).status_code == 200
+            new = httpx.get(f"{service.url}/livez", verify=pair.client_context(), timeout=60)
+            assert new.status_code == 200
             # uvicorn would give them a minute.
             wait_for(lambda: descriptors(service) <= before + 1, 45)
         assert {line["level"] for line in service.log} == {"info"}
@@ -121,7 +122,7 @@ def test_idle_connections_give_way_at_once(colours: Bundle, pair: Pair) -> None:
             stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
         # One more may be on its way.
         wait_for(lambda: descriptors(service) <= before + 9, 45)
-        assert httpx.get(f"{service.url}/livez", verify=context).status_code == 200
+        assert httpx.get(f"{service.url}/livez", verify=context, timeout=60).status_code == 200
 
 
 def test_it_stops_at_once_beside_clients_that_keep_their_connections(colours: Bundle, pair: Pair) -> None:
@@ -145,7 +146,8 @@ def test_a_renewed_certificate_is_served_without_a_restart(colours: Bundle, tmp_
         (mounted / file).symlink_to(Path("..data") / file)
     pair = Pair(mounted / "cert.pem", mounted / "key.pem")
     with serving(bundle=colours.path, **pair.settings) as service, ExitStack() as stack:
-        connect = partial(httpx.Client, base_url=service.url, limits=httpx.Limits(keepalive_expiry=60))
+        limits = httpx.Limits(keepalive_expiry=60)
+        connect = partial(httpx.Client, base_url=service.url, limits=limits, timeout=60)
         early = stack.enter_context(connect(verify=first.client_context()))
         assert days_left(early) == pytest.approx(2, abs=0.1)
         link = tmp_path / "..data"

@@ -85,6 +85,6 @@ def told(folder: Path) -> dict[str, Any]:
 
 
 def answered(url: str) -> float:
-    text = httpx.get(f"{url}/metrics").text
+    text = httpx.get(f"{url}/metrics", timeout=60).text
     counts = re.findall(r'^edgewise_requests_total\{.*classify".*status="200".*\} (\S+)', text, re.MULTILINE)
     return sum(map(float, counts))

@@ -75,7 +75,7 @@ def test_a_search_switches_back_even_where_it_is_interrupted(
 
 
 def active(service: Service) -> str:
-    name: str = httpx.get(f"{service.url}/v1/variants").json()["active"]
+    name: str = httpx.get(f"{service.url}/v1/variants", timeout=60).json()["active"]
     return name
 
 
