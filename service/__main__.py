@@ -4,7 +4,6 @@ Exit status: 0 when all is well, 2 when the command line, the settings, the bund
 can't be used (one line on standard error says why), 130 when interrupted.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from service.errors import StartError
-from service.host.output import check_writable, escape_unencodable
-from service.host.process import keep_little_memory, open_standard_descriptors
+from service.server.signals import end_on_signal
 
 if TYPE_CHECKING:
+    import argparse
+
     from service.settings import Settings
 
 UNUSABLE = 2
@@ -24,8 +24,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    open_standard_descriptors()
-    escape_unencodable()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] == "serve":
+        end_on_signal()
     try:
         _run(arguments)
     except StartError as error:
@@ -45,9 +46,14 @@ def _refuse(reason: str) -> int:
     return UNUSABLE
 
 
-def _run(arguments: Sequence[str] | None) -> None:
+def _run(arguments: Sequence[str]) -> None:
     # Only now, as all that takes time or needs packages: an interruption meanwhile, or that they are missing,
     # is told without a traceback.
+    from service.host.output import check_writable, escape_unencodable
+    from service.host.process import keep_little_memory, open_standard_descriptors
+
+    open_standard_descriptors()
+    escape_unencodable()
     from service.options import command_parser
     from service.settings import PREFIX, load_settings
 
@@ -82,16 +88,13 @@ def _run(arguments: Sequence[str] | None) -> None:
         case "profile":
             _profile(settings, options)
         case _:
-            from service.server.signals import end_on_signal
-
-            end_on_signal()
             keep_little_memory()
             from service.server.run import serve
 
             serve(settings)
 
 
-def _benchmark(settings: "Settings", options: argparse.Namespace) -> None:
+def _benchmark(settings: "Settings", options: "argparse.Namespace") -> None:
     if options.report:
         from service.commands.device import describe_device
         from service.commands.report import report
@@ -116,7 +119,7 @@ def _benchmark(settings: "Settings", options: argparse.Namespace) -> None:
     benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
 
 
-def _profile(settings: "Settings", options: argparse.Namespace) -> None:
+def _profile(settings: "Settings", options: "argparse.Namespace") -> None:
     if options.name is not None and options.json is None:
         raise StartError("--name would have no effect without --json FILE; name that too")
     from service.commands.device import describe_device

@@ -1,9 +1,12 @@
 """The signals that end the process, as its first one too: PID 1 has no default actions."""
 
-import asyncio
 import os
 import signal
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -14,8 +17,11 @@ def end_on_signal() -> None:
         signal.signal(number, _end)
 
 
-def stop_signal() -> asyncio.Future[signal.Signals]:
+def stop_signal() -> "asyncio.Future[signal.Signals]":
     """The first signal to stop, once it comes; a second one ends the process at once, whatever is left."""
+    # Only now: `end_on_signal` comes before all that takes time.
+    import asyncio
+
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[signal.Signals] = loop.create_future()
 

@@ -1,7 +1,6 @@
 """Signals before the service is ready, while it stops, and where it is the first process."""
 
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.api.running import photo
-from tests.system.processes import ROOT, Service, environment, serving, started, wait_for
+from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, started, wait_for
 from tests.system.test_drain import CLASSIFY, IMAGE, PATIENT, begun, received
 
 UNSHARE = shutil.which("unshare") or ""
@@ -60,13 +59,60 @@ def send(number: signal.Signals, process: int) -> None:
     subprocess.run(["kill", f"-{number}", str(process)], check=True)  # noqa: S603, S607
 
 
-def catches(number: signal.Signals, process: int) -> bool:
-    status = Path(f"/proc/{process}/status").read_text()
-    (caught,) = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
-    return bool(int(caught, 16) >> (number - 1) & 1)
+def loads_a_model(process: int) -> bool:
+    return ".tflite" in Path(f"/proc/{process}/maps").read_text()
 
 
 SERVE = [sys.executable, "-m", "service"]
+
+
+@pytest.fixture
+def slow_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is started says so with its first import that takes time, which never ends."""
+    line = json.dumps({"message": "importing"})
+    (tmp_path / "argparse.py").write_text(f"import time\nprint({line!r}, flush=True)\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("slow_start")
+@pytest.mark.parametrize(
+    ("arguments", "number", "status"),
+    [
+        ([], signal.SIGTERM, 0),
+        (["serve"], signal.SIGTERM, 0),
+        (["serve"], signal.SIGINT, 130),
+        (["serve"], signal.SIGHUP, 129),
+        (["benchmark"], signal.SIGINT, 130),
+        (["benchmark"], signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_before_anything_is_imported_a_signal_ends_it_without_a_traceback(
+    arguments: list[str], number: signal.Signals, status: int
+) -> None:
+    with subprocess.Popen(  # noqa: S603
+        [*WITH_SIGNALS, *SERVE, *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert b"importing" in process.stdout.readline()
+        process.send_signal(number)
+        try:
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, told) == (status, b"")
+
+
+@as_first_process
+@pytest.mark.usefixtures("slow_start")
+def test_as_the_first_process_it_ends_before_anything_is_imported(colours: Bundle) -> None:
+    with launched(colours, NAMESPACE, SERVE) as (service, process):
+        assert service.line("importing")
+        send(signal.SIGTERM, process)
+        assert service.process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +120,7 @@ SERVE = [sys.executable, "-m", "service"]
 )
 def test_while_the_models_load_a_signal_ends_it_at_once(number: signal.Signals, status: int) -> None:
     with started(bundle=ROOT / "models" / "imagenet-1k", port=0, variant="fp32", workers=40) as process:
-        wait_for(lambda: catches(signal.SIGTERM, process.pid))
+        wait_for(lambda: loads_a_model(process.pid))
         assert process.poll() is None
         process.send_signal(number)
         try:
@@ -130,7 +176,7 @@ def test_as_the_first_process_it_answers_what_it_accepted_and_ends_with_0(colour
 @as_first_process
 def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> None:
     with launched(default_bundle, NAMESPACE, SERVE, variant="fp32", workers=40) as (service, process):
-        wait_for(lambda: catches(signal.SIGTERM, process))
+        wait_for(lambda: loads_a_model(process))
         send(signal.SIGTERM, process)
         assert service.wait() == 0
         assert "ready" not in str(service.log)
