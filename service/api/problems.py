@@ -84,6 +84,14 @@ def problem_document(error: RequestError, id_: str) -> Problem:
     )
 
 
+def problem_at(path: str, error: RequestError, id_: str) -> Problem:
+    """The same of a request for `path`: under `/v2` with what clients of the protocol read."""
+    problem = problem_document(error, id_)
+    if f"{path}/".startswith(PROTOCOL_PATH):
+        return ProtocolProblem(**problem.model_dump(), error=problem.detail)
+    return problem
+
+
 def unforeseen(error: Exception, id_: str) -> InternalError:
     """What a client is told of an error that nobody foresaw; the log has the error itself."""
     _log.error("a request failed", exc_info=error, extra=fields(id=id_))
@@ -97,10 +105,8 @@ def problem_response(
     # The frames that it came through know it, the request and the image, which would stay for long.
     error.__traceback__ = error.__context__ = None
     request.state.error = error
-    problem = problem_document(error, request.state.id)
     # Not `request.url`, which takes as long as the rest: refusing must cost next to nothing.
-    if f"{request.scope['path']}/".startswith(PROTOCOL_PATH):
-        problem = ProtocolProblem(**problem.model_dump(), error=problem.detail)
+    problem = problem_at(request.scope["path"], error, request.state.id)
     all_headers = {**error.headers, **(headers or {})}
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)

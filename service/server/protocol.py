@@ -4,7 +4,6 @@ uvicorn bounds neither the number of connections, nor the size of a head, nor th
 to arrive.
 """
 
-import uuid
 from asyncio import AbstractEventLoop, BaseTransport, Transport
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,9 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.api.access import ANSWERED, PROBES
-from service.api.problems import MEDIA_TYPE, problem_document
 from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, RequestError, TooManyConnections
+from service.server.refusal import refusal
 from service.server.unsent import untaken_bytes
 from service.server.writing import Flow, Joined
 
@@ -36,7 +35,6 @@ _MAX_FRAMING = 16
 MAX_PIPELINED = 32
 # Beyond the most that there may be, for probes alone: a service that is busy must not be taken for dead.
 PROBE_CONNECTIONS = 8
-_PROBES = frozenset(path.encode() for path in PROBES)
 # How long what a refused client still sends is thrown away, and for how many at once: a connection
 # that is closed with bytes unread is reset, and a reset can overtake the answer.
 LINGER_SECONDS = 1.0
@@ -62,6 +60,7 @@ class Protocol(HttpToolsProtocol):
         refused: Callable[[], None],
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.url = b""
         self._max_connections = max_connections
         self._refused = refused
         self._idle_since = self.loop.time()
@@ -273,7 +272,15 @@ class Protocol(HttpToolsProtocol):
     def _has_no_place(self) -> bool:
         if len(self.connections) <= self._max_connections:
             self._is_for_probes = False
-        return self._is_for_probes and self.url.partition(b"?")[0] not in _PROBES
+        return self._is_for_probes and self._path() not in PROBES
+
+    def _path(self) -> str:
+        """What the request asks for, as far as its target is there: that may be a whole URL."""
+        try:
+            path: bytes | None = httptools.parse_url(self.url).path
+        except httptools.HttpParserInvalidURLError:
+            return ""
+        return (path or b"").decode("latin-1")
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -288,7 +295,7 @@ class Protocol(HttpToolsProtocol):
     def _end(self, error: RequestError) -> None:
         """Give an answer that needs no request, and close when it has been read."""
         self._ending = True
-        self.transport.write(_answer(error))
+        self.transport.write(refusal(error, self._path()))
         if len(self._lingering) < MAX_LINGERING:
             self._lingering.add(self)
             self.loop.call_later(LINGER_SECONDS, self.transport.close)
@@ -298,19 +305,6 @@ class Protocol(HttpToolsProtocol):
 
 def _head_too_large() -> HeadTooLarge:
     return HeadTooLarge(f"it has more than {MAX_HEAD_BYTES} bytes, which is the most that is taken")
-
-
-def _answer(error: RequestError) -> bytes:
-    document = problem_document(error, str(uuid.uuid4())).model_dump_json().encode()
-    head = [
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
-        f"Content-Type: {MEDIA_TYPE}",
-        f"Content-Length: {len(document)}",
-        "Connection: close",
-    ]
-    if error.retry_after_seconds is not None:
-        head.append(f"Retry-After: {error.retry_after_seconds}")
-    return "\r\n".join([*head, "", ""]).encode() + document
 
 
 def close_stalled(state: ServerState) -> None:

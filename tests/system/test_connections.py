@@ -1,5 +1,6 @@
 """More connections, longer heads and slower senders than a service can do with."""
 
+import json
 import re
 import resource
 import select
@@ -94,11 +95,23 @@ def test_where_all_are_busy_one_more_is_told_so(small: Service) -> None:
         assert response.headers["content-type"] == "application/problem+json"
         assert response.headers["retry-after"] == "1"
         assert response.json()["type"] == "/problems/too-many-connections"
+        assert "error" not in response.json()
+        problem = httpx.get(f"{small.url}/v2/models/colours").json()
+        assert problem["error"] == problem["detail"]
         for connection in begun_ones:
             connection.sendall(IMAGE[10:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
     with small.client() as client:
-        assert samples(client)[reason] == before + 1
+        assert samples(client)[reason] == before + 2
+
+
+def test_a_head_that_is_too_large_is_told_as_its_path_has_it(small: Service) -> None:
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(b"GET /v2/models HTTP/1.1\r\nHost: test\r\nCookie: " + b"x" * 70_000 + b"\r\n\r\n")
+        problem = json.loads(received(connection).partition(b"\r\n\r\n")[2])
+    assert problem["type"] == "/problems/head-too-large"
+    assert problem["error"] == problem["detail"]
 
 
 def test_where_all_are_busy_probes_are_answered(small: Service) -> None:
@@ -108,6 +121,10 @@ def test_where_all_are_busy_probes_are_answered(small: Service) -> None:
         for path in sorted(PROBES):
             assert httpx.get(small.url + path, timeout=60).status_code == 200
         assert httpx.get(f"{small.url}/v1/variants", timeout=60).status_code == 503
+        # With a whole URL for its target, as proxies are asked.
+        probe = connect(small, stack)
+        probe.sendall(b"GET http://test/livez?x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        assert received(probe).startswith(b"HTTP/1.1 200 ")
         # As many as are kept for probes, less those that came before.
         assert closed(silent[0])
         begun_ones[0].sendall(IMAGE[10:])
