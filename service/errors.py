@@ -10,6 +10,7 @@ EdgewiseError
 │   ├── DatasetError        a folder of labelled images can't be used     (measuring.labelled)
 │   └── WorkerHung          a worker does not come back from an image     (server.run)
 └── RequestError            one request can't be answered; becomes a problem document
+    ├── InvalidHttp         400  the request breaks HTTP's own rules      (server.rules, protocol)
     ├── EmptyBody           400  the body has no bytes                    (api)
     ├── Unauthorized        401  the right key or token is not there      (api)
     ├── SwitchingDisabled   403  the service has no admin token           (api)
@@ -97,6 +98,14 @@ class RequestError(EdgewiseError):
     def __init__(self, detail: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidHttp(RequestError):
+    """The request breaks HTTP's own rules, or is no HTTP at all."""
+
+    status = 400
+    code = "invalid-http"
+    title = "The request is not valid HTTP"
 
 
 class EmptyBody(RequestError):

@@ -6,7 +6,6 @@ to arrive.
 
 from asyncio import AbstractEventLoop, BaseTransport, Transport
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import httptools
@@ -17,8 +16,9 @@ from uvicorn.server import ServerState
 
 from service.api.access import ANSWERED, PROBES
 from service.api.work import ON_DISCONNECT
-from service.errors import HeadTooLarge, RequestError, TooManyConnections
+from service.errors import HeadTooLarge, InvalidHttp, RequestError, TooManyConnections
 from service.server.refusal import refusal
+from service.server.rules import check_head
 from service.server.unsent import untaken_bytes
 from service.server.writing import Flow, Joined
 
@@ -127,12 +127,12 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
-        except httptools.HttpParserError:
-            if self._ending:  # It was refused.
-                return
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
+        except httptools.HttpParserError as error:
+            if not self._ending:  # Else it was refused.
+                self.logger.warning("Invalid HTTP request received.")
+                own = error.__context__
+                self._refuse_invalid(own if isinstance(own, InvalidHttp) else InvalidHttp(str(error)))
+            return
         if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came:
             if self.busy:
                 self.transport.abort()
@@ -147,9 +147,9 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The request's head is there."""
         method: bytes = self.parser.get_method()
+        version: str = self.parser.get_http_version()
         if self.parser.should_upgrade() and method != b"CONNECT":
-            version = self.parser.get_http_version().encode()
-            lines = [method + b" " + self.url + b" HTTP/" + version]
+            lines = [method + b" " + self.url + b" HTTP/" + version.encode()]
             lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
             self._declined = b"\r\n".join([*lines, b"", b""])
             return
@@ -162,6 +162,7 @@ class Protocol(HttpToolsProtocol):
             if not self.busy:
                 self._refuse()
             raise ValueError("every connection is in use")
+        check_head(version, self.headers)
         super().on_headers_complete()
         # Trailers, behind the body, are no headers: a proxy in front has not looked at them.
         self.headers = []
@@ -205,29 +206,6 @@ class Protocol(HttpToolsProtocol):
                 self._running.transport.flush()
         self._idle_since = self.loop.time()
         super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless an answer is on its way already."""
-        running = self._running
-        if running is not None and self.busy and not running.more_body:
-            # It came whole, as others may have that wait: all are answered, what was wrong came behind them.
-            while self.pipeline and self.pipeline[0][0].more_body:
-                self.pipeline.popleft()
-            self._ending = True
-            last = self.pipeline[0][0] if self.pipeline else running
-            last.keep_alive = False
-            self.flow.pause_reading()
-            return
-        if running is not None and self.busy and running.response_started:
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
-            if running is not None and self.busy:
-                cast(dict[str, Any], running.scope)["state"][ANSWERED] = HTTPStatus.BAD_REQUEST
-        if running is not None:
-            # Else the application would answer too, on a connection that is closed.
-            running.disconnected = True
-            running.message_event.set()
 
     def _parse(self, data: bytes) -> None:
         """Parse what came; a request that offers another protocol is taken as if it did not.
@@ -291,6 +269,29 @@ class Protocol(HttpToolsProtocol):
         self._end(
             TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
         )
+
+    def _refuse_invalid(self, error: InvalidHttp) -> None:
+        """Answer what is no HTTP, unless an answer is on its way already."""
+        running = self._running
+        if running is not None and self.busy and not running.more_body:
+            # It came whole, as others may have that wait: all are answered, what was wrong came behind them.
+            while self.pipeline and self.pipeline[0][0].more_body:
+                self.pipeline.popleft()
+            self._ending = True
+            last = self.pipeline[0][0] if self.pipeline else running
+            last.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if running is not None and self.busy and running.response_started:
+            self.transport.close()
+        else:
+            self._end(error)
+            if running is not None and self.busy:
+                cast(dict[str, Any], running.scope)["state"][ANSWERED] = error.status
+        if running is not None:
+            # Else the application would answer too, on a connection that is closed.
+            running.disconnected = True
+            running.message_event.set()
 
     def _end(self, error: RequestError) -> None:
         """Give an answer that needs no request, and close when it has been read."""

@@ -69,6 +69,7 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
         "method-not-allowed",
         "too-many-connections",
         "head-too-large",
+        "invalid-http",
         "batch-too-large",
         "bad-inference-request",
         "unknown-model",

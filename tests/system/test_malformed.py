@@ -1,5 +1,6 @@
 """Requests that break HTTP's own rules, while they are being answered or before."""
 
+import json
 import socket
 
 import httpx
@@ -10,6 +11,7 @@ from tests.system.processes import serving
 
 HEAD = b"POST /v1/classify%s HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked"
+LIVE = b"GET /livez HTTP/%s\r\n%s\r\n"
 WHOLE = b"4\r\nsome\r\n0\r\n\r\n"
 BAD_CHUNK = b"4\r\nsome\r\nZZ\r\n"
 
@@ -37,6 +39,16 @@ def exchange(url: str, *sent: bytes) -> list[bytes]:
         ([HEAD % (b"?top_k=0", CHUNKED), WHOLE + HEAD % (b"", b"Content-Length: 0")], b"422"),
         ([HEAD % (b"", b"Content-Length: -4") + b"some"], b"400"),
         ([bytes(100) + b"\r\n\r\n"], b"400"),
+        ([LIVE % (b"1.1", b"")], b"400"),
+        ([LIVE % (b"1.1", b"Host: a\r\nHost: a\r\n")], b"400"),
+        ([LIVE % (b"1.1", b"Connection: Upgrade\r\nUpgrade: h2c\r\n")], b"400"),
+        ([LIVE % (b"1.0", b"Host: a\r\nHost: b\r\n")], b"400"),
+        ([LIVE % (b"1.0", b"")], b"200"),
+        ([LIVE % (b"1.1", b"Host:\r\nConnection: close\r\n")], b"200"),
+        ([LIVE % (b"2.0", b"Host: a\r\n")], b"400"),
+        ([b"GET /livez\r\n\r\n"], b"400"),
+        ([HEAD % (b"", b"Transfer-Encoding: gzip, chunked") + WHOLE], b"400"),
+        ([HEAD % (b"", b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked") + WHOLE], b"400"),
     ],
 )
 def test_there_is_one_answer_and_no_error_in_the_log(
@@ -47,6 +59,19 @@ def test_there_is_one_answer_and_no_error_in_the_log(
         assert line.startswith(b"HTTP/1.1 " + status)
         assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
     assert not [entry for entry in service.log if entry["level"] == "error"]
+
+
+def test_a_client_reads_why_though_it_sends_all_of_its_body_first(colours: Bundle) -> None:
+    body = bytes(3_000_000)
+    head = b"POST /v2/models HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(bundle=colours.path) as service:
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port), timeout=30) as connection:
+            connection.sendall(head + body)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert problem["type"] == "/problems/invalid-http"
+    assert problem["error"] == problem["detail"] == "a request has one header Host, this one has none"
 
 
 def test_what_can_not_be_parsed_is_in_the_log_as_it_was_answered(colours: Bundle) -> None:

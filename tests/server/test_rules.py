@@ -1,0 +1,49 @@
+"""HTTP's rules for a head."""
+
+import pytest
+
+from service.errors import InvalidHttp
+from service.server.rules import check_head
+
+
+def breaks(version: str, *headers: tuple[bytes, bytes]) -> bool:
+    try:
+        check_head(version, headers)
+    except InvalidHttp:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b"a", b"127.0.0.1:8000", b"edgewise.default.svc", b"a_b.local", b"[::1]", b"[fe80::1%25eth0]:80"],
+)
+def test_a_host_is_a_name_or_an_address(host: bytes) -> None:
+    assert not breaks("1.1", (b"host", host), (b"accept", b"*/*"))
+    assert not breaks("1.1", (b"host", host + b" "))
+
+
+@pytest.mark.parametrize("host", [b"[", b"a b", b"a, b", b"a/b", b"user@a", b"a:b", b"a:1:2", b"\xe9"])
+def test_another_host_is_none(host: bytes) -> None:
+    assert breaks("1.1", (b"host", host))
+    assert breaks("1.0", (b"host", host))
+
+
+def test_there_is_one_host_and_before_http_1_1_there_may_be_none() -> None:
+    assert breaks("1.1")
+    assert not breaks("1.0")
+    for version in ("1.1", "1.0"):
+        assert breaks(version, (b"host", b"a"), (b"host", b"a"))
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0"])
+def test_other_versions_are_not_spoken(version: str) -> None:
+    assert breaks(version, (b"host", b"a"))
+
+
+def test_a_body_may_be_chunked_and_nothing_else() -> None:
+    host = (b"host", b"a")
+    for value in (b"chunked", b"Chunked "):
+        assert not breaks("1.1", host, (b"transfer-encoding", value))
+    assert breaks("1.1", host, (b"transfer-encoding", b"gzip, chunked"))
+    assert breaks("1.1", host, (b"transfer-encoding", b"gzip"), (b"transfer-encoding", b"chunked"))
