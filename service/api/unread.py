@@ -34,7 +34,7 @@ class UnreadBody:
             await self._app(scope, receive, send)
             return
         unread = True
-        held_back = _is_held_back(headers)
+        held_back = _is_held_back(scope["http_version"], headers)
 
         async def watch() -> Message:
             nonlocal unread, held_back
@@ -70,12 +70,12 @@ def _has_body(headers: _Headers) -> bool:
 
 def _is_left_to_the_server(version: str, headers: _Headers) -> bool:
     short = 0 < int(headers.get(b"content-length") or 0) <= KEEP_BYTES
-    return short and not _is_held_back(headers) and _stays(version, headers)
+    return short and not _is_held_back(version, headers) and _stays(version, headers)
 
 
-def _is_held_back(headers: _Headers) -> bool:
-    """Until its first byte is asked for, a client that expects "100 Continue" sends none."""
-    return headers.get(b"expect", b"").lower() == b"100-continue"
+def _is_held_back(version: str, headers: _Headers) -> bool:
+    """Until its first byte is asked for, a client that expects "100 Continue" sends none; but in HTTP/1.0."""
+    return version != "1.0" and headers.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _stays(version: str, headers: _Headers) -> bool:

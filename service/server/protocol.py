@@ -163,6 +163,8 @@ class Protocol(HttpToolsProtocol):
                 self._refuse()
             raise ValueError("every connection is in use")
         check_head(version, self.headers)
+        # Clients of HTTP/1.0 know no answer that comes before the answer.
+        self.expect_100_continue = self.expect_100_continue and version != "1.0"
         super().on_headers_complete()
         # Trailers, behind the body, are no headers: a proxy in front has not looked at them.
         self.headers = []

@@ -135,6 +135,17 @@ def test_a_body_that_is_held_back_is_not_asked_for(client: httpx.Client) -> None
     assert answer.count(b"HTTP/1.1") == 1
 
 
+def test_to_a_client_of_http_1_0_nothing_is_said_before_the_answer(client: httpx.Client) -> None:
+    image = photo("red")
+    for length, status in ((len(image), 200), (5_000_000, 413)):
+        begin = head(f"Content-Length: {length}", "Expect: 100-continue")
+        with connected(client) as connection:
+            connection.sendall(begin.replace(b"HTTP/1.1", b"HTTP/1.0") + image.ljust(length))
+            answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_a_body_that_is_held_back_is_asked_for_when_it_is_wanted(client: httpx.Client) -> None:
     image = photo("red")
     with connected(client) as connection:
