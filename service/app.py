@@ -143,6 +143,8 @@ class _Application(FastAPI):
                 allow_methods=("GET", "POST", "PUT"),
                 allow_headers=("*",),
                 expose_headers=EXPOSED_HEADERS,
+                # A browser asks for this where the page is public and the service is in its own network.
+                allow_private_network=True,
             )
         # Within UnreadBody: what that does behind an answer is no part of the request's time.
         return UnreadBody(Access(app, self.state.access_log))

@@ -40,6 +40,16 @@ def test_a_page_of_the_origin_may_ask_with_a_key(open_client: httpx.Client) -> N
     assert "x-api-key" in response.headers["access-control-allow-headers"]
 
 
+def test_a_page_of_the_origin_may_ask_from_a_public_network(open_client: httpx.Client) -> None:
+    private = {**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
+    response = open_client.options("/v1/classify", headers={"Origin": PAGE, **private})
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-private-network"] == "true"
+    other = open_client.options("/v1/classify", headers={"Origin": "https://other.example", **private})
+    assert other.status_code == 400
+    assert "access-control-allow-origin" not in other.headers
+
+
 def test_pages_of_other_origins_may_not(open_client: httpx.Client) -> None:
     other = {"Origin": "https://other.example"}
     assert open_client.options("/v1/classify", headers={**other, **PREFLIGHT}).status_code == 400
