@@ -16,6 +16,7 @@ from service.bundle.manifest import Variant, reference_evaluation
 from service.errors import (
     DeadlineExceeded,
     Draining,
+    InvalidHttp,
     QueueFull,
     RequestError,
     SlowBody,
@@ -34,6 +35,7 @@ REASONS: dict[type[RequestError], str] = {
     Unauthorized: "unauthorized",
     Draining: "draining",
     TooManyConnections: "too_many_connections",
+    InvalidHttp: "invalid_http",
 }
 CLIENT_GONE = "client_gone"
 REJECTIONS = (*REASONS.values(), CLIENT_GONE)

@@ -5,7 +5,6 @@ to arrive.
 """
 
 from asyncio import AbstractEventLoop, BaseTransport, Transport
-from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import httptools
@@ -17,8 +16,8 @@ from uvicorn.server import ServerState
 from service.api.access import ANSWERED, PROBES
 from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, InvalidHttp, RequestError, TooManyConnections
-from service.server.refusal import refusal
-from service.server.rules import check_head
+from service.server.refusal import Note, refusal
+from service.server.rules import broken_rule, check_head
 from service.server.unsent import untaken_bytes
 from service.server.writing import Flow, Joined
 
@@ -42,9 +41,10 @@ MAX_LINGERING = 16
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of at most `max_connections`; `refused` is called where one more is refused.
+    """One connection of at most `max_connections`.
 
-    A few more are taken, and refused when their request is there, unless it is a probe.
+    A few more are taken, and refused when their request is there, unless it is a probe. `refused` is told
+    why one was, or what was no HTTP, and the client's address.
     """
 
     _lingering: ClassVar[set["Protocol"]] = set()
@@ -57,7 +57,7 @@ class Protocol(HttpToolsProtocol):
         _loop: AbstractEventLoop | None = None,
         *,
         max_connections: int,
-        refused: Callable[[], None],
+        refused: Note,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.url = b""
@@ -129,9 +129,7 @@ class Protocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             if not self._ending:  # Else it was refused.
-                self.logger.warning("Invalid HTTP request received.")
-                own = error.__context__
-                self._refuse_invalid(own if isinstance(own, InvalidHttp) else InvalidHttp(str(error)))
+                self._refuse_invalid(broken_rule(error))
             return
         if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came:
             if self.busy:
@@ -169,7 +167,7 @@ class Protocol(HttpToolsProtocol):
         # Trailers, behind the body, are no headers: a proxy in front has not looked at them.
         self.headers = []
         if len(self.pipeline) > MAX_PIPELINED:
-            raise ValueError("too many requests wait for the one before them")
+            raise InvalidHttp(f"more than {MAX_PIPELINED} requests wait for the one before them")
 
     def on_message_complete(self) -> None:
         """The request is there, as a whole."""
@@ -266,14 +264,17 @@ class Protocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _refuse(self) -> None:
-        self._refused()
+        error = TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
+        self._note(error)
         self.connections.discard(self)
-        self._end(
-            TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
-        )
+        self._end(error)
+
+    def _note(self, error: RequestError) -> None:
+        self._refused(error, self.client[0] if self.client else None)
 
     def _refuse_invalid(self, error: InvalidHttp) -> None:
         """Answer what is no HTTP, unless an answer is on its way already."""
+        self._note(error)
         running = self._running
         if running is not None and self.busy and not running.more_body:
             # It came whole, as others may have that wait: all are answered, what was wrong came behind them.

@@ -1,10 +1,19 @@
-"""The answer that the server itself gives, before there is a request for the application."""
+"""What the server itself refuses, before it is a request for the application: its answer, count and line."""
 
+import logging
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 
 from service.api.problems import MEDIA_TYPE, problem_at
-from service.errors import RequestError
+from service.errors import InvalidHttp, RequestError
+from service.monitoring.logs import SERVICE_LOGGER, fields
+from service.monitoring.metrics import REASONS, Metrics
+from service.settings import LogRequests
+
+Note = Callable[[RequestError, str | None], None]
+
+_log = logging.getLogger(SERVICE_LOGGER)
 
 
 def refusal(error: RequestError, path: str) -> bytes:
@@ -19,3 +28,14 @@ def refusal(error: RequestError, path: str) -> bytes:
     if error.retry_after_seconds is not None:
         head.append(f"Retry-After: {error.retry_after_seconds}")
     return "\r\n".join([*head, "", ""]).encode() + document
+
+
+def noted(metrics: Metrics, logged: LogRequests) -> Note:
+    """What counts an error that a client of some address is refused by, and logs what is no HTTP."""
+
+    def note(error: RequestError, client: str | None) -> None:
+        metrics.rejected.labels(REASONS[type(error)]).inc()
+        if isinstance(error, InvalidHttp) and logged is not LogRequests.NONE:
+            _log.warning("Invalid HTTP request received.", extra=fields(client=client, reason=str(error)))
+
+    return note

@@ -19,7 +19,7 @@ from service import VERSION
 from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
-from service.errors import StartError, TooManyConnections, WorkerHung
+from service.errors import StartError, WorkerHung
 from service.host.process import max_connections, resident_bytes, seconds_since_start
 from service.monitoring.certificate import CertificateExpiry
 from service.monitoring.logs import (
@@ -30,11 +30,11 @@ from service.monitoring.logs import (
     configure_logging,
     fields,
 )
-from service.monitoring.metrics import REASONS
 from service.renewed import keep_renewed
 from service.server.handshake import TlsListener
 from service.server.hang import hung_worker
 from service.server.protocol import Protocol, close_stalled
+from service.server.refusal import noted
 from service.server.signals import stop_signal
 from service.server.tls import Tls, load_tls
 from service.settings import LogFormat, Settings
@@ -147,7 +147,7 @@ def _server(
     connection = functools.partial(
         Protocol,
         max_connections=places,
-        refused=app.state.metrics.rejected.labels(REASONS[TooManyConnections]).inc,
+        refused=noted(app.state.metrics, settings.log_requests),
     )
     config = uvicorn.Config(
         app,

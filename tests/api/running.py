@@ -32,7 +32,7 @@ def running(
     """A client of the application, which `prepare` may change before it starts."""
     app = create_app(settings)
     prepare(app)
-    connection = functools.partial(Protocol, max_connections=100, refused=lambda: None)
+    connection = functools.partial(Protocol, max_connections=100, refused=lambda *_: None)
     config = uvicorn.Config(
         app, http=cast(type[asyncio.Protocol], connection), lifespan="on", log_config=None
     )

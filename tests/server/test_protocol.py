@@ -39,7 +39,9 @@ def run(test: Callable[[ServerState, int], Coroutine[Any, Any, None]], app: obje
     async def main() -> None:
         state = ServerState()
         config = uvicorn.Config(cast(Any, app), log_config=None, lifespan="off")
-        connection = functools.partial(Protocol, config, state, {}, max_connections=2, refused=lambda: None)
+        connection = functools.partial(
+            Protocol, config, state, {}, max_connections=2, refused=lambda *_: None
+        )
         server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
         async with server:
             await test(state, server.sockets[0].getsockname()[1])

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import select
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,10 +107,31 @@ def test_without_standard_output_it_serves_too(colours: Bundle) -> None:
 
 
 def test_what_is_no_http_is_a_line_like_any_other(colours: Bundle) -> None:
-    with serving(bundle=colours.path) as service:
+    with serving(bundle=colours.path) as service, service.client() as client:
         exchange(service.url, b"\x16\x03\x01 no HTTP\r\n\r\n")
-        line = service.line("Invalid HTTP request received.")
-    assert (line["level"], line["logger"]) == ("warning", "uvicorn.error")
+        exchange(service.url, b"GET /v1/variants?token=secret HTTP/1.1\r\n\r\n")
+        exchange(service.url, b"CONNECT secret:80 HTTP/1.1\r\nHost: secret\r\n\r\n")
+        told = samples(client)
+        service.signal(signal.SIGTERM)
+        service.wait()
+    lines = [line for line in service.log if line["message"] == "Invalid HTTP request received."]
+    assert {(line["level"], line["logger"], line["client"]) for line in lines} == {
+        ("warning", "edgewise", "127.0.0.1")
+    }
+    assert [line["reason"] for line in lines] == [
+        "Invalid method encountered",
+        "a request has one header Host, this one has none",
+        "the request's target is no URL",
+    ]
+    assert told['edgewise_rejected_total{reason="invalid_http"}'] == 3
+    assert "secret" not in json.dumps(service.log)
+
+
+def test_what_is_no_http_has_no_line_where_no_request_has(colours: Bundle) -> None:
+    with serving(bundle=colours.path, log_requests="none") as service, service.client() as client:
+        exchange(service.url, b"\x16\x03\x01 no HTTP\r\n\r\n")
+        assert samples(client)['edgewise_rejected_total{reason="invalid_http"}'] == 1
+    assert [line["message"].partition(":")[0] for line in service.log] == ["ready", "stopping"]
 
 
 def test_the_documentation_has_every_field_of_a_requests_line(colours: Bundle, tmp_path: Path) -> None:
