@@ -36,7 +36,7 @@ from service.errors import (
     VariantNotLoaded,
     WaitTooLong,
 )
-from service.inference.pool import Job
+from service.inference.job import Job
 
 router = APIRouter(route_class=DirectRoute)
 

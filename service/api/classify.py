@@ -35,7 +35,7 @@ from service.errors import (
     WaitTooLong,
 )
 from service.images.pixels import Crop
-from service.inference.pool import Answer, Job
+from service.inference.job import Answer, Job
 
 DEFAULT_TOP_K = 5
 

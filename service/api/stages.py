@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from service.inference.pool import Answer
+from service.inference.job import Answer
 
 
 def stage_seconds(read: float, answer: Answer) -> dict[str, float]:

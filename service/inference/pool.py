@@ -5,12 +5,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import monotonic
-
-import numpy as np
-from numpy.typing import NDArray
 
 from service.errors import (
     BatchTooLarge,
@@ -21,63 +17,13 @@ from service.errors import (
     StartError,
     WaitTooLong,
 )
-from service.images.pixels import Crop
-from service.inference.classifier import Prediction
+from service.inference.job import Answer, Job, Queued
 from service.inference.shadow import IDLE_SECONDS, Shadow
-from service.inference.variants import LoadedVariant
 
 # What the images in work get at the end: longer than any takes, but not for ever where one hangs.
 CLOSE_SECONDS = 10.0
 # How much of the estimate each new measurement replaces: about the last ten count.
 _SMOOTHING = 0.1
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A prediction, and how long its image waited for a worker."""
-
-    prediction: Prediction
-    queue_seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One image to classify, as it came: encoded, or as the model's pixels uint8[height, width, 3].
-
-    `deadline`: when its answer is of no use any more, as `time.monotonic` has it.
-    """
-
-    variant: LoadedVariant
-    data: bytes | NDArray[np.uint8]
-    crop: Crop
-    deadline: float
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes while it waits."""
-        return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
-
-
-class _Queued(Future[Answer]):
-    """An image in the queue, and its answer; cancelled, it gives its place back before its turn has come.
-
-    `job` is there until then, or until its turn: whoever keeps the answer keeps neither image nor variant.
-    """
-
-    def __init__(self, job: Job, leave: Callable[[Job], None]) -> None:
-        super().__init__()
-        self.job: Job | None = job
-        self.submitted = monotonic()
-        self._leave = leave
-
-    def cancel(self) -> bool:
-        """Cancel it, unless it is begun or was cancelled before."""
-        cancelled = super().cancel()
-        job = self.job
-        if cancelled and job is not None:
-            self.job = None
-            self._leave(job)
-        return cancelled
 
 
 class Pool:
@@ -102,7 +48,7 @@ class Pool:
         self.on_full: Callable[[], None] = lambda: None
         self._shadow = shadow
         self._queue_bytes = queue_bytes
-        self._queue: SimpleQueue[_Queued | None] = SimpleQueue()
+        self._queue: SimpleQueue[Queued | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
         self._waiting_bytes = 0
@@ -201,7 +147,7 @@ class Pool:
             self._waiting += 1
             self._waiting_bytes += job.size
             self._owed[job.variant.name] += 1
-        queued = _Queued(job, self._forget)
+        queued = Queued(job, self._forget)
         self._queue.put(queued)
         return queued
 
@@ -278,7 +224,7 @@ class Pool:
                 self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
         return True
 
-    def _take(self) -> _Queued | None:
+    def _take(self) -> Queued | None:
         """The next image, None where there are no more; if none comes for a while, the shadow runs."""
         shadow = self._shadow
         if shadow is not None and shadow.pending:
@@ -297,7 +243,7 @@ def no_worker_within(seconds: float) -> DeadlineExceeded:
     return DeadlineExceeded(f"no worker was free within the {seconds:.3g} seconds it had")
 
 
-def _run(job: Job, queued: _Queued, worker: int, shadow: Shadow | None) -> float | None:
+def _run(job: Job, queued: Queued, worker: int, shadow: Shadow | None) -> float | None:
     """Classify, and give the result or the error to its future; the seconds that it took if it was begun."""
     started = monotonic()
     if started > job.deadline:

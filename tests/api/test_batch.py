@@ -12,7 +12,7 @@ from service.api.multipart import FormImages
 from service.bundle.folder import Bundle
 from service.images.pixels import Crop
 from service.inference.classifier import Prediction
-from service.inference.pool import Job
+from service.inference.job import Job
 from service.settings import Settings
 from tests.api.running import photo, running, samples, wait_for
 from tests.colours import RGB

@@ -20,7 +20,8 @@ from service.api.work import each_classified
 from service.bundle.folder import Bundle
 from service.errors import RequestError
 from service.inference.classifier import Classifier
-from service.inference.pool import Answer, Job, Pool
+from service.inference.job import Answer, Job
+from service.inference.pool import Pool
 from service.settings import Settings
 from tests.api.running import held_up, photo, running, samples
 from tests.colours import LABELS_OF, RGB, SIDE

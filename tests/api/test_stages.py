@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from service.api.stages import milliseconds, stage_seconds
 from service.inference.classifier import Prediction
-from service.inference.pool import Answer
+from service.inference.job import Answer
 from service.settings import Settings
 from tests.api.running import photo, running, samples, wait_for
 from tests.api.test_body import answer_of, connected, head

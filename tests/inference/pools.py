@@ -12,7 +12,8 @@ from PIL import Image
 from service.bundle.folder import Bundle
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier, Prediction
-from service.inference.pool import Answer, Job, Pool
+from service.inference.job import Answer, Job
+from service.inference.pool import Pool
 from service.inference.shadow import Shadow
 from service.inference.variants import LoadedVariant
 from tests.colours import LABELS_OF, RGB

@@ -19,7 +19,7 @@ from service.errors import (
 )
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.pool import Job
+from service.inference.job import Job
 from tests.colours import RGB
 from tests.inference.pools import Held, photo, running, top
 

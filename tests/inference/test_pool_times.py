@@ -12,7 +12,7 @@ from service.errors import (
     WaitTooLong,
 )
 from service.images.pixels import Crop
-from service.inference.pool import Job
+from service.inference.job import Job
 from tests.inference.pools import Held, held_pair, photo, running, top
 
 

@@ -7,7 +7,8 @@ from service.bundle.folder import Bundle
 from service.errors import BundleError, UnknownVariant, VariantNotLoaded
 from service.images.pixels import Crop
 from service.inference.delegates import Delegate
-from service.inference.pool import Job, Pool
+from service.inference.job import Job
+from service.inference.pool import Pool
 from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
 from tests.api.running import photo, wait_for
 

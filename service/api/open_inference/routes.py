@@ -52,7 +52,7 @@ from service.errors import (
     WaitTooLong,
 )
 from service.images.pixels import Crop
-from service.inference.pool import Answer, Job
+from service.inference.job import Answer, Job
 from service.inference.variants import LoadedVariant
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
