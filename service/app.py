@@ -30,6 +30,7 @@ from service.api.open_inference import routes as open_inference
 from service.api.unread import UnreadBody
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.reference import read_reference
+from service.images.room import Room
 from service.inference.pool import Pool
 from service.inference.runtime import RUNTIME
 from service.inference.shadow import Shadow
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
             settings.workers,
             queue_size=settings.queue_size,
             queue_bytes=settings.queue_bytes,
+            room=Room(settings.max_decode_bytes),
             shadow=shadow,
         )
         metrics.watch_queue(lambda: pool.waiting, pool.queue_size, pool.workers)

@@ -39,7 +39,7 @@ EdgewiseError
     ├── NoAnswer            500  the model gives no numbers for the image (inference.classifier)
     ├── QueueFull           429  every place in the queue is taken        (inference.pool, api)
     ├── WaitTooLong         429  it would wait beyond its deadline        (inference.pool)
-    └── DeadlineExceeded    504  no worker was free before its deadline   (inference.pool)
+    └── DeadlineExceeded    504  no worker was free before its deadline   (inference.job)
 """
 
 from collections.abc import Mapping
@@ -335,7 +335,7 @@ class WaitTooLong(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The request was accepted, but no worker was free before its deadline."""
+    """The request was accepted, but no worker, or no memory to decode it, was free before its deadline."""
 
     status = 504
     code = "deadline-exceeded"

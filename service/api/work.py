@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect
 
 from service.api.problems import unforeseen
 from service.errors import RequestError
-from service.inference.job import Answer, Job
-from service.inference.pool import Pool, no_worker_within
+from service.inference.job import Answer, Job, no_worker_within
+from service.inference.pool import Pool
 
 # In the scope's state: what the server calls when the client goes away.
 ON_DISCONNECT = "on_disconnect"

@@ -2,19 +2,22 @@
 
 - JPEG, PNG, WebP, BMP, GIF and AVIF, told by content; of an animation the first frame, but an
   AVIF must be a still one.
-- The size in the header is checked before anything is decoded, and so is what decoding would take;
-  images of all workers that together would take more than one may are decoded one after the other.
+- The size in the header is checked before anything is decoded, and so is what decoding would take,
+  alone and beside what others decode.
 - EXIF orientation is applied. Grey, palette, CMYK and 16-bit become RGB; transparent lies on white.
 - A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that leaves both sides at
   least twice the model's, where the bundle says so.
 - Truncated or damaged data is refused, never filled up.
 """
 
+import math
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +28,7 @@ from service.errors import CorruptImage, ImageTooLarge, RequestError, Unsupporte
 from service.images import avif, bmp, gif, jpeg, png
 from service.images.exif import orientation
 from service.images.formats import sniff, webp_size
-from service.images.room import Room
+from service.images.room import NoRoom, Room
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 
@@ -41,8 +44,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # One photo a thread: more threads for one AVIF would take the other workers' cores.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
-# Memory is the process' own, whatever variants and workers it has.
-_ROOM = Room()
 _DENOMINATORS = (8, 4, 2)
 # The peak of decoding, converting to RGB and turning upright, as measured, for the costliest
 # mode of each format: palette, grey and alpha take a second or a third copy.
@@ -65,6 +66,10 @@ _UPRIGHT = {
 }
 
 
+# Told once, before anything is decoded, how many bytes that takes; may raise NoRoom.
+_Take = Callable[[int], None]
+
+
 class Crop(StrEnum):
     """What of an image the model sees: the bundle's crop, or the whole, squashed to the model's size."""
 
@@ -74,10 +79,7 @@ class Crop(StrEnum):
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one image may have at most: pixels in its header, bytes of memory to decode it.
-
-    The bytes are also the most that all images may have that are decoded at once.
-    """
+    """What one image may have at most: pixels in its header, bytes of memory to decode it."""
 
     max_pixels: int = 50_000_000
     max_decode_bytes: int = 256 * 2**20
@@ -91,16 +93,25 @@ def load_pixels(
     preprocessing: Preprocessing,
     crop: Crop = Crop.BUNDLE,
     limits: DecodeLimits = DEFAULT_LIMITS,
+    room: Room[Any] | None = None,
 ) -> NDArray[np.uint8]:
     """Image bytes → the model's pixels, uint8[height, width, 3] in RGB.
 
+    `room`: the memory that it shares with what others decode meanwhile.
+
     Raises:
+        NoRoom: there is not enough left in `room`; nothing was decoded.
         UnsupportedImage: the bytes are in no format that is read.
         CorruptImage: they are truncated or damaged.
         ImageTooLarge: the image is beyond `limits`.
     """
     with ExitStack() as held:
-        return fit(_decode(data, preprocessing, limits, held), preprocessing, crop)
+
+        def take(size: int) -> None:
+            if room is not None:
+                held.enter_context(room.hold(size))
+
+        return fit(_decode(data, preprocessing, limits, take), preprocessing, crop)
 
 
 def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
@@ -111,19 +122,18 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEF
         CorruptImage: they are truncated or damaged.
         ImageTooLarge: the image is beyond `limits`.
     """
-    with ExitStack() as held:
-        return _decode(data, preprocessing, limits, held)
+    return _decode(data, preprocessing, limits, lambda _: None)
 
 
-def _decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, held: ExitStack) -> Image.Image:
-    """As `decode`; `held` gives its memory back."""
+def _decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, take: _Take) -> Image.Image:
+    """As `decode`."""
     format_ = sniff(data)
     if format_ is None or format_ not in FORMATS:
         raise UnsupportedImage(f"the bytes are not an image in a supported format: {', '.join(FORMATS)}")
     try:
         if format_ == "JPEG":
-            return _decode_jpeg(data, preprocessing, limits, held)
-        return _decode_by_pillow(data, format_, limits, held)
+            return _decode_jpeg(data, preprocessing, limits, take)
+        return _decode_by_pillow(data, format_, limits, take)
     except MemoryError:
         raise ImageTooLarge("there is not enough memory to decode the image") from None
 
@@ -148,17 +158,14 @@ def fit(image: Image.Image, preprocessing: Preprocessing, crop: Crop = Crop.BUND
     return np.asarray(image.resize(size, Image.Resampling[preprocessing.filter.name], box))
 
 
-def _decode_jpeg(
-    data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, held: ExitStack
-) -> Image.Image:
+def _decode_jpeg(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, take: _Take) -> Image.Image:
     header = jpeg.read_header(data)
     turned = orientation(header.exif)
     denominator = _denominator(header, turned, preprocessing)
     bytes_per_pixel = _BYTES_PER_RGB_PIXEL / denominator**2
     if header.buffered:
         bytes_per_pixel += _BYTES_PER_COEFFICIENT * header.samples / (header.width * header.height)
-    size = _checked_bytes((header.width, header.height), bytes_per_pixel, limits)
-    held.enter_context(_ROOM.take(size, limits.max_decode_bytes))
+    take(_checked_bytes((header.width, header.height), bytes_per_pixel, limits))
     return _upright(jpeg.decode(data, header, denominator), turned)
 
 
@@ -174,7 +181,7 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
     return 1
 
 
-def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, held: ExitStack) -> Image.Image:
+def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, take: _Take) -> Image.Image:
     damaged = CorruptImage(f"the {format_} data is truncated or damaged")
     data = _prepared(data, format_, limits)
     # Before `open`, which already reads all that the file lists.
@@ -185,15 +192,14 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, held: Exi
             if format_ == "AVIF":
                 hidden = max(0, coded_pixels / (image.width * image.height) - 2)
                 bytes_per_pixel += _BYTES_PER_HIDDEN_PIXEL * hidden
-            size = _checked_bytes(image.size, bytes_per_pixel, limits)
-            held.enter_context(_ROOM.take(size, limits.max_decode_bytes))
+            take(_checked_bytes(image.size, bytes_per_pixel, limits))
             image.load()
             if format_ == "PNG":
                 if _may_lack_rows(image) and not png.is_whole(data):
                     raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
                 png.mend_transparency(data, image)
             return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
-    except (RequestError, MemoryError):
+    except (RequestError, NoRoom, MemoryError):
         raise
     except Exception:
         # Hostile bytes make Pillow raise nearly anything, from OSError to KeyError.
@@ -222,8 +228,8 @@ def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> float:
     return _BYTES_PER_RGB_PIXEL if plain and format_ in ("PNG", "BMP") else _BYTES_PER_PIXEL[format_]
 
 
-def _checked_bytes(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> float:
-    """What decoding takes, where that and the size are within the limits."""
+def _checked_bytes(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> int:
+    """The bytes that decoding takes, where that and the size are within the limits."""
     width, height = size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
@@ -237,7 +243,7 @@ def _checked_bytes(size: tuple[int, int], bytes_per_pixel: float, limits: Decode
             f" {width * height * bytes_per_pixel / 2**20:.0f} MiB of memory;"
             f" the limit is {limits.max_decode_bytes / 2**20:.0f} MiB"
         )
-    return width * height * bytes_per_pixel
+    return math.ceil(width * height * bytes_per_pixel)
 
 
 def _may_lack_rows(image: Image.Image) -> bool:

@@ -14,6 +14,7 @@ from service.bundle.folder import Bundle, verify_variant
 from service.bundle.manifest import InputTensor, OutputTensor, Tensor
 from service.errors import BundleError, NoAnswer, SelfTestError
 from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
+from service.images.room import Room
 from service.inference.delegates import Delegate
 from service.inference.golden import check_golden_vectors, read_golden_vectors
 from service.inference.interpreter import Interpreter
@@ -103,17 +104,22 @@ class Classifier:
         """What the delegate took of the graph."""
         return self._interpreter.share
 
-    def classify(self, data: bytes | NDArray[np.uint8], crop: Crop = Crop.BUNDLE) -> Prediction:
+    def classify(
+        self, data: bytes | NDArray[np.uint8], crop: Crop = Crop.BUNDLE, room: Room[Any] | None = None
+    ) -> Prediction:
         """Classify the bytes of one image, or its pixels, uint8[height, width, 3], as they are.
 
+        `room`: the memory to decode it in, shared with others.
+
         Raises:
+            NoRoom: there is not enough left in `room`.
             UnsupportedImage, CorruptImage, ImageTooLarge: as `service.images.pixels` says.
             NoAnswer: as `probabilities` says.
         """
         start = perf_counter()
         pixels = data
         if isinstance(pixels, bytes):
-            pixels = load_pixels(pixels, self.bundle.manifest.preprocessing, crop, self._limits)
+            pixels = load_pixels(pixels, self.bundle.manifest.preprocessing, crop, self._limits, room)
         decoded = perf_counter()
         probabilities = self.probabilities(pixels)
         return Prediction(self.variant, probabilities, decoded - start, perf_counter() - decoded, pixels)

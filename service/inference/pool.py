@@ -5,19 +5,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from enum import Enum, auto
 from queue import Empty, SimpleQueue
 from time import monotonic
 
 from service.errors import (
     BatchTooLarge,
     BodyTooLarge,
-    DeadlineExceeded,
     QueueFull,
     RequestError,
     StartError,
     WaitTooLong,
 )
-from service.inference.job import Answer, Job, Queued
+from service.images.room import NoRoom, Room
+from service.inference.job import Answer, Job, Queued, no_worker_within
 from service.inference.shadow import IDLE_SECONDS, Shadow
 
 # What the images in work get at the end: longer than any takes, but not for ever where one hangs.
@@ -26,17 +27,31 @@ CLOSE_SECONDS = 10.0
 _SMOOTHING = 0.1
 
 
+class _Signal(Enum):
+    """What the queue has for a worker beside images."""
+
+    END = auto()
+    LOOK_AT_LINE = auto()
+
+
 class Pool:
     """`workers` threads; images wait for them in one queue, bounded in images and in bytes.
 
     Each job goes to the first worker that is free, which runs it on its own classifier of the job's
     variant. Decode and inference happen in the same thread, so an image crosses threads once. What
     a classifier raises reaches the caller through the future. One thread alone may submit. A worker that
-    has had nothing to do for a while runs `shadow`.
+    has had nothing to do for a while runs `shadow`. An image that finds no memory in `room` to be decoded
+    in waits there, and its worker goes on with the next one.
     """
 
     def __init__(
-        self, workers: int, *, queue_size: int, queue_bytes: int, shadow: Shadow | None = None
+        self,
+        workers: int,
+        *,
+        queue_size: int,
+        queue_bytes: int,
+        room: Room[Queued] | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """Start the threads.
 
@@ -46,9 +61,10 @@ class Pool:
         self.queue_size = queue_size
         # Called where images are refused for want of places or memory, which a longer deadline does not mend.
         self.on_full: Callable[[], None] = lambda: None
+        self._room: Room[Queued] = room or Room(math.inf)
         self._shadow = shadow
         self._queue_bytes = queue_bytes
-        self._queue: SimpleQueue[Queued | None] = SimpleQueue()
+        self._queue: SimpleQueue[Queued | _Signal] = SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
         self._waiting_bytes = 0
@@ -81,14 +97,15 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """How many images wait for a worker."""
+        """How many images wait for a worker, or for memory to be decoded in."""
         return self._waiting
 
     @property
     def wait_seconds(self) -> float:
         """How long an image that came now would wait for those before it, as things are expected to go."""
         with self._lock:
-            if self._owed.total() < self.workers:
+            # Those that wait for memory keep no worker from others.
+            if self._owed.total() - self._room.waiting < self.workers:
                 return 0.0
             seconds = sum(count * self._seconds_of.get(name, 0.0) for name, count in self._owed.items())
         return seconds / self.workers
@@ -136,7 +153,7 @@ class Pool:
     def submit(self, job: Job) -> Future[Answer]:
         """Queue an image; a future that is cancelled while it waits costs no work, and no place.
 
-        The future raises DeadlineExceeded where no worker was free before the job's deadline.
+        The future raises DeadlineExceeded where no worker, or no memory, was free before the job's deadline.
 
         Raises:
             BatchTooLarge, BodyTooLarge, QueueFull, WaitTooLong: as `check` says.
@@ -157,16 +174,18 @@ class Pool:
         Those that have not ended after `CLOSE_SECONDS` are left to themselves.
         """
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put(_Signal.END)
         end = monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, end - monotonic()))
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, queued: Queued, job: Job) -> None:
         with self._lock:
             self._waiting -= 1
             self._waiting_bytes -= job.size
             self._owed[job.variant.name] -= 1
+        if self._room.leave_line(queued):
+            self._queue.put(_Signal.LOOK_AT_LINE)
 
     def _no_memory(self, size: int) -> BodyTooLarge | QueueFull:
         if size > self._queue_bytes:
@@ -202,19 +221,36 @@ class Pool:
         A function of its own, so that a worker that waits for the next image does not hold the last
         one and its variant.
         """
-        queued = self._take()
-        if queued is None:
-            return False
-        if not queued.set_running_or_notify_cancel():
+        called = self._room.next_in_line()
+        if called is not None:
+            queued, size = called
+            if self._room.waiting:
+                # Another one may fit as well, and another worker be free.
+                self._queue.put(_Signal.LOOK_AT_LINE)
+            self._work_on(queued, worker, None)
+            self._room.give_back(size)
             return True
-        # Only now, when it can't be cancelled any more, is the job the worker's.
-        job, queued.job = queued.job, None
-        assert job is not None  # noqa: S101
+        taken = self._take()
+        if isinstance(taken, _Signal):
+            return taken is not _Signal.END
+        self._work_on(taken, worker, self._room)
+        return True
+
+    def _work_on(self, queued: Queued, worker: int, room: Room[Queued] | None) -> None:
+        """Answer it, or put it in line for memory; `room` is None where it has that already."""
+        job = queued.begin()
+        if job is None:
+            return
+        seconds: float | None = None
+        size: int | None = None
         with self._lock:
             self._waiting -= 1
             self._waiting_bytes -= job.size
             self._busy_since[worker] = monotonic()
-        seconds = _run(job, queued, worker, self._shadow)
+        try:
+            seconds = _run(job, queued, worker, room, self._shadow)
+        except NoRoom as error:
+            size = error.size
         with self._lock:
             self._busy_seconds += monotonic() - self._busy_since.pop(worker)
             name = job.variant.name
@@ -222,10 +258,25 @@ class Pool:
             if seconds is not None:
                 before = self._seconds_of.get(name, seconds)
                 self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
-        return True
+        if size is not None:
+            self._put_in_line(queued, job, size)
 
-    def _take(self) -> Queued | None:
-        """The next image, None where there are no more; if none comes for a while, the shadow runs."""
+    def _put_in_line(self, queued: Queued, job: Job, size: int) -> None:
+        """Have it wait for so much memory, as it waited for a worker."""
+        with self._lock:
+            self._waiting += 1
+            self._waiting_bytes += job.size
+            self._owed[job.variant.name] += 1
+        if not queued.put_back(job):
+            self._forget(queued, job)
+            queued.set_exception(no_worker_within(monotonic() - queued.submitted))
+            return
+        self._room.put_in_line(queued, size)
+        if queued.cancelled():
+            self._room.leave_line(queued)
+
+    def _take(self) -> Queued | _Signal:
+        """The next image, or signal; if none comes for a while, the shadow runs."""
         shadow = self._shadow
         if shadow is not None and shadow.pending:
             try:
@@ -238,19 +289,22 @@ class Pool:
         return self._queue.get()
 
 
-def no_worker_within(seconds: float) -> DeadlineExceeded:
-    """The error of an image that waited so long in vain."""
-    return DeadlineExceeded(f"no worker was free within the {seconds:.3g} seconds it had")
+def _run(
+    job: Job, queued: Queued, worker: int, room: Room[Queued] | None, shadow: Shadow | None
+) -> float | None:
+    """Classify, and give the result or the error to its future; the seconds that it took if it was begun.
 
-
-def _run(job: Job, queued: Queued, worker: int, shadow: Shadow | None) -> float | None:
-    """Classify, and give the result or the error to its future; the seconds that it took if it was begun."""
+    Raises:
+        NoRoom: there is no memory to decode it in; the future has nothing yet.
+    """
     started = monotonic()
     if started > job.deadline:
         queued.set_exception(no_worker_within(started - queued.submitted))
         return None
     try:
-        prediction = job.variant.classifiers[worker].classify(job.data, job.crop)
+        prediction = job.variant.classifiers[worker].classify(job.data, job.crop, room)
+    except NoRoom:
+        raise
     except BaseException as error:
         if isinstance(error, RequestError):
             # Its frames hold the image, and the future that holds it: both would stay for long.

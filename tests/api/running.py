@@ -18,6 +18,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.images.pixels import Crop
+from service.images.room import Room
 from service.inference.classifier import Prediction
 from service.inference.pool import Pool
 from service.server.protocol import Protocol
@@ -60,9 +61,9 @@ def held_up(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
         (classifier,) = context.variants.active.classifiers
         classify = classifier.classify
 
-        def held(data: bytes, crop: Crop) -> Prediction:
+        def held(data: bytes, crop: Crop, room: Room) -> Prediction:
             end.wait()
-            return classify(data, crop)
+            return classify(data, crop, room)
 
         classifier.classify = held
         with ThreadPoolExecutor(1) as thread:

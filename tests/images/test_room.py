@@ -1,71 +1,71 @@
-import threading
+import pytest
 
-from service.images.room import Room
+from service.images.room import NoRoom, Room
 
-LIMIT = 10
-
-
-class Holder(threading.Thread):
-    """Holds so many bytes until it is let go."""
-
-    def __init__(self, room: Room, size: float) -> None:
-        super().__init__(daemon=True)
-        self._room, self._size = room, size
-        self.inside, self.leave = threading.Event(), threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        with self._room.take(self._size, LIMIT):
-            self.inside.set()
-            self.leave.wait(60)
-
-    def end(self) -> None:
-        self.leave.set()
-        self.join()
+LIMIT = 160
+SMALL = 9
 
 
-def is_kept_waiting(holder: Holder) -> bool:
-    return not holder.inside.wait(0.1)
+def is_refused(room: Room[str], size: int) -> bool:
+    try:
+        with room.hold(size):
+            return False
+    except NoRoom as error:
+        return error.size == size
 
 
 def test_those_that_fit_together_are_in_at_once() -> None:
-    room = Room()
-    holders = [Holder(room, size) for size in (5, 4, 1)]
-    assert all(holder.inside.wait(60) for holder in holders)
-    for holder in holders:
-        holder.end()
-
-
-def test_one_that_does_not_fit_waits_and_so_do_those_behind_it() -> None:
-    room = Room()
-    first = Holder(room, 6)
-    assert first.inside.wait(60)
-    large = Holder(room, 9)
-    assert is_kept_waiting(large)
-    small = Holder(room, 2)
-    assert is_kept_waiting(small)
-    first.end()
-    assert large.inside.wait(60)
-    assert is_kept_waiting(small)
-    large.end()
-    assert small.inside.wait(60)
-    small.end()
+    room = Room[str](LIMIT)
+    with room.hold(100), room.hold(60):
+        assert is_refused(room, 10)
+        # It is as if this one were nowhere.
+        with room.hold(SMALL), room.hold(SMALL):
+            assert is_refused(room, 10)
+    with room.hold(LIMIT):
+        assert not is_refused(room, SMALL)
+    assert not is_refused(room, LIMIT)
 
 
 def test_alone_any_size_is_in() -> None:
-    room = Room()
+    room = Room[str](LIMIT)
     for _ in range(2):
-        with room.take(11, LIMIT):
-            pass
+        with room.hold(LIMIT + 1):
+            assert is_refused(room, 10)
 
 
 def test_what_fails_gives_its_room_back() -> None:
-    room = Room()
-    try:
-        with room.take(LIMIT, LIMIT):
-            raise ValueError
-    except ValueError:
-        pass
-    next_ = Holder(room, LIMIT)
-    assert next_.inside.wait(60)
-    next_.end()
+    room = Room[str](LIMIT)
+    with pytest.raises(ValueError, match="damaged"), room.hold(LIMIT):
+        raise ValueError("damaged")
+    assert not is_refused(room, LIMIT)
+
+
+def test_those_in_line_come_in_order_and_before_others() -> None:
+    room = Room[str](LIMIT)
+    with room.hold(100):
+        room.put_in_line("large", 140)
+        room.put_in_line("other", 20)
+        assert room.waiting == 2
+        # Both would fit, but pass the large one.
+        assert room.next_in_line() is None
+        assert is_refused(room, 20)
+        assert not is_refused(room, SMALL)
+    assert is_refused(room, 20)
+    assert room.next_in_line() == ("large", 140)
+    assert room.next_in_line() == ("other", 20)
+    assert room.next_in_line() is None
+    room.give_back(140)
+    assert not is_refused(room, 140)
+    assert is_refused(room, 141)
+
+
+def test_who_leaves_the_line_lets_others_move_up() -> None:
+    room = Room[str](LIMIT)
+    with room.hold(100):
+        room.put_in_line("large", 140)
+        room.put_in_line("other", 20)
+        assert not room.leave_line("nobody")
+        assert room.leave_line("large")
+        assert room.next_in_line() == ("other", 20)
+        assert not room.leave_line("other")
+    assert room.waiting == 0

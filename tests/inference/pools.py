@@ -11,6 +11,7 @@ from PIL import Image
 
 from service.bundle.folder import Bundle
 from service.images.pixels import Crop
+from service.images.room import Room
 from service.inference.classifier import Classifier, Prediction
 from service.inference.job import Answer, Job
 from service.inference.pool import Pool
@@ -19,9 +20,9 @@ from service.inference.variants import LoadedVariant
 from tests.colours import LABELS_OF, RGB
 
 
-def photo(colour: str) -> bytes:
+def photo(colour: str, size: tuple[int, int] = (40, 30)) -> bytes:
     file = BytesIO()
-    Image.new("RGB", (40, 30), RGB[colour]).save(file, "PNG")
+    Image.new("RGB", size, RGB[colour]).save(file, "PNG")
     return file.getvalue()
 
 
@@ -34,11 +35,11 @@ class Held(Classifier):
         self.let = threading.Semaphore(0)
         self.images = 0
 
-    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE) -> Prediction:
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Room | None = None) -> Prediction:
         self.begun.release()
         self.let.acquire()
         self.images += 1
-        return super().classify(data, crop)
+        return super().classify(data, crop, room)
 
 
 def held_pair(bundle: Bundle) -> tuple[Held, Held]:
@@ -64,9 +65,10 @@ def running(
     *classifiers: Classifier,
     queue_size: int = 100,
     queue_bytes: int = 1_000_000,
+    room: Room | None = None,
     shadow: Shadow | None = None,
 ) -> Iterator[Running]:
-    pool = Pool(len(classifiers), queue_size=queue_size, queue_bytes=queue_bytes, shadow=shadow)
+    pool = Pool(len(classifiers), queue_size=queue_size, queue_bytes=queue_bytes, room=room, shadow=shadow)
     try:
         yield Running(pool, LoadedVariant(classifiers[0].variant, classifiers))
     finally:

@@ -1,0 +1,62 @@
+"""Large images that find no memory to be decoded in."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+from fastapi import FastAPI
+
+from service.inference.pool import Pool
+from service.settings import Settings
+from tests.api.running import photo, running, samples, wait_for
+
+CLASSIFY = "/v1/classify"
+LIMIT = 1_000_000
+# A PNG takes 8 bytes a pixel.
+LARGE = photo("red", size=(400, 300))
+
+
+def ask(client: httpx.Client, content: bytes, **query: object) -> httpx.Response:
+    return client.post(CLASSIFY, content=content, params={"top_k": 1, **query})
+
+
+def pool_of(app: FastAPI) -> Pool:
+    pool: Pool = app.state.context.pool
+    return pool
+
+
+def test_while_a_large_image_waits_for_memory_the_only_worker_answers_others(settings: Settings) -> None:
+    apps: list[FastAPI] = []
+    settings = settings.model_copy(update={"workers": 1, "max_decode_bytes": LIMIT})
+    with running(settings, apps.append) as client, ThreadPoolExecutor(1) as threads:
+        pool = pool_of(apps[0])
+        with pool._room.hold(LIMIT):
+            large = threads.submit(ask, client, LARGE)
+            wait_for(lambda: pool._room.waiting == 1)
+            assert ask(client, photo("blue")).json()["predictions"][0]["label"] == "blue"
+            counted = samples(client)
+            assert counted["edgewise_queue_depth"] == 1
+            assert counted['edgewise_stage_seconds_count{stage="decode",variant="fp32"}'] == 1
+            assert pool.oldest_since is None
+            assert not large.done()
+        # The next one has the worker look who waits.
+        assert ask(client, photo("blue")).status_code == 200
+        assert large.result().json()["predictions"][0]["label"] == "red"
+
+
+def test_an_image_that_waits_for_memory_is_told_at_its_deadline(settings: Settings) -> None:
+    apps: list[FastAPI] = []
+    settings = settings.model_copy(update={"workers": 1, "max_decode_bytes": LIMIT})
+    with running(settings, apps.append) as client:
+        with pool_of(apps[0])._room.hold(LIMIT):
+            late = ask(client, LARGE, timeout_ms=300)
+        assert (late.status_code, late.json()["type"]) == (504, "/problems/deadline-exceeded")
+        assert "no memory to decode it" in late.json()["detail"]
+        assert samples(client)['edgewise_rejected_total{reason="deadline"}'] == 1
+        assert ask(client, LARGE).status_code == 200
+
+
+def test_what_another_service_of_the_process_decodes_takes_no_memory_from_it(settings: Settings) -> None:
+    apps: list[FastAPI] = []
+    settings = settings.model_copy(update={"max_decode_bytes": LIMIT})
+    with running(settings, apps.append), running(settings) as client, pool_of(apps[0])._room.hold(LIMIT):
+        assert ask(client, LARGE).status_code == 200
