@@ -135,7 +135,8 @@ class Pool:
         if len(jobs) > self.queue_size:
             # Told to come again, it would do so for ever.
             raise BatchTooLarge(f"it has {len(jobs)} images; the most that may wait are {self.queue_size}")
-        if self._waiting + max(1, len(jobs)) > self.queue_size:
+        # Among those that wait are some that a free worker is about to take.
+        if self._owed.total() + max(1, len(jobs)) > self.queue_size + self.workers:
             self.on_full()
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         size = sum([job.size for job in jobs])
@@ -254,7 +255,8 @@ class Pool:
         with self._lock:
             self._busy_seconds += monotonic() - self._busy_since.pop(worker)
             name = job.variant.name
-            self._owed[name] -= 1
+            if size is None:
+                self._owed[name] -= 1
             if seconds is not None:
                 before = self._seconds_of.get(name, seconds)
                 self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
@@ -266,7 +268,6 @@ class Pool:
         with self._lock:
             self._waiting += 1
             self._waiting_bytes += job.size
-            self._owed[job.variant.name] += 1
         if not queued.put_back(job):
             self._forget(queued, job)
             queued.set_exception(no_worker_within(monotonic() - queued.submitted))
