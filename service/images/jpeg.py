@@ -2,7 +2,8 @@
 
 Pillow fills what is missing of a damaged scan with grey and says nothing. libjpeg-turbo's strict
 mode stops at the first warning instead, but it also warns of harmless things: those are mended in
-the header, so that the second try is as strict as the first.
+the header, so that the second try is as strict as the first. A try that fails near the end costs as
+much as a picture, so that nothing is tried again in vain.
 """
 
 import re
@@ -114,17 +115,24 @@ def decode(data: bytes, header: Header, denominator: int) -> Image.Image:
 
 def _decode(data: bytes, header: Header, denominator: int, colorspace: str) -> NDArray[np.uint8]:
     try:
-        return _decode_once(data, header, denominator, colorspace, strict=True)
+        return _decode_to_end(data, header, denominator, colorspace)
     except ValueError as error:
         if not _MENDABLE.search(str(error)):
             raise
-    mended = _mended(data, header)
+        mended = _mended(data, header)
+        if mended == data:  # It would fail at the same place again, which may be near the end.
+            raise
+    return _decode_to_end(mended, header, denominator, colorspace)
+
+
+def _decode_to_end(data: bytes, header: Header, denominator: int, colorspace: str) -> NDArray[np.uint8]:
+    """Strictly, but whatever stands before the end marker."""
     try:
-        return _decode_once(mended, header, denominator, colorspace, strict=True)
+        return _decode_once(data, header, denominator, colorspace, strict=True)
     except ValueError as error:
         if not _PADDED_END.search(str(error)):
             raise
-    return _decode_once(mended, header, denominator, colorspace, strict=False)
+    return _decode_once(data, header, denominator, colorspace, strict=False)
 
 
 def _decode_once(

@@ -4,9 +4,11 @@ import struct
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from service.errors import CorruptImage, UnsupportedImage
@@ -106,6 +108,33 @@ def test_takes_junk_between_segments(photo: bytes) -> None:
 
 def test_takes_padding_before_the_end(photo: bytes) -> None:
     np.testing.assert_array_equal(decode(photo.removesuffix(EOI) + b"\x00" * 8 + EOI), decode(photo))
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each time that the decoder was called it was strict."""
+    seen: list[bool] = []
+    decode_jpeg = simplejpeg.decode_jpeg
+
+    def seen_by(*args: Any, strict: bool, **options: Any) -> np.ndarray:
+        seen.append(strict)
+        return decode_jpeg(*args, strict=strict, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", seen_by)
+    return seen
+
+
+def test_what_is_padded_before_the_end_is_decoded_twice_and_no_more(photo: bytes, tries: list[bool]) -> None:
+    decode(photo.removesuffix(EOI) + b"\xaa\x55" * 200 + EOI)
+    assert tries == [True, False]
+
+
+def test_what_can_not_be_mended_is_not_tried_again(tries: list[bool]) -> None:
+    whole = flat(16, [(1,), (2,), (3,)])
+    last = whole.rindex(b"\xff\xda")
+    with pytest.raises(CorruptImage):
+        decode(whole[:last] + b"\xaa" * 9 + whole[last:])
+    assert tries == [True]
 
 
 def test_takes_an_unknown_revision_of_jfif(photo: bytes) -> None:
