@@ -1,6 +1,8 @@
-"""What Pillow leaves to its caller about hostile BMPs."""
+"""What Pillow leaves to its caller about BMPs."""
 
 import struct
+
+from PIL import Image
 
 from service.errors import UnsupportedImage
 
@@ -21,3 +23,10 @@ def check(data: bytes) -> None:
     size, compression = struct.unpack_from("<I12xI", header)
     if size > _OLDEST_HEADER_SIZE and compression in _RUN_LENGTHS:
         raise UnsupportedImage("the BMP is run-length encoded, which is not read")
+
+
+def without_unused_alpha(image: Image.Image) -> Image.Image:
+    """The image without an alpha that is zero everywhere, as programs write it that have none to tell."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
+    return image

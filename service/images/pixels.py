@@ -198,7 +198,8 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, take: _Ta
                 if _may_lack_rows(image) and not png.is_whole(data):
                     raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
                 png.mend_transparency(data, image)
-            return _upright(_to_rgb(image), orientation(image.info.get("exif", b"")))
+            shown = bmp.without_unused_alpha(image) if format_ == "BMP" else image
+            return _upright(_to_rgb(shown), orientation(image.info.get("exif", b"")))
     except (RequestError, NoRoom, MemoryError):
         raise
     except Exception:
