@@ -4,7 +4,8 @@
   AVIF must be a still one.
 - The size in the header is checked before anything is decoded, and so is what decoding would take,
   alone and beside what others decode.
-- EXIF orientation is applied. Grey, palette, CMYK and 16-bit become RGB; transparent lies on white.
+- EXIF orientation is applied, of a PNG that of its eXIf chunk alone. Grey, palette, CMYK and 16-bit become
+  RGB; transparent lies on white, but a BMP's alpha that is zero everywhere is none.
 - A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that leaves both sides at
   least twice the model's, where the bundle says so.
 - Truncated or damaged data is refused, never filled up.

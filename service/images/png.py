@@ -25,7 +25,8 @@ def bare(data: bytes) -> bytes:
     """The PNG without the chunks that its pixels do not depend on, its EXIF block excepted.
 
     Texts and colour profiles can inflate to far more than their size, or be named like what
-    Pillow keeps in the same dictionary.
+    Pillow keeps in the same dictionary. So EXIF that stands in a text is not read, such as in the
+    "Raw profile type exif" of old programs.
 
     Raises:
         CorruptImage: it has more chunks than any encoder writes.
