@@ -1,16 +1,22 @@
-"""The images out of a multipart form, parsed as its bytes arrive and never on disk."""
+"""The images out of a multipart form, parsed as its bytes arrive and never on disk.
 
-from typing import TYPE_CHECKING
+The parser is no library's: python_multipart's steps byte by byte over whatever resembles the boundary or pads
+it, and a form that is made of that holds the event loop for seconds. This one only ever searches.
+"""
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+import re
+
+from python_multipart.multipart import parse_options_header
 
 from service.errors import BadMultipart, RequestError
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 FIELD = b"image"
+
+# As RFC 2046 has it.
+_MAX_BOUNDARY_BYTES = 70
+# Of a part's headers together, which are a name, a file name and a type.
+_MAX_HEADERS_BYTES = 8192
+_HEADER = re.compile(rb"([!-9;-~]+):([^\r\n]*)")
 
 
 class FormImages:
@@ -25,12 +31,18 @@ class FormImages:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BadMultipart("the Content-Type names no boundary")
-        # They don't know the parser, which knows them: in a circle, images would stay for long.
-        self._parts = _Parts(limit, beyond)
-        try:
-            self._parser = MultipartParser(boundary, self._parts.callbacks())
-        except FormParserError as error:
-            raise BadMultipart(f"the boundary can't be used: {error}") from None
+        if len(boundary) > _MAX_BOUNDARY_BYTES:
+            raise BadMultipart(f"the boundary has more than {_MAX_BOUNDARY_BYTES} characters")
+        self._limit = limit
+        self._beyond = beyond
+        self._delimiter = b"\r\n--" + boundary
+        # What was fed, but can't be told yet. At first a line's end: the first delimiter may begin the body.
+        self._held = b"\r\n"
+        self._in_headers = False
+        self._complete = False
+        # Of the part that is being read; None in the preamble, which is ignored.
+        self._part: list[bytes] | None = None
+        self._images: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
         """Take the body's next bytes.
@@ -39,10 +51,13 @@ class FormImages:
             BadMultipart: they can't be parsed, or begin a part that is not named `image`.
             RequestError: `beyond`, where they begin one part too many.
         """
-        try:
-            self._parser.write(chunk)
-        except FormParserError as error:
-            raise BadMultipart(f"the form can't be parsed: {error}") from None
+        if self._complete:  # What follows the closing delimiter is ignored.
+            return
+        data = self._held + chunk  # With nothing held it is the chunk itself, not a copy.
+        self._held = b""
+        position: int | None = 0
+        while position is not None:
+            position = self._read_headers(data, position) if self._in_headers else self._read(data, position)
 
     def finish(self) -> list[bytes]:
         """The images in their order, at least one, when the whole body was fed.
@@ -50,64 +65,69 @@ class FormImages:
         Raises:
             BadMultipart: the form has no part, or ends before its closing boundary.
         """
-        if not self._parts.complete:
-            raise BadMultipart("the form ends before its closing boundary")
-        if not self._parts.images:
+        if not self._complete:
+            raise BadMultipart("the form ends before its closing boundary, as the Content-Type names it")
+        if not self._images:
             raise BadMultipart("the form has no part; it must have one, named image")
-        return self._parts.images
+        return self._images
 
+    def _read(self, data: bytes, start: int) -> int | None:
+        """Read a part, or the preamble, from `start` to its end; returns what follows the delimiter."""
+        delimiter = data.find(self._delimiter, start)
+        end = self._unsure(data, start) if delimiter == -1 else delimiter
+        if self._part is not None:
+            self._part.append(data[start:end])
+        if delimiter == -1:
+            self._held = data[end:]
+            return None
+        if self._part is not None:
+            self._images.append(b"".join(self._part))
+            self._part = None
+        self._in_headers = True
+        return delimiter + len(self._delimiter)
 
-class _Parts:
-    """What the parser finds: `images`, and whether it came to the form's end, `complete`."""
+    def _unsure(self, data: bytes, start: int) -> int:
+        """Where in `data` what may be a delimiter's beginning begins: its end, where there is none."""
+        # A delimiter has one CR only, its first byte.
+        begins = data.rfind(b"\r", max(start, len(data) - len(self._delimiter) + 1))
+        return begins if begins != -1 and self._delimiter.startswith(data[begins:]) else len(data)
 
-    def __init__(self, limit: int, beyond: RequestError) -> None:
-        self._limit = limit
-        self._beyond = beyond
-        self.images: list[bytes] = []
-        self._part: list[bytes] = []
-        self._header_name: list[bytes] = []
-        self._header_value: list[bytes] = []
-        self._disposition = b""
-        self.complete = False
+    def _read_headers(self, data: bytes, start: int) -> int | None:
+        """Read the rest of a delimiter's line and, up to an empty line, headers; returns what follows."""
+        if data.startswith(b"--", start):
+            self._complete = True
+            return None
+        end = data.find(b"\r\n\r\n", start, start + _MAX_HEADERS_BYTES)
+        if end == -1:
+            if len(data) - start >= _MAX_HEADERS_BYTES:
+                raise BadMultipart(f"a part of the form has more than {_MAX_HEADERS_BYTES} bytes of headers")
+            self._held = data[start:]
+            return None
+        padding, *headers = data[start:end].split(b"\r\n")
+        if padding.strip(b" \t"):
+            raise BadMultipart("a line of the form begins with the boundary, but goes on after it")
+        self._begin_part(_name(headers))
+        self._in_headers = False
+        return end + 4
 
-    def callbacks(self) -> "MultipartCallbacks":
-        """What the parser is to call."""
-        return {
-            "on_part_begin": self._on_part_begin,
-            "on_header_begin": self._on_header_begin,
-            "on_header_field": lambda data, start, end: self._header_name.append(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": lambda data, start, end: self._part.append(data[start:end]),
-            "on_part_end": self._on_part_end,
-            "on_end": self._on_end,
-        }
-
-    def _on_part_begin(self) -> None:
-        if len(self.images) == self._limit:
-            raise self._beyond
-        self._disposition = b""
-
-    def _on_header_begin(self) -> None:
-        self._header_name.clear()
-        self._header_value.clear()
-
-    def _on_header_end(self) -> None:
-        if b"".join(self._header_name).lower() == b"content-disposition":
-            self._disposition = b"".join(self._header_value)
-
-    def _on_headers_finished(self) -> None:
-        name = parse_options_header(self._disposition.decode("latin-1"))[1].get(b"name", b"")
+    def _begin_part(self, name: bytes) -> None:
         if name != FIELD:
             text = ascii(name[:64].decode("utf-8", "replace"))
             raise BadMultipart(
                 f"the form has a part named {text}; its images are named image, parameters go in the query"
             )
+        if len(self._images) == self._limit:
+            raise self._beyond
+        self._part = []
 
-    def _on_part_end(self) -> None:
-        self.images.append(b"".join(self._part))
-        self._part.clear()
 
-    def _on_end(self) -> None:
-        self.complete = True
+def _name(headers: list[bytes]) -> bytes:
+    """What the Content-Disposition among a part's headers calls it; nothing where there is none."""
+    disposition = b""
+    for line in headers:
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            raise BadMultipart("a part of the form has a header line that is not `name: value`")
+        if header[1].lower() == b"content-disposition":
+            disposition = header[2]
+    return parse_options_header(disposition.decode("latin-1").strip())[1].get(b"name", b"")

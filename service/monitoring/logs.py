@@ -120,8 +120,6 @@ def configure_logging(formatter: logging.Formatter) -> Output:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(SERVICE_LOGGER).setLevel(logging.INFO)
-    # It warns of every malformed form; the sender is told, and the access log has the status.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     return handler
 
 

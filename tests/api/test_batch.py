@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from python_multipart.multipart import MultipartParser
 
 from service.api.multipart import FormImages
 from service.bundle.folder import Bundle
@@ -92,7 +91,7 @@ def test_no_image_stays_with_the_error_of_another(client: httpx.Client) -> None:
 def test_no_image_stays_with_the_form_that_it_came_in(client: httpx.Client) -> None:
     def forms() -> int:
         # Not one of them is in memory only until the next collection, which comes rarely.
-        return sum(isinstance(each, MultipartParser | FormImages) for each in gc.get_objects())
+        return sum(isinstance(each, FormImages) for each in gc.get_objects())
 
     gc.collect()
     gc.disable()

@@ -35,6 +35,8 @@ def test_the_part_named_image_is_the_image() -> None:
         'form-data; name="image"; filename="a.jpg"',
         "form-data; name=image",
         'FORM-DATA; filename="name=\\"other\\""; name="image"',
+        'form-data; filename="a;b.jpg"; name="image"',
+        "form-data; name=image; filename*=UTF-8''name%3Dother; name*=UTF-8''other",
     ],
 )
 def test_the_name_is_found_among_other_things(disposition: str) -> None:
@@ -73,9 +75,13 @@ def test_any_bytes_are_a_form_or_are_refused(body: bytes) -> None:
         (part(b"abc"), "ends before its closing boundary"),
         (part(b"5", 'form-data; name="top_k"') + b"--xyz--", "a part named 'top_k'"),
         (part(b"5", "form-data") + b"--xyz--", "a part named ''"),
-        (b"--other\r\n", "can't be parsed"),
-        (b"--xyz\r\nno header\r\n\r\n", "can't be parsed"),
-        (b"--xyz\r\nX: " + bytes(100_000), "can't be parsed: Maximum header size"),
+        (b"--other\r\n", "ends before its closing boundary, as the Content-Type names it"),
+        (b"--xyz\r\nno header\r\n\r\n", "a header line that is not `name: value`"),
+        (b"--xyz\r\nX: a\r\n\r b\r\n\r\n", "a header line that is not `name: value`"),
+        (b"--xyz\r\nX: " + bytes(100_000), "more than 8192 bytes of headers"),
+        (b"--xyz\r\nX: " + bytes(8192) + b"\r\n\r\n", "more than 8192 bytes of headers"),
+        (part(b"abc\r\n--xyzzy\r\n\r\n") + b"--xyz--", "begins with the boundary, but goes on after it"),
+        (part(b"abc\r\n--xyz-\r\n\r\n") + b"--xyz--", "begins with the boundary, but goes on after it"),
     ],
 )
 def test_what_is_wrong_with_a_form_is_told(body: bytes, detail: str) -> None:
@@ -94,7 +100,32 @@ def test_one_part_too_many_ends_the_reading() -> None:
     form = FormImages(TYPE, 2, BatchTooLarge("too many"))
     form.feed(part(b"abc") + part(b""))
     with pytest.raises(BatchTooLarge, match="too many"):
-        form.feed(b"--xyz\r\n")
+        form.feed(part(b""))
+
+
+def test_a_part_of_another_name_is_told_even_where_it_is_one_too_many() -> None:
+    with pytest.raises(BadMultipart, match="a part named 'top_k'"):
+        parse(part(b"abc") + part(b"3", 'form-data; name="top_k"') + b"--xyz--")
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"This is a preamble\r\n", b"-\r\n--x\r\n --xyz\r\n"])
+@pytest.mark.parametrize("after", [b"", b"\r\n", b"\r\nThis is an epilogue\r\n--xyz\r\n" + part(b"x")])
+def test_what_is_around_the_parts_is_ignored(before: bytes, after: bytes) -> None:
+    assert parse(before + part(b"abc") + b"--xyz--" + after) == b"abc"
+
+
+def test_a_boundary_may_be_padded() -> None:
+    body = (part(b"abc") + part(b"x")).replace(b"--xyz", b"--xyz \t ") + b"--xyz-- \r\n"
+    assert parse_all(body, 2) == [b"abc", b"x"]
+
+
+# To go on over these, python_multipart's parser takes seconds.
+@pytest.mark.parametrize("line", [b"\r\n--xyzx", b"\r\n--xyz-", b"\r\n--xyz" + b" " * 1000])
+def test_what_only_resembles_a_boundary_ends_the_reading(line: bytes) -> None:
+    form = FormImages(TYPE, 1, BatchTooLarge("too many"))
+    form.feed(part(b"abc"))
+    with pytest.raises(BadMultipart):
+        form.feed(line * 2000)
 
 
 @pytest.mark.parametrize(
@@ -112,10 +143,11 @@ def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
         ([("image", b"")], 400, "empty-body"),
         ([("photo", photo("red"))], 400, "bad-multipart"),
         ([("image", photo("red")), ("image", photo("blue"))], 400, "bad-multipart"),
+        ([("image", photo("red")), ("top_k", b"3")], 400, "bad-multipart"),
         ([("image", b"no image")], 415, "unsupported-image"),
         ([("image", bytes(200_001))], 413, "body-too-large"),
     ],
-    ids=["empty", "missing", "twice", "unsupported", "too large"],
+    ids=["empty", "missing", "twice", "with another", "unsupported", "too large"],
 )
 def test_bad_forms_are_told(
     client: httpx.Client, files: list[tuple[str, bytes]], status: int, problem: str

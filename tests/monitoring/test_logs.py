@@ -90,7 +90,6 @@ def test_text_is_for_people(root: logging.Logger, capfd: pytest.CaptureFixture[s
         ("edgewise.access", logging.INFO, True),
         ("uvicorn.error", logging.INFO, False),
         ("uvicorn.error", logging.WARNING, True),
-        ("python_multipart.multipart", logging.WARNING, False),
     ],
 )
 def test_what_is_shown(
