@@ -24,6 +24,7 @@ EdgewiseError
     ├── TruthAlreadyTold    409  the truth about it was told before       (monitoring.feedback)
     ├── BodyTooLarge        413  more bytes than the limit                (api)
     ├── BatchTooLarge       413  more images than the limit               (api, inference.pool)
+    ├── EncodedBody         415  the body has a content coding            (api)
     ├── BadParameter        422  a query parameter has a bad value        (api)
     ├── HeadTooLarge        431  first line and headers have too many     (protocol)
     ├── InternalError       500  anything that was not foreseen           (api)
@@ -211,6 +212,15 @@ class BatchTooLarge(RequestError):
     status = 413
     code = "batch-too-large"
     title = "There are too many images"
+
+
+class EncodedBody(RequestError):
+    """The body has a content coding, such as gzip; none is taken."""
+
+    status = 415
+    code = "encoded-body"
+    title = "The body has a content coding"
+    headers: ClassVar[Mapping[str, str]] = {"Accept-Encoding": "identity"}
 
 
 class BadParameter(RequestError):

@@ -1,10 +1,12 @@
 """The images out of a request's body, in memory only."""
 
+from collections.abc import Callable
+
 from fastapi import Request
 
 from service.api.arrivals import Arrivals
 from service.api.multipart import FormImages
-from service.errors import BadMultipart, BatchTooLarge, BodyTooLarge, EmptyBody
+from service.errors import BadMultipart, BatchTooLarge, BodyTooLarge, EmptyBody, EncodedBody
 
 # Of a document of two short members.
 MAX_DOCUMENT_BYTES = 4096
@@ -16,7 +18,7 @@ async def read_image(request: Request, arrivals: Arrivals) -> bytes:
     Raises:
         EmptyBody: there are no bytes.
         BadMultipart: it is a form, but can't be parsed or has not exactly one part, `image`.
-        BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+        EncodedBody, BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `read_body` says.
     """
     if _is_form(request):
         several = BadMultipart("the form has more than one part named image; send them to /v1/classify/batch")
@@ -34,7 +36,7 @@ async def read_images(request: Request, arrivals: Arrivals, limit: int) -> list[
     Raises:
         BadMultipart: it is no form, or can't be parsed, or has no part, or one of another name.
         BatchTooLarge: there are more than `limit`.
-        BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+        EncodedBody, BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `read_body` says.
     """
     if not _is_form(request):
         raise BadMultipart("the body is no form; send multipart/form-data whose parts are named image")
@@ -49,7 +51,7 @@ async def read_document(request: Request, arrivals: Arrivals) -> bytes:
 
     Raises:
         BodyTooLarge: it has more than `MAX_DOCUMENT_BYTES`.
-        SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+        EncodedBody, SlowBody, QueueFull, ClientDisconnect: as `read_body` says.
     """
     body = await read_body(request, arrivals)
     if len(body) > MAX_DOCUMENT_BYTES:
@@ -60,9 +62,14 @@ async def read_document(request: Request, arrivals: Arrivals) -> bytes:
 
 
 async def read_body(request: Request, arrivals: Arrivals) -> bytes:
-    """The body as it is; raises what `Arrivals.read` does."""
+    """The body as it is.
+
+    Raises:
+        EncodedBody: its `Content-Encoding` is another than `identity`.
+        BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+    """
     chunks: list[bytes] = []
-    await arrivals.read(request, chunks.append)
+    await _receive(request, arrivals, chunks.append)
     return b"".join(chunks)
 
 
@@ -74,5 +81,15 @@ async def _read_form(
     request: Request, arrivals: Arrivals, limit: int, several: BadMultipart | BatchTooLarge
 ) -> list[bytes]:
     form = FormImages(request.headers["Content-Type"], limit, several)
-    await arrivals.read(request, form.feed)
+    await _receive(request, arrivals, form.feed)
     return form.finish()
+
+
+async def _receive(request: Request, arrivals: Arrivals, take: Callable[[bytes], None]) -> None:
+    # Images don't shrink, and what inflates would need bounds of its own.
+    codings = ",".join(request.headers.getlist("Content-Encoding"))
+    if codings.strip().lower() not in ("", "identity"):
+        raise EncodedBody(
+            f"the body has the Content-Encoding {codings[:64]!a}; send it as it is, without one"
+        )
+    await arrivals.read(request, take)

@@ -1,11 +1,13 @@
 """Bodies that are too large, too slow, cut off, or not waited for."""
 
+import gzip
 import http.client
 import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -43,6 +45,37 @@ def answer_of(connection: socket.socket) -> tuple[int, bytes]:
 def chunks(count: int) -> Iterator[bytes]:
     for _ in range(count):
         yield bytes(50_000)
+
+
+@pytest.mark.parametrize("codings", [["gzip"], ["identity", "GZIP"]])
+def test_a_body_with_a_content_coding_is_refused(
+    settings: Settings, tmp_path: Path, codings: list[str]
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-the-tests")
+    routes = [
+        ("POST", CLASSIFY, "image/png"),
+        ("POST", CLASSIFY, "multipart/form-data; boundary=x"),
+        ("POST", "/v1/classify/batch", "multipart/form-data; boundary=x"),
+        ("POST", "/v2/models/colours/infer", "application/json"),
+        ("POST", "/v1/feedback", "application/json"),
+        ("PUT", "/v1/variants/active", "application/json"),
+    ]
+    with running(settings.model_copy(update={"admin_token_file": token})) as client:
+        for method, path, type_ in routes:
+            headers = [("Content-Type", type_), ("Authorization", "Bearer a-token-of-the-tests")]
+            headers += [("Content-Encoding", coding) for coding in codings]
+            response = client.request(method, path, content=gzip.compress(photo("red")), headers=headers)
+            assert response.status_code == 415
+            assert response.headers["Accept-Encoding"] == "identity"
+            assert response.json()["type"] == "/problems/encoded-body"
+            assert f"Content-Encoding '{','.join(codings)}'" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_the_coding_identity_is_none(client: httpx.Client, coding: str) -> None:
+    response = client.post(CLASSIFY, content=photo("red"), headers={"Content-Encoding": coding})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(("megabytes", "announced"), [(1, False), (50, False), (50, True)])
