@@ -74,7 +74,7 @@ class Parameters(BaseModel):
         unknown = [name for name in given if name not in cls.model_fields]
         if unknown:
             raise ValueError(
-                f"there is no parameter {unknown[0][:64]!r}; there are {', '.join(cls.model_fields)}"
+                f"there is no parameter {unknown[0][:64]!a}; there are {', '.join(cls.model_fields)}"
             )
         return given
 

@@ -65,8 +65,8 @@ def _read(request: Request, parameters: type[BaseModel]) -> BaseModel:
     given = dict(query)
     if len(given) != len(query.multi_items()):
         counts = Counter(name for name, _ in query.multi_items())
-        repeated = [name for name in given if counts[name] > 1]
-        raise BadParameter(f"given more than once: {', '.join(repeated)}")
+        repeated = next(name for name in given if counts[name] > 1)
+        raise BadParameter(f"given more than once: {repeated[:64]!a}")
     try:
         return parameters.model_validate(given)
     except ValidationError as error:

@@ -205,7 +205,7 @@ def _describe(problem: dict[str, Any]) -> str:
         return str(problem["ctx"]["error"])
     name = problem["loc"][-1]
     expected = re.sub("^(Input|String) |, unable to parse .*", "", problem["msg"])
-    return f"{name} is {_cut(problem['input'])!r}, but it {expected}"
+    return f"{name} is {problem['input'][:MAX_REPEATED]!a}, but it {expected}"
 
 
 def _cut(text: str) -> str:

@@ -127,7 +127,7 @@ class Variants:
         """Raise UnknownVariant where the bundle has no variant of that name."""
         if name not in self._bundle.manifest.variants:
             names = ", ".join(sorted(self._bundle.manifest.variants))
-            raise UnknownVariant(f"the bundle has no variant {name!r}; it has: {names}")
+            raise UnknownVariant(f"the bundle has no variant {name[:64]!a}; it has: {names}")
 
     def choose(self, named: LoadedVariant | None, wait_seconds: float) -> LoadedVariant:
         """The variant for a request that is ready now: `named`, as `find` gave it, or whichever answers.

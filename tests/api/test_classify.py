@@ -162,7 +162,11 @@ def test_no_image_waits_longer_than_its_request_says(settings: Settings, path: s
             "bad-parameter",
             "no parameter 'topk'; there are top_k, variant, crop, timeout_ms, min_probability",
         ),
-        ("top_k=1&top_k=2", "bad-parameter", "given more than once: top_k"),
+        ("top_k=1&top_k=2", "bad-parameter", "given more than once: 'top_k'"),
+        ("top_k=1&crop=a&crop=b&top_k=2", "bad-parameter", "given more than once: 'top_k'"),
+        ("variant=caf%C3%A9", "unknown-variant", r"no variant 'caf\xe9'; it has"),
+        ("caf%C3%A9=1", "bad-parameter", r"no parameter 'caf\xe9'; there are"),
+        ("crop=caf%C3%A9", "bad-parameter", r"crop is 'caf\xe9', but"),
         ("top_k=x&crop=y", "bad-parameter", "; crop is 'y'"),
     ],
 )

@@ -145,7 +145,10 @@ def test_a_wrong_method_is_a_problem_that_says_which_is_right(
             "there are top_k, variant, crop, timeout_ms, min_probability",
         ),
         ("POST", "/v1/classify?variant=" + "x" * 60_000, "but it should have at most 64 characters"),
-        ("POST", "/v1/classify?" + "top_k=1&" * 7_000, "given more than once: top_k"),
+        ("POST", "/v1/classify?" + "top_k=1&" * 7_000, "given more than once: 'top_k'"),
+        ("POST", "/v1/classify?" + "".join(f"z{n}=1&z{n}=1&" for n in range(3000)), "more than once: 'z0'"),
+        ("POST", f"/v1/classify?{'x' * 9_000}=1&{'x' * 9_000}=1", "given more than once: 'xxx"),
+        ("GET", "/v2/models/colours/versions/" + "x" * 20_000, "has no variant 'xxx"),
     ],
 )
 def test_what_a_client_sent_is_repeated_to_it_in_short(
