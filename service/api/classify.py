@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator, with_config
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator, with_config
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from service.api.admission import admit, choose, patience
@@ -67,6 +68,14 @@ class Parameters(BaseModel):
         description="The answer is `uncertain` where the top class is less probable; the service's own if not"
         " said",
     )
+
+    @field_validator("top_k", "timeout_ms", "min_probability", mode="before")
+    @classmethod
+    def _is_written_plainly(cls, value: str) -> str:
+        # As Python has it, 1_0 would be 10.
+        if "_" in value:
+            raise PydanticCustomError("underscore", "should be a number without underscores")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -204,7 +204,10 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     name = problem["loc"][-1]
-    expected = re.sub("^(Input|String) |, unable to parse .*", "", problem["msg"])
+    if problem["type"] == "int_parsing_size":
+        expected = "has too many digits"
+    else:
+        expected = re.sub("^(Input|String) |, unable to parse .*", "", problem["msg"])
     return f"{name} is {problem['input'][:MAX_REPEATED]!a}, but it {expected}"
 
 

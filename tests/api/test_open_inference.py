@@ -171,6 +171,7 @@ def test_outputs_come_as_they_are_asked_for(client: httpx.Client) -> None:
         ({"shape": [9, SIDE, SIDE, 3]}, 413, "more than 8 images"),
         ({"data": None}, 400, "either data or the parameter binary_data_size"),
         ({"data": [256] * (SIDE * SIDE * 3)}, 400, "integers from 0 to 255"),
+        ({"data": [*[1] * (SIDE * SIDE * 3 - 1), True]}, 400, "integers from 0 to 255"),
         ({"data": [0.5] * (SIDE * SIDE * 3)}, 400, "integers from 0 to 255"),
         ({"data": ["x" * 1000, *[1] * (SIDE * SIDE * 3 - 1)]}, 400, "integers from 0 to 255"),
         ({"data": [[[[1, 2]]]]}, 400, "nested otherwise"),

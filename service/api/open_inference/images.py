@@ -80,10 +80,13 @@ def _pixels(tensor: RequestInput, count: int) -> bytes:
         if any(type(row) is not list or len(row) != size for row in values):
             raise BadInferenceRequest(f"the data of {INPUT} is nested otherwise than its shape")
         values = list(chain.from_iterable(values))
+    expected = f"the data of {INPUT} must be {count} integers from 0 to 255"
+    if bool in {*map(type, values)}:  # Which bytes() takes for 0 and 1.
+        raise BadInferenceRequest(expected)
     try:
         return bytes(values)
     except (TypeError, ValueError):
-        raise BadInferenceRequest(f"the data of {INPUT} must be {count} integers from 0 to 255") from None
+        raise BadInferenceRequest(expected) from None
 
 
 def _files(tensor: RequestInput, count: int) -> list[bytes]:
