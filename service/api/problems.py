@@ -4,11 +4,13 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -44,6 +46,11 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
 }
 
 
+def _without_default(schema: JsonDict) -> None:
+    # Which is null: it is left out then.
+    del schema["default"]
+
+
 class Problem(BaseModel):
     """A problem document."""
 
@@ -56,6 +63,13 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="What was wrong with this request, and what was expected")
     instance: str = Field(description="This one occurrence; the log has the same id", examples=["urn:uuid:…"])
+    retry_after: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
+        None,
+        description="Seconds until the same request may succeed, where that is known: as `Retry-After` says,"
+        " which an image of a batch has no header for",
+        exclude_if=lambda seconds: seconds is None,
+        json_schema_extra=_without_default,
+    )
 
 
 class ProtocolProblem(Problem):
@@ -81,6 +95,7 @@ def problem_document(error: RequestError, id_: str) -> Problem:
         status=error.status,
         detail=str(error),
         instance=f"urn:uuid:{id_}",
+        retry_after=error.retry_after_seconds,
     )
 
 
@@ -125,14 +140,16 @@ def documented(
 
 def _documented(errors: list[type[RequestError]], schema: type[Problem]) -> dict[str, Any]:
     examples = {}
+    is_busy = errors[0].status in (429, 503)
     for error in errors:
-        example = problem_document(error((error.__doc__ or "").splitlines()[0]), _EXAMPLE_ID).model_dump()
+        raised = error((error.__doc__ or "").splitlines()[0], retry_after_seconds=1 if is_busy else None)
+        example = problem_document(raised, _EXAMPLE_ID).model_dump()
         if schema is ProtocolProblem:
             example["error"] = example["detail"]
         examples[error.code] = {"summary": error.title, "value": example}
     reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
-    busy = {"headers": {"Retry-After": _RETRY_AFTER}} if errors[0].status in (429, 503) else {}
-    return busy | {
+    headers = {"headers": {"Retry-After": _RETRY_AFTER}} if is_busy else {}
+    return headers | {
         "description": "; or: ".join(f"{error.title} (`{problem_type(error)}`)" for error in errors),
         "content": {MEDIA_TYPE: {"schema": reference, "examples": examples}},
     }

@@ -24,7 +24,8 @@ def form(*images: bytes) -> list[tuple[str, bytes]]:
 
 
 def code(problem: dict[str, object]) -> str:
-    assert set(problem) == {"type", "title", "status", "detail", "instance"}
+    waits = {"retry_after"} if problem["status"] == 429 else set()
+    assert set(problem) == {"type", "title", "status", "detail", "instance"} | waits
     return str(problem["type"]).removeprefix("/problems/")
 
 
@@ -164,6 +165,7 @@ def test_each_is_measured_and_each_that_found_no_place_is_told(settings: Setting
         refused = [result["problem"] for result in results if "problem" in result]
         assert 1 <= len(refused) <= 2
         assert {(code(problem), problem["status"]) for problem in refused} == {("queue-full", 429)}
+        assert all(type(problem["retry_after"]) is int and problem["retry_after"] >= 1 for problem in refused)
         counted = samples(client)
         answered = 'edgewise_stage_seconds_count{stage="inference",variant="fp32"}'
         assert counted[answered] == 5 - len(refused)

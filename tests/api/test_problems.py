@@ -82,6 +82,10 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
     reference = responses["422"]["content"]["application/problem+json"]["schema"]["$ref"]
     schema = document["components"]["schemas"][reference.rpartition("/")[2]]
     assert set(schema["required"]) == {"type", "title", "status", "detail", "instance"}
+    retry_after = schema["properties"]["retry_after"]
+    assert (retry_after["type"], retry_after["minimum"], "default" in retry_after) == ("integer", 1, False)
+    examples = responses["429"]["content"]["application/problem+json"]["examples"].values()
+    assert {example["value"]["retry_after"] for example in examples} == {1}
 
 
 def test_openapi_documents_the_body_in_all_its_forms(client: httpx.Client) -> None:
@@ -111,6 +115,7 @@ def test_an_unknown_route_is_a_problem(client: httpx.Client, path: str) -> None:
     assert response.status_code == 404
     document = response.json()
     assert document["type"] == "/problems/unknown-route"
+    assert "retry_after" not in document
     assert "/docs" in document["detail"]
     assert "\n" not in document["detail"]
 
