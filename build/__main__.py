@@ -4,7 +4,6 @@ Exit status: 0 when all is well, 2 when the command line or the data can't be us
 standard error says why), 130 when interrupted; a training that was interrupted resumes.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -19,8 +18,6 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     options = command_parser().parse_args(arguments)
-    # Before TensorFlow is loaded, which would fill the terminal; and loaded only now, since it takes seconds.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         from build.commands import run
 

@@ -15,6 +15,7 @@ from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table
 from build.photos.data import labelled_photos
 from build.signing import sign_bundle
+from build.tensorflow_start import starting_tensorflow
 from service.bundle.folder import Bundle, check_replaceable, load_bundle, verify
 from service.bundle.manifest import BASELINE, CLASS_IDS, LABELS
 
@@ -44,7 +45,8 @@ def _evaluate(options: argparse.Namespace, _command: str) -> None:
 def _start_of(bundle: Bundle, weights: str) -> "Network":
     """The weights that a bundle's training started from; they must have its classes and its size."""
     # Imported where it is used: it loads TensorFlow.
-    from build.network.weights import load_network, weights_digest
+    with starting_tensorflow():
+        from build.network.weights import load_network, weights_digest
 
     network = load_network(
         weights,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from build import bundle_commands
 from build.bundle_steps import show
+from build.tensorflow_start import starting_tensorflow
 from service.bundle.manifest import SIGNATURE
 
 
@@ -33,7 +34,8 @@ def _run(options: argparse.Namespace, command: str) -> None:
     commands = bundle_commands.COMMANDS
     if options.command not in commands:
         # Imported where it is used: it loads TensorFlow, which the others do without.
-        from build import network_commands
+        with starting_tensorflow():
+            from build import network_commands
 
         commands = network_commands.COMMANDS
     commands[options.command](options, command)
