@@ -10,35 +10,30 @@ from collections.abc import Sequence
 from build.files import command_line
 from build.options import command_parser
 from service.errors import StartError
-
-UNUSABLE = 2
-INTERRUPTED = 130
+from service.host.ending import INTERRUPTED, refuse, tell
+from service.host.output import escape_unencodable, forgive_standard_error
+from service.host.process import open_standard_descriptors
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
+    open_standard_descriptors()
+    escape_unencodable()
+    forgive_standard_error()
     options = command_parser().parse_args(arguments)
     try:
         from build.commands import run
 
         run(options, command_line(arguments))
     except StartError as error:
-        # A name in it, of a folder or a file, may have line ends.
-        sys.stderr.write(f"edgewise: {' '.join(str(error).splitlines())}\n")
-        return UNUSABLE
+        return refuse(str(error))
     except ModuleNotFoundError as error:
-        sys.stderr.write(
-            f"edgewise: {error.name} is missing; run it by `make build`, or as .venv/bin/python\n"
-        )
-        return UNUSABLE
+        return refuse(f"{error.name} is missing; run it by `make build`, or as .venv/bin/python")
     except OSError as error:  # A file or folder that can't be read or written, a full disk.
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"edgewise: {where}{error.strerror or error}\n")
-        return UNUSABLE
+        return refuse(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "edgewise: interrupted; training goes on from its last checkpoint when started again\n"
-        )
+        tell("interrupted; training goes on from its last checkpoint when started again")
         return INTERRUPTED
     return 0
 

@@ -7,19 +7,16 @@ can't be used (one line on standard error says why), 130 when interrupted.
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from service.errors import StartError
+from service.host.ending import INTERRUPTED, refuse
 from service.server.signals import end_on_signal
 
 if TYPE_CHECKING:
     import argparse
 
     from service.settings import Settings
-
-UNUSABLE = 2
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,30 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(arguments)
     except StartError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     except ModuleNotFoundError as error:
-        return _refuse(f"{error.name} is missing; run it by `make serve`, or as .venv-serve/bin/python")
+        return refuse(f"{error.name} is missing; run it by `make serve`, or as .venv-serve/bin/python")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
 
 
-def _refuse(reason: str) -> int:
-    # Where even that can't be written, the status still tells.
-    with suppress(OSError):
-        # A name in it, of a folder or in a manifest, may have line ends.
-        sys.stderr.write(f"edgewise: {' '.join(reason.splitlines())}\n")
-    return UNUSABLE
-
-
 def _run(arguments: Sequence[str]) -> None:
     # Only now, as all that takes time or needs packages: an interruption meanwhile, or that they are missing,
     # is told without a traceback.
-    from service.host.output import check_writable, escape_unencodable
+    from service.host.output import check_writable, escape_unencodable, forgive_standard_error
     from service.host.process import keep_little_memory, open_standard_descriptors
 
     open_standard_descriptors()
     escape_unencodable()
+    forgive_standard_error()
     from service.options import command_parser
     from service.settings import PREFIX, load_settings
 

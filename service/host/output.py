@@ -3,11 +3,37 @@
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from service.errors import StartError
 
 _STANDARD_OUTPUT = 1
+
+
+class _Forgiving:
+    """A stream, what it can't take is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def forgive_standard_error() -> None:
+    """Have the work go on where standard error is full or gone: progress bars and messages are lost then."""
+    if not isinstance(sys.stderr, _Forgiving):
+        sys.stderr = cast("TextIO", _Forgiving(sys.stderr))
 
 
 def escape_unencodable() -> None:

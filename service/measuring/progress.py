@@ -1,30 +1,13 @@
 """How far a measurement is, shown on standard error; each is the `progress` of one kind of measurement."""
 
-import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from service.measuring.labelled import LabelledImage
 
 _T = TypeVar("_T")
-
-
-class _StandardError:
-    """Standard error, for tqdm; where it is full or gone, the measurement goes on all the same."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-    def write(self, text: str) -> None:
-        with suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            sys.stderr.flush()
 
 
 def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
@@ -43,5 +26,5 @@ def variants_progress(variants: Sequence[str]) -> Iterable[str]:
 
 
 def _shown(them: Sequence[_T], of: str | None, unit: str) -> Iterable[_T]:
-    shown: Iterable[_T] = tqdm(them, desc=of, unit=unit, dynamic_ncols=True, file=_StandardError())
+    shown: Iterable[_T] = tqdm(them, desc=of, unit=unit, dynamic_ncols=True)
     return shown
