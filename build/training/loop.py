@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -119,6 +120,7 @@ def run_steps(
     Raises:
         BuildError: too few photos, the loss is no finite number any more, or a checkpoint can't be
             read or written.
+        KeyboardInterrupt: as everywhere, with a note where there is a checkpoint to go on from.
     """
     steps = steps_of(views.photos, schedule)
     optimizer = tf_keras.optimizers.Adam(
@@ -132,7 +134,8 @@ def run_steps(
     started = time.monotonic() - float(seconds)
     step = _step_function(model, loss, optimizer)
     # Closed however the training ends, so that what is said of its end has a line of its own.
-    with tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1) as progress:
+    bar = tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1)
+    with _told_to_go_on(manager), bar as progress:
         for pixels, labels in batches(views, schedule, done, steps):
             before_step(done)
             value = step(tf.constant(pixels, tf.float32), tf.constant(labels))
@@ -225,6 +228,17 @@ def _other_run(folder: Path) -> BuildError:
         f"{folder} holds the checkpoints of a run with other options or photos; remove it, or name"
         " another folder (all and quantize: --run, train: --out)"
     )
+
+
+@contextmanager
+def _told_to_go_on(manager: Any) -> Iterator[None]:
+    """Note at an interruption that it costs little, once there is a checkpoint."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if manager.latest_checkpoint:
+            error.add_note("training goes on from its last checkpoint when started again")
+        raise
 
 
 def _refuse_divergence(loss: float, done: int) -> None:

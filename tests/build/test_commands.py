@@ -1,4 +1,5 @@
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -210,10 +211,14 @@ def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> N
     assert not out.exists()
 
 
-def test_an_interruption_leaves_nothing(small: Bundle, calibration: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_leaves_nothing(
+    number: signal.Signals, expected: int, small: Bundle, calibration: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "build", "quantize", "--weights", small.path]
     command += ["--calibration", calibration, "--out", tmp_path / "bundle"]
-    status, rest = interrupted(command, b"decode:")
-    assert status == 130
+    status, rest = interrupted(command, b"decode:", number)
+    assert status == expected
+    assert rest.endswith(b"\nedgewise: interrupted\n")
     assert b"Traceback" not in rest
     assert list(tmp_path.iterdir()) == []

@@ -47,7 +47,7 @@ def test_numbers_that_make_no_sense_are_refused(
 
 
 def test_the_options_are_told_without_loading_tensorflow() -> None:
-    program = "import sys, build.__main__ as m; m.command_parser(); print(*sys.modules)"
+    program = "import sys, build.__main__, build.options as m; m.command_parser(); print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -42,7 +42,9 @@ def run(
     )
 
 
-def interrupted(command: list[str | Path], when: bytes, **settings: object) -> tuple[int, bytes]:
+def interrupted(
+    command: list[str | Path], when: bytes, number: signal.Signals = signal.SIGINT, **settings: object
+) -> tuple[int, bytes]:
     """Interrupt a command once its standard error shows `when`; its exit status and what came after."""
     with subprocess.Popen(  # noqa: S603
         [*WITH_SIGNALS, *command], cwd=ROOT, env=environment(**settings), stderr=subprocess.PIPE
@@ -53,7 +55,7 @@ def interrupted(command: list[str | Path], when: bytes, **settings: object) -> t
             more = process.stderr.read(1)
             assert more, shown
             shown += more
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, rest = process.communicate(timeout=DEADLINE_SECONDS)
     return process.returncode, rest
 
