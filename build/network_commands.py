@@ -12,7 +12,7 @@ from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, labelled_photos, refuse_overlap, sample
 from build.quantization.recipe import Recipe, load_recipe, load_recipes
 from build.quantization.sensitivity import measure_sensitivity, photos_apart
-from build.quantization.sensitivity_report import sensitivity_table, write_sensitivity
+from build.quantization.sensitivity_report import NUMBERS, PICTURE, sensitivity_table, write_sensitivity
 from build.search.latency import read_times, search_blocks
 from build.search.method import Method
 from build.search.recipes import new_recipe, recipe_text, search_steps
@@ -33,7 +33,7 @@ from build.training.schedule import DISTILLATION
 from build.whole import build_all
 from service.bundle.folder import SEEN_DIGITS, Bundle, load_bundle, verify
 from service.bundle.manifest import BASELINE
-from service.host.output import write_whole
+from service.host.output import check_writable, write_whole
 
 SENSITIVITY_RECIPE = "ptq"
 # What is large among millions of values needs no more.
@@ -103,6 +103,8 @@ def _sensitivity(options: argparse.Namespace, _command: str) -> None:
     apart = photos_apart(options.calibration, wanted, options.images)
     calibration, others = readable_sets(apart, network, options)
     options.out.mkdir(parents=True, exist_ok=True)
+    for name in (PICTURE, NUMBERS):
+        check_writable(options.out / name)
     measured = measure_sensitivity(network, calibration, others)
     picture, numbers = write_sensitivity(measured, options.out)
     show(f"{sensitivity_table(measured)}\n\n{picture} and {numbers}")

@@ -11,7 +11,7 @@ from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
 from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
 from service.bundle.manifest import MODEL_CARD, Latency, Manifest
-from service.host.output import write_whole
+from service.host.output import check_writable, write_whole
 from service.measuring.benchmark import benchmark
 from service.measuring.progress import rounds_progress
 
@@ -102,10 +102,11 @@ def insert_between(file: Path, begin: str, end: str, text: str) -> None:
 
 
 def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
-    """What a Markdown file has before and after its markers.
+    """What a Markdown file, which can be written, has before and after its markers.
 
     Raises:
         BuildError: the file can't be read or has no markers.
+        StartError: it can't be written.
     """
     try:
         text = file.read_bytes().decode("utf-8")
@@ -115,6 +116,7 @@ def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[st
     _, ended, after = rest.partition(end)
     if not begun or not ended:
         raise BuildError(f"{file} has no lines {begin} and {end} to put the table between")
+    check_writable(file)
     return before, after
 
 

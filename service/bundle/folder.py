@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -180,12 +181,18 @@ def check_replaceable(path: Path) -> None:
     """Check that nothing lies at `path`, or an empty folder, or a bundle alone, which another may replace.
 
     Raises:
-        BundleError: it is a file, or a folder with other things in it, which would be lost.
+        BundleError: it is a file, or a folder with other things in it, which would be lost; or this user may
+            not put another in its place.
     """
     if path.exists() and not path.is_dir():
         raise BundleError(f"{path} is a file; name a new folder")
     if not path.is_dir():
         return
+    there = path.resolve()
+    for folder in (there, there.parent):
+        # Both: what is moved into another folder has an entry that leads to it, which changes.
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise BundleError(f"{path} can't be replaced: this user may not write to {folder}")
     if (path / MANIFEST).is_file():
         try:
             strangers = _strangers(path, _read_manifest(path, public_key=None))

@@ -66,9 +66,9 @@ def check_writable(path: Path) -> None:
     there = os.path.exists(path)  # noqa: PTH110
     if there and os.path.isdir(path):  # noqa: PTH112
         raise StartError(f"{path} can't be written: it is a folder")
-    if there and not os.access(path, os.W_OK):
+    if there and not os.access(path, os.W_OK, effective_ids=True):
         raise StartError(f"{path} can't be written by this user")
-    if not there and not os.access(path.parent, os.W_OK):
+    if not there and not os.access(path.parent, os.W_OK, effective_ids=True):
         raise StartError(f"{path} can't be written: {path.parent} is no folder that this user may write to")
 
 

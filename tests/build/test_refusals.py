@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from build.__main__ import main
+from build.evidence.report import split_at_markers
 from service.bundle.folder import SEEN_DIGITS, Bundle, sha256_of
+from service.errors import StartError
 from tests.build.conftest import every
+from tests.rights import as_an_ordinary_user
 
 
 def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -340,3 +343,23 @@ def test_a_start_is_what_training_started_from(
     said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", small.path)
     assert said == f"--start {small.path} is not what the training of {small.path} started from"
     assert (small.path / "manifest.json").read_bytes() == before
+
+
+def test_a_sensitivity_that_can_not_be_written_is_not_measured(
+    small: Bundle, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "out" / "sensitivity.png"
+    picture.mkdir(parents=True)
+    photos = ["--weights", small.path, "--calibration", calibration, "--images", "4"]
+    assert main([*map(str, ("sensitivity", *photos)), "--out", str(picture.parent)]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == f"edgewise: {picture} can't be written: it is a folder"
+    assert "sensitivity:" not in said
+
+
+def test_a_file_for_the_table_that_can_not_be_written_is_told_before_the_work(open_path: Path) -> None:
+    file = open_path / "README.md"
+    file.write_text("<!-- variants -->\n<!-- /variants -->\n")
+    file.chmod(0o444)
+    with as_an_ordinary_user(), pytest.raises(StartError, match=r"README.md can't be written by this user"):
+        split_at_markers(file)

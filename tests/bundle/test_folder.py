@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.bundle.folder import (
     Bundle,
     bundle_files,
+    check_replaceable,
     load_bundle,
     read_file,
     rewrite_bundle,
@@ -22,6 +23,7 @@ from service.bundle.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IM
 from service.errors import BundleError
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS, altered, lines
 from tests.packed import packed_copy, put
+from tests.rights import as_an_ordinary_user
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
 
 FILES = [LABELS, CLASS_IDS, GOLDEN, "fp32.tflite", "softmax.tflite"]
@@ -269,6 +271,24 @@ def test_where_nothing_can_be_written_the_error_says_so(colours: Bundle, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match="can't be written"):
         write_bundle(tmp_path / "file" / "bundle", colours.manifest, bundle_files(colours))
+
+
+@pytest.mark.parametrize("closed", ["folder", "folder/colours"])
+def test_what_this_user_may_not_replace_is_told_before_the_work(
+    colours: Bundle, open_path: Path, closed: str
+) -> None:
+    path = open_path / "folder" / "colours"
+    shutil.copytree(colours.path, path)
+    for folder in (path.parent, path):
+        folder.chmod(0o777)
+    (open_path / "link").symlink_to(path)
+    (open_path / closed).chmod(0o555)
+    message = f"{open_path}/link can't be replaced: this user may not write to {open_path / closed}$"
+    with as_an_ordinary_user(), pytest.raises(BundleError, match=message):
+        check_replaceable(open_path / "link")
+    (open_path / closed).chmod(0o777)
+    with as_an_ordinary_user():
+        check_replaceable(open_path / "link")
 
 
 def test_a_bundle_can_be_read_by_others(colours: Bundle) -> None:
