@@ -372,7 +372,9 @@ def _evaluation_options(parser: argparse.ArgumentParser, *, required: bool = Tru
 
 def _corrupt_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--skip-corrupt", action="store_true", help="leave out images that can't be read, and name them"
+        "--skip-corrupt",
+        action="store_true",
+        help="leave out images that can't be read, and say how many and the first of them",
     )
 
 

@@ -22,7 +22,7 @@ def readable(
     """The sets, once every photo was decoded: long work should not end in the middle on a damaged one.
 
     `skip_corrupt`: the sets without those that can't be read, which a line on standard error
-    counts and names. What is in several sets is decoded once.
+    counts, and whose first ones it names. What is in several sets is decoded once.
 
     Raises:
         BuildError: some can't be read, and they are not to be skipped; or a class or a set has no others.
