@@ -7,7 +7,7 @@ from pathlib import Path
 from build.errors import BuildError
 from build.network.classes import IMAGENET, read_lines
 from service.bundle.folder import Classes
-from service.measuring.labelled import numbered
+from service.measuring.labelled import composed, numbered
 
 LEAST_CLASSES = 2
 _WORDNET_ID = re.compile("n[0-9]{8}")
@@ -22,19 +22,31 @@ def classes_of(folders: Sequence[Path]) -> Classes:
     Whole numbers are in their order, all other names in that of their characters; they are the labels.
 
     Raises:
-        BuildError: there are fewer than two, two have one WordNet id, or a name can't be a line of text.
+        BuildError: there are fewer than two, two have one WordNet id or one name in two Unicode forms, or
+            a name can't be a line of text.
     """
     if len(folders) < LEAST_CLASSES:
         raise BuildError(
             f"{folders[0]} is the only class; there must be {LEAST_CLASSES} to tell apart, with a folder each"
         )
+    _refuse_one_name(folders)
     for folder in folders:
         if not _is_a_line(folder.name):
             raise BuildError(f"{str(folder)!r} can't be a label: it must be one line of UTF-8; rename it")
-    names = [folder.name for folder in folders]
+    names = [composed(folder.name) for folder in folders]
     if all(_WORDNET_ID.fullmatch(numbered(name)[1]) for name in names):
         return _wordnet_classes(folders)
     return Classes(_in_order(names), None)
+
+
+def _refuse_one_name(folders: Sequence[Path]) -> None:
+    owners: dict[str, Path] = {}
+    for folder in folders:
+        first = owners.setdefault(composed(folder.name), folder)
+        if first != folder:
+            raise BuildError(
+                f"{first} and {folder} have one name in two Unicode forms; put their images together"
+            )
 
 
 def _wordnet_classes(folders: Sequence[Path]) -> Classes:

@@ -23,7 +23,7 @@ from build.photos.readable import readable
 from service.bundle.folder import Classes
 from service.bundle.manifest import Preprocessing
 from service.host.output import write_whole
-from service.measuring.labelled import class_folders, refuse_two_labels
+from service.measuring.labelled import class_folders, composed, refuse_two_labels
 
 TESTED_SHARE = 5
 LEAST_PHOTOS = 5
@@ -101,8 +101,12 @@ def is_tested_on(photo: Photo) -> bool:
 
 def _parts(folder: Path) -> dict[str, Path]:
     """The split folders there are, by what they are for; `train` is the folder itself if there are none."""
-    class_folders(folder)
+    inside = class_folders(folder)
     there = {name: folder / name for name in SPLITS if holds_folders(folder / name)}
+    if not there and all(map(_holds_folders_alone, inside)):
+        raise BuildError(
+            f"{folder} holds folders of folders, first {inside[0].name}: name its splits train, val and test"
+        )
     if not there:
         return {"train": folder}
     if "train" not in there:
@@ -115,11 +119,15 @@ def _parts(folder: Path) -> dict[str, Path]:
     return there
 
 
+def _holds_folders_alone(path: Path) -> bool:
+    return holds_folders(path) and all(inside.is_dir() or inside.name[0] == "." for inside in path.iterdir())
+
+
 def _refuse_strange_classes(parts: Mapping[str, Path]) -> None:
-    trained = {path.name for path in class_folders(parts["train"])}
+    trained = {composed(path.name) for path in class_folders(parts["train"])}
     for path in (path for part in parts.values() for path in class_folders(part)):
-        if path.name not in trained:
-            (near,) = difflib.get_close_matches(path.name, trained, 1, 0)
+        if composed(path.name) not in trained:
+            (near,) = difflib.get_close_matches(composed(path.name), trained, 1, 0)
             raise BuildError(
                 f"{path} is of a class that {parts['train']} lacks, where the nearest is {near!r}:"
                 " name it alike in both, or move it away"

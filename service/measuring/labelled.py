@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
     A class's folder is named by its class id (`n02123045`), by its label where no other class has
     the same, by a number and one of the two (`0281_n02123045`, `07_Kiwi`; the number says nothing),
     or by its index where there are no class ids. Every file in it is an image; names that begin with
-    a dot are passed over.
+    a dot are passed over. A name in another Unicode form, as macOS writes accents, is the same.
 
     Raises:
         DatasetError: a folder can't be read, is named otherwise, is empty, holds folders, or is
@@ -93,6 +94,11 @@ def numbered(name: str) -> tuple[int | None, str]:
     return (int(match[1]), match[2]) if match else (None, name)
 
 
+def composed(name: str) -> str:
+    """A name as it is compared, in Unicode's form NFC: macOS may take accents apart from their letters."""
+    return unicodedata.normalize("NFC", name)
+
+
 def image_set(name: str, digests: Iterable[str]) -> ImageSet:
     """The set of the images with these SHA-256 digests (hex), in any order."""
     lines = sorted(digests)
@@ -118,6 +124,7 @@ class _Names:
         return f"{kinds}; the nearest is {near[0]!r}" if near else kinds
 
     def index(self, name: str) -> int | None:
+        name = composed(name)
         for known in (name, numbered(name)[1]):
             for names in (self.class_ids, self.labels):
                 if known in names:
@@ -128,9 +135,10 @@ class _Names:
 
 
 def _names(classes: Classes) -> _Names:
+    labels = Classes(tuple(map(composed, classes.labels)), None).by_label()
     return _Names(
-        class_ids={class_id: index for index, class_id in enumerate(classes.class_ids or ())},
-        labels={label: indices[0] for label, indices in classes.by_label().items() if len(indices) == 1},
+        class_ids={composed(class_id): index for index, class_id in enumerate(classes.class_ids or ())},
+        labels={label: indices[0] for label, indices in labels.items() if len(indices) == 1},
         classes=len(classes.labels),
     )
 

@@ -47,6 +47,13 @@ def test_a_folder_is_matched(tmp_path: Path, classes: Classes, name: str, index:
     assert image.sha256 == hashlib.sha256(name.encode()).hexdigest()
 
 
+@pytest.mark.parametrize("label", ["Caf\u00e9", "Cafe\u0301"])
+@pytest.mark.parametrize("name", ["Caf\u00e9", "7_Cafe\u0301"])
+def test_a_folder_from_a_mac_is_matched(tmp_path: Path, label: str, name: str) -> None:
+    (image,) = labelled_images(folder_of(tmp_path, name), Classes(("cat", label), None))
+    assert image.index == 1
+
+
 @pytest.mark.parametrize(
     ("classes", "name"),
     [

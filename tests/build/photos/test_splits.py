@@ -241,6 +241,35 @@ def test_what_is_no_such_folder_is_named(shop: Path, change: Callable[[Path], No
         split(shop)
 
 
+def test_splits_of_other_names_are_named(shop: Path) -> None:
+    for name, other in (("train", "Train"), ("val", "Validation"), ("test", "Test")):
+        (shop / name).rename(shop / other)
+    with pytest.raises(BuildError, match="holds folders of folders, first Test: name its splits train, val"):
+        split(shop)
+
+
+def test_a_folder_within_one_class_is_no_split(shop: Path) -> None:
+    (shop / "train" / "cat" / "more").mkdir()
+    with pytest.raises(DatasetError, match="cat/more is a folder within a class's folder"):
+        split(shop / "train")
+
+
+def test_a_class_from_a_mac_is_the_same_class(shop: Path) -> None:
+    (shop / "train" / "cat").rename(shop / "train" / "Caf\u00e9")
+    for part in ("val", "test"):
+        (shop / part / "cat").rename(shop / part / "Cafe\u0301")
+    splits = split(shop)
+    assert "Caf\u00e9" in splits.classes.labels
+    assert len(splits.classes.labels) == len(CLASSES)
+
+
+def test_two_folders_whose_names_look_alike_are_named(mine: Path) -> None:
+    (mine / "cat").rename(mine / "Caf\u00e9")
+    (mine / "coffee").rename(mine / "Cafe\u0301")
+    with pytest.raises(BuildError, match="have one name in two Unicode forms; put their images together"):
+        split(mine)
+
+
 def test_one_class_is_too_few(mine: Path) -> None:
     for name in CLASSES[1:]:
         shutil.rmtree(mine / name)
