@@ -74,6 +74,7 @@ def command_parser() -> argparse.ArgumentParser:
 
 def _all_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
+    _licence_option(parser)
     parser.add_argument(
         "--data",
         type=Path,
@@ -108,6 +109,7 @@ def _all_command(parser: argparse.ArgumentParser) -> None:
 
 def _train_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
+    _licence_option(parser)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
     )
@@ -119,6 +121,7 @@ def _train_command(parser: argparse.ArgumentParser) -> None:
 
 def _quantize_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
+    _licence_option(parser)
     _calibration_option(parser)
     _unlabelled_option(parser)
     _recipe_options(parser)
@@ -296,6 +299,13 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line (ImageNet's)")
     parser.add_argument("--class-ids", type=Path, metavar="FILE", help="one class id per line (ImageNet's)")
     parser.add_argument("--size", type=SIZE, help=f"the input's side in pixels ({INPUT_SIZE})")
+
+
+def _licence_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--licence",
+        help="of the weights (that of the bundle or folder they are from; imagenet: Apache-2.0; or unknown)",
+    )
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:

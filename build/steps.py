@@ -8,6 +8,7 @@ from pathlib import Path
 
 from build.assembly.variants import TrainingPlan
 from build.errors import BuildError
+from build.files import in_utf8
 from build.network.weights import Network, load_network
 from build.photos.data import (
     PhotoSet,
@@ -31,10 +32,12 @@ QUANTIZED_TRAINING_OPTIONS = ("unlabelled", "seed", "run")
 
 
 def network_of(options: argparse.Namespace) -> Network:
-    """The network that `--weights` and what goes with it name."""
-    return load_network(
+    """The network that `--weights` and what goes with it name; of `--licence`, where it is given."""
+    network = load_network(
         options.weights, labels=options.labels, class_ids=options.class_ids, size=options.size
     )
+    licence = vars(options).get("licence")
+    return network if licence is None else replace(network, licence=in_utf8(licence))
 
 
 def runs_of(options: argparse.Namespace) -> Path:

@@ -30,8 +30,6 @@ from service.bundle.folder import SEEN_DIGITS, Bundle
 from service.bundle.manifest import Precision, Provenance, Training
 from service.measuring.labelled import image_set
 
-LICENCE = "Apache-2.0"
-
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -78,7 +76,7 @@ def quantize(
     models = make_models(network, recipes, calibration, command, plan)
     int8 = [recipe.name for recipe in recipes if recipe.precision is Precision.INT8]
     default = beside.manifest.default_variant if beside else [recipes[-1].name, *int8][-1]
-    about = About(path.absolute().name, ARCHITECTURE, LICENCE, default)
+    about = About(path.absolute().name, ARCHITECTURE, network.licence, default)
     used = [*calibration.photos, *without_repeats(plan.sets if plan else ())]
     return assemble(
         models,

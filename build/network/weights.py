@@ -23,13 +23,15 @@ from service.host.output import write_whole
 
 _WEIGHTS = "weights.npz"
 _TRAINING = "training.json"
+_DOWNLOAD_LICENCE = "Apache-2.0"
+_UNKNOWN_LICENCE = "unknown"
 
 
 @dataclass(frozen=True)
 class Network:
     """Folded weights and what is known of them.
 
-    `seen_images`: the first 16 hex digits of the SHA-256 of every image trained on.
+    `seen_images`: the first 16 hex digits of the SHA-256 of every image trained on. `licence`: the weights'.
     """
 
     source: str
@@ -38,6 +40,7 @@ class Network:
     preprocessing: Preprocessing
     training: Training | None = None
     seen_images: frozenset[str] = frozenset()
+    licence: str = _UNKNOWN_LICENCE
 
 
 def load_network(
@@ -65,7 +68,13 @@ def load_network(
         )
     weights = _download() if source == "imagenet" else _load_keras_file(path)
     classes = read_classes(weights["predictions"].bias.size, labels, class_ids)
-    return Network(in_utf8(path.name), weights, classes, default_preprocessing(size or INPUT_SIZE))
+    return Network(
+        source=in_utf8(path.name),
+        weights=weights,
+        classes=classes,
+        preprocessing=default_preprocessing(size or INPUT_SIZE),
+        licence=_DOWNLOAD_LICENCE if source == "imagenet" else _UNKNOWN_LICENCE,
+    )
 
 
 def save_trained(folder: Path, trained: Network, training: Training) -> None:
@@ -84,6 +93,7 @@ def save_trained(folder: Path, trained: Network, training: Training) -> None:
         "labels": trained.classes.labels,
         "class_ids": trained.classes.class_ids,
         "seen_images": sorted(trained.seen_images),
+        "licence": trained.licence,
     }
     # Last, since its presence says that the folder is whole.
     write_whole(folder / _TRAINING, (json.dumps(record, indent=1) + "\n").encode())
@@ -135,6 +145,7 @@ def _load_trained(folder: Path) -> Network:
             preprocessing=Preprocessing.model_validate(record["preprocessing"]),
             training=Training.model_validate(record["training"]),
             seen_images=frozenset(record["seen_images"]),
+            licence=record.get("licence", _UNKNOWN_LICENCE),
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
         raise BuildError(f"{folder} is damaged, train it again: {_one_line(error)}") from None
@@ -151,6 +162,7 @@ def _load_bundle(folder: Path) -> Network:
         preprocessing=preprocessing,
         training=bundle.manifest.training,
         seen_images=bundle.seen_images,
+        licence=bundle.manifest.licence,
     )
 
 

@@ -200,6 +200,15 @@ def test_add_keeps_the_variants_of_a_bundle(
     assert bundle.manifest.training == measured.manifest.training
 
 
+def test_a_licence_that_is_given_is_the_bundle_s(
+    weights_file: Path, labels_file: Path, calibration: Path, tmp_path: Path
+) -> None:
+    network = ["--weights", weights_file, "--labels", labels_file, "--size", str(SIZE), "--licence", "MIT"]
+    command = ["quantize", *network, "--calibration", calibration, "--recipes", "fp32"]
+    assert main([*map(str, command), "--out", str(tmp_path / "mine")]) == 0
+    assert load_bundle(tmp_path / "mine").manifest.licence == "MIT"
+
+
 def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     result = build("quantize", "--weights", weights_file, "--calibration", tmp_path, "--out", out)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,13 @@ def test_what_training_left_is_read_as_it_was(trained: Path, start: Network) -> 
     assert network.source == "trained"
     assert network.training == TRAINING
     assert (network.classes, network.preprocessing) == (start.classes, start.preprocessing)
+
+
+def test_a_licence_is_handed_on_and_none_is_made_up(start: Network, small: Bundle, tmp_path: Path) -> None:
+    assert start.licence == "unknown"
+    save_trained(tmp_path, replace(start, licence="MIT", training=TRAINING), TRAINING)
+    assert load_network(str(tmp_path)).licence == "MIT"
+    assert load_network(str(small.path)).licence == small.manifest.licence == "unknown"
 
 
 def test_an_interrupted_save_is_no_trained_folder(trained: Path) -> None:
