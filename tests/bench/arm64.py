@@ -24,7 +24,7 @@ from tests.system.test_image import A72, A76, as_cpu
 CPUS = {"cortex-a72": A72, "cortex-a76": A76}
 PATIENCE = 60.0
 HEAD = """\
-| variant | emulated as | same top-1 | probabilities apart % | apart at most % | in the mean % |
+| variant | emulated as | same top-1 | probabilities that differ % | max. difference % | mean difference % |
 | --- | --- | --: | --: | --: | --: |
 """
 ROW = "| {} | {} | {} of {} | {:.2f} | {:.3g} | {:.2g} |\n"
