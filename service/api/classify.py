@@ -5,8 +5,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator, with_config
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from service.api.admission import admit, choose, patience
@@ -71,10 +79,12 @@ class Parameters(BaseModel):
 
     @field_validator("top_k", "timeout_ms", "min_probability", mode="before")
     @classmethod
-    def _is_written_plainly(cls, value: str) -> str:
+    def _is_written_plainly(cls, value: str, info: ValidationInfo) -> str:
         # As Python has it, 1_0 would be 10.
         if "_" in value:
-            raise PydanticCustomError("underscore", "should be a number without underscores")
+            raise ValueError(
+                f"{info.field_name} is {value[:64]!a}, but it should be a number without underscores"
+            )
         return value
 
     @model_validator(mode="before")
