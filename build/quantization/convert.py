@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from build.errors import BuildError
 from build.network.model import Place, Site, Weights, network, set_weights, with_pixel_input
+from build.quantization.bias_correction import correct_biases
 from build.quantization.grids import grids_of, on_grids, store_levels
 from build.quantization.int8 import Int8Network, quantize_after_training
 from build.quantization.native import INT4_BITS, to_int4
@@ -79,7 +80,10 @@ def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -
 
 
 def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
-    """Int4 weights; int8 activations in the ranges of `calibrate`, by the layer that each comes out of."""
+    """Int4 weights; int8 activations in the ranges of `calibrate`, by the layer that each comes out of.
+
+    Given photos, the biases make up for what rounding to 4 bits shifts.
+    """
     # What the recipe says goes before what is left for the others.
     others = {name: bits for name, bits in INT4_BITS.items() if name not in recipe.weight_bits}
     grids = grids_of(weights, recipe.weight_bits | others)
@@ -92,10 +96,12 @@ def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: N
             ranges[tensor.node.layer.name] = calibrated[name]
         return tensor
 
-    calibrated = calibrate(weights, representative) if len(representative) else {}
+    integer = recipe.activations is not ActivationType.FLOAT32
+    calibrated = calibrate(weights, representative) if integer else {}
+    corrected = correct_biases(weights, grids, representative) if len(representative) else weights
     model = network(size, weights["predictions"].bias.size, by_layer)
-    set_weights(model, on_grids(weights, grids))
-    if recipe.activations is ActivationType.FLOAT32:
+    set_weights(model, on_grids(corrected, grids))
+    if not integer:
         model = with_pixel_input(model)
     return to_int4(bytes(_converter(model).convert()), grids.keys(), ranges, recipe.weight_only)
 

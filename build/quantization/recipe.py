@@ -135,7 +135,8 @@ class Pruning(BaseModel):
 class Recipe(BaseModel):
     """One recipe: `name` becomes the variant's name and its file's.
 
-    `representative_images`: how many photos the ranges of the activations are calibrated on;
+    `representative_images`: how many photos the ranges of the activations are calibrated on, and the biases
+    beside coarse weights corrected by; with float activations, int4 weights may go without;
     `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
     `weight_only`: whether float activations meet int4 weights as floats, unpacked, and are not rounded
     themselves as they come;
@@ -205,9 +206,11 @@ class Recipe(BaseModel):
                 f"{BASELINE} is float32, what all others are compared with; name another {self.precision}"
             )
         integer = self.activations is not ActivationType.FLOAT32
-        if integer != (self.representative_images > 0):
+        if integer and not self.representative_images:
+            raise ValueError("representative_images must be above 0 for integer activations")
+        if self.representative_images and not integer and self.weights is not WeightType.INT4_PER_CHANNEL:
             raise ValueError(
-                "representative_images must be above 0 for integer activations, and left out otherwise"
+                "representative_images are for integer activations and int4 weights; leave them out otherwise"
             )
         if not integer and self.ranges is not None:
             raise ValueError("ranges are those of integer activations; leave them out for float32 ones")

@@ -15,6 +15,7 @@ from build.errors import BuildError
 from build.network.model import LayerWeights
 from build.network.weights import Network
 from build.photos.data import sample
+from build.quantization.bias_correction import correct_biases
 from build.quantization.convert import convert
 from build.quantization.grids import grids_of, on_grids
 from build.quantization.layer_names import layer_of
@@ -106,6 +107,26 @@ def test_the_kernel_of_a_layer_is_on_the_grid_of_least_error_or_rounded_to_8_bit
     np.testing.assert_allclose(values_of(content, "block2a_expand_conv"), expected, atol=1e-5)
 
 
+@by_each_int4
+def test_biases_make_up_for_the_rounding_to_4_bits(
+    native: Bundle, start: Network, representative: Pixels, name: str
+) -> None:
+    content = native.variant_path(name).read_bytes()
+    layers = ("top_conv", "block4a_se_reduce", "block6h_project_conv")
+    corrected = correct_biases(
+        start.weights, grids_of(start.weights, dict.fromkeys(layers, 4)), representative
+    )
+    for layer in layers:
+        moved = np.abs(corrected[layer].bias - start.weights[layer].bias).max()
+        np.testing.assert_allclose(bias_of(content, layer), corrected[layer].bias, atol=0.01 * moved)
+
+
+def test_biases_stay_where_a_recipe_with_float_activations_names_no_photos(start: Network) -> None:
+    recipe = recipe_of("int4-weights").model_copy(update={"representative_images": 0})
+    content = convert(recipe, start.weights, SIZE, np.empty((0, SIZE, SIZE, 3), np.uint8))
+    np.testing.assert_allclose(bias_of(content, "top_conv"), start.weights["top_conv"].bias, rtol=1e-6)
+
+
 def test_weights_alone_are_unpacked_to_floats_and_the_others_are_not(native: Bundle) -> None:
     operators = {name: native.variant(name).operators.get("DEQUANTIZE", 0) for name in NAMES}
     assert operators == {"int4-weights": 92, "int4-dynamic": 0, "int4": 0, "int16x8": 1}
@@ -149,8 +170,10 @@ def test_golden_outputs_may_be_as_far_apart_as_the_kernels_are(native: Bundle) -
     assert native.variant("int16x8").golden == FLOAT_TOLERANCE
 
 
-def test_a_second_conversion_gives_the_same_bytes(native: Bundle, start: Network) -> None:
-    again = convert(recipe_of("int4-weights"), start.weights, SIZE, np.empty((0, SIZE, SIZE, 3), np.uint8))
+def test_a_second_conversion_gives_the_same_bytes(
+    native: Bundle, start: Network, representative: Pixels
+) -> None:
+    again = convert(recipe_of("int4-weights"), start.weights, SIZE, representative)
     assert sha256_of(again) == native.variant("int4-weights").sha256
 
 
@@ -171,6 +194,11 @@ def graph_of(content: bytes) -> Any:
 
 def kernels_of(content: bytes) -> dict[str, Any]:
     """The tensor of each layer's kernel, by the layer's name; where it is unpacked first, the packed one."""
+    return {layer: kernel for layer, (kernel, _) in parameters_of(content).items()}
+
+
+def parameters_of(content: bytes) -> dict[str, tuple[Any, Any]]:
+    """The tensors of each layer's kernel, as `kernels_of` has it, and of its bias."""
     graph = graph_of(content)
     codes = [code.builtinCode for code in schema.ModelT.InitFromPackedBuf(content, 0).operatorCodes]
     unpacked = {
@@ -183,9 +211,26 @@ def kernels_of(content: bytes) -> dict[str, Any]:
         schema.BuiltinOperator.DEPTHWISE_CONV_2D,
         schema.BuiltinOperator.FULLY_CONNECTED,
     }
-    kernels = [op.inputs[1] for op in graph.operators if codes[op.opcodeIndex] in weighted]
-    tensors = [graph.tensors[unpacked.get(kernel, kernel)] for kernel in kernels]
-    return {layer_of(tensor.name): tensor for tensor in tensors}
+    inputs = [op.inputs[1:] for op in graph.operators if codes[op.opcodeIndex] in weighted]
+    tensors = [
+        (graph.tensors[unpacked.get(kernel, kernel)], graph.tensors[unpacked.get(bias, bias)])
+        for kernel, bias in inputs
+    ]
+    return {layer_of(kernel.name): (kernel, bias) for kernel, bias in tensors}
+
+
+def bias_of(content: bytes, layer: str) -> NDArray[np.float64]:
+    """What the numbers of a layer's bias stand for: float32 ones themselves, int32 ones by their scales."""
+    _, bias = parameters_of(content)[layer]
+    buffer = schema.ModelT.InitFromPackedBuf(content, 0).buffers[bias.buffer]
+    # A large one lies behind the model, not within it.
+    behind = content[buffer.offset : buffer.offset + buffer.size]
+    data = behind if buffer.data is None else buffer.data.tobytes()
+    if bias.type == schema.TensorType.FLOAT32:
+        return np.frombuffer(data, np.float32).astype(np.float64)
+    assert bias.type == schema.TensorType.INT32
+    values: NDArray[np.float64] = np.frombuffer(data, np.int32) * np.asarray(bias.quantization.scale)
+    return values
 
 
 def values_of(content: bytes, layer: str) -> NDArray[np.float32]:

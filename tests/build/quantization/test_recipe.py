@@ -294,10 +294,13 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
             "int8 activations need int8-per-channel or int4-per-channel weights, not float16",
         ),
         ('name = "a"\nweights = "int8-per-channel"\nactivations = "int8"', "must be above 0"),
-        ('name = "a"\nweights = "float32"\nactivations = "float32"\nrepresentative_images = 5', "left out"),
+        (
+            'name = "a"\nweights = "float32"\nactivations = "float32"\nrepresentative_images = 5',
+            "leave them out",
+        ),
         (
             'name = "a"\nweights = "int8-per-channel"\nactivations = "float32"\nrepresentative_images = 5',
-            "left out",
+            "leave them out",
         ),
         (
             'name = "a"\nweights = "float16"\nactivations = "float32"\nranges = "least-error"',
