@@ -22,6 +22,34 @@ def with_newer_operator(model: bytes, version: int) -> bytes:
     return packed_model(content)
 
 
+def with_softmax(model: bytes) -> bytes:
+    """The model of float32 logits with a softmax behind them."""
+    content = unpacked_model(model)
+    (graph,) = content.subgraphs
+    (logits,) = graph.outputs
+    probabilities = schema.TensorT()
+    probabilities.name, probabilities.type = "probabilities", schema.TensorType.FLOAT32
+    probabilities.shape, probabilities.buffer = graph.tensors[logits].shape, 0
+    graph.tensors.append(probabilities)
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SOFTMAX
+    code.version = 1
+    content.operatorCodes.append(code)
+    last = schema.OperatorT()
+    last.opcodeIndex = len(content.operatorCodes) - 1
+    last.inputs, last.outputs = [logits], [len(graph.tensors) - 1]
+    last.builtinOptionsType, last.builtinOptions = (
+        schema.BuiltinOptions.SoftmaxOptions,
+        schema.SoftmaxOptionsT(),
+    )
+    last.builtinOptions.beta = 1.0
+    graph.operators.append(last)
+    graph.outputs = [len(graph.tensors) - 1]
+    for signature in content.signatureDefs or []:
+        signature.outputs[0].tensorIndex = graph.outputs[0]
+    return packed_model(content)
+
+
 def unpacked_model(model: bytes) -> schema.ModelT:
     """The model, to be changed."""
     return schema.ModelT.InitFromPackedBuf(bytearray(model))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from build.assembly.golden_outputs import refuse_other_kind, tolerance_of
 from build.assembly.operators import count_operators
 from build.errors import BuildError, first_fault
 from service.bundle.folder import (
@@ -30,7 +31,6 @@ from service.bundle.manifest import (
     SCHEMA_VERSION,
     SEEN_IMAGES,
     BundleName,
-    GoldenTolerance,
     InputTensor,
     Manifest,
     OutputTensor,
@@ -51,18 +51,6 @@ from service.inference.golden import read_golden_vectors
 from service.inference.interpreter import Interpreter
 
 _PHOTO = Path(__file__).with_name("golden.jpg")
-# How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction
-# sets differ in their last digits: XNNPACK's and TFLite's built-in ones by 0.00002, of float16 weights
-# too. Integer kernels round at each layer in their own way: XNNPACK's are equal on x86-64 and on a
-# Cortex-A72, TFLite's built-in ones end 12 steps away, with nearly all outputs touched. Wrong ones are
-# apart by far more: 159 steps where XNNPACK meets an emulated SME unit.
-FLOAT_TOLERANCE = GoldenTolerance(largest=0.01, share=1.0)
-INTEGER_TOLERANCE = GoldenTolerance(largest=20, share=1.0)
-# Dynamic range, in standard deviations of the golden outputs. It rounds each layer's input by the range
-# of its values, where a last digit tips a rounding: XNNPACK's and the built-in kernels end 0.33 apart
-# (0.40 of a logit), on 50 photos 0.70 at most (0.64). A wrong layer moves the golden outputs by 1.2 to
-# 4: without its bias, or with one scale for all channels, in 16 of 18 layers tried; less in the last.
-DYNAMIC_DEVIATIONS = 0.8
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,7 @@ def assemble(
 
     Raises:
         BuildError: the golden vectors of `beside` are of other pixels, or a model fails when it is run, or
-            gives no numbers.
+            gives no numbers, or others than its kind of output has.
         BundleError: a file can't be loaded, or is no classifier of these classes and this size, or `beside`
             lay at `path` and is not there any more.
     """
@@ -243,6 +231,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
                 f"{model.name} gives NaN or infinity for its golden vectors, which no device can be held to;"
                 " convert it again, or name the --mean and --std that it was trained with"
             )
+    refuse_other_kind(model.name, outputs, output)
     stored, wire = model.content, None
     if model.packed:
         stored = pack(model.content)
@@ -254,7 +243,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         precision=model.precision,
         input=input_,
         output=output,
-        golden=_tolerance(model, outputs),
+        golden=tolerance_of(outputs, model.output_kind, dynamic_range=model.dynamic_range),
         provenance=model.provenance,
         operators=count_operators(model.content),
         wire=wire,
@@ -274,14 +263,6 @@ def _kept(bundle: Bundle, pixels: NDArray[np.uint8]) -> dict[str, _Measured]:
         bare = variant.model_copy(update={"evaluations": (), "latency": None})
         kept[name] = _Measured(bare, bundle.variant_path(name), golden.expected)
     return kept
-
-
-def _tolerance(model: Model, outputs: NDArray[Any]) -> GoldenTolerance:
-    if np.issubdtype(outputs.dtype, np.integer):
-        return INTEGER_TOLERANCE
-    if model.dynamic_range:
-        return GoldenTolerance(largest=float(f"{DYNAMIC_DEVIATIONS * outputs.std():.2g}"), share=1.0)
-    return FLOAT_TOLERANCE
 
 
 def _lines(lines: Sequence[str]) -> bytes:

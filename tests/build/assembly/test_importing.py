@@ -12,11 +12,12 @@ from service.bundle.manifest import LABELS, Filter, Precision, Preprocessing, Re
 from service.errors import BundleError, DelegateError, OperatorError
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import labelled_images
 from tests.colours import CLASS_IDS_OF, LABELS_OF, MEAN, RGB, SIDE, STD
 from tests.delegates import external
-from tests.models import packed_model, unpacked_model, with_custom_operator
+from tests.models import packed_model, unpacked_model, with_custom_operator, with_softmax
 
 
 def imported(model: Path | list[Path], path: Path, **options: Any) -> Bundle:
@@ -154,6 +155,35 @@ def test_a_model_of_no_numbers_is_refused(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^fp32 gives NaN or infinity for its golden vectors"):
         imported(models / "fp32.tflite", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "output", "told"),
+    [
+        ("softmax", "logits", r"^softmax ends in probabilities: .* --output probabilities$"),
+        ("float-softmax", "logits", r"^float-softmax ends in probabilities: .* --output probabilities$"),
+        ("ptq", "probabilities", r"^ptq gives values from -\d.*, which are no .* --output logits$"),
+        ("fp32", "probabilities", r"^fp32 gives values from -\d.*, which are no .* --output logits$"),
+    ],
+)
+def test_an_output_of_the_other_kind_is_refused(
+    models: Path, tmp_path: Path, file: str, output: str, told: str
+) -> None:
+    (models / "float-softmax.tflite").write_bytes(with_softmax((models / "fp32.tflite").read_bytes()))
+    scaling = {} if file in ("softmax", "ptq") else {"mean": 127.5, "std": 127.5}
+    with pytest.raises(BuildError, match=told):
+        imported(models / f"{file}.tflite", tmp_path / "bundle", output=output, **scaling)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_probabilities_of_dynamic_range_hold_on_other_kernels(default_bundle: Bundle, tmp_path: Path) -> None:
+    model = tmp_path / "softmax.tflite"
+    model.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
+    labels = default_bundle.path / LABELS
+    bundle = imported(model, tmp_path / "bundle", labels=labels, output="probabilities")
+    assert 0.1 < bundle.variant("softmax").golden.largest < 0.3
+    for delegate in (Delegate.XNNPACK, Delegate.NONE):
+        Classifier(bundle, "softmax", delegate)
 
 
 def test_as_many_labels_as_outputs_are_wanted(models: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from build.assembly.assemble import FLOAT_TOLERANCE, INTEGER_TOLERANCE
+from build.assembly.golden_outputs import FLOAT_TOLERANCE, INTEGER_TOLERANCE
 from build.assembly.variants import quantize
 from build.network.model import LayerWeights, Weights, network, set_weights, with_pixel_input
 from build.network.weights import Network

@@ -9,7 +9,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from build.assembly.assemble import FLOAT_TOLERANCE, INTEGER_TOLERANCE
+from build.assembly.golden_outputs import FLOAT_TOLERANCE, INTEGER_TOLERANCE
 from build.assembly.variants import quantize
 from build.errors import BuildError
 from build.network.model import LayerWeights
