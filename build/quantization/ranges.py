@@ -46,7 +46,9 @@ SIGMOID_RANGE = Range(0.0, 255 / 256)
 
 @dataclass(frozen=True)
 class Statistics:
-    """What was seen of one tensor: the means of the batches' extremes, and a histogram of all values."""
+    """What was seen of one tensor: the means of the batches' extremes, each weighted by its photos, and a
+    histogram of all values.
+    """
 
     low: float
     high: float
@@ -159,7 +161,9 @@ def observe(
     counts = np.zeros((len(taps), BINS))
     for batch in tqdm(batches, desc="calibrate 2/2", unit="batch"):
         counts += histograms(batch).numpy()
-    means = seen.mean(0)
+    # Of few photos the extremes are nearer: a last batch of few counts for as much less.
+    shares = np.array([len(batch) / BATCH for batch in batches], np.float32)
+    means = (seen * shares[:, np.newaxis, np.newaxis]).sum(0) / shares.sum()
     statistics = {
         name: Statistics(
             float(means[i, 0]),
