@@ -1,5 +1,6 @@
 """A network and recipes → the variants' `.tflite` files, and a bundle of them."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,16 @@ def check_fit(network: Network, recipes: Sequence[Recipe]) -> None:
             pruned_layers([name for name in network.weights if has_grid(name, bits, steps)], keep)
 
 
+def tell_too_few(recipes: Sequence[Recipe], photos: int) -> None:
+    """Say on standard error which recipes want more representative photos than there are."""
+    for recipe in recipes:
+        if recipe.representative_images > photos:
+            wanted = recipe.representative_images
+            sys.stderr.write(
+                f"edgewise: {recipe.name} asks for {wanted} representative photos, there are {photos}\n"
+            )
+
+
 def make_models(
     network: Network,
     recipes: Sequence[Recipe],
@@ -120,6 +131,7 @@ def make_models(
         BuildError: as `quantize` says.
     """
     check_fit(network, recipes)
+    tell_too_few(recipes, len(calibration.photos))
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):

@@ -67,23 +67,31 @@ def unlabelled_photos(folder: Path) -> PhotoSet:
 
 
 def sample(folder: Path, most: int, known: Iterable[PhotoSet] = ()) -> PhotoSet:
-    """At most that many photos of a folder, or of its `train` folder if it has one.
+    """At most that many photos of a folder, or of its `train` folder if it has one, none twice.
 
-    They are drawn at random, the same ones each time. Those that are `known` are not hashed again.
+    They are drawn at random, the same ones each time; others take the place of copies. Those that are `known`
+    are not hashed again.
 
     Raises:
         BuildError: there is none.
     """
     paths = _files(training_folder(folder))
     drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
+    others = sorted({*paths}.difference(drawn))
+    random.Random(0).shuffle(others)  # noqa: S311
     digests = {photo.path: photo.sha256 for photo_set in known for photo in photo_set.photos}
-    photos = (Photo(path, digests.get(path) or sha256_of(path), None) for path in drawn)
-    return PhotoSet(set_name(folder), tuple(photos))
+    photos: dict[str, Photo] = {}
+    for path in chain(drawn, others):
+        if len(photos) == most:
+            break
+        digest = digests.get(path) or sha256_of(path)
+        photos.setdefault(digest, Photo(path, digest, None))
+    return PhotoSet(set_name(folder), tuple(photos.values()))
 
 
 def draw(photo_set: PhotoSet, most: int) -> PhotoSet:
-    """At most that many photos of a set, drawn at random, the same ones each time."""
-    photos = sorted(photo_set.photos, key=lambda photo: photo.sha256)
+    """At most that many photos of a set, drawn at random, the same ones each time, and none twice."""
+    photos = sorted(without_repeats([photo_set]), key=lambda photo: photo.sha256)
     drawn = random.Random(0).sample(photos, min(most, len(photos)))  # noqa: S311
     return replace(photo_set, photos=tuple(drawn))
 

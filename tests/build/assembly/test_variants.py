@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from build.assembly.variants import quantize
+from build.assembly.variants import quantize, tell_too_few
 from build.errors import BuildError
 from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, sample
@@ -47,6 +47,15 @@ def test_a_recipe_for_layers_that_are_not_there_is_refused_before_any_is_made(
     recipes = [load_recipe("fp32"), load_recipe("ptq").model_copy(update=changed)]
     with pytest.raises(BuildError, match=message):
         quantize(start, recipes, PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
+
+
+def test_too_few_representative_photos_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_too_few([load_recipe("fp32"), load_recipe("ptq"), load_recipe("naive")], 37)
+    ptq, naive = capsys.readouterr().err.splitlines()
+    assert ptq == "edgewise: ptq asks for 500 representative photos, there are 37"
+    assert naive.startswith("edgewise: naive asks for ")
+    tell_too_few([load_recipe("ptq")], 500)
+    assert capsys.readouterr().err == ""
 
 
 def test_variants_are_added_beside_those_of_a_bundle(measured: Bundle, tmp_path: Path) -> None:

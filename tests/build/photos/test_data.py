@@ -10,6 +10,7 @@ from build.errors import BuildError
 from build.photos.data import (
     Photo,
     PhotoSet,
+    draw,
     is_held_out,
     labelled_photos,
     refuse_overlap,
@@ -51,12 +52,24 @@ def test_a_sample_is_the_same_each_time_and_has_no_repeats(calibration: Path) ->
     assert len(sample(calibration, 1000).photos) == 12 * len(CLASSES)
 
 
+def test_other_photos_take_the_place_of_copies_in_a_sample(calibration: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for folder in ("a", "b", "c"):
+        shutil.copytree(calibration, photos / folder)
+    distinct = 12 * len(CLASSES)
+    for most, expected in ((distinct - 8, distinct - 8), (1000, distinct)):
+        digests = [photo.sha256 for photo in sample(photos, most).photos]
+        assert len(digests) == len(set(digests)) == expected
+    assert len(draw(unlabelled_photos(photos), 1000).photos) == distinct
+
+
 def test_a_sample_takes_the_digests_that_are_known(calibration: Path) -> None:
     photos = unlabelled_photos(calibration).photos
-    known = PhotoSet("known", tuple(replace(photo, sha256="0" * 64) for photo in photos[:30]))
+    known = PhotoSet("known", tuple(replace(photo, sha256=f"{n:064}") for n, photo in enumerate(photos[:30])))
     drawn = sample(calibration, 1000, [known]).photos
-    assert {photo.path for photo in drawn if photo.sha256 == "0" * 64} == {p.path for p in known.photos}
-    assert {photo for photo in drawn if photo.sha256 != "0" * 64} == set(photos[30:])
+    given = [photo for photo in drawn if photo.sha256.startswith("0" * 60)]
+    assert {(photo.path, photo.sha256) for photo in given} == {(p.path, p.sha256) for p in known.photos}
+    assert set(drawn).difference(given) == set(photos[30:])
 
 
 def test_the_same_content_counts_once(calibration: Path, tmp_path: Path) -> None:
