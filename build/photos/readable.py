@@ -1,6 +1,7 @@
 """Photos that can be decoded, told from those that can't before the work begins."""
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,8 @@ from build.errors import BuildError
 from build.photos.data import Photo, PhotoSet, without_repeats
 from service.bundle.manifest import Preprocessing
 from service.errors import RequestError
-from service.images.pixels import decode
+from service.images.pixels import DEFAULT_LIMITS, load_pixels
+from service.images.room import NoRoom, Room
 
 _NAMED = 3
 
@@ -43,10 +45,20 @@ def readable(
 
 def _reasons(photos: Sequence[Photo], preprocessing: Preprocessing) -> dict[str, str]:
     """Why the photos that can't be decoded can't be, by their digest."""
+    room = Room[Photo](DEFAULT_LIMITS.max_decode_bytes)
+    alone = threading.Lock()
+
+    def decode(data: bytes) -> None:
+        try:
+            load_pixels(data, preprocessing, room=room)
+        except NoRoom:
+            # With as many cores as a workstation has, large ones would take all its memory.
+            with alone:
+                load_pixels(data, preprocessing)
 
     def reason(photo: Photo) -> str | None:
         try:
-            decode(photo.path.read_bytes(), preprocessing)
+            decode(photo.path.read_bytes())
         except RequestError as error:
             return str(error)
         return None

@@ -8,6 +8,7 @@ from build.network.weights import default_preprocessing
 from build.photos.data import labelled_photos, unlabelled_photos
 from build.photos.readable import readable
 from service.bundle.folder import Classes
+from service.images.pixels import DecodeLimits
 from tests.build.conftest import CLASSES, SIZE
 
 PREPROCESSING = default_preprocessing(SIZE)
@@ -73,3 +74,11 @@ def test_a_set_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
     (tmp_path / "more" / "text.jpg").write_text("not an image")
     with pytest.raises(BuildError, match=r"none of the images of more can be read, first .*text\.jpg: "):
         readable([unlabelled_photos(tmp_path / "more")], PREPROCESSING, skip_corrupt=True)
+
+
+def test_photos_that_find_no_memory_beside_others_are_checked_all_the_same(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("build.photos.readable.DEFAULT_LIMITS", DecodeLimits(max_decode_bytes=16))
+    with pytest.raises(BuildError, match=r"^4 of 52 images can't be read"):
+        readable([unlabelled_photos(damaged)], PREPROCESSING)
