@@ -13,7 +13,7 @@ _STANDARD_OUTPUT = 1
 
 
 class _Forgiving:
-    """A stream, what it can't take is lost."""
+    """A stream; what it can't take is lost."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
