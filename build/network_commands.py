@@ -91,7 +91,7 @@ def _make(
         refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "where no recipe trains")
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
-    plan = plan_of(recipes, sets, network, options)
+    plan = plan_of(recipes, sets, calibration, network, options)
     bundle = quantize(network, recipes, calibration, command, options.out, plan, beside)
     for name, variant in bundle.manifest.variants.items():
         show(f"{bundle.variant_path(name)}: {variant.stored.bytes / 1e6:.1f} MB")

@@ -115,16 +115,25 @@ def most_representative(recipes: Sequence[Recipe]) -> int:
 
 
 def plan_of(
-    recipes: Sequence[Recipe], sets: Sequence[PhotoSet], network: Network, options: argparse.Namespace
+    recipes: Sequence[Recipe],
+    sets: Sequence[PhotoSet],
+    calibration: PhotoSet,
+    network: Network,
+    options: argparse.Namespace,
 ) -> TrainingPlan | None:
     """What recipes that train do so with: the photos of the sets, but for one in twenty; None without sets.
+
+    Of those, the ones that are calibrated on tell nothing of new photos: training is watched by the others,
+    if there are any.
 
     Raises:
         BuildError: as `check_trainable` says.
     """
     if not sets:
         return None
-    photos, watched = split_held_out(without_repeats(sets))
+    photos, held_out = split_held_out(without_repeats(sets))
+    calibrated = {photo.sha256 for photo in calibration.photos}
+    watched = [photo for photo in held_out if photo.sha256 not in calibrated] or held_out
     plan = TrainingPlan(sets, photos, watched, runs_of(options), seed_of(options))
     check_trainable(recipes, plan, network)
     return plan

@@ -169,7 +169,7 @@ def _with_the_weights_classes(
     *sets, calibration, evaluation = readable_sets([*sets, calibration, evaluation], start, options)
     if not options.allow_seen:
         refuse_overlap([*sets, calibration], evaluation, _seen(start, recipes))
-    plan = plan_of(recipes, sets, start, options)
+    plan = plan_of(recipes, sets, calibration, start, options)
     network = start
     if trains:
         schedule = schedule_of(options, DISTILLATION)
