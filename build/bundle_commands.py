@@ -9,7 +9,7 @@ from build.assembly.importing import import_models, named_models
 from build.bundle_steps import readable_sets, refuse_unused, report, show
 from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
-from build.evidence.evaluation import record_evaluation
+from build.evidence.evaluation import record_evaluation, reference_in_words
 from build.evidence.report import insert_between, renew_report, split_at_markers
 from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def _evaluate(options: argparse.Namespace, _command: str) -> None:
     bundle = load_bundle(options.bundle)
+    if options.reference and options.allow_seen:
+        raise BuildError("--reference takes no images that were trained on; leave out --allow-seen")
     check_replaceable(options.bundle)
     start = _start_of(bundle, options.start) if options.start else None
     (evaluation,) = readable_sets(
@@ -37,9 +39,10 @@ def _evaluate(options: argparse.Namespace, _command: str) -> None:
         options.crop,
         allow_seen=options.allow_seen,
         start=start,
+        as_reference=options.reference,
         baselines=[load_bundle(path) for path in options.baseline],
     )
-    show(evaluation_table(renew_report(bundle).manifest))
+    show(f"{evaluation_table(renew_report(bundle).manifest)}\n\n{reference_in_words(bundle.manifest)}")
 
 
 def _start_of(bundle: Bundle, weights: str) -> "Network":

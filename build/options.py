@@ -145,6 +145,11 @@ def _evaluate_command(parser: argparse.ArgumentParser) -> None:
     _evaluation_options(parser)
     _corrupt_option(parser)
     parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="make this evaluation the one that tables and drift go by, in place of the first",
+    )
+    parser.add_argument(
         "--start", metavar="WEIGHTS", help="a baseline: the weights that training started from"
     )
     parser.add_argument(

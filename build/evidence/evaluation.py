@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from build.errors import BuildError
 from build.evidence.reference import reference_files
-from build.evidence.tables import settings_in_words
+from build.evidence.tables import described_images, settings_in_words
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
 from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
@@ -43,14 +43,16 @@ def record_evaluation(
     crop: Crop,
     *,
     allow_seen: bool = False,
+    as_reference: bool = False,
     start: "Network | None" = None,
     baselines: Sequence[Bundle] = (),
 ) -> Bundle:
     """Evaluate every variant on labelled images and write the bundle with the results.
 
     An evaluation on the same images with the same crop is replaced. The first on images that the
-    network has not seen becomes the reference, which `reference.json` and `per_class.csv` are of. A baseline
-    that has seen some of them, where `allow_seen` lets it, has no reference.
+    network has not seen becomes the reference, and a later one where it is named `as_reference`; of it are
+    `reference.json` and `per_class.csv`. A baseline that has seen some of them, where `allow_seen` lets it,
+    has no reference.
     `start`, the network before training, and every variant of `baselines` are measured beside the
     variants, as baselines that are not in the bundle, but for those that the bundle has as well.
 
@@ -76,7 +78,21 @@ def record_evaluation(
         for name, candidate in others.items()
     }
     manifest = bundle.manifest.model_copy(update={"baselines": named})
-    return _write(bundle, manifest, images, measured)
+    return _write(bundle, manifest, images, measured, as_reference=as_reference)
+
+
+def reference_in_words(manifest: Manifest) -> str:
+    """Which evaluation is the reference after the latest, and how to make that one it where it is not."""
+    evaluations = manifest.variants[manifest.default_variant].evaluations
+    reference = reference_evaluation(evaluations)
+    if reference is None:
+        return "There is no reference, which must be on images that the network has not seen."
+    told = f"Reference: {described_images(reference.dataset)}, crop {reference.crop}"
+    if reference == evaluations[-1]:
+        return f"{told}."
+    return (
+        f"{told}; --reference makes the evaluation on {evaluations[-1].dataset.name} the reference instead."
+    )
 
 
 def _candidates(bundle: Bundle, baselines: Sequence[Bundle]) -> dict[str, Candidate]:
@@ -130,9 +146,16 @@ def _described(variant: Variant) -> str:
     return f"{name}{recipe}{calibrated}"
 
 
-def _write(bundle: Bundle, manifest: Manifest, images: Sequence[LabelledImage], measured: Measured) -> Bundle:
+def _write(
+    bundle: Bundle,
+    manifest: Manifest,
+    images: Sequence[LabelledImage],
+    measured: Measured,
+    *,
+    as_reference: bool,
+) -> Bundle:
     """Write the bundle with what was measured, and the files of the reference evaluation if this is it."""
-    reference = _reference(manifest, measured)
+    reference = _reference(manifest, measured, as_reference=as_reference)
     new = measured.evaluations
     variants = {
         name: variant.model_copy(
@@ -160,11 +183,12 @@ def _write(bundle: Bundle, manifest: Manifest, images: Sequence[LabelledImage], 
     return rewrite_bundle(bundle, manifest.model_copy(update=update), content | added)
 
 
-def _reference(manifest: Manifest, measured: Measured) -> _Conditions | None:
+def _reference(manifest: Manifest, measured: Measured, *, as_reference: bool) -> _Conditions | None:
     """Which evaluation is the reference of all variants, and of all baselines that have it."""
     earlier = reference_evaluation(manifest.variants[manifest.default_variant].evaluations)
     new = measured.evaluations[manifest.default_variant]
-    if earlier is not None and _conditions(earlier) != _conditions(new):
+    replaces = as_reference and new.seen_images == 0
+    if earlier is not None and _conditions(earlier) != _conditions(new) and not replaces:
         return _conditions(earlier)
     return _conditions(new) if new.seen_images == 0 else None
 

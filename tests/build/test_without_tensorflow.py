@@ -51,7 +51,8 @@ def imported(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_a_bundle_is_imported_evaluated_divided_and_signed(imported: Path, tmp_path: Path) -> None:
     photos, smaller = tmp_path / "photos", tmp_path / "smaller"
     write_photos(photos, 2)
-    done("evaluate", imported, "--evaluation", photos)
+    assert "\nReference: 10 images of photos (SHA-256 " in done("evaluate", imported, "--evaluation", photos)
+    done("evaluate", imported, "--evaluation", photos, "--reference")
     done("subset", imported, "--variants", "normalized-int8", "--out", smaller)
     done("sign", smaller, "--key", make_key_pair(tmp_path).private)
     assert (smaller / SIGNATURE).is_file()

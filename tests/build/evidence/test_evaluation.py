@@ -6,7 +6,8 @@ import pytest
 
 from build.assembly.importing import import_models
 from build.errors import BuildError
-from build.evidence.evaluation import START
+from build.evidence.evaluation import START, reference_in_words
+from build.evidence.reference import read_per_class
 from build.evidence.tables import pair_table, variant_table
 from build.photos.data import sample
 from service.bundle.folder import Bundle, bundle_files, load_bundle, sha256_of, verify, write_bundle
@@ -19,6 +20,7 @@ from service.bundle.manifest import (
     comparison_with,
     reference_evaluation,
 )
+from service.bundle.reference import read_reference
 from service.errors import DatasetError
 from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate, evaluate
@@ -57,6 +59,35 @@ def test_the_first_on_unseen_images_is_the_reference(
         reference = reference_evaluation(variant.evaluations)
         assert reference is not None
         assert reference.dataset.name == "evaluation"
+
+
+def test_a_later_evaluation_takes_the_place_of_the_reference_where_it_is_told_to(
+    copy: Bundle, evaluation: Path, make_folder: Callable[[str, int, int], Path]
+) -> None:
+    smoke = make_folder("smoke", 5, 1)
+    bundle = record(copy, smoke, Crop.BUNDLE)
+    assert reference_in_words(bundle.manifest).startswith("Reference: 4 images of smoke (SHA-256 ")
+    bundle = record(bundle, evaluation, Crop.BUNDLE)
+    told = reference_in_words(bundle.manifest)
+    assert told.startswith("Reference: 4 images of smoke (SHA-256 ")
+    assert told.endswith("; --reference makes the evaluation on evaluation the reference instead.")
+    bundle = record(bundle, evaluation, Crop.BUNDLE, as_reference=True)
+    verify(bundle)
+    assert reference_in_words(bundle.manifest).startswith("Reference: 16 images of evaluation (SHA-256 ")
+    for variant in bundle.manifest.variants.values():
+        kept = [(e.dataset.name, e.reference) for e in variant.evaluations]
+        assert kept == [("smoke", False), ("evaluation", True)]
+    reference = read_reference(bundle)
+    assert reference is not None
+    assert reference.dataset.images == sum(row.images for row in read_per_class(bundle)) == 16
+
+
+def test_seen_images_are_no_reference_though_told_to_be(
+    copy: Bundle, evaluation: Path, calibration: Path
+) -> None:
+    bundle = record(copy, evaluation, Crop.BUNDLE)
+    bundle = record(bundle, calibration, Crop.BUNDLE, allow_seen=True, as_reference=True)
+    assert reference_in_words(bundle.manifest).startswith("Reference: 16 images of evaluation (SHA-256 ")
 
 
 def test_the_same_images_with_the_same_crop_are_recorded_once(
