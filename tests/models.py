@@ -1,6 +1,7 @@
 """.tflite files that differ from a real one in an operator."""
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 
@@ -24,30 +25,74 @@ def with_newer_operator(model: bytes, version: int) -> bytes:
 
 def with_softmax(model: bytes) -> bytes:
     """The model of float32 logits with a softmax behind them."""
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    kind = schema.BuiltinOperator.SOFTMAX, schema.BuiltinOptions.SoftmaxOptions
+    return _followed_by(model, *kind, options, shape=None)
+
+
+def with_output_of(model: bytes, shape: list[int]) -> bytes:
+    """The model of float32 logits with its output in another shape."""
+    options = schema.ReshapeOptionsT()
+    options.newShape = shape
+    kind = schema.BuiltinOperator.RESHAPE, schema.BuiltinOptions.ReshapeOptions
+    return _followed_by(model, *kind, options, shape)
+
+
+def with_channels_first(model: bytes) -> bytes:
+    """The model of float32 pixels as one that takes [1, 3, height, width]."""
     content = unpacked_model(model)
     (graph,) = content.subgraphs
-    (logits,) = graph.outputs
-    probabilities = schema.TensorT()
-    probabilities.name, probabilities.type = "probabilities", schema.TensorType.FLOAT32
-    probabilities.shape, probabilities.buffer = graph.tensors[logits].shape, 0
-    graph.tensors.append(probabilities)
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SOFTMAX
-    code.version = 1
-    content.operatorCodes.append(code)
+    (pixels,) = graph.inputs
+    _, height, width, channels = graph.tensors[pixels].shape
+    order, given = schema.TensorT(), schema.TensorT()
+    order.name, order.type, order.shape = "order", schema.TensorType.INT32, [4]
+    content.buffers.append(schema.BufferT())
+    content.buffers[-1].data = np.array([0, 2, 3, 1], np.int32).view(np.uint8)
+    order.buffer = len(content.buffers) - 1
+    given.name, given.type, given.buffer = "channels_first", schema.TensorType.FLOAT32, 0
+    given.shape = [1, channels, height, width]
+    graph.tensors += [order, given]
+    first = schema.OperatorT()
+    first.opcodeIndex = _new_code(content, schema.BuiltinOperator.TRANSPOSE)
+    first.inputs, first.outputs = [len(graph.tensors) - 1, len(graph.tensors) - 2], [pixels]
+    first.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
+    first.builtinOptions = schema.TransposeOptionsT()
+    graph.operators.insert(0, first)
+    graph.inputs = [len(graph.tensors) - 1]
+    for signature in content.signatureDefs or []:
+        signature.inputs[0].tensorIndex = graph.inputs[0]
+    return packed_model(content)
+
+
+def _followed_by(
+    model: bytes, operator: int, options_type: int, options: object, shape: list[int] | None
+) -> bytes:
+    """The model with an operator behind its float32 output, whose shape it keeps where none is given."""
+    content = unpacked_model(model)
+    (graph,) = content.subgraphs
+    (before,) = graph.outputs
+    output = schema.TensorT()
+    output.name, output.type, output.buffer = "behind", schema.TensorType.FLOAT32, 0
+    output.shape = shape or graph.tensors[before].shape
+    graph.tensors.append(output)
     last = schema.OperatorT()
-    last.opcodeIndex = len(content.operatorCodes) - 1
-    last.inputs, last.outputs = [logits], [len(graph.tensors) - 1]
-    last.builtinOptionsType, last.builtinOptions = (
-        schema.BuiltinOptions.SoftmaxOptions,
-        schema.SoftmaxOptionsT(),
-    )
-    last.builtinOptions.beta = 1.0
+    last.opcodeIndex = _new_code(content, operator)
+    last.inputs, last.outputs = [before], [len(graph.tensors) - 1]
+    last.builtinOptionsType, last.builtinOptions = options_type, options
     graph.operators.append(last)
     graph.outputs = [len(graph.tensors) - 1]
     for signature in content.signatureDefs or []:
         signature.outputs[0].tensorIndex = graph.outputs[0]
     return packed_model(content)
+
+
+def _new_code(content: schema.ModelT, operator: int) -> int:
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = operator
+    code.version = 1
+    content.operatorCodes.append(code)
+    return len(content.operatorCodes) - 1
 
 
 def unpacked_model(model: bytes) -> schema.ModelT:

@@ -165,6 +165,11 @@ def _read(model: Path, delegate: Delegate) -> _File:
             " a classifier maps [1, height, width, 3] to [1, classes]"
         )
     return _File(model, content, interpreter.input, interpreter.output)
+    if len(shape) == 4 and shape[1] == 3 != shape[3]:
+        raise BuildError(
+            f"{model} takes {list(shape)}, channels first: convert it to NHWC, [1, height, width, 3], by"
+            " onnx2tf or ai-edge-torch, say"
+        )
 
 
 def _refuse_apart(first: _File, other: _File) -> None:

@@ -23,7 +23,8 @@ _RESTORED = "Restored original execution plan after delegate application failure
 class Interpreter:
     """One loaded model of one input and one output, with buffers of its own.
 
-    `input` and `output` are the tensors as the file declares them; `runtime` names what runs it;
+    `input` and `output` are the tensors as the file declares them, but for an output [1, 1, 1, classes],
+    which is [1, classes] here; `runtime` names what runs it;
     `share` is what its delegate took of the graph. Belongs to one thread at a time.
     """
 
@@ -71,7 +72,7 @@ class Interpreter:
             raise BundleError(
                 f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; a classifier has one of each"
             )
-        self.input, self.output = _tensor(path, inputs[0]), _tensor(path, outputs[0])
+        self.input, self.output = _tensor(path, inputs[0]), _in_a_row(_tensor(path, outputs[0]))
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
 
     def invoke(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -83,7 +84,7 @@ class Interpreter:
         self._model.set_tensor(self._input_index, values)
         self._model.invoke()
         output: NDArray[Any] = self._model.get_tensor(self._output_index)
-        return output
+        return output if output.ndim == 2 else output.reshape(self.output.shape)
 
 
 def resolver(delegate: Delegate) -> OpResolverType:
@@ -114,6 +115,13 @@ def _load_error(path: Path, delegate: Delegate, error: Exception) -> StartError:
         reason = reason.removesuffix(_RESTORED)
         return DelegateError(f"delegate {delegate} fails with {path}: {reason}; use another one, or xnnpack")
     return BundleError(f"{path} can't be loaded by {RUNTIME}: {reason}")
+
+
+def _in_a_row(output: Tensor) -> Tensor:
+    """An output without the height and width of one that a network of convolutions leaves in it."""
+    if len(output.shape) != 4 or output.shape[:3] != (1, 1, 1):
+        return output
+    return output.model_copy(update={"shape": (1, output.shape[3])})
 
 
 def _tensor(path: Path, details: dict[str, Any]) -> Tensor:

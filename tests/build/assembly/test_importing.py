@@ -17,7 +17,14 @@ from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import labelled_images
 from tests.colours import CLASS_IDS_OF, LABELS_OF, MEAN, RGB, SIDE, STD
 from tests.delegates import external
-from tests.models import packed_model, unpacked_model, with_custom_operator, with_softmax
+from tests.models import (
+    packed_model,
+    unpacked_model,
+    with_channels_first,
+    with_custom_operator,
+    with_output_of,
+    with_softmax,
+)
 
 
 def imported(model: Path | list[Path], path: Path, **options: Any) -> Bundle:
@@ -184,6 +191,25 @@ def test_probabilities_of_dynamic_range_hold_on_other_kernels(default_bundle: Bu
     assert 0.1 < bundle.variant("softmax").golden.largest < 0.3
     for delegate in (Delegate.XNNPACK, Delegate.NONE):
         Classifier(bundle, "softmax", delegate)
+
+
+def test_an_output_with_a_height_and_a_width_of_one_is_taken(models: Path, tmp_path: Path) -> None:
+    four = models / "four.tflite"
+    four.write_bytes(with_output_of((models / "fp32.tflite").read_bytes(), [1, 1, 1, len(LABELS_OF)]))
+    bundle = imported(four, tmp_path / "bundle", mean=127.5, std=127.5)
+    verify(bundle)
+    assert bundle.variant("four").output.shape == (1, len(LABELS_OF))
+    classifier = Classifier(bundle, "four")
+    for index, rgb in enumerate(RGB.values()):
+        assert classifier.probabilities(np.full((SIDE, SIDE, 3), rgb, np.uint8)).argmax() == index
+
+
+def test_a_model_of_channels_first_is_told_how_to_convert(models: Path, tmp_path: Path) -> None:
+    model = models / "first.tflite"
+    model.write_bytes(with_channels_first((models / "fp32.tflite").read_bytes()))
+    told = r"takes \[1, 3, 32, 32\], channels first: convert it to NHWC, .* by onnx2tf or ai-edge-torch, say$"
+    with pytest.raises(BuildError, match=told):
+        imported(model, tmp_path / "bundle", mean=127.5, std=127.5)
 
 
 def test_as_many_labels_as_outputs_are_wanted(models: Path, tmp_path: Path) -> None:
