@@ -1,7 +1,8 @@
 """The commands on files that are made already, and on bundles: without `--start` they load no TensorFlow."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build.assembly.assemble import check_destination, refuse_other_classes
@@ -13,10 +14,10 @@ from build.evidence.evaluation import record_evaluation, reference_in_words
 from build.evidence.report import insert_between, renew_report, split_at_markers
 from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table
-from build.photos.data import labelled_photos
+from build.photos.data import labelled_photos, unlabelled_photos
 from build.signing import sign_bundle
 from build.tensorflow_start import starting_tensorflow
-from service.bundle.folder import Bundle, check_replaceable, load_bundle, verify
+from service.bundle.folder import SEEN_DIGITS, Bundle, check_replaceable, load_bundle, verify
 from service.bundle.manifest import BASELINE, CLASS_IDS, LABELS
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def _evaluate(options: argparse.Namespace, _command: str) -> None:
-    bundle = load_bundle(options.bundle)
     if options.reference and options.allow_seen:
         raise BuildError("--reference takes no images that were trained on; leave out --allow-seen")
+    bundle = load_bundle(options.bundle)
     check_replaceable(options.bundle)
     start = _start_of(bundle, options.start) if options.start else None
     (evaluation,) = readable_sets(
@@ -38,8 +39,8 @@ def _evaluate(options: argparse.Namespace, _command: str) -> None:
         evaluation.name,
         options.crop,
         allow_seen=options.allow_seen,
-        start=start,
         as_reference=options.reference,
+        start=start,
         baselines=[load_bundle(path) for path in options.baseline],
     )
     show(f"{evaluation_table(renew_report(bundle).manifest)}\n\n{reference_in_words(bundle.manifest)}")
@@ -112,10 +113,20 @@ def _import(options: argparse.Namespace, command: str) -> None:
         licence=options.licence,
         command=command,
         delegate=options.delegate,
+        seen_images=_seen_images(options.seen),
     )
     show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
     if len(models) > 1 and BASELINE not in models:
         show(f"none is named {BASELINE}, which tables compare the others with: name it by {BASELINE}=FILE")
+
+
+def _seen_images(folders: Sequence[Path] | None) -> frozenset[str] | None:
+    """The first digits of what lies in folders; None without folders."""
+    if folders is None:
+        return None
+    return frozenset(
+        photo.sha256[:SEEN_DIGITS] for folder in folders for photo in unlabelled_photos(folder).photos
+    )
 
 
 def _sign(options: argparse.Namespace, _command: str) -> None:

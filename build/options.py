@@ -276,6 +276,13 @@ def _import_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
     parser.add_argument("--licence", default="unknown", help="of the model")
     parser.add_argument(
+        "--seen",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="images that the model was trained or calibrated on, which nothing is evaluated on then",
+    )
+    parser.add_argument(
         "--delegate",
         type=delegate,
         default=Delegate.XNNPACK,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble, refuse_other_classes
 from build.assembly.operators import precision_of
+from build.assembly.seen import IMPORTED, SEEN, seen_images_of
 from build.errors import BuildError, first_fault
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
@@ -94,13 +95,16 @@ def import_models(
     licence: str,
     command: str,
     delegate: Delegate = Delegate.XNNPACK,
+    seen_images: frozenset[str] | None = None,
 ) -> Bundle:
     """Write a bundle of the classifiers in files, each a variant by its name; the first is the default.
 
     `mean` and `std` are what the models were trained with, `(pixel - mean) / std`; where they are 0 and 1, an
     integer input takes the pixels as they are. The size comes from the models' own input. `crop_fraction`
     None: 0.875 of the shorter side; of a photo of the models' size it must leave a pixel. `delegate` computes
-    the golden vectors of all: a model may need one.
+    the golden vectors of all: a model may need one. `seen_images`: of the images that the models were trained
+    or calibrated on, the first digits of their SHA-256; None where nothing is told of them. Where a file lies
+    in a bundle that it is a variant of, those of that bundle are taken over.
 
     Raises:
         BuildError: a file can't be read, the models are not of one size and the same number of classes, or
@@ -116,6 +120,7 @@ def import_models(
     classes = read_classes(first.classes, labels, class_ids)
     refuse_other_classes(path, classes)
     preprocessing = _preprocessing(first.size, resize, crop_fraction, filter_)
+    seen = {name: seen_images_of(file.path, file.content, seen_images) for name, file in files.items()}
     variants = []
     for name, file in files.items():
         own_mean, own_std = _scaling(file, mean, std)
@@ -131,7 +136,7 @@ def import_models(
                 content=file.content,
                 precision=precision,
                 provenance=Provenance(
-                    command=command, recipe={"imported": in_utf8(file.path.name)}, tools=running_versions()
+                    command=command, recipe=_recipe(file, seen[name]), tools=running_versions()
                 ),
                 output_kind=output,
                 mean=own_mean,
@@ -143,7 +148,8 @@ def import_models(
     bundle_name = path.absolute().name
     architecture = in_utf8(first.path.stem) if len(files) == 1 else bundle_name
     about = About(bundle_name, architecture, in_utf8(licence), default)
-    return assemble(variants, about, classes, preprocessing, path)
+    told = frozenset[str]().union(*filter(None, seen.values()))
+    return assemble(variants, about, classes, preprocessing, path, seen_images=told)
 
 
 def variant_name(stem: str) -> str:
@@ -159,17 +165,23 @@ def _read(model: Path, delegate: Delegate) -> _File:
         raise BuildError(f"{model} can't be read: {error.strerror}") from None
     interpreter = Interpreter(model, delegate)
     shape, outputs = interpreter.input.shape, interpreter.output.shape
+    if len(shape) == 4 and shape[1] == 3 != shape[3]:
+        raise BuildError(
+            f"{model} takes {list(shape)}, channels first: convert it to NHWC, [1, height, width, 3], by"
+            " onnx2tf or ai-edge-torch, say"
+        )
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or len(outputs) != 2:
         raise BuildError(
             f"{model} maps {list(shape)} to {list(outputs)};"
             " a classifier maps [1, height, width, 3] to [1, classes]"
         )
     return _File(model, content, interpreter.input, interpreter.output)
-    if len(shape) == 4 and shape[1] == 3 != shape[3]:
-        raise BuildError(
-            f"{model} takes {list(shape)}, channels first: convert it to NHWC, [1, height, width, 3], by"
-            " onnx2tf or ai-edge-torch, say"
-        )
+
+
+def _recipe(file: _File, seen: frozenset[str] | None) -> dict[str, str | int | float]:
+    """What a manifest says of how a file was made, as far as it is known."""
+    imported: dict[str, str | int | float] = {IMPORTED: in_utf8(file.path.name)}
+    return imported if seen is None else imported | {SEEN: len(seen)}
 
 
 def _refuse_apart(first: _File, other: _File) -> None:

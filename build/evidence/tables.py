@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from build.assembly.seen import IMPORTED, knows_its_images
 from build.evidence.significance import mcnemar_p, p_in_digits
 from service.bundle.manifest import (
     BASELINE,
@@ -180,8 +181,8 @@ def _table_notes(manifest: Manifest) -> str:
         )
     if evaluation:
         notes.append(
-            f"Accuracy on {described_images(evaluation.dataset)}, crop `{evaluation.crop}`; edgewise neither"
-            " trained nor calibrated the network on any of them."
+            f"Accuracy on {described_images(evaluation.dataset)}, crop `{evaluation.crop}`;"
+            f" {_seen(manifest)}."
         )
     if latency:
         notes.append(
@@ -190,6 +191,18 @@ def _table_notes(manifest: Manifest) -> str:
         )
     notes += [f"*{name}*, not in the bundle: {b.description}." for name, b in manifest.baselines.items()]
     return "\n".join(notes)
+
+
+def _seen(manifest: Manifest) -> str:
+    """What is known of whether the network has seen the images of the reference evaluation."""
+    variants = manifest.variants.items()
+    if unknown := [f"`{name}`" for name, variant in variants if not knows_its_images(variant)]:
+        return (
+            f"of the images that {', '.join(unknown)} may have been trained or calibrated on nothing is known"
+        )
+    if any(IMPORTED in variant.provenance.recipe for _, variant in variants):
+        return "none of them is among those that the network is known to have been trained or calibrated on"
+    return "edgewise neither trained nor calibrated the network on any of them"
 
 
 def _size(whole: int, packed: int | None) -> str:

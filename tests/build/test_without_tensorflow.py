@@ -66,6 +66,21 @@ def test_a_bundle_is_imported_evaluated_divided_and_signed(imported: Path, tmp_p
     assert made_with.keys() == {"python", "ai-edge-litert", "pillow", "simplejpeg"}
 
 
+def test_what_an_import_is_told_to_have_seen_is_not_evaluated_on(colour_models: Path, tmp_path: Path) -> None:
+    photos, labels, path = tmp_path / "photos", tmp_path / "labels.txt", tmp_path / "theirs"
+    write_photos(photos, 1)
+    labels.write_text("\n".join(LABELS_OF))
+    told = ["--labels", labels, "--output", "logits", "--seen", photos, "--out", path]
+    done("import", colour_models / "ptq.tflite", *told)
+    result = build("evaluate", path, "--evaluation", photos)
+    assert result.returncode == 2
+    assert "5 of the 5 images" in result.stderr
+    refused = build("evaluate", path, "--evaluation", photos, "--reference", "--allow-seen")
+    assert refused.stderr == (
+        "edgewise: --reference takes no images that were trained on; leave out --allow-seen\n"
+    )
+
+
 def test_devices_are_tabulated() -> None:
     reports = (ROOT / "docs" / "devices").glob("*.json")
     assert done("report", "--devices", *reports).startswith("| device")
