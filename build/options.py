@@ -305,12 +305,14 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default=str(DEFAULT_WEIGHTS),
-        help="a bundle's folder (the default bundle), imagenet (Keras' download), a Keras .h5 file, or a"
-        " folder that train left",
+        help="a bundle's folder (the default bundle), imagenet (Keras' download), a model or weights that"
+        " Keras saved (.keras, .h5), or a folder that train left",
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line (ImageNet's)")
     parser.add_argument("--class-ids", type=Path, metavar="FILE", help="one class id per line (ImageNet's)")
-    parser.add_argument("--size", type=SIZE, help=f"the input's side in pixels ({INPUT_SIZE})")
+    parser.add_argument(
+        "--size", type=SIZE, help=f"the input's side in pixels (the model's, or {INPUT_SIZE})"
+    )
 
 
 def _licence_option(parser: argparse.ArgumentParser) -> None:

@@ -17,13 +17,8 @@ import tensorflow as tf
 import tf_keras
 from numpy.typing import NDArray
 
-from build.network.architecture import INPUT_SIZE
-
 PIXEL_ZERO = 114
 PIXEL_STEP = 57.375
-IMAGENET_MEAN = 255 * np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = 255 * np.array([0.229, 0.224, 0.225], np.float32)
-
 
 _WEIGHTED = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.layers.Dense)
 
@@ -47,6 +42,19 @@ class LayerWeights:
     bias: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Normalisation:
+    """What a stem was trained on: `(pixel - mean) / std` of each channel, float32[3], in pixels of 0…255."""
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+
+# That of Keras' own model.
+IMAGENET = Normalisation(
+    255 * np.array([0.485, 0.456, 0.406], np.float32), 255 * np.array([0.229, 0.224, 0.225], np.float32)
+)
+
 Weights = dict[str, LayerWeights]
 Place = Callable[[str, Site, Any], Any]
 """Called with every activation's name, kind and tensor; the graph goes on with what it returns."""
@@ -62,7 +70,7 @@ def network(size: int, classes: int, place: Place = leave) -> tf_keras.Model:
 
     It maps float32[n, size, size, 3], `(pixel - 114) / 57.375`, to logits float32[n, classes].
     """
-    skeleton = _keras_model(size, classes, weights=None)
+    skeleton = keras_model(size, classes)
     tensors: dict[str, Any] = {}
     inputs = result = None
     for layer in skeleton.layers:
@@ -91,6 +99,13 @@ def network(size: int, classes: int, place: Place = leave) -> tf_keras.Model:
                 result = sources[0]
         tensors[layer.output.name] = result
     return tf_keras.Model(inputs, result, name="efficientnetv2")
+
+
+def keras_model(size: int, classes: int, weights: str | None = None) -> tf_keras.Model:
+    """Keras' own model, from pixels in 0…255 to logits; its weights are random, or `imagenet`'s."""
+    return tf_keras.applications.EfficientNetV2B0(
+        weights=weights, input_shape=(size, size, 3), classes=classes, classifier_activation=None
+    )
 
 
 def with_pixel_input(model: tf_keras.Model) -> tf_keras.Model:
@@ -123,11 +138,12 @@ def get_weights(model: tf_keras.Model) -> Weights:
     return {layer.name: LayerWeights(*layer.get_weights()) for layer in model.layers if layer.weights}
 
 
-def fold(source: tf_keras.Model) -> Weights:
-    """The weights of `network` that make it compute what Keras' own model computes, but for its softmax.
+def fold(source: tf_keras.Model, trained_on: Normalisation = IMAGENET) -> Weights:
+    """The weights of `network` that make it compute what a `keras_model` computes.
 
-    They differ at the image's border alone: the stem pads with grey 114 where Keras' model pads
-    with the mean colour.
+    `trained_on` is the normalisation that its stem's weights are for, whatever that of the model. The two
+    differ at the image's border alone: the stem pads with grey 114 where Keras' model pads with the mean
+    colour.
     """
     weights: Weights = {}
     for layer in source.layers:
@@ -136,8 +152,9 @@ def fold(source: tf_keras.Model) -> Weights:
         kernel, *rest = layer.get_weights()
         bias = rest[0] if rest else np.zeros(kernel.shape[_channel_axis(layer)], np.float32)
         if layer.name == "stem_conv":
-            bias = bias + np.einsum("hwio,i->o", kernel, (PIXEL_ZERO - IMAGENET_MEAN) / IMAGENET_STD)
-            kernel = kernel * (PIXEL_STEP / IMAGENET_STD)[:, None]
+            zero = (PIXEL_ZERO - trained_on.mean) / trained_on.std
+            bias = bias + np.einsum("hwio,i->o", kernel, zero)
+            kernel = kernel * (PIXEL_STEP / trained_on.std)[:, None]
         for norm in _followers(layer):
             if isinstance(norm, tf_keras.layers.BatchNormalization):
                 gamma, beta, mean, variance = norm.get_weights()
@@ -146,11 +163,6 @@ def fold(source: tf_keras.Model) -> Weights:
                 bias = beta + (bias - mean) * gain
         weights[layer.name] = LayerWeights(kernel.astype(np.float32), bias.astype(np.float32))
     return weights
-
-
-def keras_weights(source: str, classes: int) -> Weights:
-    """Folded weights from `imagenet` (Keras' download) or the path of a Keras weights file."""
-    return fold(_keras_model(INPUT_SIZE, classes, weights=source))
 
 
 def block_of(name: str) -> str:
@@ -165,12 +177,6 @@ def within(blocks: Collection[str], names: Sequence[str]) -> frozenset[str]:
     """Of all activations in the network's order, those inside the blocks: not what a block gives."""
     last = {block_of(name): name for name in names}
     return frozenset(name for name in names if block_of(name) in blocks and name != last[block_of(name)])
-
-
-def _keras_model(size: int, classes: int, weights: str | None) -> tf_keras.Model:
-    return tf_keras.applications.EfficientNetV2B0(
-        weights=weights, input_shape=(size, size, 3), classes=classes, classifier_activation=None
-    )
 
 
 def _with_bias(layer: Any) -> Any:

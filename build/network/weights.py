@@ -8,14 +8,15 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
-import h5py
 import numpy as np
 
 from build.errors import BuildError
 from build.files import in_utf8
-from build.network.architecture import ARCHITECTURE, CROP_FRACTION, INPUT_SIZE
+from build.network.architecture import CROP_FRACTION, INPUT_SIZE
 from build.network.classes import IMAGENET_CLASSES, read_classes, read_lines
-from build.network.model import LayerWeights, Weights, keras_weights
+from build.network.keras_files import load_keras_file
+from build.network.keras_layers import HEAD
+from build.network.model import LayerWeights, Weights, fold, keras_model
 from build.network.read_back import read_back
 from service.bundle.folder import Classes, load_bundle, verify_variant
 from service.bundle.manifest import BASELINE, MANIFEST, Filter, Preprocessing, Resize, Training
@@ -46,11 +47,12 @@ class Network:
 def load_network(
     source: str, *, labels: Path | None = None, class_ids: Path | None = None, size: int | None = None
 ) -> Network:
-    """Load a network from `imagenet`, a Keras `.h5` file, a folder left by `train`, or a bundle's folder.
+    """Load a network from `imagenet`, a Keras file, a folder left by `train`, or a bundle's folder.
 
     `labels` and `class_ids` are text files with one line per class; networks of 1,000 classes have
     ImageNet's without them. `size` is the side of the input, in pixels, 224 without it. A trained
-    folder and a bundle have all these of their own; what is given must be the same.
+    folder and a bundle have all these of their own, a file of a whole model the size; what is given must be
+    the same.
 
     Raises:
         BuildError: there is no such source, or it is not what it should be.
@@ -63,17 +65,21 @@ def load_network(
         return _as_asked(_load_bundle(path), labels, class_ids, size)
     if source != "imagenet" and not path.is_file():
         raise BuildError(
-            f"--weights {source} is neither `imagenet`, nor a Keras .h5 file, nor a folder that `train` left,"
-            " nor a bundle's folder"
+            f"--weights {source} is neither `imagenet`, nor a file that Keras saved (.keras, .h5),"
+            " nor a folder that `train` left, nor a bundle's folder"
         )
-    weights = _download() if source == "imagenet" else _load_keras_file(path)
-    classes = read_classes(weights["predictions"].bias.size, labels, class_ids)
+    if source == "imagenet":
+        weights, side, licence = _download(), size or INPUT_SIZE, _DOWNLOAD_LICENCE
+    else:
+        weights, side = load_keras_file(path, size)
+        licence = _UNKNOWN_LICENCE
+    classes = read_classes(weights[HEAD].bias.size, labels, class_ids)
     return Network(
         source=in_utf8(path.name),
         weights=weights,
         classes=classes,
-        preprocessing=default_preprocessing(size or INPUT_SIZE),
-        licence=_DOWNLOAD_LICENCE if source == "imagenet" else _UNKNOWN_LICENCE,
+        preprocessing=default_preprocessing(side),
+        licence=licence,
     )
 
 
@@ -168,34 +174,12 @@ def _load_bundle(folder: Path) -> Network:
 
 def _download() -> Weights:
     try:
-        return keras_weights("imagenet", IMAGENET_CLASSES)
+        return fold(keras_model(INPUT_SIZE, IMAGENET_CLASSES, weights="imagenet"))
     except Exception as error:  # Keras raises nothing more special when a download fails.
         raise BuildError(
             f"Keras' weights can't be downloaded, name a file with --weights: {_one_line(error)}"
         ) from None
 
 
-def _load_keras_file(path: Path) -> Weights:
-    try:
-        return keras_weights(str(path), _count_classes(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise BuildError(f"{path} does not hold weights of {ARCHITECTURE}: {_one_line(error)}") from None
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _count_classes(path: Path) -> int:
-    """The number of classes of a Keras weights file: the length of its last layer's bias."""
-    sizes: list[int] = []
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and "predictions" in name and "bias" in name:
-            sizes.append(item.shape[0])
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    if len(sizes) != 1:
-        raise ValueError("no layer named predictions")
-    return sizes[0]

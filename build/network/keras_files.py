@@ -1,0 +1,64 @@
+"""A network out of a file that Keras saved: a whole model or weights alone, of Keras 2 or 3."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+import h5py
+
+from build.errors import BuildError
+from build.network.architecture import INPUT_SIZE
+from build.network.keras_layers import SAVE_WHOLE, UnfitError, filled
+from build.network.keras_models import check_layers, load_model
+from build.network.keras_weights import weights_by_name
+from build.network.model import Weights, fold
+
+_DAMAGES = (
+    *(OSError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def load_keras_file(path: Path, size: int | None) -> tuple[Weights, int]:
+    """Load a `.keras` or `.h5` file: folded weights, and the side of the input in pixels.
+
+    A whole model has a side, and `size` must be the same; weights are of any, 224 without `size`.
+
+    Raises:
+        BuildError: it can't be read, or is not of a network that the build stage takes; it says what to do.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            return _of_archive(path, size)
+        if h5py.is_hdf5(path):
+            return _of_hdf5(path, size)
+        raise UnfitError(f"is neither a .keras file nor an .h5 one: {SAVE_WHOLE}")
+    except UnfitError as error:
+        raise BuildError(f"{path} {error}") from None
+    except _DAMAGES as error:
+        raise BuildError(f"{path} is damaged ({' '.join(str(error).split())}): {SAVE_WHOLE}") from None
+
+
+def _of_archive(path: Path, size: int | None) -> tuple[Weights, int]:
+    with zipfile.ZipFile(path) as archive:
+        if not {"config.json", "metadata.json"} <= set(archive.namelist()):
+            raise UnfitError(f"is no .keras file: {SAVE_WHOLE}")
+        config, metadata = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
+    return _of_model(path, config, metadata["keras_version"], size)
+
+
+def _of_hdf5(path: Path, size: int | None) -> tuple[Weights, int]:
+    with h5py.File(path) as file:
+        if "model_config" in file.attrs:
+            config, version = json.loads(file.attrs["model_config"]), str(file.attrs["keras_version"])
+        else:
+            side = size or INPUT_SIZE
+            return fold(filled(weights_by_name(file), side)), side
+    return _of_model(path, config, version, size)
+
+
+def _of_model(path: Path, config: dict[str, object], version: str, size: int | None) -> tuple[Weights, int]:
+    check_layers(config)
+    loaded = load_model(path, int(version.partition(".")[0]), size)
+    return fold(loaded.model, loaded.normalisation), loaded.size

@@ -1,0 +1,172 @@
+"""Keras files of whole models, of Keras 2 and 3, loaded by Keras itself."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+import tf_keras
+
+from build.network.architecture import ARCHITECTURE
+from build.network.keras_layers import SAVE_WHOLE, Arrays, UnfitError, filled, unfit
+from build.network.model import IMAGENET, PIXEL_ZERO, Normalisation
+
+_GROUPS = {"Functional", "Model", "Sequential"}
+_WEIGHTED = {"BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D"}
+_NORMALISING = {"Normalization", "Rescaling"}
+_PLAIN = {
+    "Activation",
+    "Add",
+    "Dropout",
+    "GlobalAveragePooling2D",
+    "InputLayer",
+    "Multiply",
+    "Reshape",
+    "Softmax",
+}
+# What changes pixels in training alone.
+_AUGMENTING = {
+    *("GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation"),
+    *("RandomTranslation", "RandomZoom"),
+}
+_KNOWN = _GROUPS | _WEIGHTED | _NORMALISING | _PLAIN | _AUGMENTING
+# Shares of the largest output: float32 is summed in another order; with mixed precision the model is coarse.
+_FLOAT32_TOLERANCE, _MIXED_TOLERANCE = 1e-3, 0.05
+# The stem pads with grey in place of the mean. At a mean of 127.5 that moves a probability by 0.006 at most,
+# at one of 0 (black) by 0.05, and the likeliest class with it.
+_NEAR_GREY = 16
+
+
+@dataclass(frozen=True)
+class KerasModel:
+    """Keras' own model with somebody's weights, what its stem was trained on, and the side of its input."""
+
+    model: tf_keras.Model
+    normalisation: Normalisation
+    size: int
+
+
+def check_layers(config: Mapping[str, Any]) -> None:
+    """Check the kinds of a model's layers before it is loaded, which may run code that a file brings along.
+
+    Raises:
+        UnfitError: there is one that the build stage does not know.
+    """
+    kind, inner = str(config["class_name"]), config["config"]
+    if kind not in _KNOWN:
+        raise unfit(f"has a layer {inner.get('name')} of the kind {kind}")
+    if kind in _GROUPS:
+        for layer in inner["layers"]:
+            check_layers(layer)
+
+
+def load_model(path: Path, major: int, size: int | None) -> KerasModel:
+    """Load a model that Keras of a `major` version saved.
+
+    `size` is the side of its input, needed where it has none of its own.
+
+    Raises:
+        UnfitError: it is none that the build stage takes, or takes another size.
+    """
+    with warnings.catch_warnings(action="ignore"):  # Of Keras' own kind, of which nothing is to be done.
+        return _loaded(path, tf_keras if major == 2 else keras, size)
+
+
+def _loaded(path: Path, library: ModuleType, size: int | None) -> KerasModel:
+    try:
+        model = library.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises nothing more special.
+        said = " ".join(str(error).split())[:200]
+        raise UnfitError(
+            f"can't be loaded by Keras {library.__version__} ({said}): {SAVE_WHOLE} by this version or an"
+            " older one, or convert it to TFLite and use `build import`"
+        ) from None
+    side = _side(model, size)
+    layers = list(_layers(model))
+    weights: dict[str, Arrays] = {
+        layer.name: layer.get_weights() for layer in layers if type(layer).__name__ in _WEIGHTED
+    }
+    own, normalisation = filled(weights, side), normalisation_of(layers)
+    _check_same(model, own, normalisation, side)
+    return KerasModel(own, normalisation, side)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """All layers in their order, those of nested models in place of these."""
+    for layer in model.layers:
+        if type(layer).__name__ in _GROUPS:
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _side(model: Any, asked: int | None) -> Any:
+    shape = getattr(model, "input_shape", None)  # A Sequential that never saw an image has none.
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+        raise unfit(f"takes {shape}, not one image that is square and in colour")
+    if len(model.outputs) != 1:
+        raise unfit(f"has {len(model.outputs)} outputs")
+    if shape[1] is None and asked is None:
+        raise UnfitError("takes images of any size: name by --size which it was trained on")
+    if shape[1] is not None and asked not in (None, shape[1]):
+        raise UnfitError(f"takes {shape[1]} x {shape[1]} pixels, not {asked} x {asked}")
+    return shape[1] or asked
+
+
+def normalisation_of(layers: Iterable[Any]) -> Normalisation:
+    """What a model's layers do to pixels before the stem, all together.
+
+    Raises:
+        UnfitError: they do nothing, or what the build stage can't do.
+    """
+    scale, offset = np.ones(3), np.zeros(3)
+    for layer in layers:
+        match type(layer).__name__:
+            case "Rescaling":
+                gain, shift = np.asarray(layer.scale, float), np.asarray(layer.offset, float)
+            case "Normalization":
+                mean, variance = (
+                    np.ravel(np.asarray(values, float)) for values in (layer.mean, layer.variance)
+                )
+                gain = 1 / np.sqrt(variance)
+                shift = -mean * gain
+            case _:
+                continue
+        scale, offset = scale * gain, offset * gain + shift
+    if (scale == 1).all() and not offset.any():
+        raise UnfitError(
+            "does not normalise pixels itself, so that what it was trained on can't be known: put what was"
+            " done to them into the model, as keras.layers.Rescaling(1 / 127.5, offset=-1) before the base,"
+            f" and {SAVE_WHOLE}"
+        )
+    mean, std = -offset / scale, 1 / scale
+    if np.abs(mean - PIXEL_ZERO).max() > _NEAR_GREY:
+        raise UnfitError(
+            f"takes (pixel - {mean.round(1).tolist()}) / {std.round(1).tolist()}, and build means within"
+            f" {_NEAR_GREY} of {PIXEL_ZERO} alone: {ARCHITECTURE} normalises pixels by itself, unless it is"
+            " made with include_preprocessing=False, and needs no Rescaling before; train it so, or convert"
+            " it to TFLite and use `build import`"
+        )
+    found = Normalisation(mean.astype(np.float32), std.astype(np.float32))
+    return IMAGENET if _close(found, IMAGENET) else found
+
+
+def _close(one: Normalisation, other: Normalisation) -> bool:
+    return bool(np.allclose(one.mean, other.mean, rtol=1e-5) and np.allclose(one.std, other.std, rtol=1e-5))
+
+
+def _check_same(model: Any, own: tf_keras.Model, trained_on: Normalisation, side: int) -> None:
+    """Check on one image that Keras' own model with the weights computes what the loaded one does."""
+    pixels = np.random.default_rng(0).uniform(60, 200, (1, side, side, 3)).astype(np.float32)
+    theirs = np.asarray(model(pixels, training=False), np.float32)
+    logits = own((pixels - trained_on.mean) / trained_on.std * IMAGENET.std + IMAGENET.mean)
+    is_float32 = all(layer.compute_dtype == "float32" for layer in _layers(model))
+    tolerance = (_FLOAT32_TOLERANCE if is_float32 else _MIXED_TOLERANCE) * np.abs(theirs).max()
+    for ours in (logits.numpy(), tf_keras.activations.softmax(logits).numpy()):
+        if theirs.shape == ours.shape and np.allclose(theirs, ours, rtol=0, atol=tolerance):
+            return
+    raise unfit(f"computes something else than {ARCHITECTURE} with a head that build knows")

@@ -1,0 +1,267 @@
+"""Networks of one's own, as Keras 2 and 3 save them."""
+
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from build.errors import BuildError
+from build.network.keras_files import load_keras_file
+from build.network.keras_layers import UnfitError
+from build.network.keras_models import normalisation_of
+from build.network.model import IMAGENET, Weights, network, set_weights, with_pixel_input
+from build.network.weights import default_preprocessing, load_network
+from tests.build.conftest import CLASSES, SIZE
+
+BOTH = pytest.mark.parametrize("library", [tf_keras, keras], ids=["keras2", "keras3"])
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
+    # Keras 2, where it saves the kernels' initializers of its own application.
+    pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize:UserWarning"),
+    # Keras 3, where it reads a variable of TensorFlow's.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+
+
+def layers_of(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from layers_of(layer)
+        else:
+            yield layer
+
+
+def give_statistics(model: Any) -> Any:
+    """The model, whose BatchNorm has statistics now, and whose stem does not look at what pads the image."""
+    random = np.random.default_rng(0)
+    for layer in layers_of(model):
+        if type(layer).__name__ == "BatchNormalization":
+            shape = layer.gamma.shape
+            gamma, beta = random.uniform(0.5, 1.5, shape), random.normal(0, 0.3, shape)
+            mean, variance = random.normal(0, 0.1, shape), random.uniform(0.5, 1.5, shape)
+            layer.set_weights([gamma, beta, mean, variance])
+        if layer.name == "stem_conv":
+            (kernel,) = layer.get_weights()
+            kernel[2] = kernel[:, 2] = 0
+            layer.set_weights([kernel])
+    return model
+
+
+def base_of(library: ModuleType, **options: Any) -> Any:
+    return library.applications.EfficientNetV2B0(
+        weights=None, input_shape=(SIZE, SIZE, 3), include_top=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def folded() -> tf_keras.Model:
+    return network(SIZE, len(CLASSES))
+
+
+@pytest.fixture(scope="module")
+def nested() -> keras.Model:
+    """As Keras' guide to transfer learning has it: augmentation, the base as one layer, a soft head."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 3))
+    varied = keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)])(image)
+    pooled = layers.GlobalAveragePooling2D()(base_of(keras)(varied, training=False))
+    head = layers.Dense(len(CLASSES), activation="softmax", name="mine")
+    return give_statistics(keras.Model(image, head(layers.Dropout(0.2)(pooled))))
+
+
+@pytest.fixture(scope="module")
+def nested_file(nested: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("nested") / "mine.keras"
+    nested.save(path)
+    return path
+
+
+def assert_same(weights: Weights, model: Any, folded: tf_keras.Model) -> None:
+    """Logits or probabilities of random pixels are the model's own."""
+    set_weights(folded, weights)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
+    expected, logits = np.asarray(model(pixels, training=False)), with_pixel_input(folded)(pixels)
+    soft = np.allclose(expected.sum(-1), 1)
+    actual = tf_keras.activations.softmax(logits) if soft else logits
+    assert expected.std(0).max() > 0.01
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def assert_equal(actual: Weights, expected: Weights) -> None:
+    assert actual.keys() == expected.keys()
+    for name, layer in expected.items():
+        np.testing.assert_array_equal(actual[name].kernel, layer.kernel, name)
+        np.testing.assert_array_equal(actual[name].bias, layer.bias, name)
+
+
+def refused(path: Path, size: int | None = None) -> str:
+    with pytest.raises(BuildError) as caught:
+        load_keras_file(path, size)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith(f"{path} ")
+    return said.removeprefix(f"{path} ")
+
+
+def test_keras_3_saves_a_base_with_a_head(
+    nested: keras.Model, nested_file: Path, labels_file: Path, folded: tf_keras.Model, tmp_path: Path
+) -> None:
+    whole = load_network(str(nested_file), labels=labels_file)
+    assert (whole.source, whole.preprocessing) == ("mine.keras", default_preprocessing(SIZE))
+    weights = whole.weights
+    assert_same(weights, nested, folded)
+    nested.save_weights(tmp_path / "mine.weights.h5")
+    only_weights, size = load_keras_file(tmp_path / "mine.weights.h5", SIZE)
+    assert size == SIZE
+    assert_equal(only_weights, weights)
+    nested.save(tmp_path / "mine.h5")
+    assert_equal(load_keras_file(tmp_path / "mine.h5", SIZE)[0], weights)
+
+
+def test_a_base_applied_inline_with_a_normalisation_of_its_own(
+    folded: tf_keras.Model, tmp_path: Path
+) -> None:
+    image = keras.Input((SIZE, SIZE, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    base = base_of(keras, include_preprocessing=False, input_tensor=scaled, pooling="avg")
+    head = keras.layers.Dense(len(CLASSES))
+    model = give_statistics(keras.Model(image, head(base.output)))
+    model.save(tmp_path / "mine.keras")
+    weights, size = load_keras_file(tmp_path / "mine.keras", None)
+    assert size == SIZE
+    assert_same(weights, model, folded)
+    model.save_weights(tmp_path / "mine.weights.h5")
+    assert "normalises pixels otherwise" in refused(tmp_path / "mine.weights.h5")
+
+
+@pytest.mark.parametrize("name", ["whole.keras", "whole.h5"])
+def test_keras_2_saves_its_own_head(
+    keras_model: tf_keras.Model, weights_file: Path, tmp_path: Path, name: str
+) -> None:
+    keras_model.save(tmp_path / name)
+    weights, size = load_keras_file(tmp_path / name, None)
+    assert size == SIZE
+    assert_equal(weights, load_keras_file(weights_file, None)[0])
+
+
+def test_keras_2_saves_weights_as_keras_3_does(
+    keras_model: tf_keras.Model, weights_file: Path, tmp_path: Path
+) -> None:
+    keras_model.save_weights(tmp_path / "small.weights.h5")
+    weights, size = load_keras_file(tmp_path / "small.weights.h5", None)
+    assert size == 224
+    assert_equal(weights, load_keras_file(weights_file, None)[0])
+
+
+@BOTH
+def test_a_sequential_head_with_batchnorm_and_without_bias(
+    library: ModuleType, folded: tf_keras.Model, tmp_path: Path
+) -> None:
+    layers = library.layers
+    pooling, norm, dense = (
+        layers.GlobalAveragePooling2D(),
+        layers.BatchNormalization(),
+        layers.Dense(len(CLASSES), use_bias=False),
+    )
+    model = give_statistics(library.Sequential([base_of(library), pooling, norm, layers.Dropout(0.2), dense]))
+    path = tmp_path / ("mine.h5" if library is tf_keras else "mine.weights.h5")
+    model.save_weights(path)
+    assert_same(load_keras_file(path, SIZE)[0], model, folded)
+
+
+def test_another_size_than_the_models_is_refused(nested_file: Path) -> None:
+    assert refused(nested_file, 224) == "takes 64 x 64 pixels, not 224 x 224"
+
+
+def test_a_file_cut_short_is_damaged(nested_file: Path, weights_file: Path, tmp_path: Path) -> None:
+    for whole in (nested_file, weights_file):
+        path = tmp_path / whole.name
+        path.write_bytes(whole.read_bytes()[:-100_000])
+        assert "save the whole model with model.save('mine.keras')" in refused(path)
+
+
+def test_a_pickle_is_no_keras_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.h5"
+    path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
+    assert refused(path).startswith("is neither a .keras file nor an .h5 one: save the whole model with")
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["mine.keras", "mine.h5"])
+def test_code_in_a_file_is_not_run(library: ModuleType, name: str, tmp_path: Path) -> None:
+    double = library.layers.Lambda(lambda pixels: 2 * pixels, name="double")
+    library.Sequential([library.Input((8, 8, 3)), double]).save(tmp_path / name)
+    assert refused(tmp_path / name).startswith(
+        "has a layer double of the kind Lambda: build takes EfficientNetV2B0"
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda layers: [layers.Dense(8), layers.Dense(4)], "has 2 Dense layers"),
+        (lambda layers: [], "has no Dense layers"),
+        (lambda layers: [layers.Dense(1, activation="sigmoid")], "has a single output"),
+        (
+            lambda layers: [layers.Dense(4)],
+            "is another network than EfficientNetV2B0, without its layer stem_conv",
+        ),
+    ],
+)
+def test_other_networks_are_refused(
+    library: ModuleType, tmp_path: Path, make: Callable[[Any], list[Any]], message: str
+) -> None:
+    layers = library.layers
+    pixels = [library.Input((32, 32, 3)), layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3)]
+    library.Sequential([*pixels, layers.GlobalAveragePooling2D(), *make(layers)]).save(
+        tmp_path / "mine.keras"
+    )
+    assert refused(tmp_path / "mine.keras").startswith(message)
+
+
+def test_a_larger_network_of_the_family_is_refused(tmp_path: Path) -> None:
+    tf_keras.applications.EfficientNetV2B1(weights=None, classes=4).save_weights(tmp_path / "b1.h5")
+    assert refused(tmp_path / "b1.h5").startswith("has a layer block")
+
+
+def test_weights_that_lack_the_normalisation_are_refused(weights_file: Path, tmp_path: Path) -> None:
+    path = shutil.copy(weights_file, tmp_path / "mine.h5")
+    with h5py.File(path, "r+") as file:
+        names = file.attrs["layer_names"]
+        file.attrs["layer_names"] = [name for name in names if not name.startswith(("rescal", "normal"))]
+    assert "normalises pixels otherwise than EfficientNetV2B0 by itself" in refused(path)
+
+
+def test_a_head_of_sigmoids_is_refused(nested: keras.Model, tmp_path: Path) -> None:
+    head = keras.layers.Dense(len(CLASSES), activation="sigmoid")
+    keras.Model(nested.inputs, head(nested.layers[-2].output)).save(tmp_path / "mine.keras")
+    assert refused(tmp_path / "mine.keras").startswith(
+        "computes something else than EfficientNetV2B0 with a head"
+    )
+
+
+@BOTH
+def test_all_that_is_done_to_pixels_is_one_normalisation(library: ModuleType) -> None:
+    layers = library.layers
+    own = [
+        layers.Rescaling(1 / 255),
+        layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.229**2, 0.224**2, 0.225**2]),
+    ]
+    own[1].build((None, SIZE, SIZE, 3))
+    assert normalisation_of(own) is IMAGENET
+    halves = normalisation_of([layers.Rescaling(2), layers.Rescaling(1 / 255, offset=-1)])
+    np.testing.assert_allclose((halves.mean, halves.std), 127.5)
+    with pytest.raises(UnfitError, match="does not normalise pixels itself"):
+        normalisation_of([])
+    with pytest.raises(UnfitError, match=r"takes \(pixel - \[31537.*needs no Rescaling before"):
+        normalisation_of([layers.Rescaling(1 / 255), *own])
