@@ -44,31 +44,27 @@ def command_parser() -> argparse.ArgumentParser:
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
     _all_command(commands.add_parser("all", help="train, quantize, evaluate and report"))
-    _train_command(commands.add_parser("train", help="fine-tune with distillation; interrupted, it resumes"))
+    _train_command(commands.add_parser("train", help="fine-tune with distillation; resumes if interrupted"))
     _quantize_command(commands.add_parser("quantize", help="make a bundle of variants"))
-    _add_command(commands.add_parser("add", help="add variants to a bundle, and keep its others as they are"))
-    _evaluate_command(commands.add_parser("evaluate", help="measure accuracy, and write it into the bundle"))
+    _add_command(commands.add_parser("add", help="add variants to a bundle, leaving its others unchanged"))
+    _evaluate_command(commands.add_parser("evaluate", help="measure accuracy, and record it in the bundle"))
     _report_command(
         commands.add_parser(
-            "report", help="measure latency; write the model card, table and picture, or the devices' table"
+            "report", help="measure latency; write the model card, table and picture, or the devices' tables"
         )
     )
-    _subset_command(commands.add_parser("subset", help="make a bundle of some of another's variants"))
+    _subset_command(commands.add_parser("subset", help="make a bundle from some variants of another"))
     _sensitivity_command(
         commands.add_parser("sensitivity", help="measure which parts of the network lose in int8")
     )
     _activations_command(
-        commands.add_parser(
-            "activations", help="simulate activations of few bits whose large values are kept"
-        )
+        commands.add_parser("activations", help="simulate low-bit activations with large values kept")
     )
     _search_command(
-        commands.add_parser("search", help="search a recipe for a packed file's size, or for a time")
+        commands.add_parser("search", help="search for a recipe with a given packed size or inference time")
     )
-    _import_command(
-        commands.add_parser("import", help="wrap somebody else's .tflite classifiers as a bundle")
-    )
-    _sign_command(commands.add_parser("sign", help="sign a bundle, for nodes that serve no other"))
+    _import_command(commands.add_parser("import", help="make a bundle from third-party .tflite classifiers"))
+    _sign_command(commands.add_parser("sign", help="sign a bundle, for nodes that serve only signed ones"))
     return whole
 
 
@@ -79,19 +75,20 @@ def _all_command(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="one's own classes: train, val and test with one folder per class, or such folders right away",
+        help="for your own classes: train, val and test with one folder per class, or just such folders",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="the weights' classes: labelled, to train and calibrate on (any folders if --epochs is 0)",
+        help="for the weights' classes: labelled photos to train and calibrate on (any folders if"
+        " --epochs is 0)",
     )
     _training_options(parser)
     parser.add_argument(
         "--epochs",
         type=COUNT_OR_NONE,
-        help=f"0: do not train ({OWN_CLASSES.epochs} with --data, else {DISTILLATION.epochs})",
+        help=f"0: do not train (default: {OWN_CLASSES.epochs} with --data, else {DISTILLATION.epochs})",
     )
     _recipe_options(parser)
     parser.add_argument(
@@ -99,7 +96,7 @@ def _all_command(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=DEFAULT_BASELINES,
         metavar="RECIPE",
-        help=f"to evaluate beside, but not to keep ({' '.join(DEFAULT_BASELINES)})",
+        help=f"evaluate these too, but don't keep them (default: {' '.join(DEFAULT_BASELINES)})",
     )
     _evaluation_options(parser, required=False)
     _corrupt_option(parser)
@@ -111,12 +108,14 @@ def _train_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
     _licence_option(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="labelled: one folder per class"
+        "--data", type=Path, required=True, metavar="DIR", help="labelled photos: one folder per class"
     )
     _training_options(parser)
     _corrupt_option(parser)
-    parser.add_argument("--epochs", type=COUNT, help=f"({DISTILLATION.epochs})")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints and the result")
+    parser.add_argument("--epochs", type=COUNT, help=f"(default: {DISTILLATION.epochs})")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and the result"
+    )
 
 
 def _quantize_command(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +133,9 @@ def _add_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="bundle")
     _calibration_option(parser)
     _unlabelled_option(parser)
-    parser.add_argument("--recipes", nargs="+", required=True, metavar="RECIPE", help="names, or .toml files")
+    parser.add_argument(
+        "--recipes", nargs="+", required=True, metavar="RECIPE", help="recipe names or .toml files"
+    )
     _seed_option(parser)
     _corrupt_option(parser)
     _run_option(parser)
@@ -147,10 +148,10 @@ def _evaluate_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         action="store_true",
-        help="make this evaluation the one that tables and drift go by, in place of the first",
+        help="use this evaluation for the tables and for drift, instead of the first one",
     )
     parser.add_argument(
-        "--start", metavar="WEIGHTS", help="a baseline: the weights that training started from"
+        "--start", metavar="WEIGHTS", help="measure as a baseline: the weights that training started from"
     )
     parser.add_argument(
         "--baseline",
@@ -158,7 +159,7 @@ def _evaluate_command(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="BUNDLE",
-        help="baselines: the variants of another bundle of the same classes",
+        help="measure as baselines: the variants of another bundle with the same classes",
     )
 
 
@@ -170,14 +171,14 @@ def _report_command(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="instead of a bundle: reports of devices, to make their table of",
+        help="instead of a bundle: device reports to make tables from",
     )
 
 
 def _subset_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="bundle")
     parser.add_argument(
-        "--variants", type=names, required=True, metavar="A,B", help="which, the default first"
+        "--variants", type=names, required=True, metavar="A,B", help="which variants, the default first"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle's folder")
 
@@ -186,10 +187,13 @@ def _sensitivity_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
     _calibration_option(parser)
     parser.add_argument(
-        "--images", type=SEVERAL, default=SENSITIVITY_IMAGES, help="photos to measure on (%(default)s)"
+        "--images",
+        type=SEVERAL,
+        default=SENSITIVITY_IMAGES,
+        help="photos to measure on (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the picture and the numbers"
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the picture and the numbers"
     )
     _corrupt_option(parser)
 
@@ -200,7 +204,11 @@ def _activations_command(parser: argparse.ArgumentParser) -> None:
     _evaluation_options(parser)
     _corrupt_option(parser)
     parser.add_argument(
-        "--bits", type=FEW_BITS, nargs="+", default=ACTIVATION_BITS, help="of small values (%(default)s)"
+        "--bits",
+        type=FEW_BITS,
+        nargs="+",
+        default=ACTIVATION_BITS,
+        help="bits of small values (default: %(default)s)",
     )
     parser.add_argument(
         "--large",
@@ -208,7 +216,7 @@ def _activations_command(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=LARGE_SHARES,
         metavar="SHARE",
-        help="how many of a tensor's values are large (%(default)s)",
+        help="share of a tensor's values that are large (default: %(default)s)",
     )
 
 
@@ -216,30 +224,37 @@ def _search_command(parser: argparse.ArgumentParser) -> None:
     _network_options(parser)
     _calibration_option(parser)
     parser.add_argument(
-        "--images", type=SEVERAL, default=SEARCH_IMAGES, help="photos to measure losses on (%(default)s)"
+        "--images",
+        type=SEVERAL,
+        default=SEARCH_IMAGES,
+        help="photos to measure losses on (default: %(default)s)",
     )
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--megabytes", type=MEGABYTES, help="of the packed file, about: the weights' steps")
+    budget.add_argument("--megabytes", type=MEGABYTES, help="search weight steps for about this packed size")
     budget.add_argument(
         "--milliseconds",
         type=POSITIVE,
-        help="of an inference, by the profile: the blocks in float",
+        help="search float blocks for this inference time, by --profile",
     )
     parser.add_argument(
         "--method",
         type=Method,
         choices=list(Method),
-        help="for --megabytes: by the gradient of the loss, or to compare with: greedy, or uniform"
-        f" ({Method.DIFFERENTIABLE})",
+        help="for --megabytes: by the gradient of the loss, or, for comparison, greedy or uniform"
+        f" (default: {Method.DIFFERENTIABLE})",
     )
     parser.add_argument(
         "--profile",
         type=Path,
         metavar="FILE",
-        help="for --milliseconds: what `service profile --json` wrote of a float32 and an int8 variant",
+        help="for --milliseconds: the output of `service profile --json` for a float32 and an int8 variant",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="NAME.toml", help="the recipe, for a variant of that name"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="NAME.toml",
+        help="the recipe to write, for a variant of that name",
     )
     _corrupt_option(parser)
 
@@ -250,14 +265,14 @@ def _import_command(parser: argparse.ArgumentParser) -> None:
         type=named_file,
         nargs="+",
         metavar="MODEL.tflite",
-        help="or NAME=MODEL.tflite, to name the variant otherwise than the file; the first is the default",
+        help="or NAME=MODEL.tflite, to name the variant differently from the file; the first is the default",
     )
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="one label per line")
     parser.add_argument(
         "--class-ids",
         type=Path,
         metavar="FILE",
-        help="one class id per line; a first label `background` has none",
+        help="one class id per line; omit it for a first label `background`",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
     parser.add_argument(
@@ -268,11 +283,13 @@ def _import_command(parser: argparse.ArgumentParser) -> None:
         type=per_channel(FINITE),
         default=0.0,
         metavar="M[,M,M]",
-        help="the model was trained on (pixel - mean) / std: of all channels, or of red,green,blue (0)",
+        help="the model was trained on (pixel - mean) / std: for all channels, or r,g,b (default: 0)",
     )
-    parser.add_argument("--std", type=per_channel(POSITIVE), default=1.0, metavar="S[,S,S]", help="(1)")
+    parser.add_argument(
+        "--std", type=per_channel(POSITIVE), default=1.0, metavar="S[,S,S]", help="as --mean (default: 1)"
+    )
     parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
-    parser.add_argument("--crop-fraction", type=SHARE, help=f"of the shorter side ({CROP_FRACTION})")
+    parser.add_argument("--crop-fraction", type=SHARE, help=f"of the shorter side (default: {CROP_FRACTION})")
     parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
     parser.add_argument("--licence", default="unknown", help="of the model")
     parser.add_argument(
@@ -280,13 +297,13 @@ def _import_command(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="images that the model was trained or calibrated on, which nothing is evaluated on then",
+        help="images that the model was trained or calibrated on; evaluations refuse them",
     )
     parser.add_argument(
         "--delegate",
         type=delegate,
         default=Delegate.XNNPACK,
-        help="what runs it here: as EDGEWISE_DELEGATE, for a model that needs one (%(default)s)",
+        help="as EDGEWISE_DELEGATE, for a model that needs one to run here (default: %(default)s)",
     )
 
 
@@ -305,35 +322,39 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default=str(DEFAULT_WEIGHTS),
-        help="a bundle's folder (the default bundle), imagenet (Keras' download), a model or weights that"
-        " Keras saved (.keras, .h5), or a folder that train left",
+        help="a bundle's folder (default: the default bundle), imagenet (Keras' download), a model or weights"
+        " saved by Keras (.keras, .h5), or the output folder of train",
     )
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="one label per line (ImageNet's)")
-    parser.add_argument("--class-ids", type=Path, metavar="FILE", help="one class id per line (ImageNet's)")
     parser.add_argument(
-        "--size", type=SIZE, help=f"the input's side in pixels (the model's, or {INPUT_SIZE})"
+        "--labels", type=Path, metavar="FILE", help="one label per line (default: ImageNet's)"
+    )
+    parser.add_argument(
+        "--class-ids", type=Path, metavar="FILE", help="one class id per line (default: ImageNet's)"
+    )
+    parser.add_argument(
+        "--size", type=SIZE, help=f"the input's side in pixels (default: the model's, or {INPUT_SIZE})"
     )
 
 
 def _licence_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--licence",
-        help="of the weights (that of the bundle or folder they are from; imagenet: Apache-2.0; or unknown)",
+        help="of the weights (default: their bundle's or folder's; imagenet: Apache-2.0; else unknown)",
     )
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
     _unlabelled_option(parser)
-    parser.add_argument("--batch-size", type=COUNT, help=f"({DISTILLATION.batch_size})")
+    parser.add_argument("--batch-size", type=COUNT, help=f"(default: {DISTILLATION.batch_size})")
     parser.add_argument(
         "--learning-rate",
         type=POSITIVE,
-        help=f"({DISTILLATION.learning_rate:g}; all --data: {OWN_CLASSES.learning_rate:g})",
+        help=f"(default: {DISTILLATION.learning_rate:g}; all --data: {OWN_CLASSES.learning_rate:g})",
     )
     parser.add_argument(
         "--label-weight",
         type=WEIGHT,
-        help=f"of the labels in distillation's loss ({LABEL_WEIGHT})",
+        help=f"weight of the labels in the distillation loss (default: {LABEL_WEIGHT})",
     )
     _seed_option(parser)
 
@@ -360,11 +381,11 @@ def _unlabelled_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=COUNT_OR_NONE, help=f"({DISTILLATION.seed})")
+    parser.add_argument("--seed", type=COUNT_OR_NONE, help=f"(default: {DISTILLATION.seed})")
 
 
 def _run_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints (runs/NAME)")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="folder for checkpoints (default: runs/NAME)")
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -373,24 +394,28 @@ def _recipe_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=DEFAULT_RECIPES,
         metavar="RECIPE",
-        help=f"names, or .toml files ({' '.join(DEFAULT_RECIPES)})",
+        help=f"recipe names or .toml files (default: {' '.join(DEFAULT_RECIPES)})",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
 
 
 def _evaluation_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "--evaluation", type=Path, required=required, metavar="DIR", help="labelled: one folder per class"
+        "--evaluation",
+        type=Path,
+        required=required,
+        metavar="DIR",
+        help="labelled photos: one folder per class",
     )
     parser.add_argument(
         "--crop",
         type=Crop,
         choices=list(Crop),
         default=Crop.BUNDLE,
-        help="bundle: evaluate on the bundle's crop, as it is served; none: on whole images (%(default)s)",
+        help="evaluate on the bundle's crop, as served, or on whole images: none (default: %(default)s)",
     )
     parser.add_argument(
-        "--allow-seen", action="store_true", help="take images that were trained on too, and mark the result"
+        "--allow-seen", action="store_true", help="accept images that were trained on, and mark the result"
     )
 
 
@@ -398,7 +423,7 @@ def _corrupt_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-corrupt",
         action="store_true",
-        help="leave out images that can't be read, and say how many and the first of them",
+        help="skip unreadable images, and report their number and the first of them",
     )
 
 
@@ -406,8 +431,8 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         type=COUNT,
-        help=f"inferences of each variant, in tens ({BENCHMARK_RUNS})",
+        help=f"inferences per variant, in tens (default: {BENCHMARK_RUNS})",
     )
     parser.add_argument(
-        "--insert", type=Path, metavar="FILE", help="put the table into this Markdown file as well"
+        "--insert", type=Path, metavar="FILE", help="also put the table into this Markdown file"
     )

@@ -75,9 +75,10 @@ def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest",
         parents=[own],
-        description="Load a service with photos as edge clients send them, and judge it by goals."
-        " Options that are not listed here are Locust's, such as Camera, --users (8), --run-time (30s),"
-        " --processes, --master and --expect-workers. `capacity --help` has the search for the highest rate.",
+        description="Load a service with photos as edge clients send them, and check it against goals."
+        " Options not listed here are Locust's, such as Camera, --users (8), --run-time (30s),"
+        " --processes, --master and --expect-workers. `capacity --help` describes the search for the highest"
+        " rate.",
         allow_abbrev=False,
     )
     add_options(parser)

@@ -337,11 +337,17 @@ def _names(cores: set[int]) -> str:
 def _own_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, parents=[own_options()])
     parser.add_argument(
-        "--variants", type=_variants, default="fp32,ptq,qat", metavar="A,B", help="which (%(default)s)"
+        "--variants",
+        type=_variants,
+        default="fp32,ptq,qat",
+        metavar="A,B",
+        help="which variants (default: %(default)s)",
     )
-    parser.add_argument("--admin-token-file", metavar="FILE", help="to switch the variant of --host")
-    parser.add_argument("--start-rate", type=_rate, default=16.0, help="requests/s to begin with (16)")
-    parser.add_argument("--step-seconds", type=_seconds, default=6, help="for each rate (6)")
+    parser.add_argument("--admin-token-file", metavar="FILE", help="needed to switch the variant of --host")
+    parser.add_argument(
+        "--start-rate", type=_rate, default=16.0, help="requests/s to start with (default: 16)"
+    )
+    parser.add_argument("--step-seconds", type=_seconds, default=6, help="for each rate (default: 6)")
     return parser
 
 
@@ -381,8 +387,9 @@ def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
         # What is refused was added before as an option of load tests.
         conflict_handler="resolve",
         parents=[own],
-        description="Search the highest rate at which a service holds all goals, for each variant. The load"
-        " is of cameras: what is due is due, however slow the service is. Other options are Locust's.",
+        description="Find the highest rate at which a service meets all goals, for each variant. The load"
+        " comes from cameras: frames are due at fixed times, however slow the service is. Other options are"
+        " Locust's.",
         allow_abbrev=False,
     )
     add_options(parser)

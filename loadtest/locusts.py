@@ -106,9 +106,11 @@ def _meeting_place(arguments: Sequence[str]) -> list[str]:
 def own_options() -> argparse.ArgumentParser:
     """Those that Locust is not told, or otherwise."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--host", "-H", metavar="URL", help="the service (one that is started here)")
+    parser.add_argument("--host", "-H", metavar="URL", help="the service to load (default: start one here)")
     parser.add_argument(
-        "--python", default=default_python(), help="starts the service, where no host is named (%(default)s)"
+        "--python",
+        default=default_python(),
+        help="Python to start the service with, without --host (default: %(default)s)",
     )
     return parser
 

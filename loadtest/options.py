@@ -36,51 +36,78 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--photos",
         default=str(DEFAULT_PHOTOS),
         metavar="FOLDER",
-        help="one folder per class, named by class id, label or index (some photos of ImageNet's classes)",
+        help="one folder per class, named by class id, label or index (default: three photos)",
     )
-    parser.add_argument("--crop", choices=("bundle", "none"), default="bundle", help="what the model sees")
-    parser.add_argument("--variant", default="", metavar="NAME", help="asked of the service (the active one)")
     parser.add_argument(
-        "--model", default="", metavar="NAME", help="the service's EDGEWISE_MODEL_NAME (its bundle's name)"
+        "--crop", choices=("bundle", "none"), default="bundle", help="what the model sees of a photo"
     )
-    parser.add_argument("--fps", type=_rate, default=2.0, help="frames a second of each camera (2)")
+    parser.add_argument(
+        "--variant", default="", metavar="NAME", help="the variant to request (default: the active one)"
+    )
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="NAME",
+        help="the service's EDGEWISE_MODEL_NAME (default: its bundle's name)",
+    )
+    parser.add_argument(
+        "--fps", type=_rate, default=2.0, help="frames per second of each camera (default: 2)"
+    )
     parser.add_argument(
         "--passes",
         type=_passes,
         default=0,
         metavar="N",
-        help="end when each photo was answered N times; not with several processes (--run-time tells)",
+        help="end when each photo was answered N times, instead of --run-time; not with several processes",
     )
     parser.add_argument(
         "--truths",
         choices=("send", "none"),
         default="send",
-        help="whether the service is told what is in the photos (send)",
+        help="whether to send labels to the service (default: send)",
     )
     parser.add_argument(
-        "--api-key-file", default="", metavar="FILE", help="holds a key, where the service asks for one"
+        "--api-key-file",
+        default="",
+        metavar="FILE",
+        help="a file with an API key, if the service requires one",
     )
     parser.add_argument(
-        "--report", default="", metavar="FOLDER", help="where the report goes (runs/loadtest-TIME)"
+        "--report",
+        default="",
+        metavar="FOLDER",
+        help="where to write the report (default: runs/loadtest-TIME)",
     )
     parser.add_argument(
         "--quiet-report", action="store_true", help="write the report, but print neither it nor progress"
     )
     slo = DEFAULT_SLO
-    parser.add_argument("--slo-p50", type=positive, default=_ms(slo.p50), metavar="MS", help="at most (100)")
-    parser.add_argument("--slo-p99", type=positive, default=_ms(slo.p99), metavar="MS", help="at most (500)")
     parser.add_argument(
-        "--slo-errors", type=_ratio, default=slo.errors, metavar="RATIO", help="of requests, at most (0)"
+        "--slo-p50", type=positive, default=_ms(slo.p50), metavar="MS", help="at most (default: 100)"
+    )
+    parser.add_argument(
+        "--slo-p99", type=positive, default=_ms(slo.p99), metavar="MS", help="at most (default: 500)"
+    )
+    parser.add_argument(
+        "--slo-errors",
+        type=_ratio,
+        default=slo.errors,
+        metavar="RATIO",
+        help="of requests, at most (default: 0)",
     )
     parser.add_argument(
         "--slo-late",
         type=_ratio,
         default=slo.late,
         metavar="RATIO",
-        help="of frames, late, refused or dropped, at most (0.01)",
+        help="of frames late, refused or dropped, at most (default: 0.01)",
     )
     parser.add_argument(
-        "--slo-top1", type=_ratio, default=slo.top1, metavar="RATIO", help="of answers right, at least (none)"
+        "--slo-top1",
+        type=_ratio,
+        default=slo.top1,
+        metavar="RATIO",
+        help="of correct answers, at least (default: none)",
     )
 
 

@@ -16,7 +16,7 @@ def command_parser() -> argparse.ArgumentParser:
     """What `python -m service` understands."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Image classification on edge nodes. Its settings are environment variables named"
+        description="Image classification on edge nodes. Settings are environment variables named"
         f" {PREFIX}*: see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"edgewise {VERSION}")
@@ -27,24 +27,26 @@ def command_parser() -> argparse.ArgumentParser:
     )
 
     measured = argparse.ArgumentParser(add_help=False)
-    measured.add_argument("--bundle", metavar="FOLDER", help="instead of EDGEWISE_BUNDLE")
-    measured.add_argument("--variants", type=_names, metavar="A,B", help="these, instead of all")
-    measured.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
+    measured.add_argument("--bundle", metavar="FOLDER", help="use this bundle instead of EDGEWISE_BUNDLE")
+    measured.add_argument("--variants", type=_names, metavar="A,B", help="only these variants (default: all)")
+    measured.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
 
     evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
     evaluate.add_argument("folder", type=Path, help="one folder per class, named by class id, label or index")
     evaluate.add_argument(
-        "--against", metavar="VARIANT", help="the one to compare with (default fp32, if there is one)"
+        "--against", metavar="VARIANT", help="compare with this variant (default: fp32, if there is one)"
     )
     evaluate.add_argument(
         "--crop",
         type=Crop,
         choices=list(Crop),
         default=Crop.BUNDLE,
-        help="the bundle's crop, or whole images (none)",
+        help="bundle: the bundle's crop; none: whole images",
     )
     evaluate.add_argument(
-        "--allow-seen", action="store_true", help="also images that the network was trained or calibrated on"
+        "--allow-seen",
+        action="store_true",
+        help="accept images that the network was trained or calibrated on",
     )
 
     benchmark = commands.add_parser(
@@ -54,7 +56,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--runs",
         type=_positive,
         default=DEFAULT_RUNS,
-        help=f"inferences of each variant (default {DEFAULT_RUNS})",
+        help=f"inferences per variant (default: {DEFAULT_RUNS})",
     )
     _report_options(benchmark)
 
@@ -63,31 +65,31 @@ def command_parser() -> argparse.ArgumentParser:
         "--runs",
         type=_positive,
         default=DEFAULT_RUNS,
-        help=f"calls of each operator (default {DEFAULT_RUNS})",
+        help=f"calls of each operator (default: {DEFAULT_RUNS})",
     )
     profile.add_argument(
-        "--top", type=_positive, default=DEFAULT_TOP, help=f"operators in the tables (default {DEFAULT_TOP})"
+        "--top", type=_positive, default=DEFAULT_TOP, help=f"operators per table (default: {DEFAULT_TOP})"
     )
-    profile.add_argument("--name", help="in the JSON: what to call the device (what its firmware calls it)")
+    profile.add_argument("--name", help="the device's name in the JSON (default: from its firmware)")
     return parser
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="measure more, and write a report of this device as JSON"
+        "--report", type=Path, metavar="FILE", help="measure more, and write a report on this device as JSON"
     )
-    parser.add_argument("--name", help="in the report: what to call the device (what its firmware calls it)")
+    parser.add_argument("--name", help="the device's name in the report (default: from its firmware)")
     parser.add_argument(
         "--photos",
         type=Path,
         metavar="FOLDER",
-        help="in the report: accuracy on these, one folder per class",
+        help="for the report: measure accuracy on these photos, one folder per class",
     )
     parser.add_argument(
         "--crop",
         type=Crop,
         choices=list(Crop),
-        help="of the photos: the bundle's crop, or whole images (none)",
+        help="of --photos: the bundle's crop, or whole images (none)",
     )
 
 
