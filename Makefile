@@ -20,7 +20,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' service/__init__.py)
 .PHONY: help serve test bench compare loadtest capacity fleet build image sbom lint format lock clean
 .PHONY: .venv .venv-serve .venv-tflite .venv-loadtest .venv-compare
 
-help: ## list the verbs
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # exec: no shell between make and the service, so that signals reach it.
@@ -30,16 +30,16 @@ serve: $(SERVE) ## serve models/imagenet-1k on http://127.0.0.1:8000 (EDGEWISE_*
 test: .venv ## run the tests, in two processes (ARGS="-n 0 tests/api": some of them, in one)
 	@$(DEV) -m pytest --numprocesses 2 $(ARGS)
 
-bench: .venv ## measure the service against the bare loop of the same work, in 4 minutes
+bench: .venv ## compare the service with a bare loop doing the same work, in 4 minutes
 	@$(DEV) -m tests.bench $(ARGS)
 
-compare: .venv-compare ## measure other engines beside LiteRT: make compare ARGS="CALIBRATION EVALUATION"
+compare: .venv-compare ## compare LiteRT with other engines: make compare ARGS="CALIBRATION EVALUATION"
 	@.venv-compare/bin/python -m tests.bench.engines $(ARGS)
 
-loadtest: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## load the service, or HOST=http://..., and judge it by goals
+loadtest: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## load the service, or HOST=http://..., and check it against goals
 	@exec .venv-loadtest/bin/python -m loadtest $(TARGET) $(ARGS)
 
-capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## search the highest rate within the goals, of fp32, ptq and qat
+capacity: .venv-loadtest $(if $(TYPED_HOST),,$(SERVE)) ## find the highest rate within the goals, for fp32, ptq and qat
 	@exec .venv-loadtest/bin/python -m loadtest capacity $(TARGET) $(ARGS)
 
 fleet: .venv .venv-loadtest ## load nodes behind thin links, each with a fault, as root, in 2 minutes
@@ -52,7 +52,7 @@ image: ## build the container image edgewise:VERSION for this machine, with dock
 	@BUILDAH_FORMAT=docker $(CONTAINERS) build --tag edgewise:$(VERSION) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) $(ARGS) .
 
-sbom: ## print the bill of materials of the image edgewise:VERSION: CycloneDX, as JSON
+sbom: ## print the bill of materials of the image edgewise:VERSION, as CycloneDX JSON
 	@$(CONTAINERS) run --rm --pull=never --entrypoint python3 $(ARGS) edgewise:$(VERSION) \
 		-c 'print(open("/app/sbom.json").read())'
 
@@ -62,12 +62,12 @@ lint: .venv ## check style, types and Dockerfiles
 	@$(DEV) -m mypy
 	@.venv/bin/hadolint Dockerfile k8s/loadtest/Dockerfile
 
-format: .venv ## format the code, and repair what can be repaired
+format: .venv ## format the code, and fix what can be fixed automatically
 	@$(DEV) -m ruff check --fix
 	@$(DEV) -m ruff format
 
 # Each takes the pins of the one before, so that what is tested is what is served.
-lock: .venv ## compile requirements/*.in to hashed pins: make lock ARGS=--upgrade takes newer versions
+lock: .venv ## compile requirements/*.in to hashed pins; make lock ARGS=--upgrade takes newer versions
 	$(COMPILE) --output-file requirements/serve.txt requirements/serve.in
 	$(COMPILE) --output-file requirements/build.txt --constraint requirements/serve.txt requirements/build.in
 	$(COMPILE) --output-file requirements/dev.txt --constraint requirements/build.txt requirements/dev.in
