@@ -43,13 +43,13 @@ router = APIRouter(route_class=DirectRoute)
 
 
 class Unanswered(BaseModel):
-    """In place of a classification: why there is none."""
+    """Instead of a classification: why there is none."""
 
     problem: Problem
 
 
 class BatchAnswer(BaseModel):
-    """What is said of each image, in the form's order."""
+    """The result for each image, in the form's order."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"results": [CLASSIFICATION_EXAMPLE, {"problem": PROBLEM_EXAMPLE}]}]}
@@ -60,7 +60,7 @@ class BatchAnswer(BaseModel):
 
 _REQUEST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "A form whose parts are image files, all named `image`; their content tells their types.",
+    "description": "A form whose parts are image files, all named `image`; types are detected by content.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -103,7 +103,7 @@ _REQUEST_BODY: dict[str, Any] = {
 async def classify_batch(
     request: Request, parameters: Annotated[Parameters, Query()], shared: Shared
 ) -> Response:
-    """Each image's most probable classes, or its problem; each takes a place in the queue of its own."""
+    """Each image's most probable classes, or its problem; each takes its own place in the queue."""
     arrived = time.monotonic()
     with shared.drain:
         top_k = asked_top_k(parameters, shared.bundle.manifest.classes)

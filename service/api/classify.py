@@ -58,23 +58,20 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     top_k: int | None = Field(
-        None, ge=1, description=f"How many classes to name: {DEFAULT_TOP_K}, or all where there are fewer"
+        None, ge=1, description=f"How many classes to name: {DEFAULT_TOP_K}, or all if there are fewer"
     )
-    variant: str | None = Field(
-        None, max_length=64, description="A loaded variant; the active one if not said"
-    )
+    variant: str | None = Field(None, max_length=64, description="A loaded variant; default: the active one")
     crop: Crop = Field(
-        Crop.BUNDLE, description="`bundle`: what the bundle sees of an image; `none`: the whole, squashed"
+        Crop.BUNDLE, description="`bundle`: the bundle's crop of the image; `none`: the whole image, squashed"
     )
     timeout_ms: int | None = Field(
-        None, ge=1, description="Milliseconds that it may wait for a worker, in place of the service's own"
+        None, ge=1, description="Milliseconds that it can wait for a worker, if fewer than the service's own"
     )
     min_probability: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="The answer is `uncertain` where the top class is less probable; the service's own if not"
-        " said",
+        description="The answer is `uncertain` if the top class is less probable; default: the service's own",
     )
 
     @field_validator("top_k", "timeout_ms", "min_probability", mode="before")
@@ -103,8 +100,8 @@ class LabelledParameters(Parameters):
 
     label: str | None = Field(
         None,
-        description="What the image really shows, where that is known: a class' class id, its index, or its"
-        " label where no other class has the same",
+        description="What the image really shows, if known: a class id, an index, or a label that only"
+        " one class has",
     )
 
 
@@ -113,7 +110,7 @@ class ClassProbability(TypedDict):
     """One class of the answer."""
 
     index: int
-    class_id: Annotated[str | None, Field(description="Such as a WordNet id; null where the bundle has none")]
+    class_id: Annotated[str | None, Field(description="Such as a WordNet id; null if the bundle has none")]
     label: str
     probability: float
 
@@ -144,7 +141,7 @@ CLASSIFICATION_EXAMPLE: dict[str, Any] = {
 class Classification(TypedDict):
     """The answer: the most probable classes, the first one first."""
 
-    id: Annotated[str, Field(description="Unguessable name of this answer; the log has it too")]
+    id: Annotated[str, Field(description="Unguessable ID of this answer; the log has it too")]
     bundle: str
     variant: str
     crop: Crop
@@ -160,7 +157,7 @@ _classification = TypeAdapter(Classification)
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _REQUEST_BODY = {
     "required": True,
-    "description": "The image file, as the body or as the one part of a form; its content tells its type.",
+    "description": "The image file, as the body or a form's only part; its type is detected by content.",
     "content": {
         "image/*": _IMAGE,
         "application/octet-stream": _IMAGE,
@@ -204,7 +201,7 @@ _REQUEST_BODY = {
 async def classify(
     request: Request, parameters: Annotated[LabelledParameters, Query()], shared: Shared
 ) -> Response:
-    """The image's most probable classes, what each stage took, and which variant answered."""
+    """The image's most probable classes, the time of each stage, and which variant answered."""
     arrived = time.monotonic()
     with shared.drain:
         top_k = asked_top_k(parameters, shared.bundle.manifest.classes)

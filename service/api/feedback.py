@@ -30,14 +30,14 @@ class Truth(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
-    id: StrictStr = Field(max_length=64, description="The answer's own")
+    id: StrictStr = Field(max_length=64, description="The answer's `id`")
     label: StrictInt | StrictStr = Field(
-        description="A class' class id, its index, or its label where no other class has the same"
+        description="A class id, an index, or a label that only one class has"
     )
 
 
 class Counted(BaseModel):
-    """What the truth says of the answer."""
+    """Whether the answer was right."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -46,10 +46,10 @@ class Counted(BaseModel):
     )
 
     id: str
-    variant: str = Field(description="The one that answered")
-    label: int = Field(description="The true class' index")
-    top1: bool = Field(description="Whether it was the likeliest")
-    top5: bool = Field(description="Whether it was among the five likeliest")
+    variant: str = Field(description="The variant that answered")
+    label: int = Field(description="The true class's index")
+    top1: bool = Field(description="Whether it was the most probable")
+    top5: bool = Field(description="Whether it was among the five most probable")
 
 
 _BODY = {
@@ -62,7 +62,7 @@ _BODY = {
 
 @router.post(
     "/v1/feedback",
-    summary="Tell the truth about an answer",
+    summary="Report the true class of an answer",
     openapi_extra=_BODY,
     responses=documented(
         UnknownAnswer,
@@ -77,7 +77,7 @@ _BODY = {
     ),
 )
 async def feedback(request: Request, shared: Shared) -> Counted:
-    """Count whether an answer was right, once it is known; the last ones are remembered, and no older."""
+    """Count whether an answer was right, once that is known; only the most recent answers are remembered."""
     with shared.drain:
         body = await read_document(request, shared.arrivals)
         try:

@@ -14,31 +14,31 @@ router = APIRouter()
 
 
 class Health(BaseModel):
-    """The answer of a probe that is content."""
+    """The answer of a successful probe."""
 
     status: str = Field(examples=["live", "ready"])
 
 
 class Readiness(Health):
-    """Ready, and whether all is as it was asked for."""
+    """Ready, and whether everything is as requested."""
 
     delegate: str = Field(description="What the active variant runs on", examples=["xnnpack"])
     delegate_fallback: str | None = Field(
-        description="Why that is not the delegate that was asked for; null where it is", examples=[None]
+        description="Why that is not the requested delegate; null if it is", examples=[None]
     )
 
 
-@router.get("/livez", summary="Is it alive", responses=documented(InternalError))
+@router.get("/livez", summary="Liveness", responses=documented(InternalError))
 async def live() -> Health:
-    """Whether the process answers; where it does not, restart it."""
+    """Whether the process answers; if it does not, restart it."""
     return Health(status="live")
 
 
-@router.get("/readyz", summary="Does it take requests", responses=documented(InternalError, Draining))
+@router.get("/readyz", summary="Readiness", responses=documented(InternalError, Draining))
 async def ready(shared: Shared) -> Readiness:
     """Whether to send requests here: the model is warm, and the service is not stopping.
 
-    The port opens when the model is warm: before, there is no answer at all.
+    The port opens when the model is warm: before that there is no answer at all.
     """
     shared.drain.check()
     active = shared.variants.active

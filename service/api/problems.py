@@ -57,16 +57,16 @@ class Problem(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [PROBLEM_EXAMPLE]})
 
     type: str = Field(
-        description="Stable: tells the kinds of problem apart", examples=["/problems/corrupt-image"]
+        description="Stable identifier of this kind of problem", examples=["/problems/corrupt-image"]
     )
     title: str = Field(description="The same for every problem of this type")
     status: int
     detail: str = Field(description="What was wrong with this request, and what was expected")
-    instance: str = Field(description="This one occurrence; the log has the same id", examples=["urn:uuid:…"])
+    instance: str = Field(description="This occurrence; the log has the same id", examples=["urn:uuid:…"])
     retry_after: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
         None,
-        description="Seconds until the same request may succeed, where that is known: as `Retry-After` says,"
-        " which an image of a batch has no header for",
+        description="Seconds until the same request may succeed, if known: the same as `Retry-After`, which"
+        " an image of a batch does not have",
         exclude_if=lambda seconds: seconds is None,
         json_schema_extra=_without_default,
     )

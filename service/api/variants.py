@@ -56,7 +56,7 @@ class Accuracy(BaseModel):
     top5: Proportion
     ece: float = Field(description="Expected calibration error of the top-1 probability")
     comparisons: list[Comparison] = Field(description=f"With {BASELINE} on the same images, if there is one")
-    reference: bool = Field(description="Whether it stands for the variant")
+    reference: bool = Field(description="Whether this is the variant's reference evaluation")
 
 
 class VariantStatus(BaseModel):
@@ -66,16 +66,18 @@ class VariantStatus(BaseModel):
     file: str
     bytes: int
     sha256: str
-    wire: Wire | None = Field(description="What the bundle holds in the file's place; null where it holds it")
+    wire: Wire | None = Field(
+        description="What the bundle holds instead of the file; null if it holds the file"
+    )
     precision: Precision
     loaded: bool
-    delegate: str | None = Field(description="What it runs on; null where it is not loaded")
+    delegate: str | None = Field(description="What it runs on; null if it is not loaded")
     graph: GraphShare | None = Field(
-        description="What the delegate took of the graph; `left`: the operators that it did not, by kind"
+        description="What the delegate took of the graph; `left`: the operators that it did not take, by kind"
     )
-    fallback: str | None = Field(description="Why it does not run on the delegate that was asked for")
-    runtime: str | None = Field(description="What runs it; null where it is not loaded")
-    evaluations: list[Accuracy] = Field(description="The one that stands for the variant, if there is one")
+    fallback: str | None = Field(description="Why it does not run on the requested delegate")
+    runtime: str | None = Field(description="What runs it; null if it is not loaded")
+    evaluations: list[Accuracy] = Field(description="The variant's reference evaluation, if there is one")
     latency: Latency | None = Field(description="Measured where the bundle was built, not here")
 
 
@@ -119,13 +121,13 @@ class VariantList(BaseModel):
 
     bundle: str
     default: str
-    active: str = Field(description="The one that answers where a request names none")
-    switchable: bool = Field(description="Whether there is an admin token, with which to switch")
+    active: str = Field(description="The one that answers if a request names none")
+    switchable: bool = Field(description="Whether there is an admin token to switch with")
     variants: list[VariantStatus]
 
 
 class Wanted(BaseModel):
-    """What a switch asks for."""
+    """The variant to switch to."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -150,7 +152,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 @router.get("/v1/variants", summary="The bundle's variants", responses=documented(InternalError))
 async def variants(shared: Shared) -> VariantList:
-    """What the bundle holds, what was measured of each variant, and which one answers."""
+    """The bundle's variants, the measurements of each, and which one answers."""
     manifest = shared.bundle.manifest
     return VariantList(
         bundle=manifest.name,
@@ -181,9 +183,9 @@ async def variants(shared: Shared) -> VariantList:
     ),
 )
 async def switch(request: Request, credentials: Credentials, shared: Shared) -> VariantList:
-    """Load a variant and let it answer, while requests go on; what waits for the one before it gets that.
+    """Load a variant and make it active while requests continue; those already waiting get the previous one.
 
-    It does not outlive a restart. Answers like GET /v1/variants.
+    It does not survive a restart. Answers like GET /v1/variants.
     """
     _authorize(credentials, shared.admin_token.value if shared.admin_token else None)
     with shared.drain:

@@ -20,7 +20,7 @@ _MODEL: dict[str, Any] = {"model_name": "imagenet-1k", "model_version": "qat"}
 
 
 class ServerMetadata(BaseModel):
-    """What serves, and the extensions of the protocol that it knows."""
+    """The server, and the protocol extensions that it supports."""
 
     name: str = Field(examples=["edgewise"])
     version: str = Field(examples=["0.1.0"])
@@ -86,7 +86,9 @@ class RequestParameters(_Asked):
     """Parameters of a whole request."""
 
     timeout: int | None = Field(
-        None, ge=0, description="Microseconds that each image may wait for a worker; 0: the service's own"
+        None,
+        ge=0,
+        description="Microseconds that each image can wait for a worker; 0: the service's own limit",
     )
     binary_data_output: bool | None = Field(None, description="Whether outputs come as binary data")
 
@@ -95,9 +97,9 @@ class InputParameters(_Asked):
     """Parameters of an input."""
 
     binary_data_size: int | None = Field(
-        None, ge=0, description="Bytes of its data behind the JSON, in place of `data`"
+        None, ge=0, description="Bytes of its data after the JSON, instead of `data`"
     )
-    content_type: str | None = Field(None, description="`base64`: so the strings of `data` are encoded")
+    content_type: str | None = Field(None, description="`base64`: the encoding of the strings in `data`")
 
 
 class OutputParameters(_Asked):
@@ -105,7 +107,7 @@ class OutputParameters(_Asked):
 
     binary_data: bool | None = Field(None, description="Whether it comes as binary data")
     classification: int | None = Field(
-        None, ge=0, description="In place of all: so many of the likeliest classes, as `value:index:label`"
+        None, ge=0, description="Return only this many of the most probable classes, as `value:index:label`"
     )
 
 
@@ -120,7 +122,7 @@ class RequestInput(_Asked):
 
 
 class RequestOutput(_Asked):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: OutputParameters | None = None
@@ -161,20 +163,22 @@ class ResponseOutput(BaseModel):
     name: str
     datatype: str
     shape: list[int]
-    parameters: dict[str, int] | None = Field(None, description="`binary_data_size` where `data` is behind")
+    parameters: dict[str, int] | None = Field(
+        None, description="`binary_data_size` if the data follows the JSON"
+    )
     data: list[JsonValue] | None = None
 
 
 class ResponseParameters(BaseModel):
-    """What is said beside the outputs."""
+    """Parameters of the response."""
 
     answer_id: str = Field(
-        description="The service's own: with `#` and an image's number, from 0, behind it, for /v1/feedback"
+        description="The service's ID. For /v1/feedback, append `#` and the image's number, from 0"
     )
 
 
 class InferenceResponse(BaseModel):
-    """The answer of an inference; members that are null are left out."""
+    """The answer of an inference; null members are omitted."""
 
     model_config = ConfigDict(
         json_schema_extra={

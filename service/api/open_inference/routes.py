@@ -64,12 +64,12 @@ router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 _HEADER: dict[str, Any] = {
     "name": HEADER_LENGTH,
     "in": "header",
-    "description": "Bytes of the JSON, where binary data follows it",
+    "description": "Bytes of the JSON, if binary data follows it",
     "schema": {"type": "integer", "minimum": 0},
 }
 _REQUEST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JSON, and behind it, where `Inference-Header-Content-Length` says so, binary data.",
+    "description": "JSON, followed by binary data if `Inference-Header-Content-Length` says so.",
     "content": {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/InferenceRequest"},
@@ -119,19 +119,19 @@ _INFER: dict[str, Any] = {
 }
 
 
-@router.get("", summary="What serves", responses=_SERVER)
+@router.get("", summary="The server", responses=_SERVER)
 async def server(request: Request) -> ServerMetadata:
     """The server's name, version and extensions of the protocol."""
     return ServerMetadata(name=request.app.title, version=request.app.version, extensions=[*EXTENSIONS])
 
 
-@router.get("/health/live", summary="Is the server alive", responses=_SERVER)
+@router.get("/health/live", summary="Server liveness", responses=_SERVER)
 async def live() -> ServerLive:
     """Whether the process answers."""
     return ServerLive(live=True)
 
 
-@router.get("/health/ready", summary="Does the server take requests", responses=_SERVER_READINESS)
+@router.get("/health/ready", summary="Server readiness", responses=_SERVER_READINESS)
 async def ready(shared: Shared) -> ServerReady:
     """Whether the model is warm and the service is not stopping."""
     shared.drain.check()
@@ -140,7 +140,7 @@ async def ready(shared: Shared) -> ServerReady:
 
 @router.get("/models/{model}", summary="The model", responses=_MODEL)
 async def model_metadata(model: str, shared: Shared) -> ModelMetadata:
-    """The model's versions and tensors; `image` may also be BYTES [-1], with encoded images."""
+    """The model's versions and tensors; `image` can also be BYTES [-1], with encoded images."""
     return _metadata(shared, model)
 
 
@@ -152,7 +152,7 @@ async def version_metadata(model: str, version: str, shared: Shared) -> ModelMet
     return metadata
 
 
-@router.get("/models/{model}/ready", summary="Does the model take requests", responses=_MODEL_READINESS)
+@router.get("/models/{model}/ready", summary="Model readiness", responses=_MODEL_READINESS)
 async def model_ready(model: str, shared: Shared) -> ModelReady:
     """Whether the active variant answers."""
     _check_model(shared, model)
@@ -162,11 +162,11 @@ async def model_ready(model: str, shared: Shared) -> ModelReady:
 
 @router.get(
     "/models/{model}/versions/{version}/ready",
-    summary="Does a version of the model take requests",
+    summary="Readiness of a version of the model",
     responses=_VERSION_READINESS,
 )
 async def version_ready(model: str, version: str, shared: Shared) -> ModelReady:
-    """Whether the variant is loaded; 409 where it is not."""
+    """Whether the variant is loaded; 409 if it is not."""
     _check_model(shared, model)
     shared.variants.find(version)
     shared.drain.check()
@@ -181,7 +181,9 @@ async def infer(model: str, request: Request, shared: Shared) -> Response:
 
 
 @router.post(
-    "/models/{model}/versions/{version}/infer", summary="Classify images by a version of the model", **_INFER
+    "/models/{model}/versions/{version}/infer",
+    summary="Classify images with a version of the model",
+    **_INFER,
 )
 async def version_infer(model: str, version: str, request: Request, shared: Shared) -> Response:
     """The probabilities of up to `EDGEWISE_BATCH_LIMIT` images, by this variant."""
