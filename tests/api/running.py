@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from io import BytesIO
 from typing import cast
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
@@ -21,6 +23,7 @@ from service.images.pixels import Crop
 from service.images.room import Room
 from service.inference.classifier import Prediction
 from service.inference.pool import Pool
+from service.monitoring.logs import ACCESS_LOGGER
 from service.server.protocol import Protocol
 from service.settings import Settings
 from tests.colours import RGB
@@ -49,6 +52,19 @@ def running(
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def access_log(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+    """The access log's records of what is answered from now on, there at the end.
+
+    A service that tests share writes what it answered a moment later, be it in another test.
+    """
+    began = time.time()
+    records: list[logging.LogRecord] = []
+    with caplog.at_level(logging.INFO, ACCESS_LOGGER):
+        yield records
+    records += [one for one in caplog.records if one.name == ACCESS_LOGGER and one.created >= began]
 
 
 @contextmanager

@@ -1,5 +1,4 @@
 import json
-import logging
 from uuid import UUID
 
 import httpx
@@ -8,7 +7,7 @@ import pytest
 from service.api.correlation import correlation
 from service.monitoring.logs import JsonFormatter
 from service.settings import Settings
-from tests.api.running import running
+from tests.api.running import access_log, running
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -66,11 +65,11 @@ def test_the_answer_has_the_clients_id_or_the_services_own(client: httpx.Client)
 
 
 def test_the_log_has_them_where_they_came(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "edgewise.access"), running(settings) as client:
+    with access_log(caplog) as records, running(settings) as client:
         client.get("/v1/variants", headers={"X-Request-ID": "mine", "traceparent": f"00-{TRACE}-{SPAN}-01"})
         client.get("/nope")
-    lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "edgewise.access"]
-    first, second = map(json.loads, lines[-2:])
+    lines = [JsonFormatter().format(record) for record in records]
+    first, second = map(json.loads, lines)
     assert (first["request_id"], first["trace_id"], first["span_id"]) == ("mine", TRACE, SPAN)
     assert first["id"] != "mine"
     assert not {"request_id", "trace_id", "span_id"} & set(second)
