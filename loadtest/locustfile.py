@@ -40,7 +40,7 @@ _KEY = "edgewise"
 _CANT_BEGIN = "edgewise-cant-begin"
 _FINISH, _LAST = "edgewise-finish", "edgewise-last"
 # What workers get to tell the last that they counted: Locust gives them half a second.
-_LAST_SECONDS = 10.0
+_LAST_SECONDS = 10
 
 logger = logging.getLogger("loadtest")
 events.init_command_line_parser.add_listener(add_options)
@@ -54,11 +54,12 @@ class Test:
         self.tally = Tally()
         self.started = self.ended = 0.0
         self.ending = False
-        # Those that the test began with, and how many of them are not there at its end.
+        # Those that the test began with; of them, those that are not there at its end, those that have
+        # told the last that they counted, and how many have not.
         self.workers: set[str] = set()
-        self.lost = 0
-        # Those that have told the last that they counted.
+        self.missing: set[str] = set()
         self.finished: set[str] = set()
+        self.lost = 0
         self.labelled: dict[str, list[Photo]] = {}
         self.options: argparse.Namespace = environment.parsed_options  # type: ignore[assignment]
         self.is_worker = isinstance(environment.runner, WorkerRunner)
@@ -129,28 +130,37 @@ class Test:
             return set()
         return {worker.id for worker in runner.clients.all if worker.state != STATE_MISSING}
 
-    def count_lost(self, **_: Any) -> None:
-        """Count the workers that are gone, before those that are there are told to go."""
-        self.lost = len(self.workers - self._workers())
+    def note_missing(self, **_: Any) -> None:
+        """Note the workers that are gone, before those that are there are told to go."""
+        self.missing = self.workers - self._workers()
 
     def stop(self, environment: Environment, **_: Any) -> None:
         """Take the time, since Locust may go on for long with its page open; then wait for all counts."""
         self.ended = time.time()
         runner = environment.runner
-        if not isinstance(runner, MasterRunner):
+        if not isinstance(runner, MasterRunner) or environment.process_exit_code == UNUSABLE:
             return
         self.finished.clear()
-        runner.send_message(_FINISH)
-        while self.workers & self._workers() - self.finished and time.time() < self.ended + _LAST_SECONDS:
-            gevent.sleep(0.05)
+        for _second in range(_LAST_SECONDS):
+            # Once more, since a worker that has just stopped is not there for a moment.
+            for worker in self._unfinished() & self._workers():
+                runner.send_message(_FINISH, client_id=worker)
+            with gevent.Timeout(1, exception=False):
+                while self._unfinished():
+                    gevent.sleep(0.05)
+        self.lost = len(self.workers - self.finished)
+
+    def _unfinished(self) -> set[str]:
+        return self.workers - self.missing - self.finished
 
     def finish(self, environment: Environment, **_: Any) -> None:
         """End the users of a worker, and tell the master what they have counted since the last time."""
         runner = environment.runner
         assert isinstance(runner, WorkerRunner)  # noqa: S101
         runner.stop()
-        runner.send_message(_LAST, self.tally.message())
+        last = self.tally.message()
         self.tally.forget()
+        runner.send_message(_LAST, last)
 
     def receive_last(self, msg: Any, **_: Any) -> None:
         """Count what a worker has counted at its end."""
@@ -245,7 +255,7 @@ def begin(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         environment.runner.register_message(_FINISH, test.finish)
     environment.events.test_start.add_listener(test.begin)
-    environment.events.test_stopping.add_listener(test.count_lost)
+    environment.events.test_stopping.add_listener(test.note_missing)
     environment.events.test_stop.add_listener(test.stop)
     environment.events.user_error.add_listener(test.count_exception)
     environment.events.report_to_master.add_listener(test.send)

@@ -124,6 +124,20 @@ def test_workers_that_are_lost_fail_the_test(
     assert told(tmp_path)["lost_workers"] == killed
 
 
+def test_a_worker_that_is_lost_at_the_very_end_is_missed(
+    service: Service, photos: Path, tmp_path: Path
+) -> None:
+    given = ("--photos", photos, "Camera", "--users", "4", "--processes", "2", "--run-time", "10m", *LENIENT)
+    with loading("--host", service.url, *given, "--report", tmp_path) as process:
+        wait_for_progress(process)
+        (master,) = children(process.pid)
+        os.kill(children(master)[0], signal.SIGKILL)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, errors
+    assert told(tmp_path)["lost_workers"] == 1
+
+
 def test_what_a_slow_worker_counted_last_is_in_the_report(
     service: Service, photos: Path, tmp_path: Path
 ) -> None:
