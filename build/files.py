@@ -1,5 +1,6 @@
 """Files: read as what they should be, and their names in what is written."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 from build.errors import BuildError, first_fault
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+# An option, or a name that a file gets, before its value.
+_NAMED = re.compile(r"-*[\w-]+=")
 
 
 def read_json(file: Path, model: type[_Model], what: str) -> _Model:
@@ -32,15 +36,19 @@ def in_utf8(name: str) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """A command as a bundle records it: of each file or folder only the name.
+    """A command as a bundle records it: of files and folders only the names, not where they lie.
 
     A bundle is for others to read. What the files held is recorded beside it, by their hashes.
     """
 
     def told(argument: str) -> str:
-        option, equals, value = argument.rpartition("=")
-        path = Path(value)
-        is_path = path.is_absolute() or path.parent.is_dir()
-        return option + equals + (path.name if is_path and path.name else value)
+        name, equals, value = argument.partition("=") if _NAMED.match(argument) else ("", "", argument)
+        return name + equals + (Path(value).name if _is_path(value) and Path(value).name else value)
 
     return in_utf8(f"python -m build {shlex.join(told(argument) for argument in arguments)}")
+
+
+def _is_path(value: str) -> bool:
+    """Whether it is one of several parts: one that exists at least in part, or leads away from here."""
+    first, slash, _ = value.partition("/")
+    return bool(slash) and (first in ("", ".", "..") or first.startswith("~") or Path(first).is_dir())
