@@ -129,7 +129,7 @@ class Protocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             if not self._ending:  # Else it was refused.
-                self._refuse_invalid(broken_rule(error))
+                self._refuse(broken_rule(error))
             return
         if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came:
             if self.busy:
@@ -153,13 +153,11 @@ class Protocol(HttpToolsProtocol):
             return
         # What was read at once is not counted yet.
         if self._fed + self._came > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
-            if not self.busy:
-                self._end(_head_too_large())
-            raise ValueError("the head is too large")
+            raise _head_too_large()
         if self._has_no_place():
-            if not self.busy:
-                self._refuse()
-            raise ValueError("every connection is in use")
+            if not self.busy:  # Else it keeps its place until it is answered.
+                self.connections.discard(self)
+            raise _too_many_connections()
         check_head(version, self.headers)
         # Clients of HTTP/1.0 know no answer that comes before the answer.
         self.expect_100_continue = self.expect_100_continue and version != "1.0"
@@ -245,7 +243,8 @@ class Protocol(HttpToolsProtocol):
         elif len(self.connections) <= self._max_connections + PROBE_CONNECTIONS:
             self._is_for_probes = True
         else:
-            self._refuse()
+            self.connections.discard(self)
+            self._refuse(_too_many_connections())
 
     def _has_no_place(self) -> bool:
         if len(self.connections) <= self._max_connections:
@@ -263,18 +262,9 @@ class Protocol(HttpToolsProtocol):
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _refuse(self) -> None:
-        error = TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
-        self._note(error)
-        self.connections.discard(self)
-        self._end(error)
-
-    def _note(self, error: RequestError) -> None:
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is not taken, unless an answer is on its way already."""
         self._refused(error, self.client[0] if self.client else None)
-
-    def _refuse_invalid(self, error: InvalidHttp) -> None:
-        """Answer what is no HTTP, unless an answer is on its way already."""
-        self._note(error)
         running = self._running
         if running is not None and self.busy and not running.more_body:
             # It came whole, as others may have that wait: all are answered, what was wrong came behind them.
@@ -309,6 +299,10 @@ class Protocol(HttpToolsProtocol):
 
 def _head_too_large() -> HeadTooLarge:
     return HeadTooLarge(f"it has more than {MAX_HEAD_BYTES} bytes, which is the most that is taken")
+
+
+def _too_many_connections() -> TooManyConnections:
+    return TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
 
 
 def close_stalled(state: ServerState) -> None:

@@ -31,10 +31,15 @@ def refusal(error: RequestError, path: str) -> bytes:
 
 
 def noted(metrics: Metrics, logged: LogRequests) -> Note:
-    """What counts an error that a client of some address is refused by, and logs what is no HTTP."""
+    """What counts an error that a client of some address is refused by, where it is one of `REASONS`.
+
+    What is no HTTP has a line in the log, too.
+    """
 
     def note(error: RequestError, client: str | None) -> None:
-        metrics.rejected.labels(REASONS[type(error)]).inc()
+        reason = REASONS.get(type(error))
+        if reason is not None:
+            metrics.rejected.labels(reason).inc()
         if isinstance(error, InvalidHttp) and logged is not LogRequests.NONE:
             _log.warning("Invalid HTTP request received.", extra=fields(client=client, reason=str(error)))
 

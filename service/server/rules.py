@@ -5,16 +5,16 @@ from collections.abc import Iterable
 
 import httptools
 
-from service.errors import InvalidHttp
+from service.errors import InvalidHttp, RequestError
 
 VERSIONS = ("1.1", "1.0")
 # A name or an address, and a port: each may be missing.
 _HOST = re.compile(rb"(\[[\w.:~!$&'()*+,;=%-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 
 
-def broken_rule(error: httptools.HttpParserError) -> InvalidHttp:
+def broken_rule(error: httptools.HttpParserError) -> RequestError:
     """What the parser, or what it calls, found wrong; nothing that the client sent is in it."""
-    if isinstance(error.__context__, InvalidHttp):
+    if isinstance(error.__context__, RequestError):
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):
         return InvalidHttp("the request's target is no URL")

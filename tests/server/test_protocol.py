@@ -1,7 +1,8 @@
-"""Connections whose clients stall, or do not take their answers."""
+"""Connections whose clients stall, do not take their answers, or ask for too much meanwhile."""
 
 import asyncio
 import functools
+import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,11 +10,17 @@ from typing import Any, cast
 
 import pytest
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.responses import StreamingResponse
 from uvicorn.server import ServerState
 
+from service.errors import HeadTooLarge, RequestError, TooManyConnections
+from service.monitoring.logs import SERVICE_LOGGER
+from service.monitoring.metrics import REASONS, Metrics
 from service.server import protocol
-from service.server.protocol import Protocol, close_stalled
+from service.server.protocol import MAX_HEAD_BYTES, Protocol, close_stalled
+from service.server.refusal import Note, noted
+from service.settings import LogRequests
 
 ASK = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -35,13 +42,15 @@ def asking(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def run(test: Callable[[ServerState, int], Coroutine[Any, Any, None]], app: object) -> None:
+def run(
+    test: Callable[[ServerState, int], Coroutine[Any, Any, None]],
+    app: object,
+    refused: Note = lambda *_: None,
+) -> None:
     async def main() -> None:
         state = ServerState()
         config = uvicorn.Config(cast(Any, app), log_config=None, lifespan="off")
-        connection = functools.partial(
-            Protocol, config, state, {}, max_connections=2, refused=lambda *_: None
-        )
+        connection = functools.partial(Protocol, config, state, {}, max_connections=2, refused=refused)
         server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
         async with server:
             await test(state, server.sockets[0].getsockname()[1])
@@ -165,3 +174,57 @@ def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pyt
         await send({"type": "http.response.body", "body": bytes(200 * 2**16)})
 
     run(test, app)
+
+
+@pytest.mark.parametrize(
+    ("others", "behind", "error"),
+    [
+        (0, ASK.replace(b"Host", b"Cookie: " + b"x" * MAX_HEAD_BYTES + b"\r\nHost"), HeadTooLarge),
+        (2, ASK, TooManyConnections),
+    ],
+    ids=["large head", "no connection"],
+)
+def test_what_is_refused_behind_a_request_is_counted_and_logged_as_what_it_is(
+    others: int, behind: bytes, error: type[RequestError], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, SERVICE_LOGGER)
+    metrics = Metrics(CollectorRegistry())
+    count = noted(metrics, LogRequests.ALL)
+    errors: list[RequestError] = []
+    begun: list[Any] = []
+    told = asyncio.Event()
+
+    def refused(why: RequestError, client: str | None) -> None:
+        errors.append(why)
+        count(why, client)
+
+    async def test(state: ServerState, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            for number in range(others):
+                stack.enter_context(asking(port))
+                await until(lambda number=number: len(begun) == number + 1)  # type: ignore[misc]
+            client = stack.enter_context(connected(port))
+            client.setblocking(False)
+            await loop.sock_sendall(client, ASK.replace(b"/", b"/livez", 1))
+            await until(lambda: len(begun) == others + 1)
+            await loop.sock_sendall(client, behind)
+            await until(lambda: bool(errors))
+            told.set()
+            answer = b""
+            while more := await loop.sock_recv(client, 65536):
+                answer += more
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert answer.count(b"HTTP/1.1 ") == 1
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope)
+        await told.wait()
+        await nothing(scope, receive, send)
+
+    run(test, app, refused)
+    assert [type(why) for why in errors] == [error]
+    for kind, reason in REASONS.items():
+        labels = {"reason": reason}
+        assert metrics.registry.get_sample_value("edgewise_rejected_total", labels) == (kind is error)
+    assert not caplog.records
