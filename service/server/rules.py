@@ -25,7 +25,8 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Check a request's version and headers, whose names are in lower case.
 
     Raises:
-        InvalidHttp: the head breaks a rule; or its body is in an encoding beside `chunked`.
+        InvalidHttp: the head breaks a rule; or its body is in an encoding beside `chunked`,
+            or in HTTP/1.0 in any.
     """
     if version not in VERSIONS:
         raise InvalidHttp(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
@@ -35,7 +36,11 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
             hosts += 1
             if not _HOST.fullmatch(value.rstrip()):
                 raise InvalidHttp("Host is neither a name nor an address, with or without a port")
-        elif name == b"transfer-encoding" and value.rstrip().lower() != b"chunked":
-            raise InvalidHttp("Transfer-Encoding must be chunked alone")
+        elif name == b"transfer-encoding":
+            if version == "1.0":
+                # It has no chunks: a proxy in front may have seen the body end elsewhere (RFC 9112, 6.1).
+                raise InvalidHttp("HTTP/1.0 has no Transfer-Encoding")
+            if value.rstrip().lower() != b"chunked":
+                raise InvalidHttp("Transfer-Encoding must be chunked alone")
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidHttp(f"a request has one header Host, this one has {hosts or 'none'}")

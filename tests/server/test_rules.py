@@ -47,3 +47,11 @@ def test_a_body_may_be_chunked_and_nothing_else() -> None:
         assert not breaks("1.1", host, (b"transfer-encoding", value))
     assert breaks("1.1", host, (b"transfer-encoding", b"gzip, chunked"))
     assert breaks("1.1", host, (b"transfer-encoding", b"gzip"), (b"transfer-encoding", b"chunked"))
+
+
+def test_before_http_1_1_a_body_is_not_chunked() -> None:
+    host = (b"host", b"a")
+    for value in (b"chunked", b"gzip", b""):
+        assert breaks("1.0", host, (b"transfer-encoding", value))
+        assert breaks("1.0", (b"content-length", b"4"), (b"transfer-encoding", value))
+    assert not breaks("1.0", host, (b"content-length", b"4"))

@@ -49,6 +49,7 @@ def exchange(url: str, *sent: bytes) -> list[bytes]:
         ([b"GET /livez\r\n\r\n"], b"400"),
         ([HEAD % (b"", b"Transfer-Encoding: gzip, chunked") + WHOLE], b"400"),
         ([HEAD % (b"", b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked") + WHOLE], b"400"),
+        ([(HEAD % (b"", CHUNKED)).replace(b"/1.1", b"/1.0") + WHOLE], b"400"),
     ],
 )
 def test_there_is_one_answer_and_no_error_in_the_log(
