@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from service.errors import CorruptImage, ImageTooLarge, RequestError, Unsupporte
 from service.images import avif, bmp, gif, jpeg, png
 from service.images.exif import orientation
 from service.images.formats import sniff, webp_size
-from service.images.room import NoRoom, Room
+from service.images.room import Memory, NoRoom
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 
@@ -94,7 +93,7 @@ def load_pixels(
     preprocessing: Preprocessing,
     crop: Crop = Crop.BUNDLE,
     limits: DecodeLimits = DEFAULT_LIMITS,
-    room: Room[Any] | None = None,
+    room: Memory | None = None,
 ) -> NDArray[np.uint8]:
     """Image bytes → the model's pixels, uint8[height, width, 3] in RGB.
 

@@ -3,8 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Generic, Protocol, TypeVar
 
 Waiting = TypeVar("Waiting")
 
@@ -18,6 +18,18 @@ class NoRoom(Exception):
     def __init__(self, size: int) -> None:
         super().__init__(f"there is no room for {size} bytes now")
         self.size = size
+
+
+class Memory(Protocol):
+    """Where one image finds the memory to be decoded in: a `Room`, or what that `Granted` it before."""
+
+    def hold(self, size: int) -> AbstractContextManager[None]:
+        """Hold `size` bytes.
+
+        Raises:
+            NoRoom: they are not free.
+        """
+        ...
 
 
 class Room(Generic[Waiting]):
@@ -90,3 +102,24 @@ class Room(Generic[Waiting]):
 
     def _fits(self, size: int) -> bool:
         return not self._taken or self._taken + size <= self._limit
+
+
+class Granted:
+    """The `size` bytes that an image in line got of `room`; it holds them until it is decoded."""
+
+    def __init__(self, room: Room[Waiting], size: int) -> None:
+        self._give_back = room.give_back
+        self._size = size
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold what was granted, which is `size`, no longer than this."""
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Hold nothing any more, where that isn't so already."""
+        size, self._size = self._size, 0
+        self._give_back(size)

@@ -14,7 +14,7 @@ from service.bundle.folder import Bundle, verify_variant
 from service.bundle.manifest import InputTensor, OutputTensor, Tensor
 from service.errors import BundleError, NoAnswer, SelfTestError
 from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits, load_pixels
-from service.images.room import Room
+from service.images.room import Memory
 from service.inference.delegates import Delegate
 from service.inference.golden import check_golden_vectors, read_golden_vectors
 from service.inference.interpreter import Interpreter
@@ -105,7 +105,7 @@ class Classifier:
         return self._interpreter.share
 
     def classify(
-        self, data: bytes | NDArray[np.uint8], crop: Crop = Crop.BUNDLE, room: Room[Any] | None = None
+        self, data: bytes | NDArray[np.uint8], crop: Crop = Crop.BUNDLE, room: Memory | None = None
     ) -> Prediction:
         """Classify the bytes of one image, or its pixels, uint8[height, width, 3], as they are.
 

@@ -17,7 +17,7 @@ from service.errors import (
     StartError,
     WaitTooLong,
 )
-from service.images.room import NoRoom, Room
+from service.images.room import Granted, Memory, NoRoom, Room
 from service.inference.job import Answer, Job, Queued, no_worker_within
 from service.inference.shadow import IDLE_SECONDS, Shadow
 
@@ -228,8 +228,12 @@ class Pool:
             if self._room.waiting:
                 # Another one may fit as well, and another worker be free.
                 self._queue.put(_Signal.LOOK_AT_LINE)
-            self._work_on(queued, worker, None)
-            self._room.give_back(size)
+            granted = Granted(self._room, size)
+            try:
+                self._work_on(queued, worker, granted)
+            finally:
+                # It may not have been decoded at all.
+                granted.give_back()
             return True
         taken = self._take()
         if isinstance(taken, _Signal):
@@ -237,8 +241,8 @@ class Pool:
         self._work_on(taken, worker, self._room)
         return True
 
-    def _work_on(self, queued: Queued, worker: int, room: Room[Queued] | None) -> None:
-        """Answer it, or put it in line for memory; `room` is None where it has that already."""
+    def _work_on(self, queued: Queued, worker: int, memory: Memory) -> None:
+        """Answer it, or put it in line for memory."""
         job = queued.begin()
         if job is None:
             return
@@ -249,7 +253,7 @@ class Pool:
             self._waiting_bytes -= job.size
             self._busy_since[worker] = monotonic()
         try:
-            seconds = _run(job, queued, worker, room, self._shadow)
+            seconds = _run(job, queued, worker, memory, self._shadow)
         except NoRoom as error:
             size = error.size
         with self._lock:
@@ -290,9 +294,7 @@ class Pool:
         return self._queue.get()
 
 
-def _run(
-    job: Job, queued: Queued, worker: int, room: Room[Queued] | None, shadow: Shadow | None
-) -> float | None:
+def _run(job: Job, queued: Queued, worker: int, memory: Memory, shadow: Shadow | None) -> float | None:
     """Classify, and give the result or the error to its future; the seconds that it took if it was begun.
 
     Raises:
@@ -303,7 +305,7 @@ def _run(
         queued.set_exception(no_worker_within(started - queued.submitted))
         return None
     try:
-        prediction = job.variant.classifiers[worker].classify(job.data, job.crop, room)
+        prediction = job.variant.classifiers[worker].classify(job.data, job.crop, memory)
     except NoRoom:
         raise
     except BaseException as error:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.bundle.folder import Bundle
 from service.images.pixels import Crop
-from service.images.room import Room
+from service.images.room import Memory, Room
 from service.inference.classifier import Classifier, Prediction
 from service.inference.job import Answer, Job
 from service.inference.pool import Pool
@@ -35,7 +35,7 @@ class Held(Classifier):
         self.let = threading.Semaphore(0)
         self.images = 0
 
-    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Room | None = None) -> Prediction:
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
         self.begun.release()
         self.let.acquire()
         self.images += 1

@@ -3,12 +3,14 @@
 import threading
 import time
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle
 from service.errors import CorruptImage, DeadlineExceeded
 from service.images.pixels import Crop
-from service.images.room import Room
+from service.images.room import Granted, Memory, Room
 from service.inference.classifier import Classifier, Prediction
 from tests.inference.pools import Held, Running, photo, running, top
 
@@ -20,7 +22,7 @@ LIMIT = 2 * 8 * 400 * 300 - 1
 class InRoom(Held):
     """Begins when it is let, and has its image's memory before."""
 
-    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Room | None = None) -> Prediction:
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
         if data != photo("white", LARGE) or room is None:
             return Classifier.classify(self, data, crop, room)
         with room.hold(LIMIT):
@@ -123,8 +125,8 @@ class Together(InRoom):
 
     both = threading.Barrier(2)
 
-    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Room | None = None) -> Prediction:
-        if room is None:
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
+        if isinstance(room, Granted):
             self.both.wait(10)
         return super().classify(data, crop, room)
 
@@ -164,6 +166,33 @@ def test_a_damaged_image_gives_back_the_memory_that_it_waited_for(colours: Bundl
         assert top(whole) == "blue"
         with room.hold(LIMIT):
             pass
+
+
+class HeldDecoded(Held):
+    """Runs its model on a decoded image only when it is let."""
+
+    def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
+        return Classifier.classify(self, data, crop, room)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.begun.release()
+        assert self.let.acquire(timeout=10)
+        return super().probabilities(pixels)
+
+
+def test_an_image_that_waited_for_memory_gives_it_back_once_it_is_decoded(colours: Bundle) -> None:
+    room, held = Room(LIMIT), HeldDecoded(colours)
+    with running(held, room=room) as run:
+        with room.hold(LIMIT):
+            large = run.submit(photo("red", LARGE))
+            wait_in_line(run, room, 1)
+        # It has the worker look who waits.
+        run.submit(photo("blue"))
+        for _ in range(2):
+            assert held.begun.acquire(timeout=10)
+            assert room._taken == 0
+            held.let.release()
+        assert top(large) == "red"
 
 
 def test_closing_finishes_what_waits_for_memory(colours: Bundle) -> None:
