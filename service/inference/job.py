@@ -49,6 +49,8 @@ class Queued(Future[Answer]):
     def __init__(self, job: Job, leave: Callable[["Queued", Job], None]) -> None:
         super().__init__()
         self.submitted = monotonic()
+        # Whether it waits, or waited, for memory: a worker looked at it already.
+        self.in_line = False
         self._leave = leave
         # One or none: whoever takes it out has it, be it to work on it or to cancel it.
         self._job = [job]

@@ -68,7 +68,7 @@ class Pool:
         self._lock = threading.Lock()
         self._waiting = 0
         self._waiting_bytes = 0
-        # By variant: how many wait or are worked on, and the seconds that one takes.
+        # By variant: how many wait for a worker or are worked on, and the seconds that one takes.
         self._owed: Counter[str] = Counter()
         self._seconds_of: dict[str, float] = {}
         # All workers' seconds at work, but for the images in work: by worker, since when.
@@ -104,8 +104,7 @@ class Pool:
     def wait_seconds(self) -> float:
         """How long an image that came now would wait for those before it, as things are expected to go."""
         with self._lock:
-            # Those that wait for memory keep no worker from others.
-            if self._owed.total() - self._room.waiting < self.workers:
+            if self._owed.total() < self.workers:
                 return 0.0
             seconds = sum(count * self._seconds_of.get(name, 0.0) for name, count in self._owed.items())
         return seconds / self.workers
@@ -136,7 +135,8 @@ class Pool:
             # Told to come again, it would do so for ever.
             raise BatchTooLarge(f"it has {len(jobs)} images; the most that may wait are {self.queue_size}")
         # Among those that wait are some that a free worker is about to take.
-        if self._owed.total() + max(1, len(jobs)) > self.queue_size + self.workers:
+        owed = self._owed.total() + self._room.waiting
+        if owed + max(1, len(jobs)) > self.queue_size + self.workers:
             self.on_full()
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         size = sum([job.size for job in jobs])
@@ -184,7 +184,8 @@ class Pool:
         with self._lock:
             self._waiting -= 1
             self._waiting_bytes -= job.size
-            self._owed[job.variant.name] -= 1
+            if not queued.in_line:
+                self._owed[job.variant.name] -= 1
         if self._room.leave_line(queued):
             self._queue.put(_Signal.LOOK_AT_LINE)
 
@@ -246,11 +247,14 @@ class Pool:
         job = queued.begin()
         if job is None:
             return
+        name = job.variant.name
         seconds: float | None = None
         size: int | None = None
         with self._lock:
             self._waiting -= 1
             self._waiting_bytes -= job.size
+            if queued.in_line:
+                self._owed[name] += 1
             self._busy_since[worker] = monotonic()
         try:
             seconds = _run(job, queued, worker, memory, self._shadow)
@@ -258,9 +262,12 @@ class Pool:
             size = error.size
         with self._lock:
             self._busy_seconds += monotonic() - self._busy_since.pop(worker)
-            name = job.variant.name
-            if size is None:
-                self._owed[name] -= 1
+            self._owed[name] -= 1
+            if size is not None:
+                # It keeps no worker from others while it waits for memory.
+                queued.in_line = True
+                self._waiting += 1
+                self._waiting_bytes += job.size
             if seconds is not None:
                 before = self._seconds_of.get(name, seconds)
                 self._seconds_of[name] = before + _SMOOTHING * (seconds - before)
@@ -269,9 +276,6 @@ class Pool:
 
     def _put_in_line(self, queued: Queued, job: Job, size: int) -> None:
         """Have it wait for so much memory, as it waited for a worker."""
-        with self._lock:
-            self._waiting += 1
-            self._waiting_bytes += job.size
         if not queued.put_back(job):
             self._forget(queued, job)
             queued.set_exception(no_worker_within(monotonic() - queued.submitted))

@@ -20,9 +20,11 @@ LIMIT = 2 * 8 * 400 * 300 - 1
 
 
 class InRoom(Held):
-    """Begins when it is let, and has its image's memory before."""
+    """Begins a white image when it is let, and has a large one's memory before."""
 
     def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
+        if data == photo("white"):
+            return super().classify(data, crop, room)
         if data != photo("white", LARGE) or room is None:
             return Classifier.classify(self, data, crop, room)
         with room.hold(LIMIT):
@@ -60,6 +62,28 @@ def test_an_image_that_waits_for_memory_keeps_no_worker_from_small_ones(colours:
         first.let.release()
         assert [top(future) for future in (white, *large)] == ["white", "red", "blue", "green"]
         assert (run.pool.waiting, room.waiting) == (0, 0)
+
+
+def test_images_that_wait_for_memory_count_for_nothing_in_the_wait_for_a_worker(colours: Bundle) -> None:
+    room, (first, second) = Room(LIMIT), workers(colours)
+    with running(first, second, room=room) as run:
+        white = run.submit(photo("white", LARGE))
+        assert first.begun.acquire(timeout=10)
+        large = [run.submit(photo("red", LARGE)) for _ in range(4)]
+        wait_in_line(run, room, 4)
+        small = run.submit(photo("white"))
+        assert first.begun.acquire(timeout=10)
+        run.pool._seconds_of["ptq"] = 1000
+        # Two in work, for two workers.
+        assert run.pool.wait_seconds == 1000
+        assert large.pop().cancel()
+        assert run.pool.wait_seconds == 1000
+        other = run.submit(photo("blue"), seconds=1500)
+        assert run.pool.wait_seconds == 1500
+        first.let.release(2)
+        assert [top(future) for future in (white, small, other)] == ["white", "white", "blue"]
+        assert [top(future) for future in large] == ["red"] * 3
+    assert run.pool._owed.total() == 0
 
 
 def test_the_wait_for_memory_is_told_as_the_queues(colours: Bundle) -> None:
