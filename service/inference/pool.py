@@ -134,9 +134,9 @@ class Pool:
         if len(jobs) > self.queue_size:
             # Told to come again, it would do so for ever.
             raise BatchTooLarge(f"it has {len(jobs)} images; the most that may wait are {self.queue_size}")
-        # Among those that wait are some that a free worker is about to take.
-        owed = self._owed.total() + self._room.waiting
-        if owed + max(1, len(jobs)) > self.queue_size + self.workers:
+        # Beside those in line for memory, all wait but those that workers have or are about to take.
+        waiting = self._room.waiting + max(0, self._owed.total() - self.workers)
+        if waiting + max(1, len(jobs)) > self.queue_size:
             self.on_full()
             raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
         size = sum([job.size for job in jobs])

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle
-from service.errors import CorruptImage, DeadlineExceeded
+from service.errors import CorruptImage, DeadlineExceeded, QueueFull
 from service.images.pixels import Crop
 from service.images.room import Granted, Memory, Room
 from service.inference.classifier import Classifier, Prediction
@@ -84,6 +84,35 @@ def test_images_that_wait_for_memory_count_for_nothing_in_the_wait_for_a_worker(
         assert [top(future) for future in (white, small, other)] == ["white", "white", "blue"]
         assert [top(future) for future in large] == ["red"] * 3
     assert run.pool._owed.total() == 0
+
+
+def test_no_more_wait_for_memory_than_may_wait_however_many_workers_are_idle(colours: Bundle) -> None:
+    room, (first, *others) = Room(LIMIT), workers(colours, 4)
+    with running(first, *others, room=room, queue_size=2) as run:
+        run.submit(photo("white", LARGE))
+        assert first.begun.acquire(timeout=10)
+        for count in (1, 2):
+            large = run.submit(photo("red", LARGE))
+            wait_in_line(run, room, count)
+        with pytest.raises(QueueFull, match="2 images wait already"):
+            run.submit(photo("red", LARGE))
+        assert large.cancel()
+        assert top(run.submit(photo("blue"))) == "blue"
+
+
+def test_while_images_wait_for_memory_idle_workers_take_others_beside_them(colours: Bundle) -> None:
+    room, (first, *others) = Room(LIMIT), workers(colours, 3)
+    with running(first, *others, room=room, queue_size=2) as run:
+        small = [run.submit(photo("white", LARGE))]
+        assert first.begun.acquire(timeout=10)
+        run.submit(photo("red", LARGE))
+        wait_in_line(run, room, 1)
+        # One for each idle worker, and one that waits.
+        small += [run.submit(photo("white")) for _ in range(3)]
+        with pytest.raises(QueueFull):
+            run.submit(photo("white"))
+        first.let.release(4)
+        assert [top(future) for future in small] == ["white"] * 4
 
 
 def test_the_wait_for_memory_is_told_as_the_queues(colours: Bundle) -> None:
