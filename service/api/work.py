@@ -37,11 +37,12 @@ async def classified(request: Request, pool: Pool, job: Job) -> Answer:
 
 
 async def each_classified(
-    request: Request, pool: Pool, jobs: Iterable[Job | RequestError]
+    request: Request, pool: Pool, jobs: Iterable[Job | RequestError], *, are_checked: bool = False
 ) -> list[Answer | RequestError]:
     """The workers' answer to each job, or why there is none, in order; each takes a place of its own.
 
-    What is wrong with an image already stands in place of its job.
+    What is wrong with an image already stands in place of its job. `are_checked`: `Pool.check` has just let
+    in all of them together.
 
     Raises:
         ClientDisconnect: the client went away before all were answered.
@@ -52,7 +53,7 @@ async def each_classified(
         try:
             if isinstance(job, RequestError):
                 raise job
-            future, answer = _submit(pool, job)
+            future, answer = _submit(pool, job, is_checked=are_checked)
             futures.append(future)
         except RequestError as error:
             # Its frames hold the answers, and so itself: it would stay for long, with every image.
@@ -72,12 +73,14 @@ async def each_classified(
             future.cancel()
 
 
-def _submit(pool: Pool, job: Job) -> tuple[Future[Answer], asyncio.Future[Answer]]:
+def _submit(
+    pool: Pool, job: Job, *, is_checked: bool = False
+) -> tuple[Future[Answer], asyncio.Future[Answer]]:
     """The worker's future, to cancel, and the event loop's, to await.
 
     At the deadline the event loop gives up itself what no worker has begun, as it is where all of them hang.
     """
-    future = pool.submit(job)
+    future = pool.submit(job, is_checked=is_checked)
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Answer] = loop.create_future()
     future.add_done_callback(lambda done: loop.call_soon_threadsafe(_hand_over, done, answer))

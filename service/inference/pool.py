@@ -151,16 +151,18 @@ class Pool:
                 retry_after_seconds=self._retry_after(),
             )
 
-    def submit(self, job: Job) -> Future[Answer]:
+    def submit(self, job: Job, *, is_checked: bool = False) -> Future[Answer]:
         """Queue an image; a future that is cancelled while it waits costs no work, and no place.
 
         The future raises DeadlineExceeded where no worker, or no memory, was free before the job's deadline.
+        `is_checked`: `check` has let it in, perhaps with others, and nothing else was submitted since.
 
         Raises:
-            BatchTooLarge, BodyTooLarge, QueueFull, WaitTooLong: as `check` says.
+            BatchTooLarge, BodyTooLarge, QueueFull, WaitTooLong: as `check` says, unless it is checked.
         """
-        # Only `submit` adds to what waits, and one thread alone submits: what fits now still fits below.
-        self.check(job.deadline, [job])
+        # Not a second time: what is in work may have come back meanwhile, to wait for memory.
+        if not is_checked:
+            self.check(job.deadline, [job])
         with self._lock:
             self._waiting += 1
             self._waiting_bytes += job.size

@@ -1,10 +1,17 @@
 """Large images that find no memory to be decoded in."""
 
+import base64
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 from fastapi import FastAPI
 
+from service.images.pixels import Crop
+from service.images.room import Memory
+from service.inference.classifier import Prediction
+from service.inference.job import Job
 from service.inference.pool import Pool
 from service.settings import Settings
 from tests.api.running import photo, running, samples, wait_for
@@ -53,6 +60,46 @@ def test_an_image_that_waits_for_memory_is_told_at_its_deadline(settings: Settin
         assert "no memory to decode it" in late.json()["detail"]
         assert samples(client)['edgewise_rejected_total{reason="deadline"}'] == 1
         assert ask(client, LARGE).status_code == 200
+
+
+def test_images_that_found_places_together_keep_them_whatever_comes_back_to_wait(settings: Settings) -> None:
+    apps: list[FastAPI] = []
+    small = photo("blue")
+    # The large image and one of the small ones have memory to wait in, and so have both small ones alone.
+    limits = {"workers": 1, "max_decode_bytes": LIMIT, "queue_bytes": len(LARGE) + len(small)}
+    with (
+        running(settings.model_copy(update=limits), apps.append) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        pool, go = pool_of(apps[0]), threading.Event()
+        (classifier,) = apps[0].state.context.variants.active.classifiers
+        classify, check = classifier.classify, pool.check
+
+        def held(data: bytes, crop: Crop, room: Memory) -> Prediction:
+            assert go.wait(60)
+            return classify(data, crop, room)
+
+        def checked(deadline: float, jobs: Sequence[Job] = ()) -> None:
+            check(deadline, jobs)
+            if len(jobs) == 2:
+                go.set()
+                wait_for(lambda: pool._room.waiting == 1)
+
+        classifier.classify, pool.check = held, checked
+        with pool._room.hold(LIMIT):
+            large = threads.submit(ask, client, LARGE)
+            wait_for(lambda: pool.oldest_since is not None)
+            both = {
+                "name": "image",
+                "shape": [2],
+                "datatype": "BYTES",
+                "parameters": {"content_type": "base64"},
+                "data": [base64.b64encode(small).decode()] * 2,
+            }
+            response = client.post("/v2/models/colours/infer", json={"inputs": [both]})
+            assert response.status_code == 200, response.text
+        assert ask(client, small).status_code == 200
+        assert large.result().status_code == 200
 
 
 def test_what_another_service_of_the_process_decodes_takes_no_memory_from_it(settings: Settings) -> None:

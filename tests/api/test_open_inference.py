@@ -263,10 +263,12 @@ def test_while_images_wait_nothing_is_held_but_what_the_queue_counts(
 ) -> None:
     held: list[int] = []
 
-    async def classified(request: Request, pool: Pool, jobs: Iterable[Job]) -> list[Answer | RequestError]:
+    async def classified(
+        request: Request, pool: Pool, jobs: Iterable[Job], *, are_checked: bool
+    ) -> list[Answer | RequestError]:
         jobs = list(jobs)
         held.append(tracemalloc.get_traced_memory()[0] - sum(job.size for job in jobs))
-        return await each_classified(request, pool, jobs)
+        return await each_classified(request, pool, jobs, are_checked=are_checked)
 
     monkeypatch.setattr(routes, "each_classified", classified)
     padding = "x" * (190_000 - len(json.dumps(image)) - len(behind))

@@ -215,7 +215,7 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
         # What is answered is held no longer.
         submitted = iter(jobs)
         del jobs
-        answers = _all_of(await each_classified(request, shared.pool, submitted))
+        answers = _all_of(await each_classified(request, shared.pool, submitted, are_checked=True))
     for number, answer in enumerate(answers):
         prediction = answer.prediction
         observe(shared, f"{request.state.id}#{number}", prediction.variant, prediction.top(LIKELIEST))
