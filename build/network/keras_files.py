@@ -18,6 +18,7 @@ _DAMAGES = (
     *(OSError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(zipfile.BadZipFile, zlib.error),
 )
+_ARCHIVE_SUFFIXES, _HDF5_SUFFIXES = (".keras",), (".h5", ".hdf5")
 
 
 def load_keras_file(path: Path, size: int | None) -> tuple[Weights, int]:
@@ -29,15 +30,28 @@ def load_keras_file(path: Path, size: int | None) -> tuple[Weights, int]:
         BuildError: it can't be read, or is not of a network that the build stage takes; it says what to do.
     """
     try:
-        if zipfile.is_zipfile(path):
-            return _of_archive(path, size)
-        if h5py.is_hdf5(path):
-            return _of_hdf5(path, size)
-        raise UnfitError(f"is neither a .keras file nor an .h5 one: {SAVE_WHOLE}")
+        return _of_archive(path, size) if _is_archive(path) else _of_hdf5(path, size)
     except UnfitError as error:
         raise BuildError(f"{path} {error}") from None
     except _DAMAGES as error:
         raise BuildError(f"{path} is damaged ({' '.join(str(error).split())}): {SAVE_WHOLE}") from None
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether it is a `.keras` archive, and otherwise it is HDF5: by its content, and by its name too.
+
+    Keras goes by the name, and a file can be both at once: what is checked must be what Keras loads.
+    """
+    is_archive, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
+    if not (is_archive or is_hdf5):
+        raise UnfitError(f"is neither a .keras file nor an .h5 one: {SAVE_WHOLE}")
+    if is_archive and is_hdf5:
+        raise UnfitError(f"is a zip archive and HDF5 at once: {SAVE_WHOLE}")
+    suffixes = _ARCHIVE_SUFFIXES if is_archive else _HDF5_SUFFIXES
+    if path.suffix not in suffixes:
+        kind = "a zip archive" if is_archive else "HDF5"
+        raise UnfitError(f"is {kind}, and its name does not end in {' or '.join(suffixes)}: rename it")
+    return is_archive
 
 
 def _of_archive(path: Path, size: int | None) -> tuple[Weights, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tf_keras
+from tf_keras.src.saving.serialization_lib import SafeModeScope
 
 from build.network.architecture import ARCHITECTURE
 from build.network.keras_layers import SAVE_WHOLE, Arrays, UnfitError, filled, unfit
@@ -78,7 +79,9 @@ def load_model(path: Path, major: int, size: int | None) -> KerasModel:
 
 def _loaded(path: Path, library: ModuleType, size: int | None) -> KerasModel:
     try:
-        model = library.models.load_model(path, compile=False)
+        # Keras 2 applies `safe_mode` to `.keras` files alone, the scope to all.
+        with SafeModeScope(True):
+            model = library.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises nothing more special.
         said = " ".join(str(error).split())[:200]
         raise UnfitError(

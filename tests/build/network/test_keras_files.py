@@ -1,7 +1,9 @@
 """Networks of one's own, as Keras 2 and 3 save them."""
 
+import json
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +18,7 @@ import tf_keras
 from build.errors import BuildError
 from build.network.keras_files import load_keras_file
 from build.network.keras_layers import UnfitError
-from build.network.keras_models import normalisation_of
+from build.network.keras_models import load_model, normalisation_of
 from build.network.model import IMAGENET, Weights, network, set_weights, with_pixel_input
 from build.network.weights import default_preprocessing, load_network
 from tests.build.conftest import CLASSES, SIZE
@@ -203,6 +205,56 @@ def test_code_in_a_file_is_not_run(library: ModuleType, name: str, tmp_path: Pat
     assert refused(tmp_path / name).startswith(
         "has a layer double of the kind Lambda: build takes EfficientNetV2B0"
     )
+
+
+@pytest.fixture
+def writes_a_file(tmp_path: Path) -> tuple[tf_keras.Model, Path]:
+    """A model whose layer writes a file when the model is loaded, and that file."""
+    written = str(tmp_path / "written")
+    write = tf_keras.layers.Lambda(
+        lambda pixels, at: (__import__("pathlib").Path(at).write_text("run"), pixels)[1],
+        arguments={"at": written},
+    )
+    model = tf_keras.Sequential([tf_keras.Input((8, 8, 3)), write])
+    Path(written).unlink()
+    return model, Path(written)
+
+
+@pytest.mark.parametrize("name", ["mine.h5", "mine.keras"])
+def test_code_in_a_file_of_two_formats_is_not_run(
+    writes_a_file: tuple[tf_keras.Model, Path], name: str, tmp_path: Path
+) -> None:
+    model, written = writes_a_file
+    model.save(tmp_path / name, save_format="h5")
+    harmless = {"class_name": "Sequential", "config": {"layers": []}}
+    with zipfile.ZipFile(tmp_path / name, "a") as archive:
+        archive.writestr("config.json", json.dumps(harmless))
+        archive.writestr("metadata.json", '{"keras_version": "2.15"}')
+    assert refused(tmp_path / name).startswith("is a zip archive and HDF5 at once: save the whole model")
+    assert not written.exists()
+
+
+def test_keras_2_loads_in_safe_mode(writes_a_file: tuple[tf_keras.Model, Path], tmp_path: Path) -> None:
+    model, written = writes_a_file
+    model.save(tmp_path / "mine.h5")
+    with pytest.raises(UnfitError, match=r"can't be loaded by Keras 2.*potential risk"):
+        load_model(tmp_path / "mine.h5", 2, None)
+    assert not written.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine.h5", "is a zip archive, and its name does not end in .keras: rename it"),
+        ("mine.keras", "is HDF5, and its name does not end in .h5 or .hdf5: rename it"),
+        ("mine", "is HDF5, and its name does not end in .h5 or .hdf5: rename it"),
+    ],
+)
+def test_a_name_that_denies_the_content_is_refused(
+    nested_file: Path, weights_file: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    shutil.copy(nested_file if "zip" in message else weights_file, tmp_path / name)
+    assert refused(tmp_path / name) == message
 
 
 @BOTH
