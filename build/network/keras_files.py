@@ -9,8 +9,9 @@ import h5py
 
 from build.errors import BuildError
 from build.network.architecture import INPUT_SIZE
+from build.network.keras_config import check_config
 from build.network.keras_layers import SAVE_WHOLE, UnfitError, filled
-from build.network.keras_models import check_layers, load_model
+from build.network.keras_models import load_model
 from build.network.keras_weights import weights_by_name
 from build.network.model import Weights, fold
 
@@ -59,6 +60,8 @@ def _of_archive(path: Path, size: int | None) -> tuple[Weights, int]:
         if not {"config.json", "metadata.json"} <= set(archive.namelist()):
             raise UnfitError(f"is no .keras file: {SAVE_WHOLE}")
         config, metadata = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
+    # May name a loss of the engineer's own; Keras, told not to compile, leaves it out of archives.
+    config["compile_config"] = None
     return _of_model(path, config, metadata["keras_version"], size)
 
 
@@ -73,6 +76,6 @@ def _of_hdf5(path: Path, size: int | None) -> tuple[Weights, int]:
 
 
 def _of_model(path: Path, config: dict[str, object], version: str, size: int | None) -> tuple[Weights, int]:
-    check_layers(config)
+    check_config(config)
     loaded = load_model(path, int(version.partition(".")[0]), size)
     return fold(loaded.model, loaded.normalisation), loaded.size

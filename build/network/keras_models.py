@@ -1,7 +1,7 @@
 """Keras files of whole models, of Keras 2 and 3, loaded by Keras itself."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,28 +13,10 @@ import tf_keras
 from tf_keras.src.saving.serialization_lib import SafeModeScope
 
 from build.network.architecture import ARCHITECTURE
+from build.network.keras_config import GROUPS, WEIGHTED
 from build.network.keras_layers import SAVE_WHOLE, Arrays, UnfitError, filled, unfit
 from build.network.model import IMAGENET, PIXEL_ZERO, Normalisation
 
-_GROUPS = {"Functional", "Model", "Sequential"}
-_WEIGHTED = {"BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D"}
-_NORMALISING = {"Normalization", "Rescaling"}
-_PLAIN = {
-    "Activation",
-    "Add",
-    "Dropout",
-    "GlobalAveragePooling2D",
-    "InputLayer",
-    "Multiply",
-    "Reshape",
-    "Softmax",
-}
-# What changes pixels in training alone.
-_AUGMENTING = {
-    *("GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation"),
-    *("RandomTranslation", "RandomZoom"),
-}
-_KNOWN = _GROUPS | _WEIGHTED | _NORMALISING | _PLAIN | _AUGMENTING
 # Shares of the largest output: float32 is summed in another order; with mixed precision the model is coarse.
 _FLOAT32_TOLERANCE, _MIXED_TOLERANCE = 1e-3, 0.05
 # The stem pads with grey in place of the mean. At a mean of 127.5 that moves a probability by 0.006 at most,
@@ -49,20 +31,6 @@ class KerasModel:
     model: tf_keras.Model
     normalisation: Normalisation
     size: int
-
-
-def check_layers(config: Mapping[str, Any]) -> None:
-    """Check the kinds of a model's layers before it is loaded, which may run code that a file brings along.
-
-    Raises:
-        UnfitError: there is one that the build stage does not know.
-    """
-    kind, inner = str(config["class_name"]), config["config"]
-    if kind not in _KNOWN:
-        raise unfit(f"has a layer {inner.get('name')} of the kind {kind}")
-    if kind in _GROUPS:
-        for layer in inner["layers"]:
-            check_layers(layer)
 
 
 def load_model(path: Path, major: int, size: int | None) -> KerasModel:
@@ -91,7 +59,7 @@ def _loaded(path: Path, library: ModuleType, size: int | None) -> KerasModel:
     side = _side(model, size)
     layers = list(_layers(model))
     weights: dict[str, Arrays] = {
-        layer.name: layer.get_weights() for layer in layers if type(layer).__name__ in _WEIGHTED
+        layer.name: layer.get_weights() for layer in layers if type(layer).__name__ in WEIGHTED
     }
     own, normalisation = filled(weights, side), normalisation_of(layers)
     _check_same(model, own, normalisation, side)
@@ -101,7 +69,7 @@ def _loaded(path: Path, library: ModuleType, size: int | None) -> KerasModel:
 def _layers(model: Any) -> Iterator[Any]:
     """All layers in their order, those of nested models in place of these."""
     for layer in model.layers:
-        if type(layer).__name__ in _GROUPS:
+        if type(layer).__name__ in GROUPS:
             yield from _layers(layer)
         else:
             yield layer

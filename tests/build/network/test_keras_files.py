@@ -257,6 +257,90 @@ def test_a_name_that_denies_the_content_is_refused(
     assert refused(tmp_path / name) == message
 
 
+def rewrite(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the configuration of a model in a `.keras` file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    edit(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+
+
+def brought(kind: str, **more: str) -> dict[str, Any]:
+    return {"module": "brought_along", "class_name": kind, "config": {}, "registered_name": None, **more}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda config: config.update(module="brought_along"), "Sequential of brought_along"),
+        (
+            lambda config: config["config"]["layers"][1].update(module="brought_along"),
+            "Dense of brought_along",
+        ),
+        (
+            lambda config: config["config"]["layers"][1].update(registered_name="Mine>Dense"),
+            "Mine>Dense of keras.layers",
+        ),
+        (
+            lambda config: config["config"]["layers"][1]["config"].update(kernel_initializer=brought("Ones")),
+            "Ones of brought_along",
+        ),
+        (
+            lambda config: config["config"]["layers"][1]["config"].update(
+                activation=brought("Lambda", module="keras.layers")
+            ),
+            "Lambda of keras.layers",
+        ),
+        (
+            lambda config: config["config"]["layers"][1]["config"].update(
+                activation=brought("function", module="builtins", config="eval")
+            ),
+            "eval of builtins",
+        ),
+    ],
+)
+def test_only_keras_own_is_made_of_what_a_model_names(
+    library: ModuleType,
+    edit: Callable[[dict[str, Any]], object],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = tmp_path / "written"
+    (tmp_path / "brought_along.py").write_text(f"open({str(written)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "mine.keras"
+    library.Sequential([library.Input((8,)), library.layers.Dense(4)]).save(path)
+    rewrite(path, edit)
+    assert refused(path).startswith(f"names {named}, which is none of Keras' own that build knows: train")
+    assert not written.exists()
+
+
+@BOTH
+def test_what_is_for_training_alone_is_no_matter(library: ModuleType, tmp_path: Path) -> None:
+    def own_loss(truth: Any, predicted: Any) -> Any:
+        return predicted - truth
+
+    base = base_of(library, pooling="avg")
+    base.compile(library.optimizers.Adam(), library.losses.MeanSquaredError())
+    head = library.layers.Dense(
+        len(CLASSES),
+        kernel_initializer=library.initializers.HeNormal(seed=1),
+        kernel_regularizer=library.regularizers.L2(1e-4),
+        kernel_constraint=library.constraints.MaxNorm(2),
+    )
+    model = library.Sequential([library.Input((SIZE, SIZE, 3)), base, head])
+    model.compile(library.optimizers.SGD(), own_loss)
+    for name in ("mine.keras", "mine.h5"):
+        model.save(tmp_path / name)
+        weights, _ = load_keras_file(tmp_path / name, None)
+        np.testing.assert_array_equal(weights["predictions"].kernel, np.asarray(head.kernel))
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("make", "message"),
