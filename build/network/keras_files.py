@@ -3,6 +3,7 @@
 import json
 import zipfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,7 @@ _DAMAGES = (
     *(OSError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(zipfile.BadZipFile, zlib.error),
 )
+_MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 _ARCHIVE_SUFFIXES, _HDF5_SUFFIXES = (".keras",), (".h5", ".hdf5")
 
 
@@ -57,9 +59,12 @@ def _is_archive(path: Path) -> bool:
 
 def _of_archive(path: Path, size: int | None) -> tuple[Weights, int]:
     with zipfile.ZipFile(path) as archive:
-        if not {"config.json", "metadata.json"} <= set(archive.namelist()):
-            raise UnfitError(f"is no .keras file: {SAVE_WHOLE}")
-        config, metadata = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
+        if sorted(archive.namelist()) != _MEMBERS:
+            raise UnfitError(f"does not hold {', '.join(_MEMBERS)} and no more: {SAVE_WHOLE}")
+        config, metadata, weights = (archive.read(name) for name in _MEMBERS)
+    with h5py.File(BytesIO(weights)) as file:
+        _check_own_values(file)
+    config, metadata = json.loads(config), json.loads(metadata)
     # May name a loss of the engineer's own; Keras, told not to compile, leaves it out of archives.
     config["compile_config"] = None
     return _of_model(path, config, metadata["keras_version"], size)
@@ -67,12 +72,26 @@ def _of_archive(path: Path, size: int | None) -> tuple[Weights, int]:
 
 def _of_hdf5(path: Path, size: int | None) -> tuple[Weights, int]:
     with h5py.File(path) as file:
+        _check_own_values(file)
         if "model_config" in file.attrs:
             config, version = json.loads(file.attrs["model_config"]), str(file.attrs["keras_version"])
         else:
             side = size or INPUT_SIZE
             return fold(filled(weights_by_name(file), side)), side
     return _of_model(path, config, version, size)
+
+
+def _check_own_values(file: h5py.File) -> None:
+    """Check that the values are in the file: HDF5 can name other files of the machine to read them from."""
+
+    def is_link(_: str, link: object) -> bool | None:
+        return isinstance(link, h5py.ExternalLink) or None  # None goes on to the next.
+
+    def is_elsewhere(_: str, item: object) -> bool | None:
+        return (isinstance(item, h5py.Dataset) and (bool(item.external) or item.is_virtual)) or None
+
+    if file.visititems_links(is_link) or file.visititems(is_elsewhere):
+        raise UnfitError(f"takes values from other files: {SAVE_WHOLE}")
 
 
 def _of_model(path: Path, config: dict[str, object], version: str, size: int | None) -> tuple[Weights, int]:

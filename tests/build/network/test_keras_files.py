@@ -180,6 +180,56 @@ def test_a_sequential_head_with_batchnorm_and_without_bias(
     assert_same(load_keras_file(path, SIZE)[0], model, folded)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("member", ["config.json", "assets/layer/vocabulary.txt", "model.weights.npz"])
+def test_an_archive_holds_what_keras_saves_and_no_more(
+    nested_file: Path, tmp_path: Path, member: str
+) -> None:
+    path = Path(shutil.copy(nested_file, tmp_path))
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, config)
+    assert refused(path).startswith("does not hold config.json, metadata.json, model.weights.h5 and no more")
+
+
+def link_elsewhere(file: h5py.File, name: str, other: Path) -> None:
+    file[name] = h5py.ExternalLink(other, name)
+
+
+def store_elsewhere(file: h5py.File, name: str, other: Path) -> None:
+    file.create_dataset(name, (4,), "float32", external=[(other, 0, 16)])
+
+
+def map_elsewhere(file: h5py.File, name: str, other: Path) -> None:
+    layout = h5py.VirtualLayout((4,), "float32")
+    layout[:] = h5py.VirtualSource(other, name, (4,))
+    file.create_virtual_dataset(name, layout)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+@pytest.mark.parametrize("give", [link_elsewhere, store_elsewhere, map_elsewhere])
+def test_values_out_of_another_file_are_refused(
+    give: Callable[[h5py.File, str, Path], None],
+    suffix: str,
+    nested_file: Path,
+    weights_file: Path,
+    tmp_path: Path,
+) -> None:
+    bias, weights = "predictions/predictions/bias:0", shutil.copy(weights_file, tmp_path / "mine.h5")
+    with h5py.File(weights, "r+") as file, h5py.File(tmp_path / "other.h5", "w") as other:
+        other[bias] = file[bias][()]
+        del file[bias]
+        give(file, bias, tmp_path / "other.h5")
+    path = tmp_path / f"mine.{suffix}"
+    if suffix == "keras":
+        with zipfile.ZipFile(nested_file) as whole, zipfile.ZipFile(path, "w") as archive:
+            for name in ("config.json", "metadata.json"):
+                archive.writestr(name, whole.read(name))
+            archive.write(weights, "model.weights.h5")
+    assert refused(path).startswith("takes values from other files: save the whole model")
+
+
 def test_another_size_than_the_models_is_refused(nested_file: Path) -> None:
     assert refused(nested_file, 224) == "takes 64 x 64 pixels, not 224 x 224"
 
