@@ -42,6 +42,9 @@ def read_back(path: Path, size: int, classes: int, content: bytes | None = None)
     # Checks the file's structure, which the schema's classes take for granted.
     Interpreter(path, content=content)
     model = schema.ModelT.InitFromPackedBuf(content or path.read_bytes(), 0)
+    other = f"{path} is not a float32 {ARCHITECTURE} of this build stage"
+    if len(model.subgraphs) != 1:
+        raise BuildError(f"{other}: has {len(model.subgraphs)} graphs")
     found = {layer: (kernel, bias) for layer, kernel, bias in _layers(model)}
     weights: Weights = {}
     for name, expected in get_weights(network(size, classes)).items():
@@ -49,7 +52,7 @@ def read_back(path: Path, size: int, classes: int, content: bytes | None = None)
         if bias is None:  # The converter leaves out a bias of zeros alone.
             bias = np.zeros_like(expected.bias)
         if kernel is None or (kernel.shape, bias.shape) != (expected.kernel.shape, expected.bias.shape):
-            raise BuildError(f"{path} is not a float32 {ARCHITECTURE} of this build stage: no {name}")
+            raise BuildError(f"{other}: no {name}")
         weights[name] = LayerWeights(kernel, bias)
     return weights
 
@@ -60,8 +63,9 @@ def _layers(model: Any) -> Iterator[tuple[str, Constant, Constant]]:
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode not in _WEIGHTED:
             continue
-        _, kernel, bias = operator.inputs
-        match = _KERNEL.search(graph.tensors[kernel].name.decode())
+        # Another converter leaves out the input of a bias that there isn't, and names.
+        kernel, bias = (*operator.inputs, _ABSENT)[1:3]
+        match = _KERNEL.search((graph.tensors[kernel].name or b"").decode(errors="replace"))
         kernel_values = _constant(model, graph.tensors[kernel])
         bias_values = None if bias == _ABSENT else _constant(model, graph.tensors[bias])
         if match and kernel_values is not None and (bias == _ABSENT or bias_values is not None):

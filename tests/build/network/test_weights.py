@@ -2,10 +2,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
 import tf_keras
+from ai_edge_litert import schema_py_generated as schema
 
 from build.errors import BuildError
 from build.network.model import Weights, fold
@@ -180,6 +183,44 @@ def test_what_is_no_model_gives_no_weights(labels_file: Path) -> None:
 
 def test_a_quantized_file_gives_no_weights(small: Bundle) -> None:
     one_line(lambda: read_back(small.variant_path("ptq"), SIZE, len(CLASSES)), "is not a float32")
+
+
+def rewritten(path: Path, to: Path, change: Callable[[Any], object]) -> Path:
+    """A copy of a `.tflite` file at `to`, its model changed."""
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    change(model)
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    to.write_bytes(bytes(builder.Output()))
+    return to
+
+
+def test_a_layer_without_an_input_for_its_bias_has_zeros(small: Bundle, tmp_path: Path) -> None:
+    def leave_out(model: Any) -> None:
+        dense = schema.BuiltinOperator.FULLY_CONNECTED
+        operators = model.subgraphs[0].operators
+        (head,) = (one for one in operators if model.operatorCodes[one.opcodeIndex].builtinCode == dense)
+        head.inputs = head.inputs[:2]
+
+    path = rewritten(small.variant_path("fp32"), tmp_path / "fp32.tflite", leave_out)
+    weights, whole = (read_back(file, SIZE, len(CLASSES)) for file in (path, small.variant_path("fp32")))
+    np.testing.assert_array_equal(weights["predictions"].kernel, whole["predictions"].kernel)
+    np.testing.assert_array_equal(weights["predictions"].bias, np.zeros(len(CLASSES), np.float32))
+
+
+def test_a_file_of_two_graphs_or_without_names_gives_no_weights(small: Bundle, tmp_path: Path) -> None:
+    def add_graph(model: Any) -> None:
+        model.subgraphs.append(model.subgraphs[0])
+
+    def leave_out_names(model: Any) -> None:
+        for tensor in model.subgraphs[0].tensors:
+            tensor.name = None
+
+    path = tmp_path / "fp32.tflite"
+    for change, message in ((add_graph, "has 2 graphs"), (leave_out_names, "no stem_conv")):
+        rewritten(small.variant_path("fp32"), path, change)
+        said = f"is not a float32 EfficientNetV2B0 of this build stage: {message}"
+        one_line(lambda: read_back(path, SIZE, len(CLASSES)), said)
 
 
 def test_what_is_asked_for_must_be_what_the_folder_holds(
