@@ -26,7 +26,7 @@ from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.colours import altered, archive, golden_of
 from tests.delegates import by_each_built_in
 
-ABOUT = About("small", ARCHITECTURE, "Apache-2.0", default="ptq")
+ABOUT = About("small", ARCHITECTURE, "unknown", default="ptq")
 PREPROCESSING = default_preprocessing(SIZE)
 
 

@@ -149,7 +149,7 @@ def test_a_search_leaves_a_recipe_within_its_time(
 ) -> None:
     recipe, times = tmp_path / "mixed.toml", read_times(made_up, start)
     most = times.int8 + 2.5 * times.extra["block4a"]
-    command = ["search", *soft, "--calibration", calibration, "--images", "24", "--out", recipe]
+    command = ["search", *soft, "--calibration", calibration, "--images", "16", "--out", recipe]
     budget = ["--milliseconds", 1e3 * most, "--profile", made_up]
     assert main(list(map(str, [*command, *budget]))) == 0
     found = load_recipe(str(recipe))
