@@ -1,6 +1,5 @@
 """A network and recipes → the variants' `.tflite` files, and a bundle of them."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle.folder import SEEN_DIGITS, Bundle
 from service.bundle.manifest import Precision, Provenance, Training
+from service.host.ending import tell
 from service.measuring.labelled import image_set
 
 
@@ -113,9 +113,7 @@ def tell_too_few(recipes: Sequence[Recipe], photos: int) -> None:
     for recipe in recipes:
         if recipe.representative_images > photos:
             wanted = recipe.representative_images
-            sys.stderr.write(
-                f"edgewise: {recipe.name} asks for {wanted} representative photos, there are {photos}\n"
-            )
+            tell(f"{recipe.name} asks for {wanted} representative photos, there are {photos}")
 
 
 def make_models(

@@ -7,7 +7,7 @@ import httptools
 
 from service.errors import InvalidHttp, RequestError
 
-VERSIONS = ("1.1", "1.0")
+_VERSIONS = ("1.1", "1.0")
 # A name or an address, and a port: each may be missing.
 _HOST = re.compile(rb"(\[[\w.:~!$&'()*+,;=%-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 
@@ -28,7 +28,7 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         InvalidHttp: the head breaks a rule; or its body is in an encoding beside `chunked`,
             or in HTTP/1.0 in any.
     """
-    if version not in VERSIONS:
+    if version not in _VERSIONS:
         raise InvalidHttp(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
     hosts = 0
     for name, value in headers:
