@@ -146,7 +146,10 @@ def test_it_measures_there(podman: Podman, image: str, command: str) -> None:
 
 def test_it_chooses_the_fastest_variant_there(podman: Podman, image: str) -> None:
     with podman.serving(*CONFINED, "--env=EDGEWISE_VARIANT=auto", image) as container:
-        assert container.line("ready")["variant"] in ("ptq", "qat")
+        measured = container.line("auto: ")["measured"]
+        assert measured["fp32"]["p50_seconds"] > 0
+        # The int8 ones are so much faster that no load of the machine hides it.
+        assert container.line("ready")["variant"] in ("ptq", "qat", "small")
 
 
 def test_a_variable_switches_the_variant_and_a_stop_is_clean(podman: Podman, image: str) -> None:
