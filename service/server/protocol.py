@@ -117,8 +117,8 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, or throw it away where the last answer was given."""
-        if self in self._lingering:
+        """Parse what came, or discard it once the last answer is on its way."""
+        if self._ending:
             return
         if self.timeout_keep_alive_task is not None:
             self._idle_since = self.loop.time()
@@ -128,14 +128,10 @@ class Protocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            if not self._ending:  # Else it was refused.
-                self._refuse(broken_rule(error))
+            self._refuse(broken_rule(error))
             return
         if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came:
-            if self.busy:
-                self.transport.abort()
-            else:
-                self._end(_head_too_large())
+            self._refuse(_head_too_large())
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -264,13 +260,13 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what is not taken, unless an answer is on its way already."""
+        self._ending = True
         self._refused(error, self.client[0] if self.client else None)
         running = self._running
         if running is not None and self.busy and not running.more_body:
             # It came whole, as others may have that wait: all are answered, what was wrong came behind them.
             while self.pipeline and self.pipeline[0][0].more_body:
                 self.pipeline.popleft()
-            self._ending = True
             last = self.pipeline[0][0] if self.pipeline else running
             last.keep_alive = False
             self.flow.pause_reading()
@@ -288,7 +284,6 @@ class Protocol(HttpToolsProtocol):
 
     def _end(self, error: RequestError) -> None:
         """Give an answer that needs no request, and close when it has been read."""
-        self._ending = True
         self.transport.write(refusal(error, self._path()))
         if len(self._lingering) < MAX_LINGERING:
             self._lingering.add(self)

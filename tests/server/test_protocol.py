@@ -23,6 +23,7 @@ from service.server.refusal import Note, noted
 from service.settings import LogRequests
 
 ASK = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+ENDLESS = b"GET / HTTP/1.1\r\nHost: test\r\nCookie: "
 
 
 def pieces() -> Iterator[bytes]:
@@ -61,6 +62,13 @@ def run(
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)
+
+
+async def flood(client: socket.socket) -> None:
+    """Send far more than kernels hold; the server's turn comes after each piece, and it could read more."""
+    for _ in range(1000):
+        client.send(bytes(2**16))
+        await asyncio.sleep(0)
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -177,15 +185,16 @@ def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("others", "behind", "error"),
+    ("others", "behind", "goes_on", "error"),
     [
-        (0, ASK.replace(b"Host", b"Cookie: " + b"x" * MAX_HEAD_BYTES + b"\r\nHost"), HeadTooLarge),
-        (2, ASK, TooManyConnections),
+        (0, ASK.replace(b"Host", b"Cookie: " + b"x" * MAX_HEAD_BYTES + b"\r\nHost"), b"", HeadTooLarge),
+        (0, ENDLESS, b"x" * 10_000, HeadTooLarge),
+        (2, ASK, b"", TooManyConnections),
     ],
-    ids=["large head", "no connection"],
+    ids=["large head", "large head in pieces", "no connection"],
 )
 def test_what_is_refused_behind_a_request_is_counted_and_logged_as_what_it_is(
-    others: int, behind: bytes, error: type[RequestError], caplog: pytest.LogCaptureFixture
+    others: int, behind: bytes, goes_on: bytes, error: type[RequestError], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, SERVICE_LOGGER)
     metrics = Metrics(CollectorRegistry())
@@ -209,7 +218,9 @@ def test_what_is_refused_behind_a_request_is_counted_and_logged_as_what_it_is(
             await loop.sock_sendall(client, ASK.replace(b"/", b"/livez", 1))
             await until(lambda: len(begun) == others + 1)
             await loop.sock_sendall(client, behind)
-            await until(lambda: bool(errors))
+            while not errors:
+                await loop.sock_sendall(client, goes_on)
+                await asyncio.sleep(0.01)
             told.set()
             answer = b""
             while more := await loop.sock_recv(client, 65536):
@@ -228,3 +239,30 @@ def test_what_is_refused_behind_a_request_is_counted_and_logged_as_what_it_is(
         labels = {"reason": reason}
         assert metrics.registry.get_sample_value("edgewise_rejected_total", labels) == (kind is error)
     assert not caplog.records
+
+
+def test_a_head_refused_behind_a_request_is_read_no_further() -> None:
+    refused: list[RequestError] = []
+    told = asyncio.Event()
+
+    async def test(state: ServerState, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with asking(port) as client:
+            await until(lambda: bool(state.tasks))
+            client.setblocking(False)
+            await loop.sock_sendall(client, ENDLESS)
+            while not refused:
+                await loop.sock_sendall(client, b"x" * 10_000)
+                await asyncio.sleep(0.01)
+            with pytest.raises(BlockingIOError):
+                await flood(client)
+            told.set()
+            assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 404 ")
+        await until(lambda: not state.connections)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await told.wait()
+        await nothing(scope, receive, send)
+
+    run(test, app, lambda error, _: refused.append(error))
+    assert len(refused) == 1
