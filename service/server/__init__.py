@@ -1,1 +1,1 @@
-"""The process that serves: its connections, certificate and signals."""
+"""The server process: its connections, certificate and signals."""

@@ -1,8 +1,8 @@
-"""Connections over TLS: accepted, and their handshakes and ends bounded in time and in number.
+"""Accepting TLS connections, with limits on the number and duration of handshakes and on closing.
 
-A server for TLS as uvicorn starts it gives a client a minute for the handshake and does not count
-those that are under way: clients that connect and say nothing would take every descriptor. And uvloop
-has one bound for what is yet to be sent when a connection is closed and for the client's farewell.
+A TLS server started by uvicorn gives a client a minute for the handshake and does not count pending ones:
+clients that connect and send nothing would use up every descriptor. And when a connection is closed, uvloop
+has only one timeout for both the data still to be sent and the client's own close_notify.
 """
 
 import asyncio
@@ -13,23 +13,23 @@ from collections.abc import Callable
 from service.server.unsent import queued_bytes
 
 HANDSHAKE_SECONDS = 10.0
-# How often to look at the connections that are being closed.
+# How often to check the connections that are closing.
 LOOK_SECONDS = 0.5
-# What a client that has taken all gets to say that it, too, is done.
+# How long a client that has received everything may take to send its own close_notify.
 SHUTDOWN_SECONDS = 1.0
-# What one gets that takes nothing more of its answer.
+# How long a client may stop reading its answer.
 STALL_SECONDS = 20.0
-# And any, in all.
+# How long closing may take in all.
 CLOSE_SECONDS = 600.0
-# How long to wait where the process has no descriptor left.
+# How long to wait before accepting again when the process has no descriptor left.
 PAUSE_SECONDS = 0.1
 
 
 class TlsListener:
-    """Accepts on a listening socket; `connection` makes what speaks on it once the handshake is done.
+    """Accepts connections on a listening socket; `connection` makes the protocol to run after the handshake.
 
-    `context` is asked for with each connection, since a certificate may be renewed. Where more than `most`
-    handshakes are under way, the oldest one gives way.
+    `context` is called for each connection, since the certificate can be renewed. If there would be more than
+    `most` pending handshakes, the oldest one is dropped.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class TlsListener:
         self._connection = connection
         self._most = most
         self._loop = asyncio.get_running_loop()
-        # The oldest one first.
+        # Oldest first.
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._open_again: asyncio.TimerHandle | None = None
         self._connections: dict[socket.socket, asyncio.Transport] = {}
-        # Of those that are being closed: bytes that are not taken, and since when it has been as many.
+        # For closing connections: bytes not yet acknowledged, and since when their number has not changed.
         self._unsent: dict[socket.socket, tuple[int, float]] = {}
         listener.setblocking(False)
         self._open()
         self._look()
 
     def close(self) -> None:
-        """Accept nothing more, and give up the handshakes that are under way."""
+        """Stop accepting, and cancel pending handshakes."""
         if self._open_again:
             self._open_again.cancel()
         self._loop.remove_reader(self._listener)
@@ -63,7 +63,7 @@ class TlsListener:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Return when the handshakes have ended."""
+        """Wait until all handshakes have ended."""
         await asyncio.gather(*self._handshakes, return_exceptions=True)
 
     def _open(self) -> None:
@@ -98,24 +98,24 @@ class TlsListener:
 
     def _end(self, task: asyncio.Task[None], accepted: socket.socket) -> None:
         self._handshakes.pop(task, None)
-        # What strangers send is no error of the service; TLS itself tells them what was wrong.
+        # A failed handshake is not the service's error; TLS itself tells the client what was wrong.
         if task.cancelled() or task.exception():
             accepted.close()
 
     def _look(self) -> None:
-        """Let go of connections that are being closed and whose clients do no more for it."""
+        """Abort closing connections whose clients make no more progress."""
         now = self._loop.time()
         for accepted, transport in list(self._connections.items()):
             if accepted.fileno() < 0:
                 del self._connections[accepted]
                 self._unsent.pop(accepted, None)
             elif transport.is_closing():
-                # While the kernel has none, uvloop has none either.
+                # When the kernel's queue is empty, so is uvloop's.
                 unsent = transport.get_write_buffer_size() + queued_bytes(accepted)
                 before, since = self._unsent.get(accepted, (-1, now))
                 if unsent != before:
                     self._unsent[accepted] = (unsent, now)
                 elif now - since >= (STALL_SECONDS if unsent else SHUTDOWN_SECONDS):
                     transport.abort()
-        # Also after `close`: whoever stops waits for these.
+        # Also after `close`: the shutdown waits for these connections.
         self._loop.call_later(LOOK_SECONDS, self._look)

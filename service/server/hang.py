@@ -1,4 +1,4 @@
-"""A worker that never comes back from an image, as where an accelerator was unplugged."""
+"""Detecting a worker that never finishes an image, for example because an accelerator was unplugged."""
 
 import asyncio
 
@@ -8,9 +8,9 @@ LOOK_SECONDS = 1.0
 
 
 async def hung_worker(pool: Pool, seconds: float) -> None:
-    """Return once the same image has been in work for `seconds`.
+    """Return once a worker has been busy with the same image for `seconds`.
 
-    They are counted by looks, not by the clock: a process that was stopped for a while does not hang.
+    This counts checks rather than clock time: a process that was suspended for a while is not hung.
     """
     looks, before = 0, None
     while looks * LOOK_SECONDS < seconds:

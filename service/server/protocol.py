@@ -1,7 +1,6 @@
-"""HTTP/1.1 on a connection: uvicorn's, with bounds on what connections and heads may take.
+"""HTTP/1.1 on a connection: uvicorn's protocol, with limits on connections and request heads.
 
-uvicorn bounds neither the number of connections, nor the size of a head, nor the time that it takes
-to arrive.
+uvicorn limits neither the number of connections, nor the size of a head, nor the time it takes to arrive.
 """
 
 from asyncio import AbstractEventLoop, BaseTransport, Transport
@@ -21,30 +20,30 @@ from service.server.rules import broken_rule, check_head
 from service.server.unsent import untaken_bytes
 from service.server.writing import Flow, Joined
 
-# A head, or what is left of a body that nobody wants, must have come by then.
+# How long a request head, or the rest of a body that nobody reads, may take to arrive.
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
-# Of a body, before reading pauses: what one read of uvloop brings is no reason to.
+# Reading pauses when more of a body than this is buffered; a single read of uvloop stays within it.
 READ_AHEAD_BYTES = 256 * 1024
-# A client that takes nothing of its answer for so long is gone, or means ill.
+# A client that takes nothing of its answer for this long is gone, or malicious.
 ANSWER_SECONDS = 20.0
-# A chunk of one byte comes in six.
+# Bytes that may be received per byte of a body: a one-byte chunk takes six.
 _MAX_FRAMING = 16
-# Requests that may wait on a connection for the one before them.
+# Pipelined requests that may wait on a connection.
 MAX_PIPELINED = 32
-# Beyond the most that there may be, for probes alone: a service that is busy must not be taken for dead.
+# Connections beyond the maximum, for probes only: a busy service must not be taken for dead.
 PROBE_CONNECTIONS = 8
-# How long what a refused client still sends is thrown away, and for how many at once: a connection
-# that is closed with bytes unread is reset, and a reset can overtake the answer.
+# How long the rest of what a refused client sends is discarded, and for how many clients at once: closing
+# a connection with unread bytes resets it, and a reset can overtake the answer.
 LINGER_SECONDS = 1.0
 MAX_LINGERING = 16
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of at most `max_connections`.
+    """One of at most `max_connections` connections.
 
-    A few more are taken, and refused when their request is there, unless it is a probe. `refused` is told
-    why one was, or what was no HTTP, and the client's address.
+    A few more are accepted, but refused once their request has arrived, unless it is a probe. `refused` is
+    called for everything that is refused here, with the error and the client's address.
     """
 
     _lingering: ClassVar[set["Protocol"]] = set()
@@ -64,30 +63,30 @@ class Protocol(HttpToolsProtocol):
         self._max_connections = max_connections
         self._refused = refused
         self._idle_since = self.loop.time()
-        # Bytes of this message, of its body alone, and of what came last.
+        # Bytes of this message, of its body alone, and of the last read.
         self._fed = self._body_bytes = self._came = 0
-        # uvicorn's `cycle` is the last one whose head has come: pipelined ones wait for this one.
+        # uvicorn's `cycle` is the last request whose head has arrived; pipelined ones wait for this one.
         self._running: RequestResponseCycle | None = None
-        # No more is read: the last answer is on its way, or was given without a request.
+        # Nothing more is parsed: the last answer is on its way, or was sent without a request.
         self._ending = False
         self._is_for_probes = False
-        # The head of a request that offers another protocol, without the offer.
+        # The head of a request that offers another protocol, with the offer removed.
         self._declined = b""
-        # What was written and not taken, and since when it has been as much.
+        # Bytes written but not taken by the client, and since when their number has not changed.
         self._unsent = 0
         self._unsent_since = 0.0
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Take a connection, in place of the one that is idle longest where there are too many."""
+        """Accept a connection; if there are too many, it replaces the one that has been idle longest."""
         super().connection_made(cast(Transport, transport))
         self.flow = Flow(self.transport, lambda: self._ending or bool(self.pipeline))
         if len(self.connections) > self._max_connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the work for a client that is gone."""
+        """Drop the work for a client that is gone."""
         super().connection_lost(exc)
-        # After a reset it is still set, and would keep all this for a minute, or until the collector comes.
+        # After a reset the timer is still set, and would keep all this alive for up to a minute.
         self._unset_keepalive_if_required()
         self._lingering.discard(self)
         self.pipeline.clear()
@@ -104,7 +103,7 @@ class Protocol(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def close_if_stalled(self) -> None:
-        """Close where neither a request is answered nor the next one has come, or an answer gone, in time."""
+        """Close if the next request does not arrive in time, or the client stops taking its answer."""
         unsent = untaken_bytes(self.transport)
         if unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, self.loop.time()
@@ -117,7 +116,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, or discard it once the last answer is on its way."""
+        """Parse received bytes, or discard them once the last answer is on its way."""
         if self._ending:
             return
         if self.timeout_keep_alive_task is not None:
@@ -139,7 +138,7 @@ class Protocol(HttpToolsProtocol):
         self._fed = self._body_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """The request's head is there."""
+        """The request's head is complete."""
         method: bytes = self.parser.get_method()
         version: str = self.parser.get_http_version()
         if self.parser.should_upgrade() and method != b"CONNECT":
@@ -147,36 +146,36 @@ class Protocol(HttpToolsProtocol):
             lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
             self._declined = b"\r\n".join([*lines, b"", b""])
             return
-        # What was read at once is not counted yet.
+        # `_fed` does not count the read in which the request began.
         if self._fed + self._came > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             raise _head_too_large()
         if self._has_no_place():
-            if not self.busy:  # Else it keeps its place until it is answered.
+            if not self.busy:  # Otherwise it keeps its place until it is answered.
                 self.connections.discard(self)
             raise _too_many_connections()
         check_head(version, self.headers)
-        # Clients of HTTP/1.0 know no answer that comes before the answer.
+        # HTTP/1.0 has no interim responses.
         self.expect_100_continue = self.expect_100_continue and version != "1.0"
         super().on_headers_complete()
-        # Trailers, behind the body, are no headers: a proxy in front has not looked at them.
+        # Trailers, after the body, must not become headers: a proxy in front has not checked them.
         self.headers = []
         if len(self.pipeline) > MAX_PIPELINED:
-            raise InvalidHttp(f"more than {MAX_PIPELINED} requests wait for the one before them")
+            raise InvalidHttp(f"more than {MAX_PIPELINED} pipelined requests are waiting")
 
     def on_message_complete(self) -> None:
-        """The request is there, as a whole."""
+        """The request is complete."""
         if self._declined:
             return
         super().on_message_complete()
         if self.cycle.response_complete and self.timeout_keep_alive_task is None:
-            # It was answered before its end, which ended the wait for the next one.
+            # It was answered before its end, and the rest of it has stopped the keep-alive timer.
             self._idle_since = self.loop.time()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def on_body(self, body: bytes) -> None:
-        """Some of a body: as in uvicorn, but a body that comes at once is not copied two more times."""
+        """Store part of a body as uvicorn does, but without two more copies of one that arrives at once."""
         self._body_bytes += len(body)
         cycle = self.cycle
         if cycle.response_complete:
@@ -194,7 +193,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The request is answered."""
         if self._running is not None:
-            # Nobody reads the rest of it, which is beyond what bodies may have together.
+            # Nobody reads the rest of it, which the limit on all bodies together does not count.
             self._running.body = bytearray()
             if isinstance(self._running.transport, Joined):
                 self._running.transport.flush()
@@ -202,10 +201,10 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def _parse(self, data: bytes) -> None:
-        """Parse what came; a request that offers another protocol is taken as if it did not.
+        """Parse received bytes, ignoring offers to switch to another protocol.
 
-        Java's client and others offer HTTP/2 in each first request. The parser leaves off behind such a head,
-        as though the other protocol began there, so that it gets the head once more, without the offer.
+        Java's client and others offer HTTP/2 in the first request of each connection. The parser stops after
+        such a head, as if the other protocol began there, so it is fed the head again without the offer.
         """
         while data:
             try:
@@ -248,7 +247,7 @@ class Protocol(HttpToolsProtocol):
         return self._is_for_probes and self._path() not in PROBES
 
     def _path(self) -> str:
-        """What the request asks for, as far as its target is there: that may be a whole URL."""
+        """The requested path, as far as the target has arrived; the target can be a whole URL."""
         try:
             path: bytes | None = httptools.parse_url(self.url).path
         except httptools.HttpParserInvalidURLError:
@@ -259,12 +258,12 @@ class Protocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer what is not taken, unless an answer is on its way already."""
+        """Answer with this error, unless an answer is already on its way."""
         self._ending = True
         self._refused(error, self.client[0] if self.client else None)
         running = self._running
         if running is not None and self.busy and not running.more_body:
-            # It came whole, as others may have that wait: all are answered, what was wrong came behind them.
+            # It is complete, as others that wait may be: all are answered, since the fault came after them.
             while self.pipeline and self.pipeline[0][0].more_body:
                 self.pipeline.popleft()
             last = self.pipeline[0][0] if self.pipeline else running
@@ -278,12 +277,12 @@ class Protocol(HttpToolsProtocol):
             if running is not None and self.busy:
                 cast(dict[str, Any], running.scope)["state"][ANSWERED] = error.status
         if running is not None:
-            # Else the application would answer too, on a connection that is closed.
+            # Otherwise the application would also answer, on a closed connection.
             running.disconnected = True
             running.message_event.set()
 
     def _end(self, error: RequestError) -> None:
-        """Give an answer that needs no request, and close when it has been read."""
+        """Send an answer without a request, and close once the client has had time to read it."""
         self.transport.write(refusal(error, self._path()))
         if len(self._lingering) < MAX_LINGERING:
             self._lingering.add(self)
@@ -293,15 +292,15 @@ class Protocol(HttpToolsProtocol):
 
 
 def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"it has more than {MAX_HEAD_BYTES} bytes, which is the most that is taken")
+    return HeadTooLarge(f"the head, or the body's framing, exceeds the limit of {MAX_HEAD_BYTES} bytes")
 
 
 def _too_many_connections() -> TooManyConnections:
-    return TooManyConnections("every connection that the service takes is in use", retry_after_seconds=1)
+    return TooManyConnections("all connections that the service allows are in use", retry_after_seconds=1)
 
 
 def close_stalled(state: ServerState) -> None:
-    """Close the connections that nothing has come from, or gone to, in time."""
+    """Close the connections whose clients send nothing, or take nothing, in time."""
     for connection in list(state.connections):
         if isinstance(connection, Protocol):
             connection.close_if_stalled()

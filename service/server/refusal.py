@@ -1,4 +1,4 @@
-"""What the server itself refuses, before it is a request for the application: its answer, count and line."""
+"""Refusals by the server itself, before the application gets a request: answer, metric and log line."""
 
 import logging
 import uuid
@@ -17,7 +17,7 @@ _log = logging.getLogger(SERVICE_LOGGER)
 
 
 def refusal(error: RequestError, path: str) -> bytes:
-    """The whole answer to a request for `path`, empty where that is not known; then the connection closes."""
+    """Return the whole answer to a request for `path` (empty if unknown); the connection then closes."""
     document = problem_at(path, error, str(uuid.uuid4())).model_dump_json().encode()
     head = [
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
@@ -31,9 +31,9 @@ def refusal(error: RequestError, path: str) -> bytes:
 
 
 def noted(metrics: Metrics, logged: LogRequests) -> Note:
-    """What counts an error that a client of some address is refused by, where it is one of `REASONS`.
+    """Return a function that counts a refusal, given its error and the client, if it is one of `REASONS`.
 
-    What is no HTTP has a line in the log, too.
+    It also logs invalid HTTP.
     """
 
     def note(error: RequestError, client: str | None) -> None:

@@ -1,4 +1,4 @@
-"""HTTP's rules for a head that the parser does not see to."""
+"""HTTP's rules for request heads that the parser does not check."""
 
 import re
 from collections.abc import Iterable
@@ -8,16 +8,16 @@ import httptools
 from service.errors import InvalidHttp, RequestError
 
 _VERSIONS = ("1.1", "1.0")
-# A name or an address, and a port: each may be missing.
+# A name or an address, and a port; each is optional.
 _HOST = re.compile(rb"(\[[\w.:~!$&'()*+,;=%-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 
 
 def broken_rule(error: httptools.HttpParserError) -> RequestError:
-    """What the parser, or what it calls, found wrong; nothing that the client sent is in it."""
+    """Return what the parser, or one of its callbacks, found wrong; no text of the client is in it."""
     if isinstance(error.__context__, RequestError):
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):
-        return InvalidHttp("the request's target is no URL")
+        return InvalidHttp("the request's target is not a URL")
     return InvalidHttp(str(error))
 
 
@@ -25,22 +25,22 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Check a request's version and headers, whose names are in lower case.
 
     Raises:
-        InvalidHttp: the head breaks a rule; or its body is in an encoding beside `chunked`,
-            or in HTTP/1.0 in any.
+        InvalidHttp: the head breaks a rule, has a `Transfer-Encoding` other than `chunked`,
+            or has one at all in HTTP/1.0.
     """
     if version not in _VERSIONS:
-        raise InvalidHttp(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+        raise InvalidHttp(f"HTTP/{version} is not supported; use HTTP/1.1")
     hosts = 0
     for name, value in headers:
         if name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value.rstrip()):
-                raise InvalidHttp("Host is neither a name nor an address, with or without a port")
+                raise InvalidHttp("Host must be a name or an address, optionally with a port")
         elif name == b"transfer-encoding":
             if version == "1.0":
-                # It has no chunks: a proxy in front may have seen the body end elsewhere (RFC 9112, 6.1).
+                # HTTP/1.0 has no chunks: for a proxy in front, the body may end elsewhere (RFC 9112, 6.1).
                 raise InvalidHttp("HTTP/1.0 has no Transfer-Encoding")
             if value.rstrip().lower() != b"chunked":
-                raise InvalidHttp("Transfer-Encoding must be chunked alone")
+                raise InvalidHttp("the only supported Transfer-Encoding is chunked")
     if hosts > 1 or (not hosts and version == "1.1"):
-        raise InvalidHttp(f"a request has one header Host, this one has {hosts or 'none'}")
+        raise InvalidHttp(f"a request must have one Host header; this one has {hosts or 'none'}")

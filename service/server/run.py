@@ -1,4 +1,4 @@
-"""The process that serves: the port, the signals, and the end in good order."""
+"""The server process: the port, the signals, and orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -42,13 +42,13 @@ from service.settings import LogFormat, Settings
 BACKLOG = 2048
 # Longer than a camera takes from one photo to the next.
 KEEP_ALIVE_SECONDS = 60
-# Connections over TLS that are no connections yet, beside those that are.
+# Pending TLS handshakes, which don't count as connections yet.
 MAX_HANDSHAKES = 64
-# New objects that bring about a garbage collection: a request makes about a hundred, and no image in circles.
+# New objects that trigger a garbage collection: a request makes about a hundred, and no image is in a cycle.
 GARBAGE = 10_000
-# What answers that are already written get, at the least, to reach their clients.
+# How long answers that are already written have, at least, to reach their clients.
 MIN_CLOSE_SECONDS = 1
-# What a slow reader of the log gets at the end: whoever stops the service does not wait for ever.
+# How long a slow reader of the log has at the end, so that stopping the service can't take forever.
 LOG_SECONDS = 3
 
 _log = logging.getLogger(SERVICE_LOGGER)
@@ -57,11 +57,11 @@ _log = logging.getLogger(SERVICE_LOGGER)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then finish every accepted request within `drain_seconds`.
 
-    A second signal ends the process at once. It stops by itself, too, where a worker hangs.
+    A second signal ends the process at once. The service also stops by itself if a worker hangs.
 
     Raises:
-        WorkerHung: one did.
-        StartError: the bundle can't be served, the port can't be opened, keys or certificate can't be used.
+        WorkerHung: a worker hung.
+        StartError: the bundle can't be served, the port can't be opened, or keys or certificate are unusable.
     """
     tls = load_tls(settings)
     log = configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
@@ -116,7 +116,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
     app = create_app(settings)
     app.state.metrics.registry.register(CertificateExpiry(lambda: tls.value.expires if tls else None))
     log.on_drop = app.state.metrics.log_lines_dropped.inc
-    # uvicorn would log a traceback where the lifespan can't start; here its errors come through.
+    # uvicorn would log a traceback if the lifespan can't start; here its errors propagate.
     async with app.router.lifespan_context(app):
         with _explained(settings):
             listener.listen(BACKLOG)
@@ -135,8 +135,8 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
                 task.cancel()
     if hang.done() and not hang.cancelled():
         raise WorkerHung(
-            f"a worker did not come back from an image for {settings.hang_seconds:g} seconds"
-            " (EDGEWISE_HANG_SECONDS): look to the delegate's device, and start the service again"
+            f"a worker has been stuck on an image for {settings.hang_seconds:g} seconds"
+            " (EDGEWISE_HANG_SECONDS): check the delegate's device and restart the service"
         )
 
 
@@ -185,20 +185,22 @@ async def _stop(
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
         _log.error("a worker hangs: stopping", extra=fields(hang_seconds=settings.hang_seconds))
-    # A person at the terminal has no probes that must notice first.
+    # At a terminal there are no probes that must notice first.
     at_once = stop.done() and stop.result() != signal.SIGTERM
     grace = 0.0 if at_once else settings.drain_grace_seconds
-    _log.info("stopping: finishing what was accepted", extra=fields(requests=drain.owed, grace_seconds=grace))
+    _log.info("stopping: finishing accepted requests", extra=fields(requests=drain.owed, grace_seconds=grace))
     await drain.announce(grace, settings.drain_seconds)
     left = await drain.finish()
     if drain.owed:
-        _log.warning("not all was answered within EDGEWISE_DRAIN_SECONDS", extra=fields(requests=drain.owed))
+        _log.warning(
+            "not all requests were answered within EDGEWISE_DRAIN_SECONDS", extra=fields(requests=drain.owed)
+        )
     server.config.timeout_graceful_shutdown = max(MIN_CLOSE_SECONDS, math.ceil(left))
     server.should_exit = True
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """The socket, bound before anything is loaded: a port that is taken is found out at once."""
+    """Bind the socket; this comes before anything is loaded, so that a port in use is reported at once."""
     with _explained(settings):
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -218,15 +220,15 @@ def _explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "that is no host's name"
+        reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise StartError(
             f"can't listen on {settings.host}:{settings.port}: {reason};"
-            " set EDGEWISE_HOST and EDGEWISE_PORT to an address that is free"
+            " set EDGEWISE_HOST and EDGEWISE_PORT to a free address"
         ) from None
 
 
 def _spare_the_collector() -> None:
-    """Have garbage collections be few, and pass over what the start has made and nothing throws away."""
+    """Make garbage collections rare, and have them skip what the start has created, which is never freed."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE)
@@ -237,7 +239,7 @@ def _log_ready(app: FastAPI, listener: socket.socket, scheme: str) -> None:
     active = context.variants.active
     if active.fallback:
         _log.warning(
-            "not running on the delegate that was asked for",
+            "not running on the requested delegate",
             extra=fields(variant=active.name, delegate=str(active.delegate), reason=active.fallback),
         )
     seconds = seconds_since_start()

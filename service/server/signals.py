@@ -1,4 +1,4 @@
-"""The signals that end the process, as its first one too: PID 1 has no default actions."""
+"""The signals that end the process, also as PID 1, which has no default actions."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def end_on_signal() -> None:
-    """Until the service is ready, a stop ends it at once: nothing was accepted yet."""
+    """Have a stop signal end the process at once until the service is ready: nothing was accepted yet."""
     for number in _stopping():
         signal.signal(number, _end)
 
 
 def stop_signal() -> "asyncio.Future[signal.Signals]":
-    """The first signal to stop, once it comes; a second one ends the process at once, whatever is left."""
-    # Only now: `end_on_signal` comes before all that takes time.
+    """Return a future for the first stop signal; a second one ends the process at once, whatever is left."""
+    # Imported late: `end_on_signal` must come before anything that takes time.
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -36,7 +36,7 @@ def stop_signal() -> "asyncio.Future[signal.Signals]":
 
 
 def _stopping() -> list[signal.Signals]:
-    """Those that stop: SIGHUP, the end of a terminal, does not where it was ignored before, by `nohup`."""
+    """The stop signals, without SIGHUP (a closed terminal) if it was already ignored, as under `nohup`."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [number for number in STOPPING if number != signal.SIGHUP or not ignored]
 

@@ -1,4 +1,4 @@
-"""The certificate by which clients know the service."""
+"""The service's TLS certificate."""
 
 import contextlib
 import ssl
@@ -15,8 +15,8 @@ from service.settings import Settings
 class Certificate:
     """A certificate and its key.
 
-    `context` is for the next connection; `expires` says when the certificate does, in seconds since 1970, and
-    is None where no ordinary client can use it.
+    `context` is for the next connection; `expires` is when the certificate expires, in seconds since 1970, or
+    None if no ordinary client can use it.
     """
 
     context: ssl.SSLContext
@@ -24,18 +24,18 @@ class Certificate:
 
 
 Tls = Renewed[Certificate]
-"""A certificate out of files that may be renewed.
+"""A certificate from files that can be renewed.
 
-Each pair gets a context of its own: in the one before, half a pair would be in the way of every connection.
+Each pair gets its own context: half a pair, loaded into the previous context, would break every connection.
 """
 
 
 def load_tls(settings: Settings) -> Tls | None:
-    """TLS with the certificate of the settings; None where they have none.
+    """Load the certificate that the settings name; None if they name none.
 
     Raises:
-        SettingsError: one of certificate and key is not set, is missing or can't be used, or the key is
-            another certificate's.
+        SettingsError: only one of certificate and key is set, one is missing or can't be used, or the key
+            belongs to another certificate.
     """
     certificate, key = settings.tls_cert_file, settings.tls_key_file
     if certificate is None and key is None:
@@ -49,10 +49,10 @@ def load_tls(settings: Settings) -> Tls | None:
 
 
 def renewed_certificate(certificate: Path, key: Path) -> Tls:
-    """The pair in these files.
+    """Load the pair in these files.
 
     Raises:
-        SettingsError: a file is missing or can't be used, or the key is another certificate's.
+        SettingsError: a file is missing or can't be used, or the key belongs to another certificate.
     """
 
     def load() -> Certificate:
@@ -63,7 +63,7 @@ def renewed_certificate(certificate: Path, key: Path) -> Tls:
 
 
 def _load(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer."""
+    """Return a context for TLS 1.2 or newer."""
     _check_readable("EDGEWISE_TLS_CERT_FILE", certificate)
     _check_readable("EDGEWISE_TLS_KEY_FILE", key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -74,26 +74,26 @@ def _load(certificate: Path, key: Path) -> ssl.SSLContext:
         reason = error.reason or str(error)
         raise SettingsError(
             f"TLS can't be used: {certificate} and {key} are not a certificate and its key, both in PEM"
-            f" ({reason.lower().replace('_', ' ')}); the key must be that of the first certificate"
+            f" ({reason.lower().replace('_', ' ')}); the key must belong to the first certificate"
         ) from None
     return context
 
 
 def _expiry(context: ssl.SSLContext) -> float | None:
-    """When the certificate that clients get expires: Python reads those of peers alone, so be one."""
+    """When the certificate that clients get expires: Python reads only a peer's, so this acts as a client."""
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname, asking.verify_mode = False, ssl.CERT_NONE
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = asking.wrap_bio(to_client, to_server)
     server = context.wrap_bio(to_server, to_client, server_side=True)
     try:
-        # TLS 1.3 takes three turns of talk, TLS 1.2 five.
+        # A handshake takes three turns in TLS 1.3, and five in TLS 1.2.
         for end in (client, server) * 3:
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
     except ssl.SSLError:
         return None
-    # It tells what is in a certificate only where one was asked for; this one is to be read, not trusted.
+    # Python shows a certificate only if one is required; this one is only read, not trusted.
     asking.verify_mode = ssl.CERT_REQUIRED
     told = client.getpeercert()
     return ssl.cert_time_to_seconds(str(told["notAfter"])) if told else None
@@ -114,6 +114,6 @@ def _check_readable(name: str, path: Path) -> None:
 
 def _refuse_password() -> str:
     raise SettingsError(
-        "EDGEWISE_TLS_KEY_FILE is encrypted, and nobody is there to type its password: store it without one,"
-        " readable by the service alone (openssl pkey -in KEY -out PLAIN)"
+        "EDGEWISE_TLS_KEY_FILE is encrypted, and nobody can type its password here: store it unencrypted,"
+        " readable only by the service (openssl pkey -in KEY -out PLAIN)"
     )

@@ -1,4 +1,4 @@
-"""How an answer is written to its connection, and when the connection is read on."""
+"""How an answer is written to its connection, and when reading from the connection resumes."""
 
 from asyncio import Transport
 from collections.abc import Callable
@@ -7,22 +7,22 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Flow(FlowControl):
-    """Reads nothing more while requests wait for the one before them, or once the connection ends."""
+    """Does not resume reading while pipelined requests wait, or once the connection is ending."""
 
     def __init__(self, transport: Transport, waiting: Callable[[], bool]) -> None:
         super().__init__(transport)
         self._waiting = waiting
 
     def resume_reading(self) -> None:
-        """Read on, unless requests wait."""
+        """Resume reading, unless requests wait or the connection is ending."""
         if not self._waiting():
             super().resume_reading()
 
 
 class Joined:
-    """A transport for one answer: its head goes out with the first of its body, in one write.
+    """A transport for one answer that sends the head and the first part of the body in one write.
 
-    Two cost two calls to the system, and wake the client twice.
+    Two writes cost two system calls, and wake the client twice.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -37,7 +37,7 @@ class Joined:
             self._write_all(b"")
 
     def close(self) -> None:
-        """Close, once all is written."""
+        """Close once everything is written."""
         self.flush()
         self._transport.close()
 

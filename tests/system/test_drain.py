@@ -80,7 +80,7 @@ def test_what_is_not_done_in_time_is_told_so(colours: Bundle) -> None:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"/problems/draining" in answer
         assert service.wait() == 0
-        assert service.line("not all was answered")["requests"] == 1
+        assert service.line("not all requests were answered")["requests"] == 1
         assert service.line(f"POST {CLASSIFY} 503")["problem"] == "draining"
 
 

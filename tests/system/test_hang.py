@@ -49,7 +49,7 @@ def test_a_service_whose_worker_hangs_says_so_and_ends(colours: Bundle, library:
         thread = post(service.url, hung)
         line = service.line("a worker hangs: stopping")
         assert (line["level"], line["hang_seconds"]) == ("error", 2)
-        service.line("not all was answered")
+        service.line("not all requests were answered")
         assert service.wait() == 2
         thread.join()
     assert (hung[0].status_code, hung[0].json()["type"]) == (503, "/problems/draining")

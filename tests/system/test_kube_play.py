@@ -64,7 +64,7 @@ def test_the_pod_has_the_manifests_limits_and_rights_and_stops_cleanly(
         podman.run("pod", "stop", POD)
         (stopped,) = json.loads(podman.run("inspect", CONTAINER).stdout)
         assert stopped["State"]["ExitCode"] == 0
-        assert "stopping: finishing what was accepted" in podman.run("logs", CONTAINER).stdout
+        assert "stopping: finishing accepted requests" in podman.run("logs", CONTAINER).stdout
 
 
 @contextmanager

@@ -119,8 +119,8 @@ def test_what_is_no_http_is_a_line_like_any_other(colours: Bundle) -> None:
     }
     assert [line["reason"] for line in lines] == [
         "Invalid method encountered",
-        "a request has one header Host, this one has none",
-        "the request's target is no URL",
+        "a request must have one Host header; this one has none",
+        "the request's target is not a URL",
     ]
     assert told['edgewise_rejected_total{reason="invalid_http"}'] == 3
     assert "secret" not in json.dumps(service.log)

@@ -72,7 +72,7 @@ def test_a_client_reads_why_though_it_sends_all_of_its_body_first(colours: Bundl
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
     problem = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert problem["type"] == "/problems/invalid-http"
-    assert problem["error"] == problem["detail"] == "a request has one header Host, this one has none"
+    assert problem["error"] == problem["detail"] == "a request must have one Host header; this one has none"
 
 
 def test_what_can_not_be_parsed_is_in_the_log_as_it_was_answered(colours: Bundle) -> None:

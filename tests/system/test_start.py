@@ -55,7 +55,7 @@ def test_it_listens_on_ipv6_too(colours: Bundle) -> None:
         ({"bundle": "/nonexistent"}, "EDGEWISE_BUNDLE, or the command, must name a bundle's folder"),
         ({"host": "192.0.2.1"}, "can't listen on 192.0.2.1:0: "),
         ({"host": "no.such.host.invalid"}, "can't listen on no.such.host.invalid:0: "),
-        ({"host": "a..b"}, "can't listen on a..b:0: that is no host's name; "),
+        ({"host": "a..b"}, "can't listen on a..b:0: not a valid host name; "),
         ({"bundle": "/no\nfolder"}, "/no folder/manifest.json: No such file"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
