@@ -1,7 +1,7 @@
 """`python -m service [--version | serve | check | evaluate | benchmark | profile]`.
 
-Exit status: 0 when all is well, 2 when the command line, the settings, the bundle or the data
-can't be used (one line on standard error says why), 130 when interrupted.
+Exit status: 0 on success, 2 if the command line, the settings, the bundle or the data
+can't be used (one line on standard error says why), 130 if interrupted.
 """
 
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command, and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] == "serve":
         end_on_signal()
@@ -29,15 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StartError as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
-        return refuse(f"{error.name} is missing; run it by `make serve`, or as .venv-serve/bin/python")
+        return refuse(f"{error.name} is missing; run it with `make serve` or .venv-serve/bin/python")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
 
 
 def _run(arguments: Sequence[str]) -> None:
-    # Only now, as all that takes time or needs packages: an interruption meanwhile, or that they are missing,
-    # is told without a traceback.
+    # Imported late, like everything that takes time or needs packages, so that an interruption or a missing
+    # package is reported without a traceback.
     from service.host.output import check_writable, escape_unencodable, forgive_standard_error
     from service.host.process import keep_little_memory, open_standard_descriptors
 
@@ -103,7 +103,7 @@ def _benchmark(settings: "Settings", options: "argparse.Namespace") -> None:
         return
     unused = [f"--{name}" for name in ("name", "photos", "crop") if getattr(options, name) is not None]
     if unused:
-        raise StartError(f"{' and '.join(unused)} would have no effect without --report FILE; name that too")
+        raise StartError(f"{' and '.join(unused)} would have no effect without --report FILE; add that")
     from service.commands.benchmark import benchmark
 
     benchmark(settings, variants=options.variants, runs=options.runs, json_file=options.json)
@@ -111,7 +111,7 @@ def _benchmark(settings: "Settings", options: "argparse.Namespace") -> None:
 
 def _profile(settings: "Settings", options: "argparse.Namespace") -> None:
     if options.name is not None and options.json is None:
-        raise StartError("--name would have no effect without --json FILE; name that too")
+        raise StartError("--name would have no effect without --json FILE; add that")
     from service.commands.device import describe_device
     from service.commands.profile import profile
 

@@ -1,4 +1,4 @@
-"""The administrators' token, out of its file."""
+"""The admin token, read from its file."""
 
 import functools
 import re
@@ -11,10 +11,10 @@ MIN_TOKEN_CHARACTERS = 16
 
 
 def read_token(file: Path) -> str:
-    """The content of `file`, without the white space around it.
+    """Return the content of `file` without surrounding white space.
 
     Raises:
-        SettingsError: it can't be read, is too short, or can't be sent in a header.
+        SettingsError: the token can't be read, is too short, or can't be sent in a header.
     """
     try:
         token = file.read_text("ascii").strip()
@@ -25,15 +25,15 @@ def read_token(file: Path) -> str:
     if not re.fullmatch(rf"[!-~]{{{MIN_TOKEN_CHARACTERS},}}", token):
         raise SettingsError(
             f"EDGEWISE_ADMIN_TOKEN_FILE: {file} must hold one token of {MIN_TOKEN_CHARACTERS} or more ASCII"
-            " letters, digits and signs; `openssl rand -hex 32` makes one"
+            " letters, digits and symbols; `openssl rand -hex 32` makes one"
         )
     return token
 
 
 def renewed_token(file: Path) -> Renewed[str]:
-    """The token of a file that may be written anew.
+    """Return the token of a file that can be rewritten while the service runs.
 
     Raises:
-        SettingsError: as `read_token` says.
+        SettingsError: see `read_token`.
     """
     return Renewed("admin token", (file,), functools.partial(read_token, file))

@@ -1,4 +1,4 @@
-"""The wiring: settings to a running application; its lifespan owns every resource."""
+"""The wiring, from settings to a running application, whose lifespan owns every resource."""
 
 import asyncio
 import functools
@@ -47,14 +47,14 @@ from service.selection import load, load_shadow, load_variants
 from service.settings import Settings
 from service.switching import Switch
 
-# FastAPI would look for OpenTelemetry's settings in every request.
+# Otherwise FastAPI would look for OpenTelemetry's settings in every request.
 NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False)
-# What scripts of other origins may read beside a few headers that all may.
+# Headers that scripts of other origins may read, besides those that browsers always allow.
 EXPOSED_HEADERS = ("Server-Timing", "Retry-After", "X-Request-ID", "Inference-Header-Content-Length")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan loads the variants, and raises a StartError where that fails.
+    """Create the application; its lifespan loads the variants, and raises a StartError if that fails.
 
     Raises:
         SettingsError: the file of API keys can't be used.
@@ -127,10 +127,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class _Application(FastAPI):
-    """FastAPI behind middlewares that its own direct routes run in, too."""
+    """FastAPI behind middlewares that also wrap its direct routes."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The application, from the outside in."""
+        """Wrap the application in its middlewares, from the inside out."""
         routes: ASGIApp = Shortcut(
             super().build_middleware_stack(), [*classify.router.routes, *batch.router.routes]
         )
@@ -145,14 +145,14 @@ class _Application(FastAPI):
                 allow_methods=("GET", "POST", "PUT"),
                 allow_headers=("*",),
                 expose_headers=EXPOSED_HEADERS,
-                # A browser asks for this where the page is public and the service is in its own network.
+                # Browsers require this if the page is public and the service is in a private network.
                 allow_private_network=True,
             )
-        # Within UnreadBody: what that does behind an answer is no part of the request's time.
+        # Inside UnreadBody: what that does after an answer is not part of the request's time.
         return UnreadBody(Access(app, self.state.access_log))
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, with what routes read and answer past FastAPI among its schemas."""
+        """The OpenAPI document, with the schemas of what routes read and answer without FastAPI."""
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document["components"]["schemas"]
@@ -170,7 +170,7 @@ class _Application(FastAPI):
 
 
 def _forget_validation(document: dict[str, Any]) -> None:
-    """Take out the 422 that FastAPI says of every route that has something in its path, and none gives."""
+    """Remove the 422 that FastAPI documents for routes with path parameters, which none of them returns."""
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     for methods in document["paths"].values():
@@ -190,7 +190,7 @@ def _feedback(settings: Settings, registry: CollectorRegistry) -> Feedback:
 
 def _arrivals(settings: Settings) -> Arrivals:
     return Arrivals(
-        # One that is larger than all together may be would be told to come again for ever.
+        # A body larger than the limit on all together would be told to retry forever.
         max_bytes=min(settings.max_body_bytes, settings.read_bytes),
         total_bytes=settings.read_bytes,
         min_rate=settings.min_body_rate,
@@ -200,6 +200,6 @@ def _arrivals(settings: Settings) -> Arrivals:
 
 def _watch_load(metrics: Metrics, variants: Variants, pool: Pool) -> None:
     if variants.relief is not None:
-        # Where no request has noticed yet that the load is over, the scrape does.
+        # If no request has noticed yet that the load is over, the scrape does.
         metrics.under_load.set_function(lambda: variants.is_relieved(pool.wait_seconds))
         pool.on_full = variants.relief.refused

@@ -4,41 +4,41 @@ EdgewiseError
 ├── StartError              the service can't start; one line that says what to do
 │   ├── SettingsError       a setting is unknown or has a bad value       (settings)
 │   ├── BundleError         the bundle is missing, damaged or not signed  (bundle, signature)
-│   ├── DelegateError       a delegate can't be loaded or does not do     (inference.delegates)
-│   ├── OperatorError       nothing here computes a model's operator      (inference.interpreter)
-│   ├── SelfTestError       the golden vectors do not hold on this device (inference.golden)
+│   ├── DelegateError       a delegate can't be loaded or does not suit   (inference.delegates)
+│   ├── OperatorError       a model's operator is not supported           (inference.interpreter)
+│   ├── SelfTestError       the golden vectors fail on this device        (inference.golden)
 │   ├── DatasetError        a folder of labelled images can't be used     (measuring.labelled)
-│   └── WorkerHung          a worker does not come back from an image     (server.run)
+│   └── WorkerHung          a worker is stuck on an image                 (server.run)
 └── RequestError            one request can't be answered; becomes a problem document
     ├── InvalidHttp         400  the request breaks HTTP's own rules      (server.rules, protocol)
     ├── EmptyBody           400  the body has no bytes                    (api)
-    ├── Unauthorized        401  the right key or token is not there      (api)
+    ├── Unauthorized        401  the key or token is missing or wrong     (api)
     ├── SwitchingDisabled   403  the service has no admin token           (api)
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
     ├── BadInferenceRequest 400  an inference request breaks the protocol (api)
     ├── UnknownRoute        404  no such path                             (api)
     ├── UnknownAnswer       404  no such answer is remembered             (monitoring.feedback)
     ├── UnknownModel        404  the model served has another name        (api)
-    ├── MethodNotAllowed    405  the path is not for this method          (api)
+    ├── MethodNotAllowed    405  the path does not take this method       (api)
     ├── SlowBody            408  the body did not arrive in time          (api)
-    ├── TruthAlreadyTold    409  the truth about it was told before       (monitoring.feedback)
+    ├── TruthAlreadyTold    409  its true class was already reported      (monitoring.feedback)
     ├── BodyTooLarge        413  more bytes than the limit                (api)
     ├── BatchTooLarge       413  more images than the limit               (api, inference.pool)
     ├── EncodedBody         415  the body has a content coding            (api)
     ├── BadParameter        422  a query parameter has a bad value        (api)
-    ├── HeadTooLarge        431  first line and headers have too many     (protocol)
-    ├── InternalError       500  anything that was not foreseen           (api)
+    ├── HeadTooLarge        431  first line and headers are too long      (protocol)
+    ├── InternalError       500  an unexpected error                      (api)
     ├── Draining            503  the service is stopping                  (api)
-    ├── TooManyConnections  503  every connection is in use               (protocol)
+    ├── TooManyConnections  503  all connections are in use               (protocol)
     ├── ImageTooLarge       413  more pixels than the limit               (images.pixels)
-    ├── UnsupportedImage    415  not an image format that is read         (images.pixels)
+    ├── UnsupportedImage    415  not a supported image format             (images.pixels)
     ├── CorruptImage        422  truncated or damaged image data          (images.pixels)
     ├── UnknownVariant      404  the bundle has no such variant           (inference.variants)
-    ├── VariantNotLoaded    409  it has, but it is not loaded             (inference.variants)
-    ├── SwitchInProgress    409  another switch is not done yet           (switching)
-    ├── UnusableVariant     500  it can't be loaded on this device        (switching)
-    ├── NoAnswer            500  the model gives no numbers for the image (inference.classifier)
-    ├── QueueFull           429  every place in the queue is taken        (inference.pool, api)
+    ├── VariantNotLoaded    409  the variant exists, but is not loaded    (inference.variants)
+    ├── SwitchInProgress    409  another switch is still running          (switching)
+    ├── UnusableVariant     500  the variant can't be used here           (switching)
+    ├── NoAnswer            500  the model gives NaN or infinity          (inference.classifier)
+    ├── QueueFull           429  the queue is full                        (inference.pool, api)
     ├── WaitTooLong         429  it would wait beyond its deadline        (inference.pool)
     └── DeadlineExceeded    504  no worker was free before its deadline   (inference.job)
 """
@@ -52,7 +52,7 @@ class EdgewiseError(Exception):
 
 
 class StartError(EdgewiseError):
-    """The program can't go on; it ends with this one line."""
+    """The program can't continue; it exits with this one line."""
 
 
 class SettingsError(StartError):
@@ -60,35 +60,35 @@ class SettingsError(StartError):
 
 
 class BundleError(StartError):
-    """A bundle is missing, damaged, incomplete, not signed as it is to be, or can't be written."""
+    """A bundle is missing, damaged, incomplete, not signed as required, or can't be written."""
 
 
 class DelegateError(StartError):
-    """A delegate can't be loaded, or does not do for a model."""
+    """A delegate can't be loaded, or does not suit a model."""
 
 
 class OperatorError(StartError):
-    """A model has an operator that neither the runtime nor the delegate computes."""
+    """A model has an operator that neither the runtime nor the delegate supports."""
 
 
 class SelfTestError(StartError):
-    """A variant does not compute its golden vectors on this device."""
+    """A variant does not reproduce its golden vectors on this device."""
 
 
 class DatasetError(StartError):
-    """A folder of labelled images can't be used for what was asked."""
+    """A folder of labelled images can't be used for the requested purpose."""
 
 
 class WorkerHung(StartError):
-    """A worker does not come back from an image: only a new process helps."""
+    """A worker is stuck on an image; only a new process helps."""
 
 
 class RequestError(EdgewiseError):
     """One request can't be answered.
 
     `status` is the HTTP status, `code` the last part of the problem's stable `type`,
-    `title` its fixed one-line summary, `headers` what every such answer has.
-    `retry_after_seconds` says when the same request may succeed, where that is known.
+    `title` its fixed one-line summary, `headers` are the headers of every such answer.
+    `retry_after_seconds` says when the same request may succeed; None if that is not known.
     """
 
     status: ClassVar[int]
@@ -102,7 +102,7 @@ class RequestError(EdgewiseError):
 
 
 class InvalidHttp(RequestError):
-    """The request breaks HTTP's own rules, or is no HTTP at all."""
+    """The request breaks HTTP's own rules, or is not HTTP at all."""
 
     status = 400
     code = "invalid-http"
@@ -118,16 +118,16 @@ class EmptyBody(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The right API key, or admin token, is not there."""
+    """The API key or admin token is missing or wrong."""
 
     status = 401
     code = "unauthorized"
-    title = "The right key or token is needed"
+    title = "A valid key or token is required"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class SwitchingDisabled(RequestError):
-    """The service was not told who may switch."""
+    """The service has no admin token, so nobody can switch variants."""
 
     status = 403
     code = "switching-disabled"
@@ -143,7 +143,7 @@ class BadMultipart(RequestError):
 
 
 class BadInferenceRequest(RequestError):
-    """A request of the Open Inference Protocol is not as the protocol, or the model, has it."""
+    """The request does not conform to the Open Inference Protocol, or to the model."""
 
     status = 400
     code = "bad-inference-request"
@@ -151,7 +151,7 @@ class BadInferenceRequest(RequestError):
 
 
 class UnknownAnswer(RequestError):
-    """There was no answer of this id, or it is no longer remembered."""
+    """There was no answer with this id, or it is no longer remembered."""
 
     status = 404
     code = "unknown-answer"
@@ -159,11 +159,11 @@ class UnknownAnswer(RequestError):
 
 
 class TruthAlreadyTold(RequestError):
-    """The truth about this answer was told before."""
+    """The true class of this answer was already reported."""
 
     status = 409
     code = "truth-already-told"
-    title = "The truth was told before"
+    title = "The true class was already reported"
 
 
 class UnknownModel(RequestError):
@@ -183,7 +183,7 @@ class UnknownRoute(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The path is there, but not for this method."""
+    """The path exists, but does not take this method."""
 
     status = 405
     code = "method-not-allowed"
@@ -191,7 +191,7 @@ class MethodNotAllowed(RequestError):
 
 
 class SlowBody(RequestError):
-    """The body did not arrive whole in time."""
+    """The body did not arrive completely in time."""
 
     status = 408
     code = "slow-body"
@@ -215,7 +215,7 @@ class BatchTooLarge(RequestError):
 
 
 class EncodedBody(RequestError):
-    """The body has a content coding, such as gzip; none is taken."""
+    """The body has a content coding, such as gzip; none is supported."""
 
     status = 415
     code = "encoded-body"
@@ -240,7 +240,7 @@ class HeadTooLarge(RequestError):
 
 
 class InternalError(RequestError):
-    """Something happened that was not foreseen; the log has it, the answer does not."""
+    """An unexpected error; the log has its details, the answer does not."""
 
     status = 500
     code = "internal-error"
@@ -248,7 +248,7 @@ class InternalError(RequestError):
 
 
 class Draining(RequestError):
-    """The service is stopping and takes nothing new."""
+    """The service is stopping and accepts no new requests."""
 
     status = 503
     code = "draining"
@@ -256,7 +256,7 @@ class Draining(RequestError):
 
 
 class TooManyConnections(RequestError):
-    """Every connection that the service takes is in use."""
+    """All connections that the service allows are in use."""
 
     status = 503
     code = "too-many-connections"
@@ -272,7 +272,7 @@ class ImageTooLarge(RequestError):
 
 
 class UnsupportedImage(RequestError):
-    """The bytes are not in an image format that is read."""
+    """The bytes are not in a supported image format."""
 
     status = 415
     code = "unsupported-image"
@@ -288,7 +288,7 @@ class CorruptImage(RequestError):
 
 
 class UnknownVariant(RequestError):
-    """The request names a variant that the bundle has not."""
+    """The request names a variant that the bundle does not have."""
 
     status = 404
     code = "unknown-variant"
@@ -304,7 +304,7 @@ class VariantNotLoaded(RequestError):
 
 
 class SwitchInProgress(RequestError):
-    """The service is loading the variant of another switch."""
+    """Another switch is still loading its variant."""
 
     status = 409
     code = "switch-in-progress"
@@ -312,7 +312,7 @@ class SwitchInProgress(RequestError):
 
 
 class UnusableVariant(RequestError):
-    """The variant can't be loaded, or does not pass its self-test, on this device."""
+    """The variant can't be loaded, or fails its self-test, on this device."""
 
     status = 500
     code = "unusable-variant"
@@ -320,16 +320,16 @@ class UnusableVariant(RequestError):
 
 
 class NoAnswer(RequestError):
-    """The model gives no numbers for the image: NaN, or infinity."""
+    """The model gives NaN or infinity for the image."""
 
-    # Not the client's fault: the image is one like any other, and it is the model that can't cope with it.
+    # Not the client's fault: the image is valid, but the model can't cope with it.
     status = 500
     code = "no-answer"
     title = "The model has no answer"
 
 
 class QueueFull(RequestError):
-    """Every place in the queue, or all memory for what waits or arrives, is taken."""
+    """The queue is full, or all memory for waiting or arriving bodies is in use."""
 
     status = 429
     code = "queue-full"

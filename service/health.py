@@ -1,7 +1,7 @@
-"""`python -m service.health`: asks the service of the same settings whether it is ready.
+"""`python -m service.health`: ask the service with the same settings whether it is ready.
 
-For the health check of a container, which runs it again and again within the service's own memory: so it
-imports neither the settings nor what computes. Exit status: 0 when the service is ready, 1 when it is not,
+This is the health check of a container, which runs it repeatedly within the service's own memory, so it
+imports neither the settings nor the inference code. Exit status: 0 if the service is ready, 1 if it is not,
 or does not answer (one line on standard error says why).
 """
 
@@ -15,13 +15,13 @@ PATH = "/readyz"
 # As in the settings.
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "8000"
-# Where one listens on all addresses, it listens on these.
+# A service that listens on all addresses also listens on these.
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 TIMEOUT_SECONDS = 4
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Ask once; returns the exit status."""
+    """Ask once, and return the exit status."""
     host = environ.get("EDGEWISE_HOST", DEFAULT_HOST)
     host, port = LOOPBACK.get(host, host), environ.get("EDGEWISE_PORT", DEFAULT_PORT)
     try:
@@ -37,7 +37,7 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def _ask(host: str, port: str, *, tls: bool) -> int:
-    """The status of the answer."""
+    """Return the status of the answer."""
     if not port.isdecimal():
         raise http.client.InvalidURL("EDGEWISE_PORT should be a number")
     connection: http.client.HTTPConnection

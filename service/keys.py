@@ -1,4 +1,4 @@
-"""API keys: who may use the service. Held as digests, so that a dump of its memory names none."""
+"""API keys: who may use the service. Only their digests are kept, so a memory dump reveals none."""
 
 import functools
 import hmac
@@ -13,13 +13,13 @@ MIN_CHARACTERS = 16
 
 
 class Keys:
-    """The API keys of a file, each with the name that the log has in its place."""
+    """The API keys of a file, each with the name that the log shows instead."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = {sha256(key.encode()).digest(): name for key, name in names.items()}
 
     def name(self, key: bytes) -> str | None:
-        """The name of this key, None where it is not known; it takes as long whichever it is."""
+        """Return the name of this key, None if it is unknown; the time taken does not depend on the key."""
         digest = sha256(key).digest()
         found = None
         for known, name in self._names.items():
@@ -29,17 +29,17 @@ class Keys:
 
 
 def load_keys(path: Path) -> Keys:
-    """Read a file with a key a line, and a name behind it where it has one; `#` begins a comment's line.
+    """Read a file with one key per line, optionally followed by a name; `#` begins a comment line.
 
-    A key without a name is called after its line: `line-3`.
+    A key without a name is named after its line: `line-3`.
 
     Raises:
-        SettingsError: the file can't be read or has no key, or one that is short, not ASCII or there twice.
+        SettingsError: the file can't be read or has no key, or one is too short, not ASCII or a duplicate.
     """
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise _unusable(f"{path}: {reason}") from None
     names: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -50,20 +50,20 @@ def load_keys(path: Path) -> Keys:
         if len(key) < MIN_CHARACTERS:
             raise _unusable(f"{where} has {len(key)} characters, but it should have {MIN_CHARACTERS} or more")
         if not key.isascii():
-            raise _unusable(f"{where} should be of ASCII characters only")
+            raise _unusable(f"{where} must have only ASCII characters")
         if key in names:
-            raise _unusable(f"{where} is there twice")
+            raise _unusable(f"{where} is a duplicate")
         names[key] = name[0].strip() if name else f"line-{number}"
     if not names:
-        raise _unusable(f"{path} has no key, but it should have one in each line")
+        raise _unusable(f"{path} has no key; it must have one per line")
     return Keys(names)
 
 
 def renewed_keys(path: Path) -> Renewed[Keys]:
-    """The keys of a file that may be written anew.
+    """Return the keys of a file that can be rewritten while the service runs.
 
     Raises:
-        SettingsError: as `load_keys` says.
+        SettingsError: see `load_keys`.
     """
     return Renewed("file of API keys", (path,), functools.partial(load_keys, path))
 

@@ -13,7 +13,7 @@ MOST = 1_000_000_000
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """What `python -m service` understands."""
+    """Return the parser of `python -m service`."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Image classification on edge nodes. Settings are environment variables named"
@@ -98,7 +98,7 @@ def _names(text: str) -> list[str]:
 
 
 def _positive(text: str) -> int:
-    # int() refuses texts of thousands of digits by an error of its own.
+    # int() raises a different error for texts of thousands of digits.
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) else 0
     if not 1 <= number <= MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")

@@ -1,4 +1,4 @@
-"""What lies in files that may be written anew: a certificate, keys, a token."""
+"""Values from files that can be rewritten while the service runs: a certificate, keys, a token."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ _log = logging.getLogger(SERVICE_LOGGER)
 
 
 class Renewed(Generic[_T]):
-    """What `load` makes of files, loaded anew when they change.
+    """A value that `load` makes from files, loaded again when they change.
 
-    `value` is what was loaded last. `what` names it in the log, `told` says what else the log has of it.
+    `value` is the last one loaded. `what` names it in the log; `told` returns more log fields for it.
 
     Raises:
-        SettingsError: `load` did.
+        SettingsError: raised by `load`.
     """
 
     def __init__(
@@ -38,21 +38,21 @@ class Renewed(Generic[_T]):
         self._files = files
         self._load = load
         self._told = told
-        # Taken before the files are read: what is written meanwhile is found the next time.
+        # Taken before the files are read: a change made meanwhile is found the next time.
         self._stamps = self._look()
         self.value = load()
-        # What was told of a failure, so that each is told once.
+        # The last failure logged, so that each is logged once.
         self._failure: tuple[object, ...] = ()
 
     def renew(self) -> None:
-        """Load what is in the files, where they changed; what was before stays where that can't be used."""
+        """Reload the files if they changed; if they can't be used, keep the previous value."""
         stamps = self._look()
         if stamps == self._stamps:
             return
         try:
             self.value = self._load()
         except Exception as error:
-            # It is tried again the next time: a disk may fail for a while.
+            # It is tried again the next time: a disk may fail temporarily.
             self._tell(stamps, error)
             return
         self._stamps, self._failure = stamps, ()
@@ -66,7 +66,7 @@ class Renewed(Generic[_T]):
         self._failure = failure
         is_foreseen = isinstance(error, SettingsError | OSError)
         _log.error(
-            "the new %s can't be used; the one before is kept",
+            "the new %s can't be used; the previous one is kept",
             self._what,
             exc_info=None if is_foreseen else error,
             extra=fields(file=str(self._files[0]), reason=str(error)),
@@ -77,19 +77,19 @@ class Renewed(Generic[_T]):
 
 
 async def keep_renewed(renewed: Iterable[Renewed[Any]], seconds: float = RENEWAL_SECONDS) -> None:
-    """Look at each of them every so many seconds, whatever becomes of another, until it is cancelled."""
+    """Check each of them every `seconds` seconds, independently of the others, until cancelled."""
     await asyncio.gather(*(_keep(each, seconds) for each in renewed))
 
 
 async def _keep(each: Renewed[Any], seconds: float) -> NoReturn:
     while True:
         await asyncio.sleep(seconds)
-        # A disk that is slow keeps no request waiting.
+        # In a thread, so that a slow disk keeps no request waiting.
         await in_daemon(each.renew)
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:
-    """What is another one when the file was written, replaced, or made readable; None where there is none."""
+    """A stamp that changes when the file is written, replaced or made readable; None if there is none."""
     try:
         status = file.stat()
     except OSError:

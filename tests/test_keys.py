@@ -33,9 +33,9 @@ def test_no_key_is_held_as_it_is(tmp_path: Path) -> None:
             f"{KEY}\nshort-secret name\n".encode(),
             "the key in line 2 has 12 characters, but it should have 16",
         ),
-        ("schlüssel-schlüssel".encode(), "the key in line 1 should be of ASCII characters only"),
-        (f"{KEY} a\n{KEY} b\n".encode(), "the key in line 2 is there twice"),
-        (b"\xff" * 20, "no text in UTF-8"),
+        ("schlüssel-schlüssel".encode(), "the key in line 1 must have only ASCII characters"),
+        (f"{KEY} a\n{KEY} b\n".encode(), "the key in line 2 is a duplicate"),
+        (b"\xff" * 20, "not UTF-8 text"),
     ],
 )
 def test_what_is_no_list_of_keys_is_told_without_the_keys(tmp_path: Path, content: bytes, told: str) -> None:

@@ -345,7 +345,7 @@ def test_profile_names_kinds_that_are_measured_together(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--name", "a board"], "--name would have no effect without --json FILE; name that too"),
+        (["--name", "a board"], "--name would have no effect without --json FILE; add that"),
         (["--json", "{folder}/a.json"], "neither a device tree nor DMI says what device this is; name it"),
         (["--bundle", "/nonexistent"], "/nonexistent"),
     ],

@@ -182,7 +182,7 @@ def wrong(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def test_what_has_no_effect_is_refused(nameless: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = "--name and --crop would have no effect without --report FILE; name that too"
+    told = "--name and --crop would have no effect without --report FILE; add that"
     assert wrong(capfd, "--name", "Pi", "--crop", "none") == told
 
 

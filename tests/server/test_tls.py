@@ -124,7 +124,7 @@ def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
         tls.renew()
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert record.message == "the new certificate can't be used; the one before is kept"
+    assert record.message == "the new certificate can't be used; the previous one is kept"
     assert reason in record.fields["reason"]
     assert (tls.value.context, tls.value.expires) == (context, expires)
     # Whole again, it is loaded.

@@ -104,5 +104,5 @@ def test_what_is_not_installed_is_named() -> None:
     )
     assert result.returncode == 2
     assert re.fullmatch(
-        r"edgewise: \w+ is missing; run it by `make serve`, or as \.venv-serve/bin/python\n", result.stderr
+        r"edgewise: \w+ is missing; run it with `make serve` or \.venv-serve/bin/python\n", result.stderr
     )

@@ -36,7 +36,7 @@ def test_keys_and_token_are_exchanged_without_a_restart(colours: Bundle, tmp_pat
         # What can't be used locks nobody out.
         keys.write_text("short\n")
         token.unlink()
-        told = service.line("the new file of API keys can't be used; the one before is kept")
+        told = service.line("the new file of API keys can't be used; the previous one is kept")
         assert told["level"] == "error"
         assert "the key in line 1 has 5 characters" in told["reason"]
         assert "No such file" in service.line("the new admin token can't be used")["reason"]
