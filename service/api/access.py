@@ -16,16 +16,16 @@ from service.monitoring.logs import ACCESS_LOGGER, fields
 from service.monitoring.metrics import CLIENT_GONE, REASONS, Metrics
 from service.settings import LogRequests
 
-# In the scope's state: the status that the server itself answered with, where it could not parse the rest.
+# Key in the scope's state: the status that the server itself answered with if it could not parse the rest.
 ANSWERED = "answered"
 # Not in any standard, but in many logs: the client went away before it had an answer.
 GONE_STATUS = 499
-# Asked every few seconds, by several: the answers that are content would fill the log.
+# Requested every few seconds by several clients: their successes would fill the log.
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
 BATCH_SECONDS = 0.1
 
-# Longer lines are split on their way by what collects logs.
+# Log collectors split longer lines.
 MAX_PATH = 512
 
 _log = logging.getLogger(ACCESS_LOGGER)
@@ -33,7 +33,7 @@ _log = logging.getLogger(ACCESS_LOGGER)
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A request that was answered: `ended` is a time of day."""
+    """An answered request; `ended` is in seconds since 1970."""
 
     scope: Scope
     status: int
@@ -42,13 +42,13 @@ class _Done:
 
 
 class AccessLog:
-    """Counts and logs requests that are done, some at a time, soon after they are answered.
+    """Counts and logs answered requests in small batches, soon after their answers.
 
-    One by one they would take twice as long, since after each inference the code for it is out of
-    the processor's caches. `logged` says which have a line; of probes only those that fail ever do.
+    One by one this would take twice as long, since each inference pushes the code for it out of the
+    processor's caches. `logged` says which requests get a line; probes only ever get one if they fail.
 
-    Routes leave behind in `request.state`: `variant`; `stages`, the seconds that each stage took, of each
-    image; `key`, the name of the API key; `bytes_in`, how much of a body arrived; `error`, and `errors`,
+    Routes set these in `request.state`: `variant`; `stages`, the seconds that each stage took, for each
+    image; `key`, the name of the API key; `bytes_in`, how much of a body arrived; `error`; and `errors`,
     why single images have no answer.
     """
 
@@ -59,7 +59,7 @@ class AccessLog:
         self._ending = False
 
     def enter(self, scope: Scope, status: int, seconds: float) -> None:
-        """Take note of a request that was answered just now."""
+        """Record a request that has just been answered."""
         self._done.append(_Done(scope, status, time.time(), seconds))
         if self._ending:
             self.write()
@@ -67,12 +67,12 @@ class AccessLog:
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self.write)
 
     def end(self) -> None:
-        """Write what is left, and from now on each request as it comes: there may be no later."""
+        """Write what is left, and from now on each request at once: there may be no later."""
         self._ending = True
         self.write()
 
     def write(self) -> None:
-        """Count and log what was answered since the last time."""
+        """Count and log the requests answered since the last call."""
         done, self._done = self._done, []
         for request in done:
             self._count(request)
@@ -124,9 +124,10 @@ class AccessLog:
 
 
 class Access:
-    """Middleware: names each request, and enters it into the log when it is answered.
+    """Middleware: gives each request an ID, and logs it when it is answered.
 
-    The name, unguessable, is `request.state.id`. The answer's `X-Request-ID` is the client's own, or that.
+    The ID, which can't be guessed, is `request.state.id`. The answer's `X-Request-ID` is the client's own, or
+    else this ID.
     """
 
     def __init__(self, app: ASGIApp, log: AccessLog) -> None:
@@ -134,7 +135,7 @@ class Access:
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -157,7 +158,7 @@ class Access:
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), request_id]}
             elif not message.get("more_body", False):
-                # Not when it is sent: for seconds what is left of the request's body may be discarded then.
+                # Not after sending, which can take seconds while the rest of the request's body is discarded.
                 enter()
             await send(message)
 

@@ -1,4 +1,4 @@
-"""The bodies that are on their way in: each in its pace, and all together bounded in bytes."""
+"""Reading bodies, with a minimum rate for each and a limit on the bytes of all together."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from starlette.requests import ClientDisconnect
 
 from service.errors import BodyTooLarge, QueueFull, SlowBody
 
-# No sender is too slow before this, however little it has sent, and none gives way to others before that.
+# No sender counts as too slow before the first, or gives way to others before the second.
 GRACE_SECONDS = 5.0
 MIN_SECONDS = 1.0
 
 
 class _Arrival:
-    """One body on its way: its bytes so far, and the timeout that ends its reading."""
+    """One arriving body: its bytes so far, and the timeout that ends reading it."""
 
     def __init__(self, timeout: asyncio.Timeout, started: float) -> None:
         self.timeout = timeout
@@ -24,11 +24,11 @@ class _Arrival:
 
 
 class Arrivals:
-    """Reads bodies; belongs to the event loop's thread.
+    """Reads bodies; only for use in the event loop's thread.
 
     A sender that falls behind `min_rate` bytes a second, or takes longer than `seconds`, is cut off.
-    Where all bodies together come to more than `total_bytes`, the slowest gives way, so that slow
-    senders can't hold the memory that others need.
+    If all bodies together exceed `total_bytes`, the slowest gives way, so that slow senders can't hold
+    the memory that others need.
     """
 
     def __init__(self, *, max_bytes: int, total_bytes: int, min_rate: float, seconds: float) -> None:
@@ -40,13 +40,13 @@ class Arrivals:
         self._bytes = 0
 
     async def read(self, request: Request, take: Callable[[bytes], None]) -> None:
-        """Give the request's body to `take`, chunk by chunk.
+        """Pass the request's body to `take`, chunk by chunk.
 
         Raises:
             BodyTooLarge: it has, or announces, more than `max_bytes`.
-            SlowBody: it came too slowly.
-            QueueFull: there was no memory for it, and none was slower.
-            ClientDisconnect: the client went away.
+            SlowBody: it arrived too slowly.
+            QueueFull: there was no memory for it, and no other body was slower.
+            ClientDisconnect: the client disconnected.
         """
         if int(request.headers.get("Content-Length", 0)) > self._max_bytes:
             raise self._too_large()
@@ -70,7 +70,7 @@ class Arrivals:
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             if arrival.gave_way:
-                # This came before its timeout did; it is not counted any more.
+                # The message came before the timeout fired; this body is no longer counted.
                 raise TimeoutError
             chunk: bytes = message.get("body", b"")
             arrival.received += len(chunk)
@@ -85,7 +85,7 @@ class Arrivals:
                 arrival.timeout.reschedule(arrival.started + self._allowed(arrival.received))
 
     def _allowed(self, received: int) -> float:
-        """Seconds since its start that a body may take, once so much of it is there."""
+        """Seconds from its start that a body may take, once this much of it has arrived."""
         return min(self._seconds, GRACE_SECONDS + received / self._min_rate)
 
     def _make_room(self, arrival: _Arrival, now: float) -> None:
@@ -108,17 +108,15 @@ class Arrivals:
         if arrival.gave_way:
             return self._no_memory()
         return SlowBody(
-            f"{arrival.received} bytes of the body arrived in {seconds:.1f} seconds; it must come within"
-            f" {self._seconds:g} seconds, and {self._min_rate:g} bytes a second or more"
+            f"{arrival.received} bytes of the body arrived in {seconds:.1f} seconds; it must arrive within"
+            f" {self._seconds:g} seconds, at {self._min_rate:g} bytes a second or more"
         )
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"the body has more than {self._max_bytes} bytes, which is the most that is taken"
-        )
+        return BodyTooLarge(f"the body exceeds the limit of {self._max_bytes} bytes")
 
     def _no_memory(self) -> QueueFull:
         return QueueFull(
-            f"the bodies that are arriving have more than {self._total_bytes} bytes together",
+            f"the arriving bodies together exceed the limit of {self._total_bytes} bytes",
             retry_after_seconds=1,
         )

@@ -114,11 +114,11 @@ async def classify_batch(
         whole = time.monotonic()
         variant = choose(request, shared, named)
         deadline = whole + seconds
-        # What is refused, or answered, is held no longer: no list of them may.
+        # A generator: a list would keep refused and answered images in memory.
         jobs = (
             Job(variant, image, parameters.crop, deadline)
             if image
-            else EmptyBody("this part of the form has no bytes")
+            else EmptyBody("this part of the form is empty")
             for image in images
         )
         del images

@@ -1,4 +1,4 @@
-"""The images out of a request's body, in memory only."""
+"""Reading images from a request's body, in memory only."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ from service.api.arrivals import Arrivals
 from service.api.multipart import FormImages
 from service.errors import BadMultipart, BatchTooLarge, BodyTooLarge, EmptyBody, EncodedBody
 
-# Of a document of two short members.
+# Enough for a document with two short members.
 MAX_DOCUMENT_BYTES = 4096
 
 
 async def read_image(request: Request, arrivals: Arrivals) -> bytes:
-    """The encoded image: the form's part named `image`, or the whole body where it is no form.
+    """Return the encoded image: the form's part named `image`, or the whole body if it is not a form.
 
     Raises:
-        EmptyBody: there are no bytes.
-        BadMultipart: it is a form, but can't be parsed or has not exactly one part, `image`.
-        EncodedBody, BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `read_body` says.
+        EmptyBody: the image is empty.
+        BadMultipart: the form can't be parsed, or does not have exactly one part, `image`.
+        EncodedBody, BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: see `read_body`.
     """
     if _is_form(request):
         several = BadMultipart("the form has more than one part named image; send them to /v1/classify/batch")
@@ -31,42 +31,40 @@ async def read_image(request: Request, arrivals: Arrivals) -> bytes:
 
 
 async def read_images(request: Request, arrivals: Arrivals, limit: int) -> list[bytes]:
-    """The encoded images: the form's parts, all named `image`, in their order; one may have no bytes.
+    """Return the encoded images: the form's parts, all named `image`, in order; some may be empty.
 
     Raises:
-        BadMultipart: it is no form, or can't be parsed, or has no part, or one of another name.
+        BadMultipart: the body is not a form, can't be parsed, has no part, or has one of another name.
         BatchTooLarge: there are more than `limit`.
-        EncodedBody, BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `read_body` says.
+        EncodedBody, BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: see `read_body`.
     """
     if not _is_form(request):
-        raise BadMultipart("the body is no form; send multipart/form-data whose parts are named image")
-    several = BatchTooLarge(f"the form has more than {limit} images, which is the most that is taken")
+        raise BadMultipart("the body is not a form; send multipart/form-data whose parts are named image")
+    several = BatchTooLarge(f"the form exceeds the limit of {limit} images")
     return await _read_form(request, arrivals, limit, several)
 
 
 async def read_document(request: Request, arrivals: Arrivals) -> bytes:
-    """A body that is a small JSON document, not parsed.
+    """Return the body, which must be a small JSON document, without parsing it.
 
-    Much JSON with much that is wrong takes seconds to check, and fifty times its size.
+    Large JSON with many errors takes seconds to validate, and fifty times its size in memory.
 
     Raises:
         BodyTooLarge: it has more than `MAX_DOCUMENT_BYTES`.
-        EncodedBody, SlowBody, QueueFull, ClientDisconnect: as `read_body` says.
+        EncodedBody, SlowBody, QueueFull, ClientDisconnect: see `read_body`.
     """
     body = await read_body(request, arrivals)
     if len(body) > MAX_DOCUMENT_BYTES:
-        raise BodyTooLarge(
-            f"the body has more than {MAX_DOCUMENT_BYTES} bytes, which is the most that is taken here"
-        )
+        raise BodyTooLarge(f"the body exceeds the limit of {MAX_DOCUMENT_BYTES} bytes for this route")
     return body
 
 
 async def read_body(request: Request, arrivals: Arrivals) -> bytes:
-    """The body as it is.
+    """Return the whole body.
 
     Raises:
-        EncodedBody: its `Content-Encoding` is another than `identity`.
-        BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: as `Arrivals.read` says.
+        EncodedBody: its `Content-Encoding` is not `identity`.
+        BodyTooLarge, SlowBody, QueueFull, ClientDisconnect: see `Arrivals.read`.
     """
     chunks: list[bytes] = []
     await _receive(request, arrivals, chunks.append)
@@ -86,10 +84,8 @@ async def _read_form(
 
 
 async def _receive(request: Request, arrivals: Arrivals, take: Callable[[bytes], None]) -> None:
-    # Images don't shrink, and what inflates would need bounds of its own.
+    # Image files hardly shrink, and decompression would need its own limits.
     codings = ",".join(request.headers.getlist("Content-Encoding"))
     if codings.strip().lower() not in ("", "identity"):
-        raise EncodedBody(
-            f"the body has the Content-Encoding {codings[:64]!a}; send it as it is, without one"
-        )
+        raise EncodedBody(f"the body has the Content-Encoding {codings[:64]!a}; send it unencoded")
     await arrivals.read(request, take)

@@ -53,7 +53,7 @@ router = APIRouter(route_class=DirectRoute)
 
 
 class Parameters(BaseModel):
-    """What a request may say beside its image."""
+    """The query parameters of a request."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -77,7 +77,7 @@ class Parameters(BaseModel):
     @field_validator("top_k", "timeout_ms", "min_probability", mode="before")
     @classmethod
     def _is_written_plainly(cls, value: str, info: ValidationInfo) -> str:
-        # As Python has it, 1_0 would be 10.
+        # Python would read 1_0 as 10.
         if "_" in value:
             raise ValueError(
                 f"{info.field_name} is {value[:64]!a}, but it should be a number without underscores"
@@ -90,13 +90,13 @@ class Parameters(BaseModel):
         unknown = [name for name in given if name not in cls.model_fields]
         if unknown:
             raise ValueError(
-                f"there is no parameter {unknown[0][:64]!a}; there are {', '.join(cls.model_fields)}"
+                f"there is no parameter {unknown[0][:64]!a}; the parameters are {', '.join(cls.model_fields)}"
             )
         return given
 
 
 class LabelledParameters(Parameters):
-    """What a request of one image may say."""
+    """The query parameters of a request with one image."""
 
     label: str | None = Field(
         None,
@@ -105,7 +105,7 @@ class LabelledParameters(Parameters):
     )
 
 
-# Answers are dictionaries: to make and check a model of each part takes longer than the answer's JSON.
+# Answers are dictionaries: making and checking a model of each part takes longer than writing the JSON.
 class ClassProbability(TypedDict):
     """One class of the answer."""
 
@@ -231,11 +231,11 @@ async def classify(
 
 
 def asked_top_k(parameters: Parameters, classes: int) -> int:
-    """How many classes to name; raises BadParameter where the model has not so many."""
+    """Return how many classes to name; raises BadParameter if the model has fewer."""
     if parameters.top_k is None:
         return min(DEFAULT_TOP_K, classes)
     if parameters.top_k > classes:
-        raise BadParameter(f"top_k is more than the model has classes, which is {classes}")
+        raise BadParameter(f"top_k exceeds the number of the model's classes, {classes}")
     return parameters.top_k
 
 
@@ -248,7 +248,7 @@ def described(
     uncertain: bool,
     stages: Mapping[str, float],
 ) -> Classification:
-    """The document that says what the workers answered; `top`: the classes to name, likeliest first."""
+    """Return the answer's document; `top`: the classes to name, the most probable first."""
     return Classification(
         id=id_,
         bundle=shared.bundle.manifest.name,

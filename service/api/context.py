@@ -22,7 +22,7 @@ from service.switching import Switch
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The resources that the lifespan owns, and what was there before it."""
+    """The resources that the lifespan owns, and those that exist before it."""
 
     settings: Settings
     metrics: Metrics

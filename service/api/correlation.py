@@ -1,4 +1,4 @@
-"""What a client says of where its request belongs: a request id of its own, a trace."""
+"""What a client says its request belongs to: its own request ID, a trace."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a
 
 
 def correlation(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """`request_id`, `trace_id` and `span_id`, as far as headers have them; what is malformed is left out."""
+    """Return `request_id`, `trace_id` and `span_id` if the headers have them; malformed ones are omitted."""
     given = [header for header in headers if header[0] in _NAMES]
     return _read(dict(given)) if given else {}
 

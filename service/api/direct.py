@@ -1,8 +1,8 @@
 """Routes that FastAPI describes but does not run: the hot path.
 
-What FastAPI does for a request, from its middlewares to the resolving of dependencies, takes as long
-as a tenth of an int8 inference. A direct route is declared like any other, and is in the OpenAPI
-document, but its function is called with the request at once.
+What FastAPI does for a request, from its middlewares to resolving dependencies, takes as long as a tenth
+of an int8 inference. A direct route is declared like any other, and is in the OpenAPI document, but its
+function is called directly with the request.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from service.errors import BadParameter
 class DirectRoute(APIRoute):
     """A route whose function takes `request`, `parameters` (a model of its query) and `shared`.
 
-    It answers with a Response; what else it says of its answers is for the OpenAPI document alone.
+    The function returns a Response; what else it declares about answers only affects the OpenAPI document.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
@@ -43,7 +43,7 @@ class DirectRoute(APIRoute):
 
 
 class Shortcut:
-    """Middleware: takes a request for a direct route past FastAPI's middlewares and its router."""
+    """Middleware: lets requests for direct routes bypass FastAPI's middlewares and router."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._app = app
@@ -51,7 +51,7 @@ class Shortcut:
         self._direct = {route.path: (route, Problems(route.app)) for route in direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         route, app = self._direct.get(scope.get("path", ""), (None, self._app))
         if route is None or scope["method"] not in (route.methods or ()):
             await self._app(scope, receive, send)

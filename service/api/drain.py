@@ -1,4 +1,4 @@
-"""Stopping in good order: say so, refuse what is new, finish what was accepted."""
+"""Orderly shutdown: announce it, refuse new requests, finish accepted ones."""
 
 import asyncio
 import math
@@ -10,7 +10,7 @@ from service.errors import Draining
 class Drain:
     """Counts the requests that are owed an answer: those inside `with drain`.
 
-    Belongs to the event loop's thread.
+    Only for use in the event loop's thread.
     """
 
     def __init__(self) -> None:
@@ -21,17 +21,17 @@ class Drain:
         self._idle.set()
 
     def check(self) -> None:
-        """Raise Draining where the service is stopping."""
+        """Raise Draining if the service is stopping."""
         if self._ends is not None:
             raise Draining(
                 "the service is stopping", retry_after_seconds=max(1, math.ceil(self._seconds_left()))
             )
 
     def __enter__(self) -> None:
-        """Hold the stop back, until the time to drain is over, for the request that runs inside.
+        """Delay the shutdown for the request that runs inside, until the time to drain is over.
 
         Raises:
-            Draining: the service takes nothing new; or, at the end, its time was over before the request
+            Draining: the service accepts nothing new; or, on exit, the time was over before the request
                 was done.
         """
         if self._refusing:
@@ -47,15 +47,15 @@ class Drain:
             raise Draining("the service stopped before it could answer", retry_after_seconds=1) from None
 
     async def announce(self, grace_seconds: float, seconds: float) -> None:
-        """Not be ready any more, but take new requests for `grace_seconds`.
+        """Become unready, but still take new requests for `grace_seconds`.
 
-        Probes and proxies are slow to notice. `seconds`: what the accepted requests get after that.
+        Probes and proxies are slow to notice. `seconds`: how long accepted requests have after that.
         """
         self._ends = asyncio.get_running_loop().time() + grace_seconds + seconds
         await asyncio.sleep(grace_seconds)
 
     async def finish(self) -> float:
-        """Refuse new requests, wait for the accepted ones; returns the seconds that are left for that."""
+        """Refuse new requests and wait for the accepted ones; return how many seconds are left for that."""
         self._refusing = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self._seconds_left())

@@ -1,4 +1,4 @@
-"""POST /v1/feedback: the truth about an earlier answer."""
+"""POST /v1/feedback: the true class for an earlier answer."""
 
 from typing import Any
 
@@ -84,8 +84,8 @@ async def feedback(request: Request, shared: Shared) -> Counted:
             truth = Truth.model_validate_json(body)
         except ValidationError:
             raise BadParameter(
-                'the body must be JSON such as {"id": "ID OF THE ANSWER", "label": 281}; a label is a class\''
-                " index, or as a string its class id or its label"
+                'the body must be JSON such as {"id": "ID OF THE ANSWER", "label": 281}; a label is an'
+                " index, or a string with a class id or a label"
             ) from None
         label = shared.labels.index(truth.label)
         variant, place = shared.feedback.tell(truth.id, label)

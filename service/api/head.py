@@ -1,20 +1,20 @@
-"""HEAD wherever GET is answered."""
+"""HEAD for every GET route."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """Middleware: answers HEAD as GET would be; the server sends the head of it alone."""
+    """Middleware: answers HEAD like GET; the server sends only the head."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        # A copy: the server goes by its own scope, and so does the log, which wants the route.
+        # A copy: the server uses its own scope, and so does the log, which needs the route.
         got = {**scope, "method": "GET"}
 
         async def answer(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Probes and metrics: for those that watch the service, past the queue."""
+"""Probes and metrics, for those that monitor the service; they bypass the queue."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
@@ -59,6 +59,6 @@ async def metrics(request: Request, shared: Shared) -> Response:
     shared.access_log.write()
     try:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # It trips over versions that are not numbers.
+    except (TypeError, ValueError):  # It fails on versions that are not numbers.
         encode, content_type = choose_encoder("")
     return Response(encode(shared.metrics.registry), headers={"Content-Type": content_type})

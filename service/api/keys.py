@@ -1,4 +1,4 @@
-"""Who may use the routes: with API keys, those who have one."""
+"""Who may use the routes: if there are API keys, those who have one."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from service.keys import Keys
 from service.renewed import Renewed
 
 _GUARDED = ("/v1/", "/v2/")
-# Probes of the Open Inference Protocol, open as those of our own are.
+# The Open Inference Protocol's probes, open like the service's own.
 _OPEN = "/v2/health/"
-# It asks for the admin token, in the same header.
+# It requires the admin token, in the same header.
 _ADMIN = ("PUT", "/v1/variants/active")
 
 _SCHEMES = {
@@ -33,13 +33,12 @@ class ApiKeys:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         if scope["type"] == "http" and needs_key(scope["method"], scope["path"]):
             name = self._name(scope)
             if name is None:
                 error = Unauthorized(
-                    "this needs an API key that the service knows, as `Authorization: Bearer KEY` or as"
-                    " `X-API-Key: KEY`"
+                    "this route needs a valid API key, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
                 )
                 await problem_response(Request(scope), error)(scope, receive, send)
                 return
@@ -55,13 +54,13 @@ class ApiKeys:
 
 
 def needs_key(method: str, path: str) -> bool:
-    """Whether a request needs a key, where there are keys."""
+    """Whether a request needs a key, if there are keys."""
     folder = path + "/"
     return folder.startswith(_GUARDED) and not folder.startswith(_OPEN) and (method, path) != _ADMIN
 
 
 def describe(document: dict[str, Any]) -> None:
-    """Say in an OpenAPI document which operations need a key."""
+    """Mark the operations of an OpenAPI document that need a key."""
     document["components"].setdefault("securitySchemes", {}).update(_SCHEMES)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -1,7 +1,7 @@
-"""The images out of a multipart form, parsed as its bytes arrive and never on disk.
+"""The images of a multipart form, parsed as its bytes arrive and never written to disk.
 
-The parser is no library's: python_multipart's steps byte by byte over whatever resembles the boundary or pads
-it, and a form that is made of that holds the event loop for seconds. This one only ever searches.
+This is not a library's parser: python_multipart's goes byte by byte over anything that resembles the boundary
+or pads it, so a form made of that blocks the event loop for seconds. This one only searches.
 """
 
 import re
@@ -12,9 +12,9 @@ from service.errors import BadMultipart, RequestError
 
 FIELD = b"image"
 
-# As RFC 2046 has it.
+# The limit of RFC 2046.
 _MAX_BOUNDARY_BYTES = 70
-# Of a part's headers together, which are a name, a file name and a type.
+# Of all headers of a part, which are a name, a file name and a type.
 _MAX_HEADERS_BYTES = 8192
 _HEADER = re.compile(rb"([!-9;-~]+):([^\r\n]*)")
 
@@ -23,7 +23,7 @@ class FormImages:
     """Takes the bytes of a `multipart/form-data` body whose parts are all named `image`."""
 
     def __init__(self, content_type: str, limit: int, beyond: RequestError) -> None:
-        """`beyond` is raised where there are more than `limit` parts.
+        """`beyond` is raised if there are more than `limit` parts.
 
         Raises:
             BadMultipart: `content_type` has no usable boundary.
@@ -36,20 +36,20 @@ class FormImages:
         self._limit = limit
         self._beyond = beyond
         self._delimiter = b"\r\n--" + boundary
-        # What was fed, but can't be told yet. At first a line's end: the first delimiter may begin the body.
+        # Bytes not parsed yet. At first a line's end, since the body may begin with the first delimiter.
         self._held = b"\r\n"
         self._in_headers = False
         self._complete = False
-        # Of the part that is being read; None in the preamble, which is ignored.
+        # Chunks of the part that is being read; None in the preamble, which is ignored.
         self._part: list[bytes] | None = None
         self._images: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
-        """Take the body's next bytes.
+        """Parse the body's next bytes.
 
         Raises:
             BadMultipart: they can't be parsed, or begin a part that is not named `image`.
-            RequestError: `beyond`, where they begin one part too many.
+            RequestError: `beyond`, if they begin one part too many.
         """
         if self._complete:  # What follows the closing delimiter is ignored.
             return
@@ -60,19 +60,19 @@ class FormImages:
             position = self._read_headers(data, position) if self._in_headers else self._read(data, position)
 
     def finish(self) -> list[bytes]:
-        """The images in their order, at least one, when the whole body was fed.
+        """Return the images in order, at least one, after the whole body was fed.
 
         Raises:
             BadMultipart: the form has no part, or ends before its closing boundary.
         """
         if not self._complete:
-            raise BadMultipart("the form ends before its closing boundary, as the Content-Type names it")
+            raise BadMultipart("the form ends before the closing boundary that the Content-Type names")
         if not self._images:
             raise BadMultipart("the form has no part; it must have one, named image")
         return self._images
 
     def _read(self, data: bytes, start: int) -> int | None:
-        """Read a part, or the preamble, from `start` to its end; returns what follows the delimiter."""
+        """Read a part, or the preamble, from `start` to its end; return the position after the delimiter."""
         delimiter = data.find(self._delimiter, start)
         end = self._unsure(data, start) if delimiter == -1 else delimiter
         if self._part is not None:
@@ -87,13 +87,13 @@ class FormImages:
         return delimiter + len(self._delimiter)
 
     def _unsure(self, data: bytes, start: int) -> int:
-        """Where in `data` what may be a delimiter's beginning begins: its end, where there is none."""
+        """Return where in `data` the beginning of a delimiter may start; if nowhere, the end of `data`."""
         # A delimiter has one CR only, its first byte.
         begins = data.rfind(b"\r", max(start, len(data) - len(self._delimiter) + 1))
         return begins if begins != -1 and self._delimiter.startswith(data[begins:]) else len(data)
 
     def _read_headers(self, data: bytes, start: int) -> int | None:
-        """Read the rest of a delimiter's line and, up to an empty line, headers; returns what follows."""
+        """Read the rest of a delimiter's line and the headers; return the position after the empty line."""
         if data.startswith(b"--", start):
             self._complete = True
             return None
@@ -105,7 +105,7 @@ class FormImages:
             return None
         padding, *headers = data[start:end].split(b"\r\n")
         if padding.strip(b" \t"):
-            raise BadMultipart("a line of the form begins with the boundary, but goes on after it")
+            raise BadMultipart("a line of the form begins with the boundary, but continues after it")
         self._begin_part(_name(headers))
         self._in_headers = False
         return end + 4
@@ -114,7 +114,7 @@ class FormImages:
         if name != FIELD:
             text = ascii(name[:64].decode("utf-8", "replace"))
             raise BadMultipart(
-                f"the form has a part named {text}; its images are named image, parameters go in the query"
+                f"the form has a part named {text}; name images image, and put parameters in the query"
             )
         if len(self._images) == self._limit:
             raise self._beyond
@@ -122,7 +122,7 @@ class FormImages:
 
 
 def _name(headers: list[bytes]) -> bytes:
-    """What the Content-Disposition among a part's headers calls it; nothing where there is none."""
+    """Return a part's name from its Content-Disposition header; empty if there is none."""
     disposition = b""
     for line in headers:
         header = _HEADER.fullmatch(line)

@@ -1,9 +1,9 @@
-"""What is taken note of an answer, on all routes alike."""
+"""Recording an answer, in the same way on all routes."""
 
 from service.api.context import Context
 from service.monitoring.feedback import REMEMBERED
 
-# Of an answer's likeliest classes, as many as are looked at here.
+# How many of an answer's most probable classes are recorded here.
 LIKELIEST = REMEMBERED
 
 
@@ -15,10 +15,11 @@ def observe(
     least: float | None = None,
     label: int | None = None,
 ) -> bool:
-    """Take note of an answer under its id: its classes and probabilities, the `LIKELIEST` at least.
+    """Record an answer under its id, and return whether it is uncertain.
 
-    `least`: the probability below which it is uncertain, the service's own where the request told none;
-    `label`: the index of the true class, where the request told it. Returns whether it is uncertain.
+    `likeliest`: at least its `LIKELIEST` most probable classes, with their probabilities. `least`: the
+    probability below which it is uncertain, if not the service's own. `label`: the index of the true class,
+    if the request had one.
     """
     uncertain = likeliest[0][1] < (shared.settings.min_probability if least is None else least)
     shared.metrics.count_uncertain(variant, uncertain)

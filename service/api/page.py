@@ -1,4 +1,4 @@
-"""GET / and /docs: the page to try the service by, and the OpenAPI document to read; nothing from outside."""
+"""GET / and /docs: the page to try the service, and the OpenAPI document to read; all of it local."""
 
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# Swagger UI's icons are `data:` addresses in its style sheet, and it writes styles of its own.
+# Swagger UI has icons as `data:` URLs in its style sheet, and writes its own inline styles.
 DOCS_POLICY: Final = POLICY.replace("img-src 'self' blob:", "img-src 'self' data:").replace(
     "style-src 'self'", "style-src 'self' 'unsafe-inline'"
 )
@@ -37,12 +37,12 @@ _Route = Callable[[Request], Awaitable[Response]]
 
 
 def make_router() -> APIRouter:
-    """The routes of the page's files, which are read now and served from memory, and of Swagger UI's."""
+    """Return the routes of the page's files, read now and served from memory, and of Swagger UI's."""
     router = APIRouter()
     routes = {
         ADDRESSES.get(path.name, f"/page/{path.name}"): _file(path) for path in sorted(FOLDER.iterdir())
     }
-    # They are large and seldom asked for: they stay on disk.
+    # They are large and rarely requested: they stay on disk.
     swagger_ui = StaticFiles(directory=str(files(fastapi_offline) / "static"))
     routes |= {f"/docs/{name}": _packaged(swagger_ui, name) for name in SWAGGER_UI}
     for address, route in routes.items():

@@ -26,9 +26,9 @@ from service.errors import (
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
-# Under it, problems are read by clients of the Open Inference Protocol too.
+# Below it, clients of the Open Inference Protocol read problems too.
 PROTOCOL_PATH = "/v2/"
-# How much of what a client sent is repeated to it.
+# How many characters of what a client sent are repeated in the answer.
 MAX_REPEATED = 100
 
 _RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}
@@ -47,7 +47,7 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
 
 
 def _without_default(schema: JsonDict) -> None:
-    # Which is null: it is left out then.
+    # It is null, in which case the member is omitted.
     del schema["default"]
 
 
@@ -83,12 +83,12 @@ class ProtocolProblem(Problem):
 
 
 def problem_type(error: type[RequestError]) -> str:
-    """The URI reference by which clients tell this error."""
+    """Return the URI reference by which clients recognize this error."""
     return f"/problems/{error.code}"
 
 
 def problem_document(error: RequestError, id_: str) -> Problem:
-    """What `error` says, of the request of that id."""
+    """Return the document for `error`, in the request with this id."""
     return Problem(
         type=problem_type(type(error)),
         title=error.title,
@@ -100,7 +100,7 @@ def problem_document(error: RequestError, id_: str) -> Problem:
 
 
 def problem_at(path: str, error: RequestError, id_: str) -> Problem:
-    """The same of a request for `path`: under `/v2` with what clients of the protocol read."""
+    """Return the same for a request for `path`: under `/v2` with what the protocol's clients read."""
     problem = problem_document(error, id_)
     if f"{path}/".startswith(PROTOCOL_PATH):
         return ProtocolProblem(**problem.model_dump(), error=problem.detail)
@@ -108,16 +108,16 @@ def problem_at(path: str, error: RequestError, id_: str) -> Problem:
 
 
 def unforeseen(error: Exception, id_: str) -> InternalError:
-    """What a client is told of an error that nobody foresaw; the log has the error itself."""
+    """Log an unexpected error, and return what the client is told of it."""
     _log.error("a request failed", exc_info=error, extra=fields(id=id_))
-    return InternalError("the service failed in a way that it did not foresee; its log says how")
+    return InternalError("the service failed unexpectedly; its log says how")
 
 
 def problem_response(
     request: Request, error: RequestError, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The answer that says what `error` says."""
-    # The frames that it came through know it, the request and the image, which would stay for long.
+    """Return the answer for `error`."""
+    # Its frames refer to it, the request and the image, and would keep them in memory for long.
     error.__traceback__ = error.__context__ = None
     request.state.error = error
     # Not `request.url`, which takes as long as the rest: refusing must cost next to nothing.
@@ -131,7 +131,7 @@ def problem_response(
 def documented(
     *errors: type[RequestError], schema: type[Problem] = Problem
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these errors, for OpenAPI."""
+    """Return the OpenAPI `responses` of a route that can answer with these errors."""
     by_status: dict[int | str, list[type[RequestError]]] = {}
     for error in errors:
         by_status.setdefault(error.status, []).append(error)
@@ -156,21 +156,21 @@ def _documented(errors: list[type[RequestError]], schema: type[Problem]) -> dict
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error that a route raises, or that there is no route, with a problem document."""
+    """Answer every error that a route raises, and every unknown route, with a problem document."""
     app.add_middleware(Problems)
-    # FastAPI and Starlette answer these themselves otherwise.
+    # Otherwise FastAPI and Starlette answer these themselves.
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(HTTPException, _on_routing_error)
 
 
 class Problems:
-    """Middleware: answers what a route raises; what nobody foresaw is logged and answered by a 500."""
+    """Middleware: answers the errors that routes raise; unexpected ones are logged and answered by a 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         started = False
 
         async def watch(message: Message) -> None:
@@ -181,8 +181,8 @@ class Problems:
         try:
             await self._app(scope, receive, watch)
         except ClientDisconnect as gone:
-            # Nobody is there to answer; raised on, it would be answered by 500. Its frames hold the image,
-            # and the future that holds it: both would stay for long.
+            # There is nobody to answer; raised again, it would become a 500. Its frames hold the image, and
+            # the future that holds the error: both would stay in memory for long.
             gone.__traceback__ = None
         except RequestError as error:
             await problem_response(Request(scope), error)(scope, receive, send)
@@ -204,7 +204,7 @@ async def _on_routing_error(request: Request, error: Exception) -> Response:
         return problem_response(request, UnknownRoute(f"there is nothing at {path}; /docs lists the routes"))
     if error.status_code == MethodNotAllowed.status:
         allow = (error.headers or {}).get("Allow", "")
-        # Every route that takes GET is asked with HEAD through it.
+        # Every GET route also answers HEAD, which reaches it as GET.
         if allow == "GET":
             allow = "GET, HEAD"
         detail = f"{path} does not take {_cut(request.method)}; it takes {allow}"

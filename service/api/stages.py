@@ -1,4 +1,4 @@
-"""The stages of a classification: what each took, for the answer, the log and the metrics."""
+"""The stages of a classification: how long each took, for the answer, the log and the metrics."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from service.inference.job import Answer
 
 
 def stage_seconds(read: float, answer: Answer) -> dict[str, float]:
-    """What each stage of a classification took; `read`: the arrival of its body."""
+    """Return how long each stage of a classification took; `read`: receiving its body."""
     return {
         "read": read,
         "queue": answer.queue_seconds,
@@ -16,5 +16,5 @@ def stage_seconds(read: float, answer: Answer) -> dict[str, float]:
 
 
 def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:
-    """The same in milliseconds, for people."""
+    """Return the same in milliseconds, rounded for people."""
     return {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()}

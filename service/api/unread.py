@@ -8,27 +8,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _Headers = Mapping[bytes, bytes]
 
-# What is read and thrown away behind an answer, so that a client that sends all before it reads gets there.
+# How much is discarded after an answer, so that a client that sends everything before it reads can finish.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 5.0
-# The rest of a body that is announced to be no longer costs less than a new connection.
+# Reading the rest of a body that is announced to be no longer than this costs less than a new connection.
 KEEP_BYTES = 4 * 1024 * 1024
 
 
 class UnreadBody:
-    """Outermost middleware: where an answer comes before the end of the body, sends it whole at once, then
-    discards a bounded amount of the body, then closes the connection.
+    """Outermost middleware: discards the rest of a body that was answered before its end.
 
-    A connection that is closed with bytes unread is reset, and a reset can overtake the answer. A body
-    that is announced to be small is left to the server to discard, and the connection stays: refusing
-    must cost next to nothing where there is too much to do already.
+    It sends the whole answer at once, then discards the body up to a limit, then closes the connection:
+    closing it with unread bytes would reset it, and a reset can overtake the answer. A body that is announced
+    to be small is left to the server to discard, and the connection stays open: refusing must cost next to
+    nothing under overload.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI has it."""
+        """Handle one ASGI request."""
         headers = dict(scope["headers"]) if scope["type"] == "http" else {}
         if not _has_body(headers) or _is_left_to_the_server(scope["http_version"], headers):
             await self._app(scope, receive, send)
@@ -55,7 +55,7 @@ class UnreadBody:
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             elif unread and not held_back and not message.get("more_body", False):
                 await send({**message, "more_body": True})
-                # Where the service ends meanwhile, the answer is given: there is nothing to be said of it.
+                # If the service stops meanwhile, the answer has been sent: there is nothing to report.
                 with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                     await asyncio.wait_for(discard(), DISCARD_SECONDS)
                 message = {"type": "http.response.body", "body": b""}
@@ -74,10 +74,10 @@ def _is_left_to_the_server(version: str, headers: _Headers) -> bool:
 
 
 def _is_held_back(version: str, headers: _Headers) -> bool:
-    """Until its first byte is asked for, a client that expects "100 Continue" sends none; but in HTTP/1.0."""
+    """Whether the client waits for "100 Continue" before it sends the body; HTTP/1.0 has no such thing."""
     return version != "1.0" and headers.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _stays(version: str, headers: _Headers) -> bool:
-    """Whether the connection outlives the answer, as far as the client is concerned."""
+    """Whether the client wants the connection to outlive the answer."""
     return version == "1.1" and b"close" not in headers.get(b"connection", b"").lower()

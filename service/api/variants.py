@@ -1,4 +1,4 @@
-"""GET /v1/variants: what the bundle holds, what was measured of it, what is loaded; and the switch."""
+"""GET /v1/variants: the bundle's variants, their measurements, which are loaded; and the switch."""
 
 import hmac
 from typing import Annotated
@@ -201,12 +201,12 @@ async def switch(request: Request, credentials: Credentials, shared: Shared) -> 
 def _authorize(credentials: HTTPAuthorizationCredentials | None, token: str | None) -> None:
     if token is None:
         raise SwitchingDisabled(
-            "this service has no admin token: start it with EDGEWISE_ADMIN_TOKEN_FILE, the path of a file"
-            " that holds one"
+            "this service has no admin token: start it with EDGEWISE_ADMIN_TOKEN_FILE set to the path of a"
+            " file that holds one"
         )
     given = credentials.credentials if credentials else ""
     if not hmac.compare_digest(given.encode(), token.encode()):
-        raise Unauthorized("the header Authorization must be: Bearer, a blank, and the service's admin token")
+        raise Unauthorized("the Authorization header must be `Bearer TOKEN`, with the service's admin token")
 
 
 def _status(shared: Context, name: str) -> VariantStatus:

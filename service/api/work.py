@@ -14,17 +14,17 @@ from service.errors import RequestError
 from service.inference.job import Answer, Job, no_worker_within
 from service.inference.pool import Pool
 
-# In the scope's state: what the server calls when the client goes away.
+# Key in the scope's state: what the server calls when the client disconnects.
 ON_DISCONNECT = "on_disconnect"
 
 
 async def classified(request: Request, pool: Pool, job: Job) -> Answer:
-    """The workers' answer to `job`; where the client goes away first, no work is begun for it.
+    """Return the workers' answer to `job`; if the client disconnects first, no work is begun for it.
 
     Raises:
-        QueueFull, WaitTooLong, DeadlineExceeded: as `Pool.submit` says.
-        RequestError: what is wrong with the image.
-        ClientDisconnect: the client went away.
+        QueueFull, WaitTooLong, DeadlineExceeded: see `Pool.submit`.
+        RequestError: something is wrong with the image.
+        ClientDisconnect: the client disconnected.
     """
     future, answer = _submit(pool, job)
     state: dict[str, Any] = request.scope["state"]
@@ -39,13 +39,13 @@ async def classified(request: Request, pool: Pool, job: Job) -> Answer:
 async def each_classified(
     request: Request, pool: Pool, jobs: Iterable[Job | RequestError], *, are_checked: bool = False
 ) -> list[Answer | RequestError]:
-    """The workers' answer to each job, or why there is none, in order; each takes a place of its own.
+    """Return the workers' answer to each job, or why there is none, in order; each takes its own place.
 
-    What is wrong with an image already stands in place of its job. `are_checked`: `Pool.check` has just let
-    in all of them together.
+    An image already known to be bad has its error in place of its job. `are_checked`: `Pool.check` has just
+    admitted all of them together.
 
     Raises:
-        ClientDisconnect: the client went away before all were answered.
+        ClientDisconnect: the client disconnected before all were answered.
     """
     futures: list[Future[Answer]] = []
     answers: list[asyncio.Future[Answer]] = []
@@ -56,12 +56,12 @@ async def each_classified(
             future, answer = _submit(pool, job, is_checked=are_checked)
             futures.append(future)
         except RequestError as error:
-            # Its frames hold the answers, and so itself: it would stay for long, with every image.
+            # Its frames hold the answers, and so the error: it would stay for long, with every image.
             error.__traceback__ = None
             answer = asyncio.get_running_loop().create_future()
             answer.set_exception(error)
         answers.append(answer)
-        del job  # With its image, which is the pool's now.
+        del job  # With its image, which now belongs to the pool.
     state: dict[str, Any] = request.scope["state"]
     state[ON_DISCONNECT] = _leaving(answers)
     try:
@@ -76,9 +76,9 @@ async def each_classified(
 def _submit(
     pool: Pool, job: Job, *, is_checked: bool = False
 ) -> tuple[Future[Answer], asyncio.Future[Answer]]:
-    """The worker's future, to cancel, and the event loop's, to await.
+    """Return the worker's future, to cancel, and the event loop's, to await.
 
-    At the deadline the event loop gives up itself what no worker has begun, as it is where all of them hang.
+    At the deadline the event loop itself gives up a job that no worker has begun, as when all of them hang.
     """
     future = pool.submit(job, is_checked=is_checked)
     loop = asyncio.get_running_loop()
@@ -100,9 +100,9 @@ def _expected(result: Answer | BaseException, id_: str) -> Answer | RequestError
         return result
     if isinstance(result, ClientDisconnect) or not isinstance(result, Exception):
         raise result
-    # Whatever one image brought about, the others have their answers.
+    # Whatever one image caused, the others get their answers.
     failure = unforeseen(result, id_)
-    # Its frames hold the image, and the future that holds it: both would stay for long.
+    # Its frames hold the image, and the future that holds the error: both would stay in memory for long.
     result.__traceback__ = None
     return failure
 

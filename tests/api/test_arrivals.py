@@ -63,7 +63,7 @@ def test_a_body_beyond_the_limit_is_refused(announced: int | None) -> None:
     async def test() -> None:
         sender = Sender(announced)
         sender.send(bytes(101))
-        with pytest.raises(BodyTooLarge, match="more than 100 bytes"):
+        with pytest.raises(BodyTooLarge, match="the limit of 100 bytes"):
             await sender.read(bounded())
         assert not sender.arrived
 
@@ -83,7 +83,7 @@ def test_a_sender_that_leaves_is_no_longer_waited_for() -> None:
 @pytest.mark.parametrize(
     ("limits", "told"),
     [
-        ({"seconds": 0.1}, "it must come within 0.1 seconds"),
+        ({"seconds": 0.1}, "it must arrive within 0.1 seconds"),
         ({"min_rate": 1000}, "1000 bytes a second or more"),
     ],
 )
@@ -131,7 +131,7 @@ def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyP
         await asyncio.sleep(0.05)
         new.send(bytes(50), more=False)
         fast.send(bytes(5), more=False)
-        with pytest.raises(QueueFull, match="more than 150 bytes together") as caught:
+        with pytest.raises(QueueFull, match="together exceed the limit of 150 bytes") as caught:
             await reading[0]
         assert caught.value.retry_after_seconds == 1
         await reading[1]

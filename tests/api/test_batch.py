@@ -126,7 +126,7 @@ def test_while_a_batch_waits_what_was_refused_is_held_no_longer(settings: Settin
 @pytest.mark.parametrize(
     ("content", "content_type", "status", "expected", "detail"),
     [
-        (photo("red"), "image/png", 400, "bad-multipart", "no form"),
+        (photo("red"), "image/png", 400, "bad-multipart", "not a form"),
         (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "bad-multipart", "has no part"),
         (b"--x\r\n", "multipart/form-data", 400, "bad-multipart", "no boundary"),
         (bytes(200_001), "multipart/form-data; boundary=x", 413, "body-too-large", "200000"),
@@ -146,7 +146,7 @@ def test_one_image_too_many_is_told_the_limit(client: httpx.Client) -> None:
     response = client.post(BATCH, files=form(*[photo("red")] * 9))
     assert response.status_code == 413
     assert code(response.json()) == "batch-too-large"
-    assert "more than 8 images" in response.json()["detail"]
+    assert "the limit of 8 images" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(("query", "status"), [("top_k=6", 422), ("topk=1", 422), ("variant=nope", 404)])

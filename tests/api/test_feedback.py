@@ -103,7 +103,7 @@ def test_a_bad_label_is_422_on_both_routes(client: httpx.Client, label: object) 
     assert response.status_code == 422
     for problem in (response.json(), tell(client, id_, label, 422)):
         assert problem["type"] == "/problems/bad-parameter"
-        assert "from 0 to 4, a class id, such as c00, or a label that no other" in problem["detail"]
+        assert "from 0 to 4, a class id such as c00, or a label that only one" in problem["detail"]
     tell(client, id_, RED)  # The bad one did not count.
 
 

@@ -34,10 +34,10 @@ def test_a_class_has_an_index_and_a_class_id_and_a_label(
 @pytest.mark.parametrize("label", ["5", 5, -1, "-1", "", "1.0", " 1", "²", "9" * 5000, "n03", "grüner apfel"])
 def test_anything_else_is_refused(label: str | int) -> None:
     with pytest.raises(
-        BadParameter, match="index, from 0 to 4, a class id, such as n01, or a label that no other class has"
+        BadParameter, match="index from 0 to 4, a class id such as n01, or a label that only one class has"
     ):
         WITH_IDS.index(label)
-    with pytest.raises(BadParameter, match="index, from 0 to 4, or a label that no other class has"):
+    with pytest.raises(BadParameter, match="index from 0 to 4, or a label that only one class has"):
         WITHOUT.index(label)
 
 
@@ -45,8 +45,7 @@ def test_a_label_of_several_classes_names_them() -> None:
     with pytest.raises(BadParameter) as caught:
         WITH_IDS.index("crane")
     assert str(caught.value) == (
-        "label is 'crane', which 2 classes are called; name one by its class id or its index:"
-        " n01 (0), n02 (1)"
+        "label is 'crane', which 2 classes share; name one by its class id or index: n01 (0), n02 (1)"
     )
     with pytest.raises(BadParameter, match=r"name one by its index: 0, 1$"):
         WITHOUT.index("crane")

@@ -70,18 +70,18 @@ def test_any_bytes_are_a_form_or_are_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "ends before its closing boundary"),
+        (b"", "ends before the closing boundary"),
         (b"--xyz--\r\n", "has no part"),
-        (part(b"abc"), "ends before its closing boundary"),
+        (part(b"abc"), "ends before the closing boundary"),
         (part(b"5", 'form-data; name="top_k"') + b"--xyz--", "a part named 'top_k'"),
         (part(b"5", "form-data") + b"--xyz--", "a part named ''"),
-        (b"--other\r\n", "ends before its closing boundary, as the Content-Type names it"),
+        (b"--other\r\n", "ends before the closing boundary that the Content-Type names"),
         (b"--xyz\r\nno header\r\n\r\n", "a header line that is not `name: value`"),
         (b"--xyz\r\nX: a\r\n\r b\r\n\r\n", "a header line that is not `name: value`"),
         (b"--xyz\r\nX: " + bytes(100_000), "more than 8192 bytes of headers"),
         (b"--xyz\r\nX: " + bytes(8192) + b"\r\n\r\n", "more than 8192 bytes of headers"),
-        (part(b"abc\r\n--xyzzy\r\n\r\n") + b"--xyz--", "begins with the boundary, but goes on after it"),
-        (part(b"abc\r\n--xyz-\r\n\r\n") + b"--xyz--", "begins with the boundary, but goes on after it"),
+        (part(b"abc\r\n--xyzzy\r\n\r\n") + b"--xyz--", "begins with the boundary, but continues after it"),
+        (part(b"abc\r\n--xyz-\r\n\r\n") + b"--xyz--", "begins with the boundary, but continues after it"),
     ],
 )
 def test_what_is_wrong_with_a_form_is_told(body: bytes, detail: str) -> None:

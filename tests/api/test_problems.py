@@ -147,7 +147,7 @@ def test_a_wrong_method_is_a_problem_that_says_which_is_right(
         (
             "POST",
             f"/v1/classify?{'x' * 60_000}=1",
-            "there are top_k, variant, crop, timeout_ms, min_probability",
+            "the parameters are top_k, variant, crop, timeout_ms, min_probability",
         ),
         ("POST", "/v1/classify?variant=" + "x" * 60_000, "but it should have at most 64 characters"),
         ("POST", "/v1/classify?" + "top_k=1&" * 7_000, "given more than once: 'top_k'"),

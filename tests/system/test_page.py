@@ -197,7 +197,7 @@ def test_the_key_is_asked_for_before_anything_is_a_problem(
 
         page.fill("#key", "another-key-altogether")
         page.keyboard.press("Enter")
-        expect(page.locator("#variants-problem")).to_contain_text("needs an API key")
+        expect(page.locator("#variants-problem")).to_contain_text("needs a valid API key")
 
         page.fill("#key", "a-key-of-this-browser")
         page.keyboard.press("Enter")
