@@ -113,10 +113,10 @@ def test_classification_names_the_likeliest(
         (MODEL, "", files(b"no image"), "not an image in a supported format"),
         (MODEL, "", pixels(np.zeros((1, 10, 10, 3), np.uint8)), "must have [n, 224, 224, 3]"),
         (MODEL, "", pixels(np.zeros((1, 224, 224, 3), np.uint8), name="x"), "one input, named image"),
-        (MODEL, "", files(*[b"x"] * 9), "more than 8 images"),
+        (MODEL, "", files(*[b"x"] * 9), "the limit of 8 images"),
         (MODEL, "fp32", files(b"x"), "'fp32' is not loaded"),
         (MODEL, "1", files(b"x"), "has no variant '1'; it has: dynamic"),
-        ("other", "", files(b"x"), "there is no model 'other'; there is imagenet-1k"),
+        ("other", "", files(b"x"), "there is no model 'other'; the model is imagenet-1k"),
     ],
 )
 def test_it_is_told_what_is_wrong_in_the_services_words(

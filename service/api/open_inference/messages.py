@@ -1,4 +1,4 @@
-"""The protocol's messages; members and parameters that are not in them are not looked at, as Triton does."""
+"""The protocol's messages; unknown members and parameters are ignored, as in Triton."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ INPUT = "image"
 OUTPUT = "probabilities"
 EXTENSIONS = ("binary_tensor_data", "classification")
 
-# Longer lists are told at once: a thousand times wrong would take a thousand errors' memory.
+# Longer lists are refused at once: a thousand wrong elements would take the memory of a thousand errors.
 _MOST = 8
 
-# Characters of an `id`: the answer has it, too.
+# Characters of an `id`, which the answer repeats.
 MAX_ID = 256
 
 # A white PNG of 1 × 1 pixel.

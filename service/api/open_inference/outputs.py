@@ -1,4 +1,4 @@
-"""Predictions to the outputs that a request asks for."""
+"""From predictions to the outputs that a request asks for."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ from service.inference.classifier import Prediction
 
 
 def asked_output(request: InferenceRequest) -> OutputParameters:
-    """How the one output is asked for.
+    """Return how the only output is requested.
 
     Raises:
-        BadInferenceRequest: another is asked for, or this one more than once.
+        BadInferenceRequest: another one is requested, or this one more than once.
     """
     outputs = request.outputs or []
     if len(outputs) > 1 or any(output.name != OUTPUT for output in outputs):
-        raise BadInferenceRequest(f"the model has one output, named {OUTPUT}; ask for that one or for none")
+        raise BadInferenceRequest(f"the model has one output, named {OUTPUT}; request that one or none")
     asked = (outputs[0].parameters if outputs else None) or OutputParameters()
     if asked.binary_data is not None:
         return asked
@@ -35,7 +35,7 @@ def asked_output(request: InferenceRequest) -> OutputParameters:
 def output_of(
     predictions: Sequence[Prediction], labels: Sequence[str], asked: OutputParameters
 ) -> tuple[ResponseOutput, bytes]:
-    """The output, and its data where that is to come behind the JSON."""
+    """Return the output, and the binary data to send after the JSON, if any."""
     if asked.classification:
         texts = [_likeliest(prediction, labels, asked.classification) for prediction in predictions]
         shape = [len(texts), len(texts[0])]
@@ -55,7 +55,7 @@ def output_of(
 
 
 def written(response: InferenceResponse) -> bytes:
-    """The response's JSON."""
+    """Return the response's JSON."""
     return response.model_dump_json(exclude_none=True).encode()
 
 

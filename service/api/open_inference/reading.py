@@ -1,4 +1,4 @@
-"""A body to a request: JSON, and behind it, where the header says so, binary data."""
+"""From a body to a request: JSON and, if the header says so, binary data after it."""
 
 import json
 from typing import Any
@@ -9,22 +9,22 @@ from service.api.open_inference.messages import InferenceRequest
 from service.bundle.manifest import Preprocessing
 from service.errors import BadInferenceRequest
 
-# What a request has beside its pixels: names, members, parameters.
+# How many values a request may have besides its pixels: names, members, parameters.
 _OTHER_VALUES = 1000
 _LENGTH_BYTES = 4
 
 
 def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
-    """The JSON of a body, as long as `Inference-Header-Content-Length` says, and what is behind it.
+    """Split a body into its JSON, as long as `Inference-Header-Content-Length` says, and what follows.
 
     Raises:
-        BadInferenceRequest: that is no length, or longer than the body.
+        BadInferenceRequest: the header is not a length, or the body is shorter.
     """
     if header_length is None:
         return body, memoryview(b"")
-    # Some digits of other scripts are numbers too, and too many take long to convert.
+    # isdigit() accepts digits of other scripts too, and very many digits take long to convert.
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
-        raise BadInferenceRequest("Inference-Header-Content-Length is no number of bytes")
+        raise BadInferenceRequest("Inference-Header-Content-Length is not a number of bytes")
     length = int(header_length)
     if length > len(body):
         raise BadInferenceRequest(
@@ -34,20 +34,20 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
 
 
 def most_values(preprocessing: Preprocessing) -> int:
-    """How many values JSON has at most: those of one image's pixels, nested.
+    """Return how many values JSON may have: those of one image's pixels, nested.
 
-    Parsing more would take memory that an edge node lacks, and hold up all other requests.
+    Parsing more would take more memory than an edge node has, and hold up all other requests.
     """
     return _OTHER_VALUES + 1 + preprocessing.height * (1 + preprocessing.width * (1 + 3))
 
 
 def parse(text: bytes, max_values: int) -> InferenceRequest:
-    """The request that some JSON is.
+    """Parse the JSON of a request.
 
-    JSON takes up to thirty times its size in memory, so that its values are counted before.
+    Parsed JSON takes up to thirty times its size in memory, so its values are counted first.
 
     Raises:
-        BadInferenceRequest: it is no JSON, has more than `max_values`, or is no such request.
+        BadInferenceRequest: it is not JSON, has more than `max_values` values, or is not a valid request.
     """
     values = text.count(b",") + text.count(b"[") + text.count(b"{")
     if values > max_values or text.count(b'"') > 2 * _OTHER_VALUES:
@@ -64,9 +64,9 @@ def parse(text: bytes, max_values: int) -> InferenceRequest:
     except RecursionError:
         raise BadInferenceRequest("the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise BadInferenceRequest(f"the body is not JSON: {error}; binary data comes behind it") from None
+        raise BadInferenceRequest(f"the body is not JSON: {error}; binary data must follow it") from None
     except ValueError:
-        raise BadInferenceRequest("the JSON has a number of too many digits") from None
+        raise BadInferenceRequest("the JSON has a number with too many digits") from None
     try:
         return InferenceRequest.model_validate(document)
     except ValidationError as error:
@@ -74,10 +74,10 @@ def parse(text: bytes, max_values: int) -> InferenceRequest:
 
 
 def elements(data: memoryview, count: int) -> list[bytes]:
-    """The `count` elements of a BYTES tensor: each behind its length, 4 bytes, little-endian.
+    """Return the `count` elements of a BYTES tensor: each follows its length, 4 bytes, little-endian.
 
     Raises:
-        BadInferenceRequest: there are fewer, or there is more behind them.
+        BadInferenceRequest: there are fewer, or there is more data after them.
     """
     found: list[bytes] = []
     offset = 0
@@ -95,12 +95,12 @@ def elements(data: memoryview, count: int) -> list[bytes]:
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise BadInferenceRequest("the JSON has an object with a member twice")
+        raise BadInferenceRequest("the JSON has an object with a duplicate member")
     return members
 
 
 def _refuse_constant(name: str) -> None:
-    raise BadInferenceRequest(f"the JSON has {name}, which is no JSON")
+    raise BadInferenceRequest(f"the JSON has {name}, which is not valid JSON")
 
 
 def _describe(error: ValidationError) -> str:

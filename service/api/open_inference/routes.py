@@ -193,7 +193,7 @@ async def version_infer(model: str, version: str, request: Request, shared: Shar
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a message asks for, without its data: no budget counts that while the images wait."""
+    """What a message asks for, without its data, which no memory limit counts while the images wait."""
 
     id: str | None
     output: OutputParameters
@@ -210,9 +210,9 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
         deadline = whole + patience(shared, asked.timeout_ms)
         jobs = [Job(variant, image, Crop.BUNDLE, deadline) for image in images]
         del images
-        # All or none: what has no place for each image would do the work of some for nothing.
+        # All or none: if one image has no place, the work on the others would be wasted.
         shared.pool.check(deadline, jobs)
-        # What is answered is held no longer.
+        # Once exhausted, an iterator does not hold the jobs, so that answered ones are freed.
         submitted = iter(jobs)
         del jobs
         answers = _all_of(await each_classified(request, shared.pool, submitted, are_checked=True))
@@ -246,12 +246,12 @@ async def _read(request: Request, shared: Context) -> tuple[_Asked, list[Image]]
 
 def _timeout_ms(message: InferenceRequest) -> float | None:
     microseconds = message.parameters.timeout if message.parameters else None
-    # A number without end can't be divided; nothing waits so long in any case.
+    # An integer too large for a float can't be divided; nothing waits that long anyway.
     return min(microseconds, sys.maxsize) / 1000 if microseconds else None
 
 
 def _all_of(answers: list[Answer | RequestError]) -> list[Answer]:
-    """The answers; raises the first error, which names its image where there are several."""
+    """Return the answers, or raise the first error, which names its image if there are several."""
     for number, answer in enumerate(answers):
         if isinstance(answer, RequestError):
             if len(answers) == 1:
@@ -281,4 +281,4 @@ def _name(shared: Context) -> str:
 
 def _check_model(shared: Context, model: str) -> None:
     if model != _name(shared):
-        raise UnknownModel(f"there is no model {model[:64]!a}; there is {_name(shared)}")
+        raise UnknownModel(f"there is no model {model[:64]!a}; the model is {_name(shared)}")
