@@ -1,1 +1,1 @@
-"""Image bytes → the pixels that a model sees; knows nothing of models."""
+"""Image bytes → the pixels that a model sees, without any knowledge of models."""

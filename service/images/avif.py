@@ -1,7 +1,7 @@
-"""How many pixels an AVIF really codes, which its header may lie about.
+"""The number of pixels that an AVIF really codes: its header can lie about it.
 
-The decoder scales what is coded to the size in the header, whatever it is: a file of 2 kB may say
-64 × 64, code 16,384 × 16,384, and take a gigabyte.
+The decoder scales whatever is coded to the size in the header: a file of 2 kB can claim 64 × 64
+pixels, code 16,384 × 16,384, and take a gigabyte.
 """
 
 import struct
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from service.errors import CorruptImage, UnsupportedImage
 
 _MAX_PIECES = 10_000
-# Of the tables that list items: a picture of 256 tiles needs 12 KiB. The decoder looks each item up in them,
-# one by one, so that its time grows with their square.
+# For the tables that list items: a picture of 256 tiles needs 12 KiB. The decoder looks up each item in them
+# by linear search, so its time grows with the square of their size.
 _MAX_TABLE_BYTES = 32 * 1024
-# As much as JPEG allows; Pillow makes an object of each value.
+# As much as JPEG allows: Pillow creates an object for each value.
 _MAX_EXIF_BYTES = 64 * 1024
 _TABLES = (b"iloc", b"iinf", b"iref", b"ipma")
 _SEQUENCE_HEADER = 1
@@ -22,15 +22,16 @@ _HAS_EXTENSION, _HAS_SIZE = 0x04, 0x02
 
 
 def coded_pixels(data: bytes) -> int:
-    """The pixels of all pictures in the file together: tiles, transparency and previews among them.
+    """Return the total pixels of all pictures in the file, including tiles, transparency and previews.
 
     Raises:
-        UnsupportedImage: it is a sequence, or a picture is coded like a part of one, whose size
-            each frame can change; or its EXIF is larger than a JPEG's can be.
-        CorruptImage: the file is damaged, or in more pieces than any encoder writes.
+        UnsupportedImage: the file is a sequence; a picture is coded like a frame of one, which can
+            change the size; a picture is stored in several places; or the EXIF is larger than a
+            JPEG's can be.
+        CorruptImage: the file is damaged, or has more pieces than any encoder writes.
     """
     if data[8:12] == b"avis":
-        raise UnsupportedImage("the AVIF is a sequence of images; read are still ones")
+        raise UnsupportedImage("the AVIF is a sequence of images; only still images are supported")
     pixels = units = 0
     try:
         for item in _items(data):
@@ -46,7 +47,7 @@ def coded_pixels(data: bytes) -> int:
 
 
 def _items(data: bytes) -> Iterator[memoryview]:
-    """The bytes of every item: coded pictures, but also what is none, as EXIF."""
+    """Yield the bytes of each item: coded pictures, but also others, such as EXIF."""
     view = memoryview(data)
     for kind, meta in _boxes(view):
         if kind != b"meta":
@@ -69,7 +70,7 @@ def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
     properties = [box for kind, content in boxes if kind == b"iprp" for box in _boxes(content)]
     for kind, content in properties:
         if kind == b"ipco":
-            # Each property takes memory, however small it is: walked through, too many are refused.
+            # Each property takes memory, however small it is: the iteration raises if there are too many.
             for _ in _boxes(content):
                 pass
     tables = [content for kind, content in (*boxes, *properties) if kind in _TABLES]
@@ -78,7 +79,7 @@ def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
 
 
 def _exif_items(table: memoryview) -> Iterator[int]:
-    """The numbers of the items that are EXIF."""
+    """Yield the numbers of the items that are EXIF."""
     for kind, entry in _boxes(table[_FULL_BOX + (4 if table[0] else 2) :]):
         if kind == b"infe":
             end = _FULL_BOX + (4 if entry[0] >= 3 else 2)
@@ -87,7 +88,7 @@ def _exif_items(table: memoryview) -> Iterator[int]:
 
 
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The type and the content of each box."""
+    """Yield the type and content of each box."""
     position = 0
     for _ in range(_MAX_PIECES):
         if position + 8 > len(view):
@@ -104,7 +105,7 @@ def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _locations(box: memoryview) -> Iterator[tuple[int, bool, int, int]]:
-    """Of each item: number, whether it lies in `idat` or in the file, start, length (0: to the end)."""
+    """Yield each item's number, whether it is in `idat` or the file, start, and length (0: to the end)."""
     version = box[0]
     offset_size, length_size = box[4] >> 4, box[4] & 15
     base_size, index_size = box[5] >> 4, box[5] & 15 if version else 0
@@ -124,14 +125,14 @@ def _locations(box: memoryview) -> Iterator[tuple[int, bool, int, int]]:
         take(2)
         base = take(base_size)
         if take(2) != 1:
-            raise UnsupportedImage("the AVIF stores a picture in several places, which is not read")
+            raise UnsupportedImage("the AVIF stores a picture in several places, which is not supported")
         take(index_size)
         start = base + take(offset_size)
         yield number, in_idat, start, take(length_size)
 
 
 def _units(item: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The type and the payload of each of AV1's units ("OBU") that follow one another."""
+    """Yield the type and payload of each of the item's AV1 units (OBUs)."""
     position = 0
     while position < len(item):
         head = item[position]
@@ -150,7 +151,7 @@ def _units(item: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _frame_pixels(header: memoryview) -> int:
-    """The pixels of a still picture by its sequence header, which fixes them."""
+    """Return the number of pixels of a still picture, which its sequence header determines."""
     bits = int.from_bytes(bytes(header[:7]).ljust(7, b"\x00"), "big")
     left = 56
 
@@ -161,11 +162,13 @@ def _frame_pixels(header: memoryview) -> int:
 
     take(4)  # Profile, and whether it is still.
     if not take(1):
-        raise UnsupportedImage("the AVIF's picture is coded like a part of a film; read are still ones")
+        raise UnsupportedImage(
+            "the AVIF's picture is coded like a video frame; only still images are supported"
+        )
     take(5)  # Level.
     width_bits, height_bits = take(4) + 1, take(4) + 1
     return (take(width_bits) + 1) * (take(height_bits) + 1)
 
 
 def _in_pieces() -> CorruptImage:
-    return CorruptImage(f"the AVIF is in more than {_MAX_PIECES} pieces")
+    return CorruptImage(f"the AVIF has more than {_MAX_PIECES} pieces")

@@ -1,4 +1,4 @@
-"""What Pillow leaves to its caller about BMPs."""
+"""What Pillow leaves to its caller when it reads BMPs."""
 
 import struct
 
@@ -6,27 +6,27 @@ from PIL import Image
 
 from service.errors import UnsupportedImage
 
-# Where the oldest header, whose pictures are never compressed, has no more fields.
+# The oldest header has no compression field: its pictures are never compressed.
 _OLDEST_HEADER_SIZE = 12
 _RUN_LENGTHS = (1, 2)
 
 
 def check(data: bytes) -> None:
-    """See that the BMP is not run-length encoded.
+    """Refuse a run-length encoded BMP.
 
-    Pillow decodes that in Python, which would hold up all other threads for seconds a megabyte.
+    Pillow decodes these in Python, which would hold up all other threads for seconds per megabyte.
 
     Raises:
-        UnsupportedImage: it is.
+        UnsupportedImage: the BMP is run-length encoded.
     """
     header = data[14:34].ljust(20, b"\x00")
     size, compression = struct.unpack_from("<I12xI", header)
     if size > _OLDEST_HEADER_SIZE and compression in _RUN_LENGTHS:
-        raise UnsupportedImage("the BMP is run-length encoded, which is not read")
+        raise UnsupportedImage("the BMP is run-length encoded, which is not supported")
 
 
 def without_unused_alpha(image: Image.Image) -> Image.Image:
-    """The image without an alpha that is zero everywhere, as programs write it that have none to tell."""
+    """Drop an alpha channel that is zero everywhere: some programs write one that they don't use."""
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")
     return image

@@ -1,4 +1,4 @@
-"""The orientation out of an EXIF block, whatever state the rest of the block is in."""
+"""The orientation from an EXIF block, even if the rest of the block is damaged."""
 
 import struct
 
@@ -8,9 +8,9 @@ _BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
 
 
 def orientation(exif: bytes) -> int:
-    r"""The orientation (1 to 8) that an EXIF block names; 1 where it names none or is broken.
+    r"""Return the orientation (1 to 8) that an EXIF block specifies; 1 if there is none or it is broken.
 
-    `exif` is a TIFF header and what follows, with or without `Exif\0\0` in front.
+    `exif` starts with a TIFF header, with or without `Exif\0\0` before it.
     """
     tiff = exif.removeprefix(b"Exif\x00\x00")
     order = _BYTE_ORDERS.get(tiff[:4])

@@ -1,4 +1,4 @@
-"""Image formats told by content, never by a name or a declared type."""
+"""Image formats, detected by content, never by a name or a declared type."""
 
 import struct
 
@@ -6,7 +6,7 @@ _WEBP_CHUNK = 20
 
 
 def sniff(data: bytes) -> str | None:
-    """The format's name as Pillow has it, by the first bytes; None where it is none that is read."""
+    """Return Pillow's name for the format, from the first bytes; None if it is unknown."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -23,7 +23,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP's canvas out of its first chunk; None where that is damaged."""
+    """Return the width and height of a WebP's canvas from its first chunk; None if that is damaged."""
     kind = data[12:16]
     try:
         if kind == b"VP8X":

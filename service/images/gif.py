@@ -1,9 +1,9 @@
-"""What Pillow leaves to its caller about hostile GIFs."""
+"""What Pillow leaves to its caller when it reads hostile GIFs."""
 
 from service.errors import CorruptImage
 
 _SCREEN_SIZE = 13
-# What may stand before the first frame, as comments do: it is walked through block by block.
+# The most that can come before the first frame, such as comments: it is read block by block.
 _MAX_HEAD_BYTES = 1024 * 1024
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL = 0xF9
@@ -11,10 +11,10 @@ _HAS_TRANSPARENT = 0x01
 
 
 def from_first_frame(data: bytes) -> bytes:
-    """The GIF with nothing before its first frame but the global palette and the transparent colour.
+    """Return the GIF with only the global palette and the transparent colour before its first frame.
 
-    A control block may also say how to dispose of the frame. Pillow prepares for that while it
-    opens a file, with a picture as large as the frame, before anyone can ask how large that is.
+    A control block can also say how to dispose of the frame. Pillow prepares for that when it opens
+    a file: it allocates a picture as large as the frame, before its caller can check the size.
 
     Raises:
         CorruptImage: there is no frame, or too much before it.
@@ -43,14 +43,14 @@ def _palette_size(flags: int) -> int:
 
 
 def _control(extension: bytes) -> bytes:
-    """A graphic control block with the transparent colour alone; empty where the extension names none."""
+    """Return a graphic control block with only the transparent colour; empty if the extension has none."""
     if len(extension) < 8 or extension[1] != _GRAPHIC_CONTROL or not extension[3] & _HAS_TRANSPARENT:
         return b""
     return bytes([_EXTENSION, _GRAPHIC_CONTROL, 4, _HAS_TRANSPARENT, 0, 0, extension[6], 0])
 
 
 def _blocks_end(data: memoryview, position: int) -> int:
-    """Where the chain of blocks ends that begins at `position`, each with its length in front."""
+    """Return the end of the chain of length-prefixed blocks that begins at `position`."""
     while position < len(data) and data[position]:
         position += 1 + data[position]
     return position + 1

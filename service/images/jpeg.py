@@ -1,9 +1,9 @@
-"""JPEG bytes → pixels, by libjpeg-turbo, refusing damaged data.
+"""JPEG bytes → pixels, with libjpeg-turbo, refusing damaged data.
 
-Pillow fills what is missing of a damaged scan with grey and says nothing. libjpeg-turbo's strict
-mode stops at the first warning instead, but it also warns of harmless things: those are mended in
-the header, so that the second try is as strict as the first. A try that fails near the end costs as
-much as a picture, so that nothing is tried again in vain.
+Pillow fills the missing part of a damaged scan with grey and reports nothing. libjpeg-turbo's strict
+mode stops at the first warning instead, but it also warns about harmless things. Those are mended in
+the header, so the second attempt is as strict as the first. An attempt that fails near the end costs
+as much as a whole picture, so there is no second one if nothing was mended.
 """
 
 import re
@@ -24,26 +24,26 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_FRAME = 0xC2
 _READABLE_FRAMES = {0xC0, 0xC1, _PROGRESSIVE_FRAME}
 _MAX_SEGMENTS = 10_000
-# Encoders write about ten, a patient optimizer a few dozen; each goes over the whole picture, and
-# one of a few bytes can say that nothing changes.
+# Encoders write about ten, a patient optimizer a few dozen. The decoder goes over the whole picture for
+# each, even for one of a few bytes that changes nothing.
 _MAX_SCANS = 100
-# Any number of fill bytes may stand before a marker.
+# Any number of fill bytes can precede a marker.
 _MARKER = re.compile(rb"\xff[^\xff]")
-# Within a scan's data 0xFF is followed by zero, or restarts the decoder.
+# Within a scan's data, 0xFF is followed by zero or is part of a restart marker.
 _MARKER_IN_SCANS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 _MENDABLE = re.compile(r"extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision")
-# Before the end marker nothing is left to decode: every scan went through without a warning.
+# At the end marker nothing is left to decode: every scan was decoded without a warning.
 _PADDED_END = re.compile(r"extraneous bytes before marker 0xd9")
 _UNREADABLE = re.compile(r"Sorry|Unsupported|subsampling level")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a JPEG says of itself.
+    """What a JPEG's header says.
 
-    `samples` counts those of all components, as subsampled. `buffered`: it comes in more than one
-    scan, so that the decoder holds all of them as coefficients until the last.
+    `samples` is the number of samples of all components, after subsampling. `buffered`: the picture
+    comes in more than one scan, so the decoder holds all of it as coefficients until the last scan.
     """
 
     width: int
@@ -65,9 +65,9 @@ def read_header(data: bytes) -> Header:
     """Read everything before the first scan.
 
     Raises:
-        CorruptImage: there is no whole header, it contradicts itself, or there are more scans than
+        CorruptImage: the header is incomplete or contradicts itself, or there are more scans than
             any encoder writes.
-        UnsupportedImage: a kind of JPEG that is not read, such as lossless or 12 bits.
+        UnsupportedImage: the kind of JPEG is not supported, such as lossless or 12-bit.
     """
     exif, frame, scan = b"", None, None
     for segment in _segments(data):
@@ -80,14 +80,14 @@ def read_header(data: bytes) -> Header:
     if frame is None or scan is None:
         raise CorruptImage("the JPEG ends before its picture begins")
     header = _read_frame(data, frame, scan, exif)
-    # Of the others the decoder reads the first scan and no more.
+    # In other JPEGs the decoder reads only the first scan.
     if header.buffered and data.count(bytes((0xFF, _SOS)), scan.start) > _MAX_SCANS:
-        # Other data may stand behind the picture, such as a film, so that now they are counted one by one.
+        # Other data can follow the picture, such as a video, so the scans are now counted one by one.
         _check_scans(data, scan.start)
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except KeyError:  # simplejpeg's own table has no name for its colours.
-        raise UnsupportedImage("the JPEG is of a kind that is not read") from None
+    except KeyError:  # simplejpeg has no name for its colour space.
+        raise UnsupportedImage("this kind of JPEG is not supported") from None
     except ValueError as error:
         raise _refusal(error) from None
     if (width, height) != (header.width, header.height):
@@ -96,16 +96,16 @@ def read_header(data: bytes) -> Header:
 
 
 def decode(data: bytes, header: Header, denominator: int) -> Image.Image:
-    """Decode at 1/`denominator` (1, 2, 4 or 8) of the size, each side rounded up; mode RGB.
+    """Decode to mode RGB at 1/`denominator` (1, 2, 4 or 8) of the size, with each side rounded up.
 
     Raises:
         CorruptImage: the data is truncated or damaged.
-        UnsupportedImage: a kind of JPEG that is not read.
+        UnsupportedImage: the kind of JPEG is not supported.
     """
     try:
         if header.components != 4:
             return Image.fromarray(_decode(data, header, denominator, "RGB"))
-        # Inks are stored inverted, as Adobe's programs do; Pillow assumes so for every file too.
+        # Adobe's programs store inks inverted; like Pillow, assume that every file does.
         inks = np.invert(_decode(data, header, denominator, "CMYK"))
         size = inks.shape[1], inks.shape[0]
         return Image.frombuffer("CMYK", size, inks, "raw", "CMYK", 0, 1).convert("RGB")
@@ -126,7 +126,7 @@ def _decode(data: bytes, header: Header, denominator: int, colorspace: str) -> N
 
 
 def _decode_to_end(data: bytes, header: Header, denominator: int, colorspace: str) -> NDArray[np.uint8]:
-    """Strictly, but whatever stands before the end marker."""
+    """Decode strictly, but accept anything before the end marker."""
     try:
         return _decode_once(data, header, denominator, colorspace, strict=True)
     except ValueError as error:
@@ -154,12 +154,12 @@ def _refusal(error: ValueError) -> RequestError:
     if "remature end" in message:
         return CorruptImage("the JPEG is truncated: it ends within its picture")
     if _UNREADABLE.search(message):
-        return UnsupportedImage("the JPEG is of a kind that is not read")
+        return UnsupportedImage("this kind of JPEG is not supported")
     return CorruptImage("the JPEG's data is damaged")
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """The segments up to the first scan's, skipping junk between them as libjpeg does."""
+    """Yield the segments up to the first scan's, skipping junk between them as libjpeg does."""
     position = 2
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, position)
@@ -199,8 +199,10 @@ def _check_scans(data: bytes, position: int) -> None:
 
 def _read_frame(data: bytes, segment: _Segment, scan: _Segment, exif: bytes) -> Header:
     if segment.marker not in _READABLE_FRAMES:
-        # Where the data of an arithmetic-coded one ends too early, the decoder fills up and does not say so.
-        raise UnsupportedImage("the JPEG is lossless, hierarchical or arithmetic-coded, which is not read")
+        # If the data of an arithmetic-coded JPEG ends too early, the decoder pads it without a warning.
+        raise UnsupportedImage(
+            "the JPEG is lossless, hierarchical or arithmetic-coded, which is not supported"
+        )
     try:
         bits, height, width, components = struct.unpack_from(">BHHB", data[: segment.end], segment.start + 4)
         factors = [data[segment.start + 11 + 3 * index] for index in range(components)]
@@ -209,7 +211,7 @@ def _read_frame(data: bytes, segment: _Segment, scan: _Segment, exif: bytes) -> 
     if bits != 8 or components not in (1, 3, 4) or height == 0:
         raise UnsupportedImage(
             f"the JPEG has {components} components of {bits} bits and {height} rows;"
-            " read are 1, 3 or 4 components of 8 bits"
+            " supported are 1, 3 or 4 components of 8 bits"
         )
     across, down = [factor >> 4 for factor in factors], [factor & 15 for factor in factors]
     if width == 0 or 0 in across or 0 in down:
@@ -223,14 +225,14 @@ def _read_frame(data: bytes, segment: _Segment, scan: _Segment, exif: bytes) -> 
 
 
 def _mended(data: bytes, header: Header) -> bytes:
-    """The same picture without junk before its first scan and without odd version numbers."""
+    """Return the same picture without junk before its first scan and without odd version numbers."""
     parts, end = [data[:2]], 2
     for segment in _segments(data):
         part = bytearray(data[segment.start : segment.end])
         if segment.marker == _APP0 and part.startswith(b"JFIF\x00", 4):
             part[9:10] = b"\x01"
         elif segment.marker == _APP14 and part.startswith(b"Adobe", 4) and len(part) >= 16 and part[15] > 2:
-            # libjpeg takes an unknown transform for YCbCr or YCCK.
+            # libjpeg treats an unknown transform as YCbCr or YCCK.
             part[15] = 2 if header.components == 4 else 1
         parts.append(bytes(part))
         end = segment.end

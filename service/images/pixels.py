@@ -1,14 +1,14 @@
 """The ingest contract: image bytes → uint8[height, width, 3], the same way on every route.
 
-- JPEG, PNG, WebP, BMP, GIF and AVIF, told by content; of an animation the first frame, but an
-  AVIF must be a still one.
-- The size in the header is checked before anything is decoded, and so is what decoding would take,
-  alone and beside what others decode.
-- EXIF orientation is applied, of a PNG that of its eXIf chunk alone. Grey, palette, CMYK and 16-bit become
-  RGB; transparent lies on white, but a BMP's alpha that is zero everywhere is none.
-- A JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that leaves both sides at
-  least twice the model's, where the bundle says so.
-- Truncated or damaged data is refused, never filled up.
+- JPEG, PNG, WebP, BMP, GIF and AVIF are detected by content. Of an animation, the first frame is used,
+  but an AVIF must be a still image.
+- Before anything is decoded, the size in the header is checked, and so is the memory that decoding would
+  take, alone and together with the other images being decoded.
+- EXIF orientation is applied; in a PNG, only that of its eXIf chunk. Grey, palette, CMYK and 16-bit images
+  become RGB. Transparency is blended with white, but a BMP's alpha is ignored if it is zero everywhere.
+- If the bundle says so, a JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4 and 1/8 that leaves
+  both sides at least twice the model's.
+- Truncated or damaged data is refused, never filled in.
 """
 
 import math
@@ -32,26 +32,26 @@ from service.images.room import Memory, NoRoom
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 
-# Longer sides are refused: resizing one takes memory in proportion to it, whatever the other is.
+# Longer sides are refused: resizing takes memory in proportion to a side, however short the other is.
 MAX_SIDE = 65_535
 
-# Or the first WebP would have Pillow import the plugins of all its formats.
+# Otherwise the first WebP would make Pillow import the plugins of all its formats.
 Image.preinit()
-# Own limits replace Pillow's, which is one for the process and warns below twice its value.
+# DecodeLimits replaces Pillow's limit, which is process-wide and only warns up to twice its value.
 Image.MAX_IMAGE_PIXELS = None
-# Of what is broken in a file's EXIF it would warn on standard error, tag by tag, while the worker waits.
+# Pillow would warn on standard error about each broken EXIF tag, while the worker waits.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-# One photo a thread: more threads for one AVIF would take the other workers' cores.
+# One thread per photo: more threads for one AVIF would take the other workers' cores.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _DENOMINATORS = (8, 4, 2)
-# The peak of decoding, converting to RGB and turning upright, as measured, for the costliest
-# mode of each format: palette, grey and alpha take a second or a third copy.
+# The measured peak of decoding, converting to RGB and turning upright, for the costliest mode of
+# each format: palette, grey and alpha take a second or third copy.
 _BYTES_PER_PIXEL = {"PNG": 12, "WEBP": 17, "BMP": 12, "GIF": 12, "AVIF": 17}
 _BYTES_PER_RGB_PIXEL = 8
-# What an AVIF codes beyond its picture and that one's transparency, at the most bits and colours.
+# For what an AVIF codes beyond its picture and transparency: highest bit depth, no chroma subsampling.
 _BYTES_PER_HIDDEN_PIXEL = 6
-# A JPEG of several scans, as a progressive one, is held whole as coefficients, at full size
+# A JPEG with several scans, such as a progressive one, is held as coefficients at full size,
 # whatever the scale.
 _BYTES_PER_COEFFICIENT = 2
 
@@ -66,12 +66,12 @@ _UPRIGHT = {
 }
 
 
-# Told once, before anything is decoded, how many bytes that takes; may raise NoRoom.
+# Called once, before anything is decoded, with the bytes that decoding takes; can raise NoRoom.
 _Take = Callable[[int], None]
 
 
 class Crop(StrEnum):
-    """What of an image the model sees: the bundle's crop, or the whole, squashed to the model's size."""
+    """The part of an image that the model sees: the bundle's crop, or all of it, squashed to its size."""
 
     BUNDLE = "bundle"
     NONE = "none"
@@ -79,7 +79,7 @@ class Crop(StrEnum):
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one image may have at most: pixels in its header, bytes of memory to decode it."""
+    """The most that one image can have: pixels in its header, bytes of memory to decode it."""
 
     max_pixels: int = 50_000_000
     max_decode_bytes: int = 256 * 2**20
@@ -95,15 +95,15 @@ def load_pixels(
     limits: DecodeLimits = DEFAULT_LIMITS,
     room: Memory | None = None,
 ) -> NDArray[np.uint8]:
-    """Image bytes → the model's pixels, uint8[height, width, 3] in RGB.
+    """Decode image bytes to the model's pixels, uint8[height, width, 3] in RGB.
 
-    `room`: the memory that it shares with what others decode meanwhile.
+    `room` is the memory shared with the other images being decoded.
 
     Raises:
         NoRoom: there is not enough left in `room`; nothing was decoded.
-        UnsupportedImage: the bytes are in no format that is read.
+        UnsupportedImage: the bytes are not in a supported format.
         CorruptImage: they are truncated or damaged.
-        ImageTooLarge: the image is beyond `limits`.
+        ImageTooLarge: the image exceeds `limits`.
     """
     with ExitStack() as held:
 
@@ -115,18 +115,18 @@ def load_pixels(
 
 
 def decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits = DEFAULT_LIMITS) -> Image.Image:
-    """Image bytes → an upright image of mode RGB, scaled down where JPEG allows it.
+    """Decode image bytes to an upright image of mode RGB; a JPEG can be scaled down.
 
     Raises:
-        UnsupportedImage: the bytes are in no format that is read.
+        UnsupportedImage: the bytes are not in a supported format.
         CorruptImage: they are truncated or damaged.
-        ImageTooLarge: the image is beyond `limits`.
+        ImageTooLarge: the image exceeds `limits`.
     """
     return _decode(data, preprocessing, limits, lambda _: None)
 
 
 def _decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, take: _Take) -> Image.Image:
-    """As `decode`."""
+    """Do what `decode` does, after telling `take` how many bytes decoding takes."""
     format_ = sniff(data)
     if format_ is None or format_ not in FORMATS:
         raise UnsupportedImage(f"the bytes are not an image in a supported format: {', '.join(FORMATS)}")
@@ -139,17 +139,17 @@ def _decode(data: bytes, preprocessing: Preprocessing, limits: DecodeLimits, tak
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing, crop: Crop = Crop.BUNDLE) -> NDArray[np.uint8]:
-    """An RGB image of any size → the model's pixels, uint8[height, width, 3].
+    """Fit an RGB image of any size to the model: return its pixels, uint8[height, width, 3].
 
-    With `shorter-side` the model sees the largest centred rectangle of its own shape, made
-    smaller by `crop_fraction`; that rectangle, at fractions of a pixel where need be, is resized
-    at once. With `squash`, or `Crop.NONE`, it sees the whole image.
+    With `shorter-side`, the model sees the largest centred rectangle of its own shape, scaled by
+    `crop_fraction`. The rectangle is resized in one step, even if its edges lie at fractions of a
+    pixel. With `squash`, or `Crop.NONE`, the model sees the whole image.
     """
     size = (preprocessing.width, preprocessing.height)
     box = None
     if preprocessing.resize is Resize.SHORTER_SIDE and crop is Crop.BUNDLE:
         scale = preprocessing.crop_fraction * min(image.width / size[0], image.height / size[1])
-        # Rounding can make the box a trifle larger than the image, which Pillow refuses.
+        # Rounding can make the box slightly larger than the image, which Pillow refuses.
         left, top = (
             max(0.0, (image.width - scale * size[0]) / 2),
             max(0.0, (image.height - scale * size[1]) / 2),
@@ -173,7 +173,7 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
     if not preprocessing.jpeg_dct_scaling:
         return 1
     width, height = 2 * preprocessing.width, 2 * preprocessing.height
-    if turned >= 5:  # These lie on their side: width and height change places.
+    if turned >= 5:  # These orientations swap width and height.
         width, height = height, width
     for denominator in _DENOMINATORS:
         if -(-header.width // denominator) >= width and -(-header.height // denominator) >= height:
@@ -184,7 +184,7 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
 def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, take: _Take) -> Image.Image:
     damaged = CorruptImage(f"the {format_} data is truncated or damaged")
     data = _prepared(data, format_, limits)
-    # Before `open`, which already reads all that the file lists.
+    # Before `open`, which already reads everything that the file lists.
     coded_pixels = avif.coded_pixels(data) if format_ == "AVIF" else 0
     try:
         with Image.open(BytesIO(data), formats=[format_]) as image:
@@ -208,7 +208,7 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, take: _Ta
 
 
 def _prepared(data: bytes, format_: str, limits: DecodeLimits) -> bytes:
-    """The file, without what Pillow would do for it before its size can be asked for."""
+    """Check the file, and strip what Pillow would process before its size can be checked."""
     match format_:
         case "WEBP":
             size = webp_size(data)
@@ -230,14 +230,14 @@ def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> float:
 
 
 def _checked_bytes(size: tuple[int, int], bytes_per_pixel: float, limits: DecodeLimits) -> int:
-    """The bytes that decoding takes, where that and the size are within the limits."""
+    """Return the bytes that decoding takes, if they and the size are within the limits."""
     width, height = size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
             f"the image has {width} × {height} pixels; the limit is {limits.max_pixels} pixels"
         )
     if max(size) > MAX_SIDE:
-        raise ImageTooLarge(f"the image has {width} × {height} pixels; a side has at most {MAX_SIDE}")
+        raise ImageTooLarge(f"the image has {width} × {height} pixels; the limit for a side is {MAX_SIDE}")
     if width * height * bytes_per_pixel > limits.max_decode_bytes:
         raise ImageTooLarge(
             f"decoding {width} × {height} pixels of this kind takes"
@@ -248,9 +248,9 @@ def _checked_bytes(size: tuple[int, int], bytes_per_pixel: float, limits: Decode
 
 
 def _may_lack_rows(image: Image.Image) -> bool:
-    """Whether one of the last two rows is zero, as rows are that were never written.
+    """Return whether one of the last two rows is all zero, like rows that were never written.
 
-    Two, since an interlaced PNG's last data is for its last odd row.
+    Two, because an interlaced PNG's last data is for its last odd row.
     """
     last = image.crop((0, max(image.height - 2, 0), image.width, image.height))
     return not np.asarray(last).reshape(last.height, -1).any(axis=1).all()
@@ -269,7 +269,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    # The high byte, as Pillow takes it of 16-bit RGB; its own conversion clips at 255.
+    # The high byte, as Pillow uses for 16-bit RGB; its own conversion of grey clips at 255.
     grey = (values >> 8).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):

@@ -1,4 +1,4 @@
-"""What Pillow leaves to its caller about hostile PNGs."""
+"""What Pillow leaves to its caller when it reads hostile PNGs."""
 
 import struct
 import zlib
@@ -16,17 +16,17 @@ _ORIENTATION = b"eXIf"
 _BITS, _COLOUR = 24, 25
 _GREY, _RGB = 0, 2
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# First column, first row, and the steps between them, of each of Adam7's passes.
+# First column, first row, column step and row step of each Adam7 pass.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _INFLATED_BLOCK = 1 << 18
 
 
 def bare(data: bytes) -> bytes:
-    """The PNG without the chunks that its pixels do not depend on, its EXIF block excepted.
+    """Return the PNG without the chunks that its pixels do not depend on, except the EXIF chunk.
 
-    Texts and colour profiles can inflate to far more than their size, or be named like what
-    Pillow keeps in the same dictionary. So EXIF that stands in a text is not read, such as in the
-    "Raw profile type exif" of old programs.
+    Texts and colour profiles can inflate to far more than their size, or have the name of something
+    else that Pillow keeps in the same dictionary. EXIF in a text chunk, such as the
+    "Raw profile type exif" of old programs, is therefore not read.
 
     Raises:
         CorruptImage: it has more chunks than any encoder writes.
@@ -37,7 +37,7 @@ def bare(data: bytes) -> bytes:
 
 
 def mend_transparency(data: bytes, image: Image.Image) -> None:
-    """Scale the colour that is transparent as Pillow scaled the samples: it leaves it as the file has it.
+    """Scale the transparent colour as Pillow scaled the samples: Pillow leaves it as it is in the file.
 
     `data` is the file that `image` was loaded from.
     """
@@ -49,10 +49,10 @@ def mend_transparency(data: bytes, image: Image.Image) -> None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether the picture's data inflates to as many bytes as the header promises.
+    """Return whether the picture's data inflates to as many bytes as the header promises.
 
-    Pillow leaves the rows black that a well-formed but short data stream does not reach, and
-    says nothing. `data` is a PNG that it took. Costs one inflation, in little memory.
+    If the data stream is well-formed but too short, Pillow leaves the missing rows black and reports
+    nothing. `data` is a PNG that Pillow has accepted. This costs one inflation and little memory.
     """
     missing = _inflated_size(data)
     inflater = zlib.decompressobj()
@@ -68,7 +68,7 @@ def is_whole(data: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Every chunk's kind and its bytes, length and checksum included; the last may be cut off."""
+    """Yield each chunk's type and its bytes, including length and checksum; the last can be cut off."""
     view = memoryview(data)
     position = _SIGNATURE_SIZE
     for _ in range(_MAX_CHUNKS):

@@ -1,4 +1,4 @@
-"""The memory that images may take while they are decoded, of all workers together."""
+"""The memory for decoding images, shared by all workers."""
 
 import threading
 from collections import deque
@@ -8,12 +8,12 @@ from typing import Generic, Protocol, TypeVar
 
 Waiting = TypeVar("Waiting")
 
-# An ordinary photo takes less: a JPEG of 12 megapixels 6 MB, where the limit is 256 MiB.
+# An ordinary photo takes less: a 12-megapixel JPEG 6 MB, with a limit of 256 MiB.
 _SMALL = 1 / 16
 
 
 class NoRoom(Exception):
-    """An image of `size` bytes does not fit beside those that are decoded now, or others came before it."""
+    """An image that takes `size` bytes does not fit beside those being decoded, or others are in line."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"there is no room for {size} bytes now")
@@ -21,7 +21,7 @@ class NoRoom(Exception):
 
 
 class Memory(Protocol):
-    """Where one image finds the memory to be decoded in: a `Room`, or what that `Granted` it before."""
+    """Where one image gets the memory to be decoded: from a `Room`, or from what it was `Granted` before."""
 
     def hold(self, size: int) -> AbstractContextManager[None]:
         """Hold `size` bytes.
@@ -33,15 +33,16 @@ class Memory(Protocol):
 
 
 class Room(Generic[Waiting]):
-    """Lets in as many large images at once as fit, in the order in which they came.
+    """Admits as many large images at once as fit, in order of arrival.
 
-    Nobody sleeps here: whoever finds no room may put what it has in line, and goes on with something
-    else; whoever is free asks for the next in line. What takes less than a sixteenth of the limit is
-    always let in, and does not count: small images neither wait for large ones nor keep them waiting.
+    Nothing blocks here: a worker that finds no room can put its image in line and go on with something
+    else, and a worker that is free asks for the next in line. An image that takes less than a sixteenth
+    of the limit is always admitted and not counted, so small images neither wait for large ones nor
+    delay them.
     """
 
     def __init__(self, limit: float) -> None:
-        """`limit`: bytes of all large images together; one alone may be of any size."""
+        """`limit`: bytes of all large images together; a single one can be of any size."""
         self._limit = limit
         self._lock = threading.Lock()
         self._taken = 0
@@ -49,7 +50,7 @@ class Room(Generic[Waiting]):
 
     @property
     def waiting(self) -> int:
-        """How many are in line."""
+        """The number of images in line."""
         return len(self._line)
 
     @contextmanager
@@ -72,12 +73,12 @@ class Room(Generic[Waiting]):
             self.give_back(size)
 
     def put_in_line(self, waiting: Waiting, size: int) -> None:
-        """Have it wait for `size` bytes, behind all that do already."""
+        """Add `waiting` to the end of the line, for `size` bytes."""
         with self._lock:
             self._line.append((waiting, size))
 
     def leave_line(self, waiting: Waiting) -> bool:
-        """Wait no more, where it did; whether others may fit now because of that."""
+        """Remove `waiting` from the line; return whether others may fit now because of that."""
         with self._lock:
             stay = [entry for entry in self._line if entry[0] is not waiting]
             left = len(stay) < len(self._line)
@@ -85,7 +86,7 @@ class Room(Generic[Waiting]):
         return left and bool(stay)
 
     def next_in_line(self) -> tuple[Waiting, int] | None:
-        """The first in line and its bytes, which it holds from now on; None where it does not fit."""
+        """Hold the bytes of the first in line and return both; None if there is none or it does not fit."""
         if not self._line:
             return None
         with self._lock:
@@ -96,7 +97,7 @@ class Room(Generic[Waiting]):
         return waiting, size
 
     def give_back(self, size: int) -> None:
-        """Hold `size` bytes less."""
+        """Release `size` bytes."""
         with self._lock:
             self._taken -= size
 
@@ -105,7 +106,7 @@ class Room(Generic[Waiting]):
 
 
 class Granted:
-    """The `size` bytes that an image in line got of `room`; it holds them until it is decoded."""
+    """The `size` bytes of `room` that an image in line was granted; it holds them until it is decoded."""
 
     def __init__(self, room: Room[Waiting], size: int) -> None:
         self._give_back = room.give_back
@@ -113,13 +114,13 @@ class Granted:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """Hold what was granted, which is `size`, no longer than this."""
+        """Hold the granted bytes, which are `size`, until the block ends."""
         try:
             yield
         finally:
             self.give_back()
 
     def give_back(self) -> None:
-        """Hold nothing any more, where that isn't so already."""
+        """Release the granted bytes, unless that was done before."""
         size, self._size = self._size, 0
         self._give_back(size)
