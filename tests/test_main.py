@@ -139,7 +139,7 @@ def test_check_finds_a_variant_that_is_not_even_served(
         ("EDGEWISE_VARIANT", "nope", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ("EDGEWISE_PROT", "80", "the nearest is EDGEWISE_PORT"),
         ("EDGEWISE_DELEGATE", "tpu", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute"),
-        ("EDGEWISE_DELEGATE", "nnapi", "delegate nnapi is Android's"),
+        ("EDGEWISE_DELEGATE", "nnapi", "delegate nnapi exists only on Android"),
     ],
 )
 def test_check_tells_what_is_wrong_in_one_line(

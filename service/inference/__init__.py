@@ -1,1 +1,1 @@
-"""The core: pixels → interpreter → probabilities, in worker threads; knows nothing of HTTP."""
+"""The core: pixels → interpreter → probabilities, in worker threads, without any knowledge of HTTP."""

@@ -23,9 +23,9 @@ from service.inference.share import GraphShare
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a variant says of one image.
+    """A variant's answer for one image.
 
-    `probabilities`: float32[classes], of sum 1. `decode_seconds`: bytes to pixels;
+    `probabilities`: float32[classes], with sum 1. `decode_seconds`: bytes to pixels;
     `inference_seconds`: pixels to probabilities. `pixels`: what the model saw, uint8[height, width, 3].
     """
 
@@ -36,14 +36,14 @@ class Prediction:
     pixels: NDArray[np.uint8]
 
     def top(self, k: int) -> list[tuple[int, float]]:
-        """The `k` likeliest classes as (index, probability), likeliest first.
+        """Return the `k` most probable classes as (index, probability), most probable first.
 
-        Of equally likely ones the lower index goes first.
+        Ties go to the lower index.
         """
         rising = self.probabilities.copy()
         last = max(0, rising.size - max(1, k))
         rising.partition(last)
-        # All that equal the last of them as well, so that the lower index wins.
+        # Includes all that tie with the last of them, so that the lower index wins.
         candidates = (self.probabilities >= rising[last]).nonzero()[0]
         pairs = zip(candidates.tolist(), self.probabilities[candidates].tolist(), strict=True)
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
@@ -64,8 +64,8 @@ class Classifier:
         Raises:
             BundleError: there is no such variant, or its file is missing, damaged, can't be
                 loaded or disagrees with the manifest.
-            DelegateError, OperatorError: it can't be run with this delegate, or this runtime.
-            SelfTestError: this device computes something else than the golden vectors.
+            DelegateError, OperatorError: it can't run with this delegate or this runtime.
+            SelfTestError: this device does not compute the golden vectors.
         """
         self._content = verify_variant(bundle, variant)
         self.bundle = bundle
@@ -77,13 +77,13 @@ class Classifier:
         self._self_test()
 
     def twin(self) -> Self:
-        """One more of the same, for another thread.
+        """Return another one of the same, for another thread.
 
-        The file is not verified again, nor are the golden vectors run: the same code computes the
+        This neither verifies the file again nor runs the golden vectors: the same code computes the
         same file on the same device.
 
         Raises:
-            BundleError: the file can't be loaded any more.
+            BundleError: the file can no longer be loaded.
         """
         twin = copy(self)
         twin._interpreter = self._load()
@@ -91,7 +91,7 @@ class Classifier:
 
     @property
     def content(self) -> bytes:
-        """The bytes of the `.tflite`, unpacked where the bundle has it packed."""
+        """The bytes of the `.tflite`, unpacked if the bundle has it packed."""
         return self._content or self.bundle.variant_path(self.variant).read_bytes()
 
     @property
@@ -107,14 +107,14 @@ class Classifier:
     def classify(
         self, data: bytes | NDArray[np.uint8], crop: Crop = Crop.BUNDLE, room: Memory | None = None
     ) -> Prediction:
-        """Classify the bytes of one image, or its pixels, uint8[height, width, 3], as they are.
+        """Classify the bytes of one image, or its pixels, uint8[height, width, 3], unchanged.
 
-        `room`: the memory to decode it in, shared with others.
+        `room`: the memory to decode it, shared with other images.
 
         Raises:
             NoRoom: there is not enough left in `room`.
-            UnsupportedImage, CorruptImage, ImageTooLarge: as `service.images.pixels` says.
-            NoAnswer: as `probabilities` says.
+            UnsupportedImage, CorruptImage, ImageTooLarge: see `load_pixels`.
+            NoAnswer: see `probabilities`.
         """
         start = perf_counter()
         pixels = data
@@ -125,20 +125,20 @@ class Classifier:
         return Prediction(self.variant, probabilities, decoded - start, perf_counter() - decoded, pixels)
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The dequantized output for uint8[height, width, 3]: float32[classes].
+        """Return the dequantized output for pixels uint8[height, width, 3]: float32[classes].
 
-        Logits or probabilities, as the manifest says.
+        The manifest says whether these are logits or probabilities.
         """
         return _dequantize(self._raw(pixels), self._declared.output)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The probabilities for uint8[height, width, 3]: float32[classes], of sum 1.
+        """Return the probabilities for pixels uint8[height, width, 3]: float32[classes], with sum 1.
 
         Raises:
-            NoAnswer: the model's scores are such that there are none.
+            NoAnswer: the model's scores yield NaN or infinity.
         """
         scores = self.scores(pixels)
-        # NumPy would warn of what is told below.
+        # NumPy would warn about what is raised below.
         with np.errstate(invalid="ignore"):
             of_logits = self._declared.output.kind == "logits"
             probabilities = softmax(scores) if of_logits else _normalize(scores)
@@ -173,12 +173,12 @@ class Classifier:
 
 
 def encode(pixels: NDArray[np.uint8], tensor: InputTensor) -> NDArray[Any]:
-    """Pixels uint8[height, width, 3] → the input [1, height, width, 3] in the tensor's dtype."""
+    """Convert pixels uint8[height, width, 3] to the input [1, height, width, 3] in the tensor's dtype."""
     batch = pixels[np.newaxis]
     if tensor.dtype == "float32":
         return _normalized(batch, tensor)
     if not tensor.takes_pixels:
-        # By rows, as in `_normalized`; the table has one channel after the other.
+        # By rows, as in `_normalized`; the table holds one channel after the other.
         channels = np.tile(np.arange(3) * 256, pixels.shape[1])
         return _table(tensor).take(_rows(batch) + channels).reshape(batch.shape)
     if tensor.dtype == "uint8":
@@ -187,23 +187,23 @@ def encode(pixels: NDArray[np.uint8], tensor: InputTensor) -> NDArray[Any]:
 
 
 def _normalized(batch: NDArray[np.uint8], tensor: InputTensor) -> NDArray[np.float32]:
-    """(pixel - mean) / std: float32 of the batch's shape."""
+    """Return (pixel - mean) / std: float32 of the batch's shape."""
     mean, std = np.array(tensor.mean, np.float32), np.array(tensor.std, np.float32)
     if mean.ndim == std.ndim == 0:
         return (batch.astype(np.float32) - mean) / std
-    # NumPy repeats a whole row far faster than three values: all in a fifth of the time.
+    # NumPy broadcasts a whole row far faster than three values: this takes a fifth of the time.
     mean, std = (np.tile(np.broadcast_to(values, 3), batch.shape[2]) for values in (mean, std))
     return ((_rows(batch).astype(np.float32) - mean) / std).reshape(batch.shape)
 
 
 def _rows(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[n, height, width, 3] → [n, height, 3 · width]."""
+    """Reshape [n, height, width, 3] to [n, height, 3 · width]."""
     return batch.reshape(*batch.shape[:2], -1)
 
 
 @lru_cache
 def _table(tensor: InputTensor) -> NDArray[Any]:
-    """What an integer input takes for 0…255 in each channel: [3 · 256], red first."""
+    """Return the integer input's values for 0…255 in each channel: [3 · 256], red first."""
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 1, 256, 3)
     values = _normalized(ramp, tensor)[0, 0].T.ravel()
     limits = np.iinfo(tensor.dtype)
@@ -212,14 +212,14 @@ def _table(tensor: InputTensor) -> NDArray[Any]:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits [..., classes] → probabilities float32[..., classes], computed in float64."""
+    """Convert logits [..., classes] to probabilities float32[..., classes], computed in float64."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities.astype(np.float32)
 
 
 def ranking(probabilities: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Class indices by falling probability along the last axis; of equal ones the lower first."""
+    """Return class indices by descending probability along the last axis; ties go to the lower index."""
     return np.argsort(-probabilities, axis=-1, kind="stable")
 
 
@@ -232,29 +232,30 @@ def _dequantize(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
 def _normalize(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     total = probabilities.sum(dtype=np.float64)
     if -math.inf < total <= 0:
-        # An 8-bit softmax over many classes can round every one of them to zero.
+        # An 8-bit softmax over many classes can round all of them to zero.
         return np.full_like(probabilities, 1 / probabilities.size)
     shares: NDArray[np.float64] = probabilities / total
     return shares.astype(np.float32)
 
 
 def check_tensors(name: str, interpreter: Interpreter, input_: InputTensor, output: OutputTensor) -> None:
-    """Check that a loaded file has the tensors that are declared, and that its output says something.
+    """Check that a loaded file has the declared tensors, and that its output can be interpreted.
 
     Raises:
-        BundleError: it has others, or integers without a scale for its scores; begins with `name`.
+        BundleError: its tensors differ, or its output is of integers without a scale; the message
+            begins with `name`.
     """
     pairs = {"input": (interpreter.input, input_), "output": (interpreter.output, output)}
     for which, (actual, declared) in pairs.items():
         if not _same(actual, declared):
             raise BundleError(
-                f"{name}: {which} is {_describe(actual)}, the manifest says {_describe(declared)};"
+                f"{name}: {which} is {_describe(actual)}, but the manifest says {_describe(declared)};"
                 " build it again"
             )
-    # An input without one takes the pixels as they are: a model that casts them itself needs none.
+    # An input without a scale takes the pixels as they are: a model that casts them itself needs none.
     if output.dtype != "float32" and output.scale is None:
         raise BundleError(
-            f"{name}: output is {output.dtype} without a scale, which says nothing; convert it again"
+            f"{name}: output is {output.dtype} without a scale, so its values mean nothing; convert it again"
         )
 
 
@@ -268,4 +269,4 @@ def _same(actual: Tensor, declared: Tensor) -> bool:
 
 
 def _describe(tensor: Tensor) -> str:
-    return f"{tensor.dtype}{list(tensor.shape)} of scale {tensor.scale} and zero point {tensor.zero_point}"
+    return f"{tensor.dtype}{list(tensor.shape)} with scale {tensor.scale} and zero point {tensor.zero_point}"

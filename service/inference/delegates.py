@@ -14,7 +14,7 @@ Options = tuple[tuple[str, str], ...]
 
 
 class Kind(StrEnum):
-    """The delegates that have a name."""
+    """The delegates with a name."""
 
     XNNPACK = "xnnpack"
     NONE = "none"
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 class Fallback(StrEnum):
-    """What may compute a graph where the chosen delegate does not do: nothing, or the CPU by XNNPACK."""
+    """What may compute a graph if the chosen delegate does not work: nothing, or the CPU with XNNPACK."""
 
     NONE = "none"
     CPU = "cpu"
@@ -34,11 +34,11 @@ _BUILT_IN = (Kind.XNNPACK, Kind.NONE)
 
 _LIBRARIES = {Kind.EDGETPU: "libedgetpu.so.1", Kind.GPU: "libtensorflowlite_gpu_delegate.so"}
 _REMEDIES = {
-    Kind.EDGETPU: "install Coral's Edge TPU runtime, or mount that library where the loader looks",
+    Kind.EDGETPU: "install Coral's Edge TPU runtime, or mount that library in the loader's search path",
     Kind.GPU: "neither the packages nor the slim image have it: build TensorFlow Lite's GPU delegate for"
-    " this device, and mount it where the loader looks",
+    " this device, and mount it in the loader's search path",
 }
-# What the documented C interface of an external delegate has.
+# From the documented C interface of an external delegate.
 _SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
@@ -46,7 +46,7 @@ _SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 class Delegate:
     """A named delegate, or an external one by its library's path; `options` go to its library.
 
-    `xnnpack`: the CPU by XNNPACK's kernels; `none`: the CPU by the runtime's built-in ones.
+    `xnnpack`: the CPU, with XNNPACK's kernels; `none`: the CPU, with the runtime's built-in kernels.
     """
 
     XNNPACK: ClassVar["Delegate"]
@@ -60,12 +60,12 @@ class Delegate:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it is part of the runtime, with nothing to be loaded."""
+        """Whether it is part of the runtime, with no library to load."""
         return self.which in _BUILT_IN
 
     @property
     def arguments(self) -> tuple[str, str]:
-        """What `parse_delegate` makes it from again."""
+        """The arguments from which `parse_delegate` makes it again."""
         return str(self), ",".join(f"{key}={value}" for key, value in self.options)
 
 
@@ -74,16 +74,16 @@ Delegate.NONE = Delegate(Kind.NONE)
 
 
 def parse_delegate(name: str, options: str = "") -> Delegate:
-    """The delegate of a name or an absolute path, with options as `key=value,key=value`.
+    """Return the delegate with a name or an absolute path, and options as `key=value,key=value`.
 
     Raises:
-        ValueError: it is neither, or the options are not so; the message says what it should be.
+        ValueError: it is neither, or the options have another form; the message says what is expected.
     """
     return Delegate(parse_name(name), parse_options(options))
 
 
 def parse_name(name: str) -> Kind | Path:
-    """A delegate's name, or the absolute path of one's library.
+    """Parse a delegate's name, or the absolute path of its library.
 
     Raises:
         ValueError: it is neither.
@@ -96,32 +96,32 @@ def parse_name(name: str) -> Kind | Path:
 
 
 def parse_options(text: str) -> Options:
-    """Options written `key=value,key=value`; a value may hold `=`, but no comma.
+    """Parse options written as `key=value,key=value`; a value can contain `=`, but no comma.
 
     Raises:
-        ValueError: one has no key or no value, or a key comes twice.
+        ValueError: an option has no key or no `=`, or a key is given twice.
     """
     options: dict[str, str] = {}
     for part in text.split(",") if text else ():
         key, separator, value = part.partition("=")
         if not key or not separator:
-            raise ValueError(f"should be key=value,key=value, which {part!r} is not")
+            raise ValueError(f"should be key=value,key=value; {part!r} is not key=value")
         if key in options:
-            raise ValueError(f"should have each key once; {key!r} is there twice")
+            raise ValueError(f"should have each key once; {key!r} is given twice")
         options[key] = value
     return tuple(options.items())
 
 
 def load_delegate(delegate: Delegate) -> Any:
-    """A new instance of a delegate that is not built in, as the runtime takes it.
+    """Return a new instance of a delegate that is not built in, for the runtime.
 
     Raises:
-        DelegateError: it can't be loaded, or refuses; the message has the loader's or its own reason.
+        DelegateError: it can't be loaded, or refuses; the message has the loader's or the delegate's reason.
     """
     if delegate.which is Kind.NNAPI:
         raise DelegateError(
-            f"delegate nnapi is Android's, and this is {platform.system()}: use xnnpack, or name the library"
-            " of another delegate"
+            f"delegate nnapi exists only on Android, and this is {platform.system()}: use xnnpack, or name"
+            " the library of another delegate"
         )
     library = _LIBRARIES[delegate.which] if isinstance(delegate.which, Kind) else str(delegate.which)
     _check_library(delegate, library)
@@ -137,19 +137,19 @@ def load_delegate(delegate: Delegate) -> Any:
 
 
 def _check_library(delegate: Delegate, library: str) -> None:
-    """Have the loader load it; the runtime would write a traceback besides where that fails."""
+    """Let the loader load it first: if that failed in the runtime, it would print a traceback as well."""
     remedy = _REMEDIES.get(delegate.which) if isinstance(delegate.which, Kind) else None
     try:
         loaded = ctypes.CDLL(library)
     except OSError as error:
         reason = _loader_reason(library, str(error))
-        advice = remedy or "name an external delegate's library for this system, with all that it needs"
+        advice = remedy or "name an external delegate's library for this system, with its dependencies"
         raise DelegateError(f"delegate {delegate} can't be loaded: {reason}; {advice}") from None
     for symbol in _SYMBOLS:
         if not hasattr(loaded, symbol):
             raise DelegateError(
-                f"delegate {delegate} can't be loaded: {library} has no symbol {symbol}, so it is no external"
-                " delegate; name one that is"
+                f"delegate {delegate} can't be loaded: {library} has no symbol {symbol}, so it is not an"
+                " external delegate; name one that is"
             )
 
 
@@ -157,7 +157,7 @@ def _loader_reason(library: str, reason: str) -> str:
     path = Path(library)
     if path.is_dir():
         return f"{library} is a folder, not a library"
-    # So the loader says where it is for another processor; a library that it needs is named itself.
+    # This is the reason if it is for another processor; if a dependency is missing, the reason names that.
     if path.is_file() and reason.startswith(f"{library}: ") and "No such file" in reason:
-        return f"{library} is there, but not for this machine's processor ({platform.machine()})"
+        return f"{library} exists, but not for this machine's processor ({platform.machine()})"
     return reason

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-# A quantized softmax can say 0, which would make a divergence infinite.
+# A quantized softmax can output 0, which would make a divergence infinite.
 _LEAST_PROBABILITY = 1e-12
 
 
 def kl_nats(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The divergence KL(expected‖actual) along the last axis: float32[..., classes] → float64[...].
+    """Return the divergence KL(expected‖actual) along the last axis: float32[..., classes] → float64[...].
 
-    A probability below 1e-12 counts as that. Rounding may leave it a little below 0.
+    A probability below 1e-12 counts as 1e-12. Rounding can make the result slightly negative.
     """
     p = np.maximum(expected.astype(np.float64), _LEAST_PROBABILITY)
     q = np.maximum(actual.astype(np.float64), _LEAST_PROBABILITY)

@@ -1,4 +1,4 @@
-"""Loading one variant in a process that holds nothing else: what it takes, and whether it survives.
+"""Loading one variant in a separate process: what that takes, and whether the process survives.
 
 `python -m service.inference.footprint BUNDLE VARIANT DELEGATE OPTIONS` prints what it takes as JSON.
 """
@@ -19,7 +19,7 @@ from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, parse_delegate
 
 _ROOT = Path(__file__).parents[2]
-# A slow device compiles a graph for minutes; a delegate that hangs must not hang the start for ever.
+# A slow device compiles a graph for minutes, but a delegate that hangs must not block the start forever.
 MAX_SECONDS = 300
 
 
@@ -28,7 +28,7 @@ class Footprint:
     """What a variant takes.
 
     `load_seconds`: verifying, loading and self-test. `resident_bytes`: of the whole process after
-    that; None where the system has no /proc.
+    that; None if the system has no /proc.
     """
 
     load_seconds: float
@@ -44,19 +44,19 @@ def measure_footprint(bundle: Bundle, variant: str, delegate: Delegate) -> Footp
     process = _load_alone(bundle, variant, delegate, MAX_SECONDS)
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise StartError(f"loading {variant} in a process of its own failed: {reason}")
+        raise StartError(f"loading {variant} in a separate process failed: {reason}")
     return Footprint(**json.loads(process.stdout))
 
 
 def try_out(bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float = MAX_SECONDS) -> None:
-    """See whether a delegate with a library of its own takes down the process that loads it.
+    """Check whether a delegate with its own library crashes the process that loads it.
 
-    All else that may be wrong shows where it is loaded for good. The file is verified before: that process
-    reads the manifest anew.
+    Any other fault shows when it is loaded for use. The file is verified first, because that process reads
+    the manifest again.
 
     Raises:
         BundleError: the variant's file is missing or damaged.
-        DelegateError: the process died of it, or was not done in time.
+        DelegateError: the process crashed, or was not done in time.
     """
     if not delegate.is_built_in:
         verify_variant(bundle, variant)
@@ -67,7 +67,7 @@ def _load_alone(
     bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float
 ) -> subprocess.CompletedProcess[str]:
     try:
-        process = subprocess.run(  # noqa: S603 (this very module)
+        process = subprocess.run(  # noqa: S603 (this module)
             [sys.executable, "-m", __name__, str(bundle.path.absolute()), variant, *delegate.arguments],
             cwd=_ROOT,
             capture_output=True,
@@ -99,7 +99,7 @@ def _load(bundle: Bundle, variant: str, delegate: Delegate) -> Footprint:
 
 
 if __name__ == "__main__":
-    # Standard output is for the result: what a delegate's library prints goes where its warnings go.
+    # Standard output is for the result, so what a delegate's library prints goes to standard error.
     result = os.fdopen(os.dup(1), "w")
     os.dup2(STANDARD_ERROR, 1)
     try:

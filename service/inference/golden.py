@@ -1,4 +1,4 @@
-"""Golden vectors: stored pixels, and what each variant computed of them where it was built."""
+"""Golden vectors: stored pixels, and what each variant computed for them where it was built."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,10 +24,10 @@ class GoldenVectors:
 
 
 def read_golden_vectors(bundle: Bundle, variant: str) -> GoldenVectors:
-    """The bundle's golden vectors of one variant.
+    """Return the bundle's golden vectors for one variant.
 
     Raises:
-        BundleError: they are missing, damaged, or not of the variant's shapes and dtypes.
+        BundleError: they are missing, damaged, or don't have the variant's shapes and dtypes.
     """
     declared = bundle.variant(variant)
     path = bundle.path / GOLDEN
@@ -46,7 +46,7 @@ def read_golden_vectors(bundle: Bundle, variant: str) -> GoldenVectors:
     ):
         raise BundleError(
             f"{path}: pixels {pixels.dtype}{list(pixels.shape)} and {variant}"
-            f" {expected.dtype}{list(expected.shape)} do not fit the manifest; build the bundle again"
+            f" {expected.dtype}{list(expected.shape)} do not match the manifest; build the bundle again"
         )
     return GoldenVectors(pixels, expected)
 
@@ -54,10 +54,10 @@ def read_golden_vectors(bundle: Bundle, variant: str) -> GoldenVectors:
 def check_golden_vectors(
     name: str, expected: NDArray[Any], actual: NDArray[Any], tolerance: GoldenTolerance
 ) -> None:
-    """Compare raw outputs, each [n, classes], with what they should be.
+    """Compare raw outputs with the expected ones, each [n, classes].
 
     Raises:
-        SelfTestError: they are further apart than `tolerance`; the message begins with `name`.
+        SelfTestError: they differ by more than `tolerance`; the message begins with `name`.
     """
     differences = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     largest, share = float(differences.max()), float((differences != 0).mean())

@@ -16,16 +16,16 @@ from service.inference.runtime import RUNTIME, OpResolverType
 from service.inference.share import partitions_of, share_of
 
 _EDGE_TPU = "edgetpu-custom-op"
-# The runtime adds this to what the delegate said.
+# The runtime appends this to the delegate's message.
 _RESTORED = "Restored original execution plan after delegate application failure."
 
 
 class Interpreter:
-    """One loaded model of one input and one output, with buffers of its own.
+    """One loaded model with one input, one output and its own buffers.
 
-    `input` and `output` are the tensors as the file declares them, but for an output [1, 1, 1, classes],
-    which is [1, classes] here; `runtime` names what runs it;
-    `share` is what its delegate took of the graph. Belongs to one thread at a time.
+    `input` and `output` are the tensors as the file declares them, except that an output
+    [1, 1, 1, classes] is [1, classes] here; `runtime` is the runtime's name and version; `share` is what
+    the delegate took of the graph. Belongs to one thread at a time.
     """
 
     def __init__(
@@ -35,16 +35,17 @@ class Interpreter:
         threads: int = 1,
         content: bytes | None = None,
     ) -> None:
-        """Load `path`, or `content` where the file at `path` holds that packed, and allocate its tensors.
+        """Load `path`, or `content` if the file at `path` holds it packed, and allocate the tensors.
 
-        Interpreters of the same `content` share it. What an external delegate leaves XNNPACK takes, and
-        what that leaves the built-in kernels.
+        Interpreters of the same `content` share it. XNNPACK takes what an external delegate leaves, and
+        the built-in kernels compute the rest.
 
         Raises:
-            BundleError: the file can't be read, is no model, or is one that can't be run here.
+            BundleError: the file can't be read, is not a model of one input and one output, or can't run
+                here.
             OperatorError: neither the runtime nor the delegate computes one of its operators.
-            DelegateError: the delegate can't be loaded, or does not do for this model. That XNNPACK
-                takes nothing is no error: the CPU computes it all the same; `share` tells.
+            DelegateError: the delegate can't be loaded, or does not work with this model. If XNNPACK
+                takes nothing, that is not an error: the CPU computes it anyway, and `share` shows it.
         """
         self.runtime = RUNTIME
         external = [] if delegate.is_built_in else [load_delegate(delegate)]
@@ -76,7 +77,7 @@ class Interpreter:
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
 
     def invoke(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The raw output for one input; dtypes and shapes are those of `input` and `output`.
+        """Return the raw output for one input; dtypes and shapes are those of `input` and `output`.
 
         Raises:
             RuntimeError: an operator, or the delegate, failed.
@@ -88,7 +89,7 @@ class Interpreter:
 
 
 def resolver(delegate: Delegate) -> OpResolverType:
-    """Whether the runtime may use XNNPACK: with all delegates but `none`."""
+    """Return the operator resolver: it may use XNNPACK with every delegate except `none`."""
     if delegate == Delegate.NONE:
         return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     return OpResolverType.BUILTIN
@@ -99,7 +100,7 @@ def _load_error(path: Path, delegate: Delegate, error: Exception) -> StartError:
     if older := re.search(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'", reason):
         return OperatorError(
             f"{path} needs the operator {older[1]} in version {older[2]}, which {RUNTIME} does not have: use"
-            " the newest ai-edge-litert, or another variant (`python -m service check` tells which run here)"
+            " the newest ai-edge-litert, or another variant (`python -m service check` shows which run here)"
         )
     if custom := re.search(r"unresolved custom op: ([\w-]+?)(?=\.?(See|$|\s))", reason):
         advice = (
@@ -118,7 +119,7 @@ def _load_error(path: Path, delegate: Delegate, error: Exception) -> StartError:
 
 
 def _in_a_row(output: Tensor) -> Tensor:
-    """An output without the height and width of one that a network of convolutions leaves in it."""
+    """Return the output without the height and width of 1 that a fully convolutional network leaves."""
     if len(output.shape) != 4 or output.shape[:3] != (1, 1, 1):
         return output
     return output.model_copy(update={"shape": (1, output.shape[3])})

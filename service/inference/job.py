@@ -1,4 +1,4 @@
-"""One image on its way through the pool: what is asked, its place in the queue, and its answer."""
+"""One image on its way through the pool: the job, its place in the queue, and its answer."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,9 +24,9 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One image to classify, as it came: encoded, or as the model's pixels uint8[height, width, 3].
+    """One image to classify, as received: encoded, or as the model's pixels uint8[height, width, 3].
 
-    `deadline`: when its answer is of no use any more, as `time.monotonic` has it.
+    `deadline`: when its answer becomes useless, by `time.monotonic`.
     """
 
     variant: LoadedVariant
@@ -36,40 +36,40 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes while it waits."""
+        """The bytes that it takes while it waits."""
         return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
 
 
 class Queued(Future[Answer]):
-    """An image in the queue, and its answer; cancelled, it gives its place back before its turn has come.
+    """An image in the queue, and the future of its answer; cancelling it while it waits frees its place.
 
-    Its job is there until then, or until its turn: whoever keeps the answer keeps neither image nor variant.
+    It drops its job when it is begun or cancelled, so the answer keeps neither image nor variant alive.
     """
 
     def __init__(self, job: Job, leave: Callable[["Queued", Job], None]) -> None:
         super().__init__()
         self.submitted = monotonic()
-        # Whether it waits, or waited, for memory: a worker looked at it already.
+        # Whether it waits, or has waited, for memory: a worker has already looked at it.
         self.in_line = False
         self._leave = leave
-        # One or none: whoever takes it out has it, be it to work on it or to cancel it.
+        # One job or none: whoever removes it owns it, either to work on it or to cancel it.
         self._job = [job]
         self._unwanted = False
 
     def begin(self) -> Job | None:
-        """The job, which is the caller's from now on; None where it was cancelled, or is begun."""
+        """Take the job, which then belongs to the caller; None if it was cancelled or has begun."""
         try:
             return self._job.pop()
         except IndexError:
             return None
 
     def put_back(self, job: Job) -> bool:
-        """Let it wait once more, begun in vain; False where somebody tried to cancel it meanwhile."""
+        """Make a begun job wait once more; return False if someone tried to cancel it meanwhile."""
         self._job.append(job)
         return not (self._unwanted and self.begin())
 
     def cancel(self) -> bool:
-        """Cancel it, unless it is begun; whether it is cancelled, now or before."""
+        """Cancel it unless it has begun; return whether it is cancelled, now or before."""
         self._unwanted = True
         job = self.begin()
         if job is not None and super().cancel():
@@ -78,7 +78,7 @@ class Queued(Future[Answer]):
 
 
 def no_worker_within(seconds: float) -> DeadlineExceeded:
-    """The error of an image that waited so long in vain."""
+    """Return the error for an image that waited `seconds` in vain."""
     return DeadlineExceeded(
         f"no worker, or no memory to decode it, was free within the {seconds:.3g} seconds it had"
     )

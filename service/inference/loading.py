@@ -1,4 +1,4 @@
-"""Loading a variant for its workers, on the delegate that was asked for or, where allowed, on the CPU."""
+"""Loading a variant for its workers, on the requested delegate or, if allowed, on the CPU."""
 
 from service.bundle.folder import Bundle
 from service.errors import DelegateError, SelfTestError
@@ -17,15 +17,15 @@ def load_classifiers(
     count: int = 1,
     limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> tuple[list[Classifier], str | None]:
-    """`count` classifiers of a variant, and why they are not on `delegate`; None where they are.
+    """Load `count` classifiers of a variant; return also why they are not on `delegate`, None if they are.
 
-    XNNPACK taking nothing counts as a fallback too. It needs no leave: the CPU computes it either way.
+    XNNPACK taking nothing counts as a fallback too. It needs no permission: the CPU computes either way.
 
     Raises:
         BundleError: the bundle has no such variant, or its file is damaged.
-        OperatorError: nothing here computes one of its operators.
-        DelegateError: the delegate can't be loaded, crashes, or takes nothing, and none may stand in.
-        SelfTestError: it does not compute its golden vectors on this device; likewise.
+        OperatorError: neither the runtime nor the delegate computes one of its operators.
+        DelegateError: the delegate can't be loaded, crashes, or takes nothing, and no fallback applies.
+        SelfTestError: it does not compute its golden vectors on this device, and no fallback applies.
     """
     try:
         try_out(bundle, name, delegate)

@@ -21,27 +21,27 @@ from service.images.room import Granted, Memory, NoRoom, Room
 from service.inference.job import Answer, Job, Queued, no_worker_within
 from service.inference.shadow import IDLE_SECONDS, Shadow
 
-# What the images in work get at the end: longer than any takes, but not for ever where one hangs.
+# How long `close` waits for images in progress: longer than any takes, but not forever if one hangs.
 CLOSE_SECONDS = 10.0
-# How much of the estimate each new measurement replaces: about the last ten count.
+# The weight of each new measurement in the estimate: about the last ten count.
 _SMOOTHING = 0.1
 
 
 class _Signal(Enum):
-    """What the queue has for a worker beside images."""
+    """What the queue holds for workers besides images."""
 
     END = auto()
     LOOK_AT_LINE = auto()
 
 
 class Pool:
-    """`workers` threads; images wait for them in one queue, bounded in images and in bytes.
+    """A pool of `workers` threads; images wait for them in one queue, bounded in images and in bytes.
 
-    Each job goes to the first worker that is free, which runs it on its own classifier of the job's
-    variant. Decode and inference happen in the same thread, so an image crosses threads once. What
-    a classifier raises reaches the caller through the future. One thread alone may submit. A worker that
-    has had nothing to do for a while runs `shadow`. An image that finds no memory in `room` to be decoded
-    in waits there, and its worker goes on with the next one.
+    Each job goes to the first free worker, which runs it on its own classifier of the job's variant.
+    Decoding and inference happen in the same thread, so an image changes threads only once. What a
+    classifier raises reaches the caller through the future. Only one thread may submit. A worker that has
+    been idle for a while runs `shadow`. If `room` has no memory to decode an image, the image waits there
+    and its worker goes on with the next one.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Pool:
         """Start the threads.
 
         Raises:
-            StartError: the system does not let so many start.
+            StartError: the system does not allow that many threads.
         """
         self.queue_size = queue_size
-        # Called where images are refused for want of places or memory, which a longer deadline does not mend.
+        # Called when images are refused for lack of places or memory, which a longer deadline would not help.
         self.on_full: Callable[[], None] = lambda: None
         self._room: Room[Queued] = room or Room(math.inf)
         self._shadow = shadow
@@ -68,14 +68,14 @@ class Pool:
         self._lock = threading.Lock()
         self._waiting = 0
         self._waiting_bytes = 0
-        # By variant: how many wait for a worker or are worked on, and the seconds that one takes.
+        # By variant: how many images wait for a worker or are in progress, and the seconds that one takes.
         self._owed: Counter[str] = Counter()
         self._seconds_of: dict[str, float] = {}
-        # All workers' seconds at work, but for the images in work: by worker, since when.
+        # All workers' busy seconds without the images in progress, and when each worker began its own.
         self._busy_seconds = 0.0
         self._busy_since: dict[int, float] = {}
         self._threads = [
-            # Daemons: one that an accelerator never gives back must not keep the process.
+            # Daemons: a thread that hangs in an accelerator must not keep the process alive.
             threading.Thread(target=self._work, args=(number,), name=f"worker-{number}", daemon=True)
             for number in range(workers)
         ]
@@ -86,23 +86,23 @@ class Pool:
                 del self._threads[number:]
                 self.close()
                 raise StartError(
-                    f"the system lets this process start {number} of {workers} workers, by a limit of threads"
-                    " or memory; set EDGEWISE_WORKERS to fewer, or raise the limit"
+                    f"the system lets this process start only {number} of {workers} workers, by its limit on"
+                    " threads or memory; set EDGEWISE_WORKERS lower, or raise the limit"
                 ) from None
 
     @property
     def workers(self) -> int:
-        """How many images are worked on at once."""
+        """The number of images that are processed at once."""
         return len(self._threads)
 
     @property
     def waiting(self) -> int:
-        """How many images wait for a worker, or for memory to be decoded in."""
+        """The number of images that wait for a worker, or for memory to be decoded."""
         return self._waiting
 
     @property
     def wait_seconds(self) -> float:
-        """How long an image that came now would wait for those before it, as things are expected to go."""
+        """The estimated seconds that an image arriving now would wait for those before it."""
         with self._lock:
             if self._owed.total() < self.workers:
                 return 0.0
@@ -111,34 +111,38 @@ class Pool:
 
     @property
     def busy_seconds(self) -> float:
-        """Seconds that all workers together were at work on images until now; shadows don't count."""
+        """The seconds that all workers together have spent on images so far, without shadow runs."""
         with self._lock:
             now = monotonic()
             return self._busy_seconds + sum(now - since for since in self._busy_since.values())
 
     @property
     def oldest_since(self) -> float | None:
-        """Since when the image that is in work longest is, as `time.monotonic` has it; None where none is."""
+        """When the oldest image in progress was begun, by `time.monotonic`; None if there is none."""
         with self._lock:
             return min(self._busy_since.values(), default=None)
 
     def check(self, deadline: float, jobs: Sequence[Job] = ()) -> None:
-        """Whether all of `jobs`, or an image that comes now, find places, memory, and workers in time.
+        """Check that all of `jobs`, or an image that arrives now, get places, memory, and workers in time.
 
         Raises:
-            BatchTooLarge: they are more than may wait, whatever else does.
-            BodyTooLarge: they have more bytes than there is memory for, whatever else waits.
-            QueueFull: there are not so many places left, or not so much memory.
-            WaitTooLong: the last one would wait longer than it can.
+            BatchTooLarge: there are more of them than even an empty queue can hold.
+            BodyTooLarge: they have more bytes than even an empty queue can hold.
+            QueueFull: there are not enough places, or there is not enough memory, left.
+            WaitTooLong: the last one would wait past its deadline.
         """
         if len(jobs) > self.queue_size:
-            # Told to come again, it would do so for ever.
-            raise BatchTooLarge(f"it has {len(jobs)} images; the most that may wait are {self.queue_size}")
-        # Beside those in line for memory, all wait but those that workers have or are about to take.
+            # If told to retry, the client would do so forever.
+            raise BatchTooLarge(
+                f"the request has {len(jobs)} images; the queue holds at most {self.queue_size}"
+            )
+        # Those in line for memory, and all others except those that workers have or are about to take.
         waiting = self._room.waiting + max(0, self._owed.total() - self.workers)
         if waiting + max(1, len(jobs)) > self.queue_size:
             self.on_full()
-            raise QueueFull(f"{self._waiting} images wait already", retry_after_seconds=self._retry_after())
+            raise QueueFull(
+                f"{self._waiting} images are already waiting", retry_after_seconds=self._retry_after()
+            )
         size = sum([job.size for job in jobs])
         if self._waiting_bytes + size > self._queue_bytes:
             raise self._no_memory(size)
@@ -152,15 +156,15 @@ class Pool:
             )
 
     def submit(self, job: Job, *, is_checked: bool = False) -> Future[Answer]:
-        """Queue an image; a future that is cancelled while it waits costs no work, and no place.
+        """Queue an image; a future that is cancelled while it waits takes no work and gives up its place.
 
-        The future raises DeadlineExceeded where no worker, or no memory, was free before the job's deadline.
-        `is_checked`: `check` has let it in, perhaps with others, and nothing else was submitted since.
+        The future raises DeadlineExceeded if no worker, or no memory, was free before the job's deadline.
+        `is_checked`: `check` has accepted it, perhaps with others, and nothing else was submitted since.
 
         Raises:
-            BatchTooLarge, BodyTooLarge, QueueFull, WaitTooLong: as `check` says, unless it is checked.
+            BatchTooLarge, BodyTooLarge, QueueFull, WaitTooLong: see `check`, unless `is_checked`.
         """
-        # Not a second time: what is in work may have come back meanwhile, to wait for memory.
+        # Not a second time: images in progress may since have come back to wait for memory.
         if not is_checked:
             self.check(job.deadline, [job])
         with self._lock:
@@ -172,9 +176,9 @@ class Pool:
         return queued
 
     def close(self) -> None:
-        """Finish what is queued, then end the threads; nothing may be submitted any more.
+        """Finish what is queued, then end the threads; nothing may be submitted after this.
 
-        Those that have not ended after `CLOSE_SECONDS` are left to themselves.
+        Threads that have not ended after `CLOSE_SECONDS` are abandoned.
         """
         for _ in self._threads:
             self._queue.put(_Signal.END)
@@ -193,18 +197,18 @@ class Pool:
 
     def _no_memory(self, size: int) -> BodyTooLarge | QueueFull:
         if size > self._queue_bytes:
-            # Told to come again, it would do so for ever.
+            # If told to retry, the client would do so forever.
             return BodyTooLarge(
-                f"it has {size} bytes to work on, more than all that wait may have: {self._queue_bytes}"
+                f"the request has {size} bytes of images; the queue holds at most {self._queue_bytes} bytes"
             )
         self.on_full()
         return QueueFull(
-            f"{self._waiting} images of {self._waiting_bytes} bytes wait already",
+            f"{self._waiting} images with {self._waiting_bytes} bytes are already waiting",
             retry_after_seconds=self._retry_after(),
         )
 
     def _shadow_seconds(self) -> float:
-        """How much longer an image that came now would wait because of the shadow that runs."""
+        """Return how much longer an image arriving now would wait because of a running shadow."""
         left = self._shadow.seconds_left if self._shadow is not None else 0.0
         if not left:
             return 0.0
@@ -220,22 +224,22 @@ class Pool:
             pass
 
     def _next(self, worker: int) -> bool:
-        """Work on one image; False where there are no more.
+        """Work on one image; return False when there are no more.
 
-        A function of its own, so that a worker that waits for the next image does not hold the last
-        one and its variant.
+        This is a separate function so that a worker that waits for the next image does not keep the
+        last one and its variant alive.
         """
         called = self._room.next_in_line()
         if called is not None:
             queued, size = called
             if self._room.waiting:
-                # Another one may fit as well, and another worker be free.
+                # Another image may fit as well, and another worker may be free.
                 self._queue.put(_Signal.LOOK_AT_LINE)
             granted = Granted(self._room, size)
             try:
                 self._work_on(queued, worker, granted)
             finally:
-                # It may not have been decoded at all.
+                # The image may not have been decoded at all.
                 granted.give_back()
             return True
         taken = self._take()
@@ -245,7 +249,7 @@ class Pool:
         return True
 
     def _work_on(self, queued: Queued, worker: int, memory: Memory) -> None:
-        """Answer it, or put it in line for memory."""
+        """Answer an image, or put it in line for memory."""
         job = queued.begin()
         if job is None:
             return
@@ -266,7 +270,7 @@ class Pool:
             self._busy_seconds += monotonic() - self._busy_since.pop(worker)
             self._owed[name] -= 1
             if size is not None:
-                # It keeps no worker from others while it waits for memory.
+                # It occupies no worker while it waits for memory.
                 queued.in_line = True
                 self._waiting += 1
                 self._waiting_bytes += job.size
@@ -277,7 +281,7 @@ class Pool:
             self._put_in_line(queued, job, size)
 
     def _put_in_line(self, queued: Queued, job: Job, size: int) -> None:
-        """Have it wait for so much memory, as it waited for a worker."""
+        """Make an image wait for `size` bytes of memory, as it waited for a worker."""
         if not queued.put_back(job):
             self._forget(queued, job)
             queued.set_exception(no_worker_within(monotonic() - queued.submitted))
@@ -287,7 +291,7 @@ class Pool:
             self._room.leave_line(queued)
 
     def _take(self) -> Queued | _Signal:
-        """The next image, or signal; if none comes for a while, the shadow runs."""
+        """Return the next image or signal; if none comes for a while, run the shadow."""
         shadow = self._shadow
         if shadow is not None and shadow.pending:
             try:
@@ -301,10 +305,10 @@ class Pool:
 
 
 def _run(job: Job, queued: Queued, worker: int, memory: Memory, shadow: Shadow | None) -> float | None:
-    """Classify, and give the result or the error to its future; the seconds that it took if it was begun.
+    """Classify, and set the future's result or error; return the seconds it took, None if it was not begun.
 
     Raises:
-        NoRoom: there is no memory to decode it in; the future has nothing yet.
+        NoRoom: there is no memory to decode the image; the future is not set yet.
     """
     started = monotonic()
     if started > job.deadline:
@@ -316,7 +320,7 @@ def _run(job: Job, queued: Queued, worker: int, memory: Memory, shadow: Shadow |
         raise
     except BaseException as error:
         if isinstance(error, RequestError):
-            # Its frames hold the image, and the future that holds it: both would stay for long.
+            # Its frames hold the image and the future, which holds the error: a cycle that stays for long.
             error.__traceback__ = error.__context__ = None
         queued.set_exception(error)
     else:

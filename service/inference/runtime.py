@@ -1,7 +1,7 @@
-"""The runtime that is installed: LiteRT, or, where that is not, the older tflite-runtime.
+"""The installed runtime: LiteRT or, if that is missing, the older tflite-runtime.
 
-They have the same interface, but neither the same operators nor the same kernels: `RUNTIME` is told
-wherever it may matter.
+They have the same interface, but neither the same operators nor the same kernels, so `RUNTIME` is
+reported wherever it can matter.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Shadow runs: a share of the answers is compared with another variant's, when workers have nothing to do."""
+"""Shadow runs: a share of the answers is compared with another variant's when workers are idle."""
 
 import random
 import threading
@@ -9,39 +9,39 @@ from typing import Protocol
 from service.inference.classifier import Classifier, Prediction
 from service.inference.divergence import kl_nats
 
-# For how long no image may come before a shadow runs. By then the answer is on its way to the client;
-# and one that sends its next photo as soon as it has an answer keeps the service at work.
+# How long no image must have come before a shadow runs. By then the answer is on its way to the client,
+# and a client that sends its next photo as soon as it has an answer keeps the service busy.
 IDLE_SECONDS = 0.01
 
 
 class Skip(StrEnum):
-    """Why an answer that was to be compared is not: images came, or another one waited or ran."""
+    """Why an answer was not compared as intended: images came, or another answer was waiting or running."""
 
     QUEUE = "queue"
     SHADOW = "shadow"
 
 
 class Observer(Protocol):
-    """Who is told what became of the answers that were to be compared; any worker's thread calls it."""
+    """Is told what happened to the answers to compare; any worker's thread can call it."""
 
     def compared(self, variant: str, *, agrees: bool, kl_nats: float, confidence_shift: float) -> None:
-        """The variant's answer was compared with the shadow's.
+        """Record that the variant's answer was compared with the shadow's.
 
         `agrees`: whether the top-1 is the same; `kl_nats`: the divergence KL(shadow‖variant);
-        `confidence_shift`: the variant's top-1 probability less the shadow's.
+        `confidence_shift`: the variant's top-1 probability minus the shadow's.
         """
 
     def skipped(self, reason: Skip) -> None:
-        """An answer was not compared."""
+        """Record that an answer was not compared."""
 
     def failed(self, variant: str, error: Exception) -> None:
-        """The comparison of the variant's answer broke down."""
+        """Record that the comparison of the variant's answer failed."""
 
 
 class Shadow:
-    """Runs one image at a time on its classifier, whichever worker has the time; keeps at most one.
+    """Runs its classifier on one image at a time, in whichever worker is idle; keeps at most one waiting.
 
-    Of an answer that is to be compared the model's pixels are kept, so that they are not decoded again.
+    It keeps the model's pixels of the answer to compare, so that they are not decoded again.
     """
 
     def __init__(self, classifier: Classifier, ratio: float, observer: Observer) -> None:
@@ -58,16 +58,16 @@ class Shadow:
 
     @property
     def pending(self) -> bool:
-        """Whether an answer waits to be compared."""
+        """Whether an answer is waiting to be compared."""
         return self._pending is not None
 
     @property
     def seconds_left(self) -> float:
-        """For how long the one that runs is expected to hold its worker; 0 where none does."""
+        """The estimated seconds that a running comparison still occupies its worker; 0 if none is running."""
         return max(0.0, self._ends - monotonic())
 
     def offer(self, prediction: Prediction) -> None:
-        """Take an answer that was just given, if it is one of those to compare; it waits for `run`."""
+        """Keep a new answer for `run`, if it is one of those to compare."""
         if prediction.variant == self._classifier.variant or random.random() >= self._ratio:  # noqa: S311
             return
         if self._turn.acquire(blocking=False):
@@ -76,13 +76,13 @@ class Shadow:
             self._observer.skipped(Skip.SHADOW)
 
     def drop(self) -> None:
-        """Let go of the answer that waits: there are images to work on."""
+        """Drop the waiting answer: there are images to work on."""
         if self._take() is not None:
             self._turn.release()
             self._observer.skipped(Skip.QUEUE)
 
     def run(self) -> None:
-        """Compare the answer that waits, if no other worker has taken it; never raises."""
+        """Compare the waiting answer, if no other worker has taken it; never raises."""
         prediction = self._take()
         if prediction is None:
             return

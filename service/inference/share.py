@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What the runtime names the node that stands for a partition.
+# The runtime's name for a node that stands for a partition.
 _PARTITION = "DELEGATE"
 
 
 @dataclass(frozen=True)
 class GraphShare:
-    """`taken` of a graph's `operators`, in so many `partitions`; `left`: the others, by kind.
+    """A delegate's share of a graph: `taken` of its `operators`, in `partitions` pieces.
 
-    Each partition is a change from the CPU to the delegate and back.
+    `left` counts the others by kind. Each partition is a switch from the CPU to the delegate and back.
     """
 
     operators: int
@@ -29,12 +29,12 @@ class GraphShare:
 
 
 def partitions_of(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The nodes that stand for partitions, among the runtime's details of all nodes."""
+    """Return the nodes that stand for partitions, given the runtime's details of all nodes."""
     return [node for node in nodes if node["op_name"] == _PARTITION]
 
 
 def share_of(nodes: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> GraphShare:
-    """What `partitions` took of a graph, by the runtime's details of all nodes."""
+    """Return what `partitions` took of a graph, given the runtime's details of all nodes."""
     operators = [node for node in nodes if node["op_name"] != _PARTITION]
     taken = taken_by(nodes, partitions)
     left = Counter(node["op_name"] for node in operators if node["index"] not in taken)
@@ -42,9 +42,9 @@ def share_of(nodes: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[st
 
 
 def taken_by(nodes: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> set[int]:
-    """The places in a graph of the operators that `partitions` took.
+    """Return the indices in the graph of the operators that `partitions` took.
 
-    The runtime keeps the nodes that a partition replaced, without saying which: they are those
+    The runtime keeps the nodes that a partition replaced, without saying which they are: those
     between the partition's outputs and its inputs.
     """
     operators = [node for node in nodes if node["op_name"] != _PARTITION]

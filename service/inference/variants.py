@@ -13,15 +13,15 @@ from service.inference.delegates import Delegate, Fallback
 from service.inference.loading import load_classifiers
 from service.inference.share import GraphShare
 
-# How long a variant for a high load answers after the last image that was refused.
+# How long a variant for high load answers after the last refused image.
 _AFTER_REFUSAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedVariant:
-    """A variant that answers: one classifier a worker, all of them alike.
+    """A variant that answers: one classifier per worker, all of them alike.
 
-    `fallback` says why it does not run on the delegate that was asked for; None where it does.
+    `fallback` says why it does not run on the requested delegate; None if it does.
     """
 
     name: str
@@ -30,26 +30,26 @@ class LoadedVariant:
 
     @property
     def delegate(self) -> Delegate:
-        """What it runs on."""
+        """The delegate it runs on."""
         return self.classifiers[0].delegate
 
     @property
     def share(self) -> GraphShare:
-        """What that took of the graph."""
+        """What the delegate took of the graph."""
         return self.classifiers[0].share
 
     @property
     def runtime(self) -> str:
-        """The name and version of what runs it."""
+        """The runtime's name and version."""
         return self.classifiers[0].runtime
 
 
 class Relief:
     """A faster variant that answers in place of the active one while the load is high.
 
-    That begins where images wait longer than `seconds`, or where one was refused; it ends where they wait
-    less than half as long, and none was refused for a second. `changed` is called with whether it begins,
-    and the waiting time.
+    This begins when images wait longer than `seconds` or one is refused, and ends when they wait less than
+    half as long and none has been refused for a second. `changed` is called at both, with whether it begins
+    and the waiting time in seconds.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Relief:
         self._refused_at = -math.inf
 
     def refused(self) -> None:
-        """Take note of an image that found no place: a queue may be full before anybody waits for long."""
+        """Record that an image was refused: the queue can be full before any image waits for long."""
         self._refused_at = time.monotonic()
 
     def consider(self, wait_seconds: float) -> bool:
-        """Whether it answers, now that an image would wait so long for a worker."""
+        """Return whether it answers, now that an image would wait `wait_seconds` for a worker."""
         waits_long = wait_seconds >= self._seconds / 2 if self.answers else wait_seconds > self._seconds
         answers = waits_long or time.monotonic() - self._refused_at < _AFTER_REFUSAL_SECONDS
         if answers != self.answers:
@@ -76,10 +76,10 @@ class Relief:
 
 
 class Variants:
-    """The variants that are loaded, and which one answers where a request names none.
+    """The loaded variants, and the one that answers if a request names none.
 
-    Belongs to the event loop's thread. Whoever holds a LoadedVariant may go on using it after it is
-    no longer among these.
+    Belongs to the event loop's thread. Whoever holds a LoadedVariant can keep using it after it is no
+    longer one of these.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Variants:
         lasting: Iterable[LoadedVariant] = (),
         relief: Relief | None = None,
     ) -> None:
-        """`lasting` stay loaded whichever is active; `relief` must be among them."""
+        """`lasting` stay loaded, whichever is active; `relief` must be one of them."""
         self.active = active
         self.relief = relief
         self._bundle = bundle
@@ -97,15 +97,15 @@ class Variants:
 
     @property
     def all(self) -> tuple[LoadedVariant, ...]:
-        """All that are loaded, each once, the active one first."""
+        """All loaded variants, each once, the active one first."""
         return (self.active, *(v for v in self._lasting.values() if v.name != self.active.name))
 
     def loaded(self, name: str) -> LoadedVariant | None:
-        """The variant of that name, None where it is not loaded."""
+        """Return the variant with that name; None if it is not loaded."""
         return self.active if name == self.active.name else self._lasting.get(name)
 
     def find(self, name: str | None) -> LoadedVariant | None:
-        """The variant that a request names, None where it names none.
+        """Return the variant that a request names; None if it names none.
 
         Raises:
             UnknownVariant: it is not in the bundle; the message names those that are.
@@ -118,19 +118,19 @@ class Variants:
             self.check_known(name)
             names = ", ".join(sorted(v.name for v in self.all))
             raise VariantNotLoaded(
-                f"variant {name!r} is not loaded, only {names}; start the service with it among"
-                " EDGEWISE_LOADED_VARIANTS, or make it the active one by PUT /v1/variants/active"
+                f"variant {name!r} is not loaded, only {names}; start the service with it in"
+                " EDGEWISE_LOADED_VARIANTS, or make it the active one with PUT /v1/variants/active"
             )
         return variant
 
     def check_known(self, name: str) -> None:
-        """Raise UnknownVariant where the bundle has no variant of that name."""
+        """Raise UnknownVariant if the bundle has no variant with that name."""
         if name not in self._bundle.manifest.variants:
             names = ", ".join(sorted(self._bundle.manifest.variants))
             raise UnknownVariant(f"the bundle has no variant {name[:64]!a}; it has: {names}")
 
     def choose(self, named: LoadedVariant | None, wait_seconds: float) -> LoadedVariant:
-        """The variant for a request that is ready now: `named`, as `find` gave it, or whichever answers.
+        """Return the variant for a request that is ready now: `named`, from `find`, or the one that answers.
 
         `wait_seconds`: how long an image would wait for a worker.
         """
@@ -140,13 +140,13 @@ class Variants:
         return named or variant
 
     def is_relieved(self, wait_seconds: float) -> bool:
-        """Whether the variant for a high load answers in place of the active one."""
+        """Return whether the variant for high load answers in place of the active one."""
         if self.relief is None or self.relief.variant.name == self.active.name:
             return False
         return self.relief.consider(wait_seconds)
 
     def activate(self, variant: LoadedVariant) -> None:
-        """From now on `variant` answers; the one before is let go of, unless it is to stay loaded."""
+        """Make `variant` the one that answers; the previous one is released unless it is to stay loaded."""
         self.active = variant
 
 
@@ -159,13 +159,13 @@ def load_variant(
     fallback: Fallback = Fallback.NONE,
     limits: DecodeLimits = DEFAULT_LIMITS,
 ) -> LoadedVariant:
-    """Load a variant once a worker, self-tested.
+    """Load and self-test a variant, with one classifier per worker.
 
-    Where the delegate does not do, `fallback` may allow XNNPACK in its place.
+    If the delegate does not work, `fallback` can allow XNNPACK in its place.
 
     Raises:
         BundleError: the bundle has no such variant, or its file is damaged.
-        OperatorError: nothing here computes one of its operators.
+        OperatorError: neither the runtime nor the delegate computes one of its operators.
         DelegateError: the delegate can't be loaded, crashes, or takes nothing.
         SelfTestError: it does not compute its golden vectors on this device.
     """

@@ -30,7 +30,7 @@ def test_a_fallback_is_told(settings: Settings) -> None:
         counted = samples(client)
         (loaded,) = [v for v in client.get("/v1/variants").json()["variants"] if v["loaded"]]
     assert (answer["status"], answer["delegate"]) == ("ready", "xnnpack")
-    assert answer["delegate_fallback"].startswith("delegate nnapi is Android's")
+    assert answer["delegate_fallback"].startswith("delegate nnapi exists only on Android")
     assert (loaded["delegate"], loaded["fallback"]) == ("xnnpack", answer["delegate_fallback"])
     assert counted["edgewise_delegate_fallback"] == 1
     assert counted['edgewise_delegate_partitions{variant="fp32"}'] == 1

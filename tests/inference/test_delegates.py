@@ -46,10 +46,10 @@ def test_the_table_has_every_delegate_that_has_a_name() -> None:
         ("xnpack", "", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute path"),
         ("lib/a.so", "", "the absolute path"),
         ("", "", "the absolute path"),
-        ("/a.so", "a", "should be key=value,key=value, which 'a' is not"),
-        ("/a.so", "=b", "which '=b' is not"),
-        ("/a.so", "a=1,", "which '' is not"),
-        ("/a.so", "a=1,a=2", "'a' is there twice"),
+        ("/a.so", "a", "should be key=value,key=value; 'a' is not"),
+        ("/a.so", "=b", "'=b' is not"),
+        ("/a.so", "a=1,", "'' is not"),
+        ("/a.so", "a=1,a=2", "'a' is given twice"),
     ],
 )
 def test_what_is_no_delegate_is_told(name: str, options: str, told: str) -> None:
@@ -136,7 +136,7 @@ def test_a_library_for_another_processor_is_told(colours: Bundle, library: Path,
     content = bytearray(library.read_bytes())
     content[MACHINE] = X86_64 if content[MACHINE] == AARCH64 else AARCH64
     (tmp_path / "a.so").write_bytes(content)
-    told = rf"a\.so is there, but not for this machine's processor \({platform.machine()}\)"
+    told = rf"a\.so exists, but not for this machine's processor \({platform.machine()}\)"
     with pytest.raises(DelegateError, match=told):
         Classifier(colours, "fp32", external(tmp_path / "a.so"))
 
@@ -169,7 +169,9 @@ def test_a_named_delegate_says_what_it_needs(colours: Bundle, name: str, library
 
 
 def test_nnapi_is_androids(colours: Bundle) -> None:
-    with pytest.raises(DelegateError, match=f"nnapi is Android's, and this is {platform.system()}: use xnn"):
+    with pytest.raises(
+        DelegateError, match=f"nnapi exists only on Android, and this is {platform.system()}: use"
+    ):
         Classifier(colours, "fp32", parse_delegate("nnapi"))
 
 

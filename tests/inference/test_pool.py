@@ -50,7 +50,7 @@ def test_an_image_that_finds_no_place_is_refused(colours: Bundle) -> None:
         assert run.pool.waiting == 2
         refusals: list[int] = []
         run.pool.on_full = lambda: refusals.append(run.pool.waiting)
-        with pytest.raises(QueueFull, match="2 images wait") as caught:
+        with pytest.raises(QueueFull, match="2 images are already waiting") as caught:
             run.submit(photo("white"))
         assert caught.value.retry_after_seconds == 1
         with pytest.raises(QueueFull):
@@ -119,7 +119,7 @@ def test_what_waits_is_bounded_in_bytes(colours: Bundle) -> None:
         first = run.submit(image)
         assert held.begun.acquire(timeout=60)
         waiting = [run.submit(image) for _ in range(2)]
-        with pytest.raises(QueueFull, match=f"2 images of {2 * len(image)} bytes wait already"):
+        with pytest.raises(QueueFull, match=f"2 images with {2 * len(image)} bytes are already waiting"):
             run.submit(photo("blue"))
         held.let.release(3)
         assert [top(future) for future in (first, *waiting)] == ["red"] * 3
@@ -131,7 +131,7 @@ def test_an_image_that_never_finds_memory_is_not_told_to_come_again(colours: Bun
     image = photo("red")
     with (
         running(Held(colours), queue_bytes=len(image) - 1) as run,
-        pytest.raises(BodyTooLarge, match=f"has {len(image)} bytes to work on, more than all") as caught,
+        pytest.raises(BodyTooLarge, match=f"has {len(image)} bytes of images; the queue holds") as caught,
     ):
         run.submit(image)
     assert caught.value.retry_after_seconds is None
@@ -149,7 +149,7 @@ def test_of_several_images_all_find_places_memory_and_time_or_none_does(colours:
             run.pool.check(deadline, jobs[:3])
         with pytest.raises(BodyTooLarge):
             run.pool.check(deadline + 1000, jobs[:4])
-        with pytest.raises(BatchTooLarge, match="5 images; the most that may wait are 4"):
+        with pytest.raises(BatchTooLarge, match="5 images; the queue holds at most 4"):
             run.pool.check(deadline + 1000, jobs)
         assert run.pool.waiting == 0
 
@@ -192,6 +192,6 @@ def test_a_system_that_lets_no_more_threads_start_is_told() -> None:
         [sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=True, timeout=60
     )
     assert re.fullmatch(
-        r"the system lets this process start [1-9]\d? of 64 workers, .* fewer, or raise the limit 1\n",
+        r"the system lets this process start only [1-9]\d? of 64 workers, .* lower, or raise the limit 1\n",
         ended.stdout,
     )

@@ -94,7 +94,7 @@ def test_no_more_wait_for_memory_than_may_wait_however_many_workers_are_idle(col
         for count in (1, 2):
             large = run.submit(photo("red", LARGE))
             wait_in_line(run, room, count)
-        with pytest.raises(QueueFull, match="2 images wait already"):
+        with pytest.raises(QueueFull, match="2 images are already waiting"):
             run.submit(photo("red", LARGE))
         assert large.cancel()
         assert top(run.submit(photo("blue"))) == "blue"

@@ -60,7 +60,7 @@ def test_a_delegate_that_does_not_do_stops_the_start_in_one_line(
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"delegate": "nnapi"}, "delegate nnapi is Android's"),
+        ({"delegate": "nnapi"}, "delegate nnapi exists only on Android"),
         ({"delegate": "/nonexistent/a.so"}, "/nonexistent/a.so: cannot open shared object file: No such"),
         ({"delegate": "/"}, "/ is a folder, not a library"),
         ({"delegate": __file__}, "invalid ELF header"),

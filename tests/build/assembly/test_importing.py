@@ -149,7 +149,9 @@ def test_scores_without_a_scale_are_refused_as_by_the_service(models: Path, tmp_
     (graph,) = content.subgraphs
     graph.tensors[graph.outputs[0]].quantization = None
     (models / "ptq.tflite").write_bytes(packed_model(content))
-    with pytest.raises(BundleError, match=r"^ptq: output is int8 without a scale, which says nothing"):
+    with pytest.raises(
+        BundleError, match=r"^ptq: output is int8 without a scale, so its values mean nothing"
+    ):
         imported(models / "ptq.tflite", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
