@@ -130,7 +130,7 @@ def test_check_finds_a_variant_that_is_not_even_served(
     (bundle / "int8.tflite").write_bytes(b"something else")
     monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle))
     assert main(["check"]) == 2
-    assert "int8.tflite has 14 bytes, the manifest says" in one_line(capfd.readouterr().err)
+    assert "int8.tflite has 14 bytes, but the manifest says" in one_line(capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(

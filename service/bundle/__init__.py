@@ -1,1 +1,1 @@
-"""A bundle on disk: its manifest, what lies beside it, and its signature."""
+"""A bundle on disk: its manifest, its other files, and its signature."""

@@ -1,7 +1,7 @@
 """The bundle: a folder that the build stage writes and the service serves.
 
-`load_bundle` reads and checks one, `write_bundle` writes one whole or not at all;
-`service.bundle.manifest` has the schema of its manifest.
+`load_bundle` reads and checks one, `write_bundle` writes one whole or not at all, and
+`service.bundle.manifest` has the manifest's schema.
 """
 
 import hashlib
@@ -29,19 +29,19 @@ from service.bundle.packing import unpack
 from service.bundle.signature import check_signature
 from service.errors import BundleError
 
-# How much of an image's SHA-256, in hex, `seen_images.txt` keeps.
+# How many hex digits of an image's SHA-256 `seen_images.txt` keeps.
 SEEN_DIGITS = 16
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What a model's outputs are called, in index order; `class_ids` is None where there are none."""
+    """The names of a model's outputs, in index order; `class_ids` is None if there are none."""
 
     labels: tuple[str, ...]
     class_ids: tuple[str, ...] | None
 
     def by_label(self) -> dict[str, list[int]]:
-        """The indices of the classes that have each label; more than one where its text repeats."""
+        """Return the indices of the classes with each label; more than one if the label repeats."""
         indices: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
             indices.setdefault(label, []).append(index)
@@ -52,7 +52,7 @@ class Classes:
 class Bundle:
     """A bundle that was read and checked.
 
-    `labels` and `class_ids` are in index order; `class_ids` is None where the bundle has none.
+    `labels` and `class_ids` are in index order; `class_ids` is None if the bundle has none.
     `seen_images` holds the first 16 hex digits of the SHA-256 of every image file that the
     network was trained or calibrated on.
     """
@@ -65,14 +65,14 @@ class Bundle:
 
     @property
     def classes(self) -> Classes:
-        """What the outputs are called."""
+        """The names of the model's outputs."""
         return Classes(self.labels, self.class_ids)
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name.
+        """Return the variant with that name.
 
         Raises:
-            BundleError: there is none; the message names those there are.
+            BundleError: there is none; the message names the existing ones.
         """
         try:
             return self.manifest.variants[name]
@@ -81,14 +81,14 @@ class Bundle:
             raise BundleError(f"the bundle {self.path} has no variant {name!r}; it has: {names}") from None
 
     def variant_path(self, name: str) -> Path:
-        """Where the variant's `.tflite` lies, or what is held in its place."""
+        """Return the path of the variant's `.tflite`, or of the packed file in its place."""
         return self.path / self.variant(name).stored.file
 
 
 def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
     """Read a bundle's manifest and its text files, each checked against its SHA-256.
 
-    A variant's file is checked where it is loaded (`verify_variant`), the rest by `verify`. With
+    A variant's file is checked when it is loaded (`verify_variant`), the rest by `verify`. With
     `public_key`, a PEM file, the signature is checked before anything else is read, and then every file.
 
     Raises:
@@ -117,7 +117,7 @@ def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
 
 
 def read_file(bundle: Bundle, name: str) -> bytes:
-    """The bytes of one of the manifest's `files`, checked against its SHA-256.
+    """Return the bytes of one of the manifest's `files`, checked against its SHA-256.
 
     Raises:
         BundleError: it is missing or damaged.
@@ -126,9 +126,9 @@ def read_file(bundle: Bundle, name: str) -> bytes:
 
 
 def verify_variant(bundle: Bundle, name: str) -> bytes | None:
-    """Check a variant's file against its size and SHA-256, and what it unpacks to where it is packed.
+    """Check the size and SHA-256 of a variant's file and, if it is packed, the SHA-256 of what it unpacks to.
 
-    Returns that, the bytes of the `.tflite`; None where the file is the `.tflite` itself.
+    Returns the unpacked bytes of the `.tflite`; None if the file is the `.tflite` itself.
 
     Raises:
         BundleError: it is missing or damaged, or does not unpack to the variant's `.tflite`.
@@ -137,10 +137,10 @@ def verify_variant(bundle: Bundle, name: str) -> bytes | None:
     stored = variant.stored
     try:
         size = path.stat().st_size
-        # First, so that what only looks like a file (a device, say) is not read without an end.
+        # First, so that something that only looks like a file, such as a device, is not read endlessly.
         if size != stored.bytes:
             raise BundleError(
-                f"{path} has {size} bytes, the manifest says {stored.bytes}; copy the bundle again"
+                f"{path} has {size} bytes, but the manifest says {stored.bytes}; copy the bundle again"
             )
         digest = sha256_of(path)
     except OSError as error:
@@ -178,11 +178,11 @@ def verify(bundle: Bundle) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that nothing lies at `path`, or an empty folder, or a bundle alone, which another may replace.
+    """Check that there is nothing at `path`, or an empty folder, or only a bundle, which another can replace.
 
     Raises:
         BundleError: it is a file, or a folder with other things in it, which would be lost; or this user may
-            not put another in its place.
+            not replace it.
     """
     if path.exists() and not path.is_dir():
         raise BundleError(f"{path} is a file; name a new folder")
@@ -190,7 +190,7 @@ def check_replaceable(path: Path) -> None:
         return
     there = path.resolve()
     for folder in (there, there.parent):
-        # Both: what is moved into another folder has an entry that leads to it, which changes.
+        # Both: moving a folder into another one also changes its own entry for its parent.
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise BundleError(f"{path} can't be replaced: this user may not write to {folder}")
     if (path / MANIFEST).is_file():
@@ -198,7 +198,7 @@ def check_replaceable(path: Path) -> None:
             strangers = _strangers(path, _read_manifest(path, public_key=None))
         except BundleError:
             raise BundleError(
-                f"{path} is no bundle that is read here, with a {MANIFEST} all the same; name a new folder,"
+                f"{path} has a {MANIFEST}, but is not a bundle that can be read here; name a new folder,"
                 " or remove it"
             ) from None
     else:
@@ -208,30 +208,30 @@ def check_replaceable(path: Path) -> None:
 
 
 def _strangers(path: Path, manifest: Manifest) -> list[str]:
-    """What lies in a bundle's folder and is none of its manifest's."""
+    """Return the names in a bundle's folder that are not in its manifest."""
     stored = (variant.stored.file for variant in manifest.variants.values())
     known = {MANIFEST, SIGNATURE, *manifest.files, *stored}
     return sorted(p.name for p in path.iterdir() if p.name not in known)
 
 
 def rewrite_bundle(bundle: Bundle, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
-    """Write a bundle in its own place, as `write_bundle` does, with another manifest and other files.
+    """Rewrite a bundle in place, as `write_bundle` does, with another manifest and other files.
 
     Raises:
-        BundleError: as `write_bundle` says, or what lies there is not this bundle any more.
+        BundleError: see `write_bundle`; or the bundle there is no longer this one.
     """
     if _read_manifest(bundle.path, public_key=None) != bundle.manifest:
         raise BundleError(
-            f"{bundle.path} was changed meanwhile by another command; do this again, with what is there now"
+            f"{bundle.path} was changed meanwhile by another command; run this again with what is there now"
         )
     return write_bundle(bundle.path, manifest, files)
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
-    """Write a bundle to `path`, whole or not at all, in place of the bundle there if there is one.
+    """Write a bundle to `path`, whole or not at all, replacing a bundle that is already there.
 
-    It is not signed: a signature that was there is gone with the manifest that it was of. Where `path` is a
-    link, what it leads to is replaced.
+    The result is not signed: an existing signature goes with the manifest that it signed. If `path` is a
+    link, its target is replaced.
     `files` gives the content of every file that the manifest names, as bytes or as a file to copy.
 
     Raises:
@@ -263,13 +263,13 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | byte
 
 
 def bundle_files(bundle: Bundle) -> dict[str, Path | bytes]:
-    """Every file that the manifest names, as `write_bundle` takes them."""
+    """Return every file that the manifest names, as `write_bundle` takes them."""
     names = [*bundle.manifest.files, *(v.stored.file for v in bundle.manifest.variants.values())]
     return {name: bundle.path / name for name in names}
 
 
 def sha256_of(content: Path | bytes) -> str:
-    """The SHA-256 of a file or of bytes, in hex."""
+    """Return the SHA-256 of a file or of bytes, in hex."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     with content.open("rb") as file:
@@ -291,11 +291,11 @@ def _read_manifest(path: Path, public_key: Path | None) -> Manifest:
     except ValidationError as error:
         if any(fault["loc"] == ("schema_version",) for fault in error.errors()):
             raise BundleError(
-                f"{file} is not of schema version {SCHEMA_VERSION}, the only one that is read; build the"
+                f"{file} is not of schema version {SCHEMA_VERSION}, the only supported one; build the"
                 " bundle again"
             ) from None
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(f"{file} is not a valid manifest: {where}: {first['msg']}") from None
 
 
@@ -323,14 +323,14 @@ def _replace(staging: Path, path: Path) -> None:
     if not path.exists():
         staging.rename(path)
         return
-    # Two renames, since no portable call swaps two folders: the old bundle is whole until the
-    # first, the new one from the second on.
+    # Two renames, since no portable call swaps two folders: the old bundle is there until the first,
+    # the new one from the second on.
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     try:
         path.rename(old / path.name)
         staging.rename(path)
     finally:
-        # However it ended, an interruption in between included: the old bundle goes only where another is.
+        # However this ends, even by an interruption in between, the old bundle goes only if another is there.
         if not path.exists():
             (old / path.name).rename(path)
         shutil.rmtree(old, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""The schema of a bundle's `manifest.json`: what a bundle holds and all that is known of it.
+"""The schema of a bundle's `manifest.json`: what a bundle holds and everything known about it.
 
-`python -m service.bundle.manifest` prints it as JSON schema.
+`python -m service.bundle.manifest` prints it as a JSON schema.
 """
 
 import json
@@ -45,13 +45,13 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class Frozen(BaseModel):
-    """What is read and passed on, but not changed: of known fields alone, and of numbers that are finite."""
+    """A model that can't be changed; it accepts only known fields and finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Precision(StrEnum):
-    """What a variant's weights and activations are held in."""
+    """The number formats of a variant's weights and activations."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -63,7 +63,7 @@ class Precision(StrEnum):
 
 
 class Resize(StrEnum):
-    """How an image's sides are brought to the model's."""
+    """How an image is brought to the model's size."""
 
     SHORTER_SIDE = "shorter-side"
     SQUASH = "squash"
@@ -93,12 +93,12 @@ class Preprocessing(Frozen):
     @model_validator(mode="after")
     def _squash_takes_no_crop(self) -> Self:
         if self.resize is Resize.SQUASH and self.crop_fraction != 1:
-            raise ValueError("crop_fraction must be 1 where resize is squash")
+            raise ValueError("crop_fraction must be 1 if resize is squash")
         return self
 
 
 class Tensor(Frozen):
-    """One tensor of a variant: shape with the batch of 1, and its affine quantization.
+    """One tensor of a variant: its shape, with the batch of 1, and its affine quantization.
 
     A quantized value q stands for `scale * (q - zero_point)`.
     """
@@ -115,15 +115,15 @@ _Positive = Annotated[float, Field(gt=0)]
 
 
 def without_repetition(given: PerChannel) -> PerChannel:
-    """One value for all channels where the three are alike."""
+    """Return one value for all channels if the three are equal, else `given`."""
     return given[0] if isinstance(given, tuple) and len(set(given)) == 1 else given
 
 
 class InputTensor(Tensor):
     """The input: float32 takes (pixel - mean) / std.
 
-    `mean` and `std` are one value for all channels, or one each for red, green and blue. Where they are 0 and
-    1, uint8 takes the pixel and int8 the pixel - 128; else these take (pixel - mean) / std, quantized.
+    `mean` and `std` are one value for all channels, or one each for red, green and blue. If they are 0 and
+    1, uint8 takes the pixel and int8 the pixel - 128; otherwise they take (pixel - mean) / std, quantized.
     """
 
     mean: PerChannel = 0.0
@@ -162,11 +162,10 @@ class Proportion(Frozen):
 
 
 class Comparison(Frozen):
-    """One variant against another on the same images.
+    """One variant compared with another on the same images.
 
     `agreement`: same top-1. `kl_nats`: mean of KL(against ‖ this); `kl_nats_error`: its standard
-    error, where it is known. `lost`: images that the other has right and this one wrong; `won`:
-    the reverse.
+    error, if known. `lost`: images that the other gets right and this one wrong; `won`: the reverse.
     """
 
     against: VariantName
@@ -189,11 +188,11 @@ class Evaluation(Frozen):
     """Accuracy of one variant on one set of labelled images.
 
     `crop`: the bundle's own, or `none` for the whole image. `seen_images`: how many of the
-    images were trained or calibrated on; where it is not 0 the numbers are not test accuracy.
+    images were used for training or calibration; if it is not 0, the numbers are not test accuracy.
     `ece`: the expected calibration error of the top-1 probability, over 15 bins of equal width
     (Guo et al., "On Calibration of Modern Neural Networks", 2017). `comparisons`: with every other
-    that was evaluated beside it. `tools`: what decoded the images. `reference` marks the evaluation
-    that stands for the variant.
+    one evaluated in the same run. `tools`: the versions of what decoded the images. `reference`
+    marks the evaluation that represents the variant.
     """
 
     dataset: ImageSet
@@ -210,7 +209,7 @@ class Evaluation(Frozen):
 
 
 class Latency(Frozen):
-    """What an inference took on one machine, decode not included, with one thread."""
+    """How long an inference took on one machine, with one thread and without decoding."""
 
     machine: str
     runtime: str
@@ -221,10 +220,10 @@ class Latency(Frozen):
 
 
 class GoldenTolerance(Frozen):
-    """How far a device may be from the golden vectors.
+    """How far a device may deviate from the golden vectors.
 
-    `largest`: the largest difference of any output value, in steps of an integer output or
-    in the units of a float one. `share`: the share of values that may differ at all.
+    `largest`: the largest allowed difference of any output value, in steps of an integer output
+    or in the units of a float one. `share`: the share of values that may differ at all.
     """
 
     largest: NonNegativeFloat
@@ -232,10 +231,10 @@ class GoldenTolerance(Frozen):
 
 
 class Temperature(Frozen):
-    """What the logits of trained weights were divided by, once, for probabilities that can be believed.
+    """What the logits of trained weights were divided by, once, to calibrate the probabilities.
 
-    It is in the last layer's weights. `images` are those that it was fitted on, and that were not trained
-    on; `ece_before` and `ece_after` the expected calibration error of float32 on them.
+    It is part of the last layer's weights. It was fitted on `images`, which were not trained on;
+    `ece_before` and `ece_after` are the expected calibration error of float32 on them.
     """
 
     value: Annotated[float, Field(gt=0)]
@@ -245,9 +244,9 @@ class Temperature(Frozen):
 
 
 class Training(Frozen):
-    """How weights were trained: those that all variants come from, or one variant's own.
+    """How weights were trained: those that all variants are made from, or one variant's own.
 
-    `losses` are of photos that were not trained on, before the `temperature`, if there is one.
+    `losses` are for photos that were not trained on, before the `temperature`, if there is one.
     """
 
     method: Literal["distillation", "new-classes", "quantization-aware"] = "distillation"
@@ -266,7 +265,7 @@ class Training(Frozen):
 
 
 class Provenance(Frozen):
-    """How a variant was made; `training` is quantization-aware training, from the network's weights on."""
+    """How a variant was made; `training` is quantization-aware training from the network's weights."""
 
     command: str
     recipe: dict[str, str | int | float | bool]
@@ -276,7 +275,7 @@ class Provenance(Frozen):
 
 
 class Wire(Frozen):
-    """What a bundle holds in place of a variant's `.tflite`: the same, packed as one frame of Zstandard."""
+    """What a bundle holds in place of a variant's `.tflite`: the same file, packed as one Zstandard frame."""
 
     file: FileName
     sha256: Sha256
@@ -284,10 +283,10 @@ class Wire(Frozen):
 
 
 class Variant(Frozen):
-    """One `.tflite` file and all that is known of it; `operators`: how many of each kind it has.
+    """One `.tflite` file and everything known about it; `operators`: how many of each kind it has.
 
-    `file`, `sha256` and `bytes` are of the `.tflite` as it runs. The bundle holds it as it is or, where
-    there is a `wire`, that in its place.
+    `file`, `sha256` and `bytes` are those of the `.tflite` as it runs. The bundle holds it as it is or, if
+    there is a `wire`, holds that in its place.
     """
 
     file: FileName
@@ -305,15 +304,15 @@ class Variant(Frozen):
 
     @property
     def stored(self) -> "Wire | Variant":
-        """Whose `file`, `sha256` and `bytes` are of what the bundle holds."""
+        """The one whose `file`, `sha256` and `bytes` are those of what the bundle holds."""
         return self.wire or self
 
 
 class Baseline(Frozen):
     """A `.tflite` file that was measured for comparison and is not in the bundle.
 
-    `sha256` and `bytes` are of the file as it runs; `wire_bytes` is what it takes packed, None where it is
-    not. `provenance` is None for the weights that training started from: `Manifest.training` tells theirs.
+    `sha256` and `bytes` are those of the file as it runs; `wire_bytes` is its packed size, None if it is not
+    packed. `provenance` is None for the weights that training started from: see `Manifest.training`.
     """
 
     description: str
@@ -326,12 +325,12 @@ class Baseline(Frozen):
 
 
 class Manifest(Frozen):
-    """The whole of `manifest.json`.
+    """The content of `manifest.json`.
 
-    `files` has the SHA-256 of every other file of the folder but the variants' and the signature.
+    `files` has the SHA-256 of every other file in the folder except the variants' files and the signature.
     """
 
-    # Without a default, which would not be written: a reader must be able to tell.
+    # No default: defaults are not written, but a reader must be able to tell the version.
     schema_version: Literal[2]
     name: BundleName
     architecture: str
@@ -365,17 +364,17 @@ class Manifest(Frozen):
 
 
 def reference_evaluation(evaluations: Iterable[Evaluation]) -> Evaluation | None:
-    """The evaluation that stands for a variant or a baseline, if one does."""
+    """Return the evaluation that represents a variant or a baseline, if there is one."""
     return next((evaluation for evaluation in evaluations if evaluation.reference), None)
 
 
 def comparison_with(evaluation: Evaluation, against: str) -> Comparison | None:
-    """The comparison with the variant or baseline of that name, if they were evaluated together."""
+    """Return the comparison with the variant or baseline of that name, if they were evaluated together."""
     return next((c for c in evaluation.comparisons if c.against == against), None)
 
 
 def manifest_schema() -> str:
-    """The JSON schema of `manifest.json`, as JSON."""
+    """Return the JSON schema of `manifest.json`, as JSON."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Manifest.model_json_schema()
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

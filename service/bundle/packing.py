@@ -1,4 +1,4 @@
-"""Files that a bundle holds packed, by Zstandard: fewer bytes on a thin link."""
+"""Packing a bundle's files with Zstandard, for fewer bytes on a slow link."""
 
 import sys
 from collections.abc import Mapping
@@ -12,62 +12,62 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# Weights have values that are frequent, and hardly any that come again in the same order: what tells them
-# apart best is a fast search for long repeats, which leaves all else to the frequencies. Zstandard's highest
-# levels find many short ones: they are as good for weights of 8 bits or float ones, 7 % worse for few bits.
+# Some values are frequent in weights, but sequences of values hardly ever repeat. A fast search for long
+# repeats compresses them best: it leaves the rest to the entropy coder. Zstandard's highest levels find many
+# short repeats: they are as good for 8-bit and float weights, but 7 % worse for fewer bits.
 _LITERALS: Mapping[int, int] = {
     zstd.CompressionParameter.strategy: zstd.Strategy.dfast,
     zstd.CompressionParameter.min_match: 7,
     zstd.CompressionParameter.hash_log: 10,
     zstd.CompressionParameter.chain_log: 10,
 }
-# What every decoder should have room for, RFC 8878 says; encoders take no more unless told to.
+# RFC 8878 recommends that every decoder support this window; encoders use no larger one unless told to.
 _LEAST_WINDOW_LOG = 23
-# How much is unpacked at a time, so that the whole is in memory once.
+# How many bytes are unpacked at a time, so that the content is in memory only once.
 _CHUNK = 1 << 18
-# No `.tflite` is larger: its offsets are of 32 bits, with a sign.
+# No `.tflite` is larger: its offsets are signed 32-bit integers.
 _MOST_BYTES = 2**31 - 1
 
 
 def pack(content: bytes) -> bytes:
-    """Bytes as one frame of Zstandard, always the same of the same with one version of it."""
+    """Pack bytes into one Zstandard frame; one version of Zstandard always gives the same result."""
     return zstd.compress(content, options=_LITERALS)
 
 
 def unpack(path: Path, size: int) -> bytes:
-    """The `size` bytes that a file unpacks to.
+    """Return the `size` bytes that a file unpacks to.
 
-    Takes memory for so many bytes and for a window of as many, or of 8 MiB if that is more: whatever the
-    file says.
+    Whatever the file says, this takes memory only for that many bytes, and for a window of at most twice
+    as many, or of 8 MiB if that is more.
 
     Raises:
         BundleError: it can't be read, is damaged, unpacks to more or fewer bytes, or there is no memory
             for them.
     """
     if size > _MOST_BYTES:
-        raise _unusable(path, f"the manifest says {size} bytes, a .tflite has {_MOST_BYTES} at most")
+        raise _unusable(path, f"the manifest says {size} bytes, but a .tflite has at most {_MOST_BYTES}")
     window_log = max(_LEAST_WINDOW_LOG, size.bit_length())
     content = BytesIO()
     try:
         with zstd.ZstdFile(path, options={zstd.DecompressionParameter.window_log_max: window_log}) as file:
-            # One more than there should be shows whether there are too many, or what else follows.
+            # Reading one byte more than expected shows whether there are too many, or what else follows.
             while part := file.read(min(_CHUNK, size + 1 - content.tell())):
                 content.write(part)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
     except MemoryError:
         raise BundleError(
-            f"{path} can't be unpacked: there is no memory for the {size} bytes that the manifest says; use"
+            f"{path} can't be unpacked: there is no memory for the {size} bytes that the manifest gives; use"
             " another variant"
         ) from None
     except EOFError:
-        raise _unusable(path, "it does not end where its frame does") from None
+        raise _unusable(path, "it ends before its Zstandard frame does") from None
     except zstd.ZstdError as error:
         raise _unusable(path, " ".join(str(error).split())) from None
     if content.tell() > size:
-        raise _unusable(path, f"it holds more than the {size} bytes that the manifest says")
+        raise _unusable(path, f"it holds more than the {size} bytes that the manifest gives")
     if content.tell() < size:
-        raise _unusable(path, f"it holds {content.tell()} bytes, the manifest says {size}")
+        raise _unusable(path, f"it holds {content.tell()} bytes, but the manifest says {size}")
     return content.getvalue()
 
 

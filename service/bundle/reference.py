@@ -1,6 +1,6 @@
-"""What a bundle's variants answer to images that they were not trained on: `reference.json`.
+"""The answers of a bundle's variants to images that they were not trained on: `reference.json`.
 
-The drift of a running service is measured against it.
+The drift of a running service is measured against them.
 """
 
 from itertools import pairwise
@@ -12,14 +12,14 @@ from service.bundle.folder import Bundle, read_file
 from service.bundle.manifest import REFERENCE, ImageSet, Ratio, VariantName, reference_evaluation
 from service.errors import BundleError
 
-# The 0, 1, … 100 % quantiles: bins of equal frequency of any number up to 20 can be cut from them.
+# The 0, 1, … 100 % quantiles: any number of bins of equal frequency, up to 20, can be cut from them.
 QUANTILES = 101
 
 
 class Answers(BaseModel):
-    """What one variant answered.
+    """The answers of one variant.
 
-    `top1`: how often each class was the top-1, by its index. `confidence`: the 0 … 100 %
+    `top1`: how often each class was the top-1, by index. `confidence`: the 0 … 100 %
     quantiles of the top-1 probability, in steps of 1 %.
     """
 
@@ -31,12 +31,12 @@ class Answers(BaseModel):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         if any(low > high for low, high in pairwise(self.confidence)):
-            raise ValueError("the quantiles of confidence must not fall")
+            raise ValueError("the quantiles of confidence must not decrease")
         return self
 
 
 class Reference(BaseModel):
-    """The whole of `reference.json`: the reference evaluation's images, and the answers to them."""
+    """The content of `reference.json`: the reference evaluation's images, and the answers to them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,16 +49,16 @@ class Reference(BaseModel):
         for name, answers in self.variants.items():
             if sum(answers.top1) != self.dataset.images:
                 raise ValueError(
-                    f"{name}: top1 counts {sum(answers.top1)} images, dataset {self.dataset.images}"
+                    f"{name}: top1 counts {sum(answers.top1)} images, but dataset has {self.dataset.images}"
                 )
         return self
 
 
 def read_reference(bundle: Bundle) -> Reference | None:
-    """A bundle's reference, or None where the bundle has none.
+    """Return a bundle's reference, or None if the bundle has none.
 
     Raises:
-        BundleError: the file is missing, damaged, or not of this bundle's reference evaluation.
+        BundleError: the file is missing, damaged, or not for this bundle's reference evaluation.
     """
     if REFERENCE not in bundle.manifest.files:
         return None
@@ -67,7 +67,7 @@ def read_reference(bundle: Bundle) -> Reference | None:
         reference = Reference.model_validate_json(read_file(bundle, REFERENCE))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(f"{file} is not valid: {where}: {first['msg']}; build the bundle again") from None
     for name, variant in bundle.manifest.variants.items():
         answers, evaluation = reference.variants.get(name), reference_evaluation(variant.evaluations)
@@ -79,6 +79,6 @@ def read_reference(bundle: Bundle) -> Reference | None:
         )
         if not fits:
             raise BundleError(
-                f"{file} is not of {name}'s reference evaluation in the manifest; evaluate the bundle again"
+                f"{file} is not for {name}'s reference evaluation in the manifest; evaluate the bundle again"
             )
     return reference

@@ -1,6 +1,6 @@
-"""The signature of a bundle's manifest: Ed25519 (RFC 8032), by keys in PEM as openssl writes them.
+"""The signature of a bundle's manifest: Ed25519 (RFC 8032), with keys in PEM as openssl writes them.
 
-It is of the manifest's bytes, and the manifest has the SHA-256 of every other file.
+It signs the manifest's bytes, and the manifest has the SHA-256 of every other file.
 """
 
 import re
@@ -17,7 +17,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class KeyForm:
-    """How PEM holds an Ed25519 key (RFC 8410): its label, and all that comes before the key in the DER."""
+    """The PEM form of an Ed25519 key (RFC 8410): its label, and everything before the key in the DER."""
 
     label: str
     head: bytes
@@ -28,11 +28,11 @@ PRIVATE = KeyForm("PRIVATE KEY", bytes.fromhex("302e020100300506032b657004220420
 
 
 def read_key(path: Path, form: KeyForm) -> bytes:
-    """The 32 bytes of the key in a PEM file.
+    """Return the 32 bytes of the key in a PEM file.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: there is no Ed25519 key of this form in it, or it is encrypted.
+        ValueError: the file has no Ed25519 key of this form, or it is encrypted.
     """
     boundaries = f"-----BEGIN {form.label}-----(.*?)-----END {form.label}-----".encode()
     found = re.search(boundaries, path.read_bytes(), re.DOTALL)
@@ -43,13 +43,13 @@ def read_key(path: Path, form: KeyForm) -> bytes:
 
 
 def check_signature(manifest: bytes, folder: Path, public_key: Path) -> None:
-    """Check that the signature in a bundle's folder is of these bytes, by the key of this PEM file.
+    """Check that the signature in a bundle's folder is for these bytes, by the key in this PEM file.
 
     Raises:
         SettingsError: the key can't be used.
-        BundleError: the signature is missing, damaged, of other bytes or by another key.
+        BundleError: the signature is missing, damaged, for other bytes or by another key.
     """
-    # Only here: it takes memory, and most services ask for no signature.
+    # Imported only here: it takes memory, and most services don't require a signature.
     from nacl.exceptions import BadSignatureError
     from nacl.signing import VerifyKey
 
@@ -59,19 +59,20 @@ def check_signature(manifest: bytes, folder: Path, public_key: Path) -> None:
         signature = file.read_bytes()
     except OSError as error:
         raise BundleError(
-            f"{file}: {error.strerror}, but EDGEWISE_BUNDLE_PUBLIC_KEY asks for a signed bundle; copy the"
+            f"{file}: {error.strerror}, but EDGEWISE_BUNDLE_PUBLIC_KEY requires a signed bundle; copy the"
             " bundle again with it, or sign it (see docs/build.md)"
         ) from None
     if len(signature) != SIGNATURE_BYTES:
         raise BundleError(
-            f"{file} has {len(signature)} bytes, a signature has {SIGNATURE_BYTES}; copy the bundle again"
+            f"{file} has {len(signature)} bytes, but a signature has {SIGNATURE_BYTES}; copy the bundle again"
         )
     try:
         key.verify(manifest, signature)
     except BadSignatureError:
         raise BundleError(
             f"{file} is not the signature of {MANIFEST} by the key of {public_key}: one of the three was"
-            " changed or belongs elsewhere; copy the bundle again, or sign it by that key (see docs/build.md)"
+            " changed or belongs elsewhere; copy the bundle again, or sign it with that key (see"
+            " docs/build.md)"
         ) from None
 
 

@@ -160,7 +160,7 @@ def test_where_there_is_no_token_nobody_can_switch(client: httpx.Client) -> None
     ("body", "status", "code", "detail"),
     [
         (b'{"variant": "nope"}', 404, "unknown-variant", "no variant 'nope'; it has: fp32, int8, ptq"),
-        (b'{"variant": "int8"}', 500, "unusable-variant", "int8.tflite has 14 bytes, the manifest says"),
+        (b'{"variant": "int8"}', 500, "unusable-variant", "int8.tflite has 14 bytes, but the manifest says"),
         (b"", 422, "bad-parameter", '{"variant": "NAME"}'),
         (b"fp32", 422, "bad-parameter", '{"variant": "NAME"}'),
         (b'{"variant": 1}', 422, "bad-parameter", '{"variant": "NAME"}'),

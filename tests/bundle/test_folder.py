@@ -107,7 +107,7 @@ def test_a_file_without_an_end_is_not_read(copied: Bundle) -> None:
     path = copied.variant_path("ptq")
     path.unlink()
     path.symlink_to("/dev/zero")
-    with pytest.raises(BundleError, match=r"has 0 bytes, the manifest says \d+; copy the bundle again"):
+    with pytest.raises(BundleError, match=r"has 0 bytes, but the manifest says \d+; copy the bundle again"):
         verify_variant(copied, "ptq")
 
 
@@ -123,11 +123,11 @@ def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
     ("content", "message"),
     [
         (None, "EDGEWISE_BUNDLE, or the command, must name"),
-        (b"", "is not a valid manifest: the whole: Invalid JSON"),
+        (b"", "is not a valid manifest: the file: Invalid JSON"),
         (b"[]", "is not a valid manifest"),
         (b"\xff\xfe", "is not a valid manifest"),
         (b'{"schema_version": 2, "name": "x"}', "is not a valid manifest: architecture: Field required"),
-        (b'{"name": "x"}', "is not of schema version 2, the only one that is read; build the bundle again"),
+        (b'{"name": "x"}', "is not of schema version 2, the only supported one; build the bundle again"),
         (b'{"schema_version": 3, "name": "x"}', "is not of schema version 2"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_folder_is_no_bundle_for_a_manifest_alone(
         (copied.path / MANIFEST).write_text(manifest)
     before = content_of(copied.path)
     with pytest.raises(
-        BundleError, match=r"other things in it \(notes\.txt\)|is no bundle that is read here"
+        BundleError, match=r"other things in it \(notes\.txt\)|is not a bundle that can be read here"
     ):
         write_bundle(copied.path, colours.manifest, bundle_files(colours))
     assert content_of(copied.path) == before

@@ -19,7 +19,7 @@ PACKED = pack(CONTENT)
 ZEROS = bytes(1 << 20)
 ROOT = Path(__file__).parents[2]
 DAMAGED = "Unable to decompress Zstandard data: .+"
-CUT = "it does not end where its frame does"
+CUT = "it ends before its Zstandard frame does"
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def test_the_same_packs_to_the_same() -> None:
         (PACKED[:-1], CUT),
         (PACKED + b"\0", DAMAGED),
         (PACKED + pack(b"\0")[:-1], CUT),
-        (PACKED + PACKED, r"it holds more than the 128000 bytes that the manifest says"),
+        (PACKED + PACKED, r"it holds more than the 128000 bytes that the manifest gives"),
         (CONTENT, DAMAGED),
         (PACKED[:8] + b"\xff" * 8 + PACKED[16:], DAMAGED),
-        (pack(CONTENT[:-1]), r"it holds 127999 bytes, the manifest says 128000"),
-        (pack(CONTENT + b"\0"), r"it holds more than the 128000 bytes that the manifest says"),
-        (streamed(1), r"it holds more than the 128000 bytes that the manifest says"),
+        (pack(CONTENT[:-1]), r"it holds 127999 bytes, but the manifest says 128000"),
+        (pack(CONTENT + b"\0"), r"it holds more than the 128000 bytes that the manifest gives"),
+        (streamed(1), r"it holds more than the 128000 bytes that the manifest gives"),
     ],
     ids=[
         "empty",
@@ -86,7 +86,9 @@ def test_a_file_that_is_gone_is_told(file: Path) -> None:
 
 def test_a_size_that_no_model_has_is_told(file: Path) -> None:
     file.write_bytes(PACKED)
-    with pytest.raises(BundleError, match=rf"the manifest says {10**30} bytes, a \.tflite has \d+ at most"):
+    with pytest.raises(
+        BundleError, match=rf"the manifest says {10**30} bytes, but a \.tflite has at most \d+"
+    ):
         unpack(file, 10**30)
 
 
@@ -102,7 +104,7 @@ def test_a_file_that_there_is_no_memory_for_is_told(file: Path) -> None:
         [sys.executable, "-c", program, file], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert told.stdout == (
-        f"{file} can't be unpacked: there is no memory for the 536870912 bytes that the manifest says; use"
+        f"{file} can't be unpacked: there is no memory for the 536870912 bytes that the manifest gives; use"
         " another variant\n"
     )
 

@@ -67,17 +67,20 @@ def set_(*where: str, value: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_("variants", "ptq", "top1", value=[1, 0, 2, 1, 1]), "ptq: top1 counts 5 images, dataset 4"),
+        (
+            set_("variants", "ptq", "top1", value=[1, 0, 2, 1, 1]),
+            "ptq: top1 counts 5 images, but dataset has 4",
+        ),
         (set_("variants", "ptq", "top1", value=[5, 0, 0, 0, -1]), "greater than or equal to 0"),
         (set_("variants", "ptq", "confidence", value=[0.5] * 100), "at least 101 items"),
-        (set_("variants", "ptq", "confidence", value=[1] + [0.5] * 100), "must not fall"),
+        (set_("variants", "ptq", "confidence", value=[1] + [0.5] * 100), "must not decrease"),
         (set_("variants", "ptq", "confidence", value=[1.5] * 101), "less than or equal to 1"),
         (set_("crop", value="half"), "Input should be"),
         (set_("more", value=1), "Extra inputs"),
-        (set_("variants", "ptq", "top1", value=[1, 0, 2, 1]), "is not of ptq's reference evaluation"),
-        (lambda fields: fields["variants"].pop("ptq"), "is not of ptq's reference evaluation"),
-        (set_("crop", value="bundle"), "is not of fp32's reference evaluation in the manifest"),
-        (set_("dataset", "name", value="others"), "is not of fp32's reference evaluation in the manifest"),
+        (set_("variants", "ptq", "top1", value=[1, 0, 2, 1]), "is not for ptq's reference evaluation"),
+        (lambda fields: fields["variants"].pop("ptq"), "is not for ptq's reference evaluation"),
+        (set_("crop", value="bundle"), "is not for fp32's reference evaluation in the manifest"),
+        (set_("dataset", "name", value="others"), "is not for fp32's reference evaluation in the manifest"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -94,14 +97,14 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_file_that_is_no_json_is_refused(colours: Bundle, tmp_path: Path) -> None:
     bundle = with_reference(colours, tmp_path / "bundle", b"\xff")
-    with pytest.raises(BundleError, match=r"reference\.json is not valid: the whole: Invalid JSON"):
+    with pytest.raises(BundleError, match=r"reference\.json is not valid: the file: Invalid JSON"):
         read_reference(bundle)
 
 
 def test_a_manifest_without_a_reference_evaluation_disagrees(colours: Bundle, tmp_path: Path) -> None:
     evaluation = EVALUATION.model_copy(update={"reference": False})
     bundle = with_reference(colours, tmp_path / "bundle", json.dumps(FIELDS).encode(), evaluation)
-    with pytest.raises(BundleError, match="is not of fp32's reference evaluation"):
+    with pytest.raises(BundleError, match="is not for fp32's reference evaluation"):
         read_reference(bundle)
 
 

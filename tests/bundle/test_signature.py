@@ -63,7 +63,7 @@ def test_another_key_is_named(pair: KeyPair, signature: Path, tmp_path: Path) ->
 def test_what_has_another_size_is_no_signature(pair: KeyPair, signature: Path, size: int) -> None:
     signature.write_bytes((signature.read_bytes() * 2)[:size])
     told = refused(signature.parent, pair.public)
-    assert told.startswith(f"{signature} has {size} bytes, a signature has 64")
+    assert told.startswith(f"{signature} has {size} bytes, but a signature has 64")
 
 
 def test_a_missing_signature_is_told(pair: KeyPair, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def test_it_is_tried_out_and_measured_in_a_process_of_its_own(packed: Bundle, li
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda content: content[:-1], r"has \d+ bytes, the manifest says \d+; copy the bundle again"),
-        (lambda content: content + b"\0", r"has \d+ bytes, the manifest says \d+; copy the bundle again"),
+        (lambda content: content[:-1], r"has \d+ bytes, but the manifest says \d+; copy the bundle again"),
+        (lambda content: content + b"\0", r"has \d+ bytes, but the manifest says \d+; copy the bundle again"),
         (lambda content: bytes([content[0] ^ 1]) + content[1:], r"is not the file .*; copy the bundle again"),
     ],
     ids=["truncated", "longer", "corrupted"],

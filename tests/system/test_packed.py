@@ -71,10 +71,10 @@ def bomb(_: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (cut, "can't be unpacked: it does not end where its frame does; "),
+        (cut, "can't be unpacked: it ends before its Zstandard frame does; "),
         (longer, "can't be unpacked: Unable to decompress Zstandard data: "),
         (damaged, "can't be unpacked: Unable to decompress Zstandard data: "),
-        (other, "can't be unpacked: it holds 8 bytes, the manifest says "),
+        (other, "can't be unpacked: it holds 8 bytes, but the manifest says "),
         (bomb, "can't be unpacked: it holds more than the "),
     ],
 )
