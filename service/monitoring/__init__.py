@@ -1,1 +1,1 @@
-"""What the service says of itself: metrics for Prometheus and lines for the log."""
+"""What the service reports about itself: metrics for Prometheus and log lines."""

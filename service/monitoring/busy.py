@@ -1,4 +1,4 @@
-"""How long the workers were at work."""
+"""The time that workers spent on images, as a metric."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,12 +9,12 @@ NAME = "edgewise_worker_busy_seconds"
 
 
 class WorkerBusy(Collector):
-    """Asks at each scrape for the seconds that all workers together were at work so far."""
+    """At each scrape, reads how many seconds all workers together have spent on images so far."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """The one metric."""
-        text = "Seconds that workers were at work on images, all of them together; shadow runs don't count."
+        """Return the one metric."""
+        text = "Seconds that all workers together spent on images; shadow runs don't count."
         yield CounterMetricFamily(NAME, text, value=self._seconds())

@@ -1,4 +1,4 @@
-"""When the certificate expires that clients get."""
+"""The expiry of the certificate served to clients, as a metric."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,13 +9,13 @@ NAME = "edgewise_tls_certificate_expiry_timestamp_seconds"
 
 
 class CertificateExpiry(Collector):
-    """Asks at each scrape when the certificate in use expires, in seconds since 1970; None: there is none."""
+    """At each scrape, reads when the certificate in use expires: seconds since 1970, or None without one."""
 
     def __init__(self, seconds: Callable[[], float | None]) -> None:
         self._seconds = seconds
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The one metric, without a value where there is none."""
+        """Return the one metric, without a sample if there is no certificate."""
         yield GaugeMetricFamily(
             NAME, "When the certificate in use expires, in seconds since 1970.", value=self._seconds()
         )

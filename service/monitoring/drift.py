@@ -1,4 +1,4 @@
-"""Whether what is asked now is like what a bundle's reference was made of."""
+"""Drift: whether current requests resemble the images of the bundle's reference."""
 
 from functools import partial
 
@@ -8,16 +8,16 @@ from service.bundle.reference import Reference
 from service.monitoring.stability import ClassBins, ConfidenceBins, bins_of, stability_index
 from service.monitoring.tally import Tally
 
-# In fewer answers the index is noise: docs/metrics.md.
+# With fewer answers the index is noise: docs/metrics.md.
 LEAST_ANSWERS = 200
 CONFIDENCE_BUCKETS = tuple(i / 10 for i in range(1, 11))
 
 
 class Drift:
-    """Compares each variant's last answers with its own in the reference; belongs to the event loop."""
+    """Compares each variant's last answers with its answers in the reference; for the event loop only."""
 
     def __init__(self, registry: CollectorRegistry, reference: Reference | None, window: int) -> None:
-        """`window`: answers, at least `LEAST_ANSWERS`; without a reference there is no index."""
+        """`window`: number of answers, at least `LEAST_ANSWERS`; without a reference there is no index."""
         self.confidence = Histogram(
             "edgewise_confidence",
             "Probability of the top-1 class of each answer.",
@@ -33,7 +33,7 @@ class Drift:
         )
         self.answers = Gauge(
             "edgewise_drift_answers",
-            "Answers that edgewise_drift_psi is, or will be, of.",
+            "Answers in the window of edgewise_drift_psi.",
             ["variant"],
             registry=registry,
         )
@@ -43,7 +43,7 @@ class Drift:
         self._watched: dict[str, _Watched] = {}
 
     def observe(self, variant: str, top1: int, confidence: float) -> None:
-        """Take note of an answer: its likeliest class, by index, and that one's probability."""
+        """Record an answer: the index of its most probable class, and that class's probability."""
         histogram = self._confidence_of.get(variant)
         if histogram is None:
             histogram = self._begin(variant)

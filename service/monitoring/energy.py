@@ -1,6 +1,6 @@
-"""Sensors of energy under /sys: counters of microjoules, and power that is added up over time.
+"""Energy sensors under /sys: counters of microjoules, and power readings integrated over time.
 
-A domain with a slash in its name is a part of the one before the slash.
+A domain with a slash in its name is part of the domain before the slash.
 """
 
 import math
@@ -20,13 +20,13 @@ from service.monitoring.sysfs import (
     unique,
 )
 
-# Longer without a reading, and what the power was between two of them is anybody's guess.
+# After a longer gap between two readings, their mean says nothing about the power in between.
 MAX_GAP_SECONDS = 5.0
 
 MICRO = 1e-6
 MILLI = 1e-3
 
-# Jetson's rails that all others of the module hang on, and one that hangs on a rail beside others.
+# Jetson rails that supply all others of the module, and a rail that is part of one of several supplies.
 _SUPPLIES = ("VDD_IN", "POM_5V_IN", "5V_IN")
 _PART_OF = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 _NOT_CONNECTED = "NC"
@@ -34,7 +34,7 @@ _NOT_CONNECTED = "NC"
 
 @dataclass
 class EnergyCounter:
-    """A counter of microjoules; at `range_microjoules` it begins again, at 0 it never does."""
+    """A counter of microjoules; it wraps around at `range_microjoules`, or never if that is 0."""
 
     domain: str
     file: Path
@@ -44,11 +44,11 @@ class EnergyCounter:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What is read."""
+        """The files that it reads."""
         return (self.file,)
 
     def joules(self, seconds: float) -> float:
-        """Joules since the first reading; the time does not matter.
+        """Return the joules since the first reading; the time does not matter.
 
         Raises:
             OSError, ValueError: there is no reading now.
@@ -63,13 +63,13 @@ class EnergyCounter:
         if difference >= 0:
             return difference
         around = difference + self.range_microjoules
-        # More than half a round can't have gone by: the counter was set back.
+        # It can't have advanced more than half its range between readings: the counter was reset.
         return around if 0 <= around < self.range_microjoules / 2 else 0
 
 
 @dataclass
 class PowerSensor:
-    """A power, the product of what `files` hold times `watts`, that is added up from reading to reading."""
+    """A power, integrated over its readings: the product of the numbers in `files`, times `watts`."""
 
     domain: str
     files: tuple[Path, ...]
@@ -78,12 +78,12 @@ class PowerSensor:
     _joules: float = field(default=0.0, init=False, repr=False)
 
     def joules(self, seconds: float) -> float:
-        """Joules since the first reading; `seconds` is the clock's time now.
+        """Return the joules since the first reading; `seconds` is the current time of a monotonic clock.
 
         Raises:
             OSError, ValueError: there is no reading now.
         """
-        # A sensor that measures both ways is a little below zero where nothing flows.
+        # A sensor that measures in both directions reads slightly below zero when no current flows.
         power = max(0.0, math.prod(read_number(file) for file in self.files) * self.watts)
         if self._before is not None:
             then, before = self._before
@@ -97,7 +97,7 @@ EnergySensor = EnergyCounter | PowerSensor
 
 
 def energy_sensors(root: Path) -> list[EnergySensor]:
-    """All sensors of energy under `root`, which is /sys, each of a domain of its own."""
+    """Return all energy sensors under `root`, which is /sys, each with a unique domain."""
     rails = [*_hwmon_rails(root), *_iio_rails(root)]
     supply = next((rail.domain for rail in rails if rail.domain in _SUPPLIES), None)
     placed = [replace(rail, domain=_rail_domain(rail.domain, supply)) for rail in rails]
@@ -107,9 +107,10 @@ def energy_sensors(root: Path) -> list[EnergySensor]:
 
 
 def counted_joules(root: Path) -> Callable[[], float] | None:
-    """What reads all counters of wholes, as joules so far; None where there are none, or one can't be read.
+    """Return a function that returns the joules that all whole domains' counters have counted so far.
 
-    It gives what is not a number where one fails later. Power is not among them: to add it up takes seconds.
+    None if there are no such counters, or one can't be read. If one fails later, the function returns NaN.
+    Power sensors are not included: integrating them takes seconds.
     """
     counters = [s for s in energy_sensors(root) if isinstance(s, EnergyCounter) and is_whole(s.domain)]
 
@@ -123,12 +124,12 @@ def counted_joules(root: Path) -> Callable[[], float] | None:
 
 
 def is_whole(domain: str) -> bool:
-    """Whether no other domain holds its energy, and it holds no other's: `psys` holds the packages."""
+    """Return whether the domain is neither part of another nor contains any, as `psys` does."""
     return "/" not in domain and domain != "psys"
 
 
 def _powercap(root: Path) -> Iterator[EnergyCounter]:
-    # Not intel-rapl-mmio: the same package again, by another way.
+    # Not intel-rapl-mmio: that is the same package, through another interface.
     for folder in folders(root, "class/powercap/intel-rapl:*"):
         name = read_name(folder / "name")
         if not name or not is_there(folder / "energy_uj"):
@@ -140,7 +141,7 @@ def _powercap(root: Path) -> Iterator[EnergyCounter]:
 
 
 def _part(package: str, name: str) -> str:
-    # The package's counter holds that of its cores, and not that of the memory beside it.
+    # The package's counter includes its cores, but not the memory next to it.
     return package.replace("package", "dram", 1) if name == "dram" else f"{package}/{name}"
 
 
@@ -153,7 +154,7 @@ def _range(file: Path) -> int:
 
 def _hwmon(root: Path) -> Iterator[EnergySensor]:
     for chip in chips(root):
-        # What flows in or out of a battery is taken by the packages already, or charges it.
+        # What a battery supplies is already measured at the packages; the rest only charges it.
         if chip.kind == "ina3221" or read_name(chip.folder / "device" / "type") == "Battery":
             continue
         counters = channels(chip, "energy")
@@ -165,7 +166,7 @@ def _hwmon(root: Path) -> Iterator[EnergySensor]:
 
 
 def _hwmon_rails(root: Path) -> Iterator[PowerSensor]:
-    """What INA3221 measures: millivolts and milliamperes of three rails."""
+    """Yield the rails of INA3221 chips: millivolts and milliamperes of three rails each."""
     for chip in chips(root):
         if chip.kind != "ina3221":
             continue
@@ -177,7 +178,7 @@ def _hwmon_rails(root: Path) -> Iterator[PowerSensor]:
 
 
 def _iio_rails(root: Path) -> Iterator[PowerSensor]:
-    """The same chip under the driver of Jetson Linux 32 and older: milliwatts."""
+    """Yield the rails of the same chip with the driver of Jetson Linux 32 and older: milliwatts."""
     for folder in folders(root, "bus/i2c/drivers/ina3221x/*/iio:device*"):
         for number in (0, 1, 2):
             file = folder / f"in_power{number}_input"
@@ -187,12 +188,12 @@ def _iio_rails(root: Path) -> Iterator[PowerSensor]:
 
 
 def _rail_domain(rail: str, supply: str | None) -> str:
-    if ":" in rail:  # Without a label: a chip that somebody added.
+    if ":" in rail:  # Without a label: an add-on chip.
         return rail
     whole = _PART_OF.get(rail) if supply is None else supply
     return rail if whole is None or rail == whole else f"{whole}/{rail}"
 
 
 def _place(file: Path) -> str:
-    """Which device a file is of; it stays the same from one start of the machine to the next."""
+    """Return the name of the file's device, which is the same after a reboot."""
     return device_of(file.parent) if file.parent.name.startswith("hwmon") else file.parent.name

@@ -1,4 +1,4 @@
-"""What was right: the truth about answers, told with the image or later, as accuracy of the latest."""
+"""Accuracy of recent answers, from true classes reported with the image or later."""
 
 import logging
 from array import array
@@ -13,48 +13,50 @@ from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.tally import Tally
 from service.results.wilson import wilson_95
 
-# Likeliest classes that are remembered of an answer, for top-5.
+# How many of an answer's most probable classes are remembered, for top-5.
 REMEMBERED = 5
-# What an answer is, by the place of the true class among the likeliest.
+# Kinds of answers, by the rank of the true class.
 _FIRST, _AMONG_FIVE, _WRONG = range(3)
 
 _log = logging.getLogger(SERVICE_LOGGER)
 
 
 class Feedback:
-    """Remembers answers until their truth is told, and counts how many were right, by variant.
+    """Remembers answers until their true class is reported, and counts how many were right, by variant.
 
-    Those that were wrong are in the log, for whoever looks for what they have in common. Belongs to the
-    event loop.
+    Wrong answers are logged, so that someone can look for what they have in common. For the event loop only.
     """
 
     def __init__(self, registry: CollectorRegistry, *, memory: int, window: int) -> None:
-        """`memory`: answers that are remembered; `window`: labelled ones that accuracy is shown of."""
+        """`memory`: number of answers remembered; `window`: number of labelled ones the accuracy covers."""
         self.labelled = Counter(
-            "edgewise_labelled_total", "Answers whose truth was told.", ["variant"], registry=registry
+            "edgewise_labelled_total",
+            "Answers whose true class was reported.",
+            ["variant"],
+            registry=registry,
         )
         self.correct = Counter(
             "edgewise_correct_total",
-            "Answers with the true class among their k likeliest.",
+            "Answers with the true class among the k most probable.",
             ["variant", "k"],
             registry=registry,
         )
         self.window_labelled = Gauge(
             "edgewise_window_labelled",
-            "Labelled answers in the window that accuracy is shown of.",
+            "Labelled answers in the window of edgewise_window_accuracy_ratio.",
             ["variant"],
             registry=registry,
         )
         self.ratio = _accuracy(registry, "", "Top-k accuracy of the labelled answers in the window.")
-        self.lower = _accuracy(registry, "_lower", "Its 95 % Wilson interval's lower end.")
-        self.upper = _accuracy(registry, "_upper", "Its 95 % Wilson interval's upper end.")
+        self.lower = _accuracy(registry, "_lower", "Lower bound of its 95 % Wilson interval.")
+        self.upper = _accuracy(registry, "_upper", "Upper bound of its 95 % Wilson interval.")
         self._memory = memory
         self._window = window
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._variants: dict[str, _Variant] = {}
 
     def remember(self, id_: str, variant: str, likeliest: Sequence[int], label: int | None = None) -> None:
-        """Take note of an answer: its up to 5 likeliest classes, by index, and the true one where told."""
+        """Record an answer: its up to 5 most probable classes, by index, and the true class if known."""
         if len(self._answers) == self._memory:
             self._answers.popitem(last=False)
         if label is None:
@@ -64,24 +66,25 @@ class Feedback:
             self._count(id_, variant, likeliest, label)
 
     def tell(self, id_: str, label: int) -> tuple[str, int | None]:
-        """Count the truth about an answer, the class' index.
+        """Count an answer whose true class, by index, is `label`.
 
-        The answer is the variant, and the place of the true class among the 5 likeliest, from 1, or None.
+        Returns its variant, and the rank of the true class among the 5 most probable, from 1, or None.
 
         Raises:
             UnknownAnswer: there was no such answer, or it is forgotten.
-            TruthAlreadyTold: it was told before, by feedback or with the image.
+            TruthAlreadyTold: it was reported before, by feedback or with the image.
         """
         try:
             answer = self._answers[id_]
         except KeyError:
             raise UnknownAnswer(
-                f"there is no answer of the id {id_[:64]!a} among the last {self._memory}, which are all that"
-                " is remembered (EDGEWISE_FEEDBACK_MEMORY)"
+                f"there is no answer with the id {id_[:64]!a} among the last {self._memory}; older ones are"
+                " forgotten (EDGEWISE_FEEDBACK_MEMORY)"
             ) from None
         if answer is None:
             raise TruthAlreadyTold(
-                f"the truth about {id_} was told before, with the image or by feedback; the first one counts"
+                f"the true class of {id_} was reported before, with the image or by feedback; only the first"
+                " report counts"
             )
         self._answers[id_] = None
         variant, packed = answer
@@ -98,7 +101,7 @@ class Feedback:
         return place
 
 
-# The variant and the likeliest classes, packed, since there are many; None once the truth is told.
+# The variant and its most probable classes, packed to save memory; None once the true class is known.
 _Answer = tuple[str, bytes] | None
 _INDEX = "I"
 
@@ -118,7 +121,7 @@ class _Variant:
             feedback.upper.labels(*labels).set_function(partial(self._bound, 1, last))
 
     def count(self, place: int | None) -> None:
-        """Count an answer with the true class in this place."""
+        """Count an answer whose true class has this rank."""
         self._labelled.inc()
         self._latest.add(_WRONG if place is None else _FIRST if place == 1 else _AMONG_FIVE)
         if place is not None:

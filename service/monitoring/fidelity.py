@@ -1,4 +1,4 @@
-"""How true the answers are to those of the shadow variant, as far as they were compared."""
+"""How closely answers match those of the shadow variant, where they were compared."""
 
 import logging
 from collections import defaultdict, deque
@@ -8,18 +8,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
-# Why an answer that was to be compared is not.
+# Reasons for skipping a comparison that was due.
 SKIPS = ("queue", "shadow", "failed")
-# Comparisons that the mean shift of the confidence is taken over.
+# Comparisons in the mean of the confidence shift.
 WINDOW = 1000
-# Nats: of a good int8 variant half of the images are below 0.003; beyond 1 two answers have little in common.
+# Nats: half of the images are below 0.003 with a good int8 variant; above 1, answers have little in common.
 KL_BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 _log = logging.getLogger(SERVICE_LOGGER)
 
 
 class Fidelity:
-    """The metrics of shadow runs; one comparison is reported at a time, by any thread."""
+    """The metrics of shadow runs; any thread may report comparisons, but only one at a time."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.total = Counter(
@@ -43,13 +43,13 @@ class Fidelity:
         )
         self.confidence_shift = Gauge(
             "edgewise_shadow_confidence_shift_ratio",
-            f"Top-1 probability less that of the shadow variant, mean of the last {WINDOW} comparisons.",
+            f"Top-1 probability minus the shadow variant's, mean of the last {WINDOW} comparisons.",
             ["variant"],
             registry=registry,
         )
         self.skips = Counter(
             "edgewise_shadow_skipped_total",
-            "Answers that were to be compared with the shadow variant's and were not, by reason.",
+            "Comparisons with the shadow variant that were due but skipped, by reason.",
             ["reason"],
             registry=registry,
         )
@@ -57,24 +57,24 @@ class Fidelity:
         self._skips_of = {reason: self.skips.labels(reason) for reason in SKIPS}
 
     def compared(self, variant: str, *, agrees: bool, kl_nats: float, confidence_shift: float) -> None:
-        """Count a comparison of the variant's answer.
+        """Count a comparison of the variant's answer with the shadow's.
 
         `agrees`: whether the top-1 is the same; `kl_nats`: the divergence; `confidence_shift`: the
-        variant's top-1 probability less the shadow's.
+        variant's top-1 probability minus the shadow's.
         """
         self.total.labels(variant).inc()
         self.agree.labels(variant).inc(agrees)
-        # Rounding can leave a divergence below 0, and Prometheus would take a falling sum for a restart.
+        # Rounding can make a divergence negative, and Prometheus would take a falling sum for a restart.
         self.kl_nats.labels(variant).observe(max(0.0, kl_nats))
         shifts = self._shifts[variant]
         shifts.append(confidence_shift)
         self.confidence_shift.labels(variant).set(fmean(shifts))
 
     def skipped(self, reason: str) -> None:
-        """Count an answer that was to be compared and was not."""
+        """Count a comparison that was due but skipped."""
         self._skips_of[reason].inc()
 
     def failed(self, variant: str, error: Exception) -> None:
-        """Count, and log, that the comparison of the variant's answer broke down."""
+        """Count and log a failed comparison of the variant's answer."""
         self.skipped("failed")
         _log.error("the shadow run failed", exc_info=error, extra=fields(variant=variant))

@@ -17,13 +17,13 @@ from service.monitoring.sysfs import (
 
 MILLI = 1e-3
 KILO = 1e3
-# Less there is not: drivers that have nothing to say say it by such numbers.
+# Nothing is colder: drivers without a reading report such numbers.
 ABSOLUTE_ZERO_CELSIUS = -273.15
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """A value that is read as it is: the first of `files` that holds a number, times `unit`."""
+    """A directly readable value: the number in the first of `files` that holds one, times `unit`."""
 
     name: str
     files: tuple[Path, ...]
@@ -31,10 +31,10 @@ class Sensor:
     least: float = 0.0
 
     def value(self) -> float:
-        """The value now.
+        """Return the current value.
 
         Raises:
-            OSError, ValueError: there is none, or one that can't be.
+            OSError, ValueError: there is none, or an impossible one.
         """
         value = self._number() * self.unit
         if value < self.least:
@@ -52,7 +52,7 @@ class Sensor:
 
 
 def temperatures(root: Path) -> list[Sensor]:
-    """All temperatures under `root`, which is /sys, in degrees Celsius: zones, then chips without a zone."""
+    """Return all temperatures under `root`, which is /sys, in °C: zones, then chips without a zone."""
     found = [*_zones(root), *_edge_tpus(root)]
     found += _chips(root, {name for name, _, _ in found})
     names = unique([name for name, _, _ in found], [place for _, place, _ in found])
@@ -63,14 +63,14 @@ def temperatures(root: Path) -> list[Sensor]:
 
 
 def frequencies(root: Path) -> list[Sensor]:
-    """What each CPU runs at, as far as the kernel knows, in hertz; named by its number."""
+    """Return the current frequency of each CPU, as far as the kernel knows, in hertz; named by its number."""
     return _cpus(root, ("scaling_cur_freq",))
 
 
 def frequency_limits(root: Path) -> list[Sensor]:
-    """What each CPU is made to run at, in hertz.
+    """Return the maximum frequency of each CPU's hardware, in hertz.
 
-    Not what it may run at now, `scaling_max_freq`: that is what a kernel that throttles lowers.
+    Not the current limit, `scaling_max_freq`, unless there is nothing else: a throttling kernel lowers it.
     """
     return _cpus(root, ("cpuinfo_max_freq", "scaling_max_freq"))
 
@@ -89,7 +89,7 @@ def _edge_tpus(root: Path) -> Iterator[_Found]:
 
 
 def _chips(root: Path, zones: set[str]) -> Iterator[_Found]:
-    # The kernel makes a chip of every zone, by its name with underscores.
+    # The kernel also shows every zone as a chip, with underscores in its name.
     shown = {name.replace("-", "_") for name in zones}
     if "x86_pkg_temp" in zones:
         shown.add("coretemp")

@@ -1,4 +1,4 @@
-"""The board's sensors while it is at work: joules, and what its CPUs run at."""
+"""The board's sensors during a measurement: joules, and CPU frequencies."""
 
 import math
 import threading
@@ -11,15 +11,15 @@ from pathlib import Path
 from service.monitoring.energy import EnergySensor, energy_sensors, is_whole
 from service.monitoring.heat import Sensor, frequencies, frequency_limits
 
-# Often enough that power, added up from reading to reading, is worth something within a second.
+# Often enough that power, integrated over its readings, is meaningful within a second.
 INTERVAL_SECONDS = 0.1
 
 
 @dataclass
 class Load:
-    """What was seen: `joules` of all wholes, None where no sensor says or one failed.
+    """What was measured: `joules` of all whole domains, None without a sensor or if one failed.
 
-    `clock_shares`: of each reading, what the busiest CPUs ran at over what they are made to run at.
+    `clock_shares`: for each reading, the fastest CPUs' mean frequency as a share of their maximum.
     """
 
     joules: float | None = None
@@ -28,7 +28,7 @@ class Load:
 
 @contextmanager
 def watched_load(root: Path, cpus: int) -> Iterator[Load]:
-    """Watch the sensors under `root`, which is /sys, while as many CPUs are at work; whole at the end."""
+    """Watch the sensors under `root`, which is /sys, while `cpus` CPUs are busy; complete at the end."""
     load = Load()
     energy = [sensor for sensor in energy_sensors(root) if is_whole(sensor.domain)]
     clocks = list(zip(frequencies(root), frequency_limits(root), strict=True))

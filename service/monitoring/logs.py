@@ -1,6 +1,6 @@
-"""The log: one line a record on standard output, as JSON or as text; never an image.
+"""The log: one line per record on standard output, as JSON or as text; never an image.
 
-Standard error is left to what the runtime's native code writes there, which is neither.
+Standard error is left to the output of the runtime's native code, which is neither.
 """
 
 import functools
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-# What a record would look up for each line, and no line has.
+# Each record would look these up, but no line contains them.
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging.logAsyncioTasks = False  # type: ignore[attr-defined]
 
@@ -28,10 +28,10 @@ _encode = json.JSONEncoder(default=str).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object: time, level, logger, message, the record's fields, any traceback."""
+    """Formats a record as a JSON object: time, level, logger, message, its fields, any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, in ASCII: what is in it can't break the line, steer a terminal, or fail to be encoded."""
+        """Return one line of ASCII: its content can't break it, control a terminal or fail to encode."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -45,10 +45,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A record for a person: the message, then the record's fields; a traceback on lines of its own."""
+    """Formats a record for people: the message, then its fields; a traceback on separate lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and more only for a traceback."""
+        """Return one line, or more if there is a traceback."""
         fields = " ".join(f"{name}={_encode(value)}" for name, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}  {fields}".rstrip()
         if record.exc_info:
@@ -57,10 +57,11 @@ class TextFormatter(logging.Formatter):
 
 
 class Output(logging.Handler):
-    """Writes lines to a descriptor, and never waits for whoever reads them.
+    """Writes lines to a file descriptor, and never waits for the reader.
 
-    What can't be written at once is kept, up to a bound, and written by and by. Beyond that, and where the
-    reader is gone or the disk full, lines are dropped; `on_drop` is told how many.
+    Output that can't be written immediately is buffered, up to `MAX_KEPT_BYTES`, and written later. Lines
+    beyond that are dropped, as are all lines if the reader is gone or the disk is full; `on_drop` gets
+    their number.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -70,13 +71,13 @@ class Output(logging.Handler):
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._kept = bytearray()
-        # Whether what was written ends within a line, and whether the rest of that line was dropped.
+        # Whether the output ends in the middle of a line, and whether the rest of that line was dropped.
         self._within_line = self._cut_off = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write or keep one record, or drop it.
+        """Write, buffer or drop one record.
 
-        The access log has many lines at a time, and flushes them together.
+        The access log writes many lines at a time, and flushes them together.
         """
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         if len(self._kept) + len(line) > MAX_KEPT_BYTES:
@@ -87,7 +88,7 @@ class Output(logging.Handler):
             self.flush()
 
     def flush(self, wait_seconds: float = 0.0, in_all: float = 0.0) -> None:
-        """Write what is kept; where it can't be written at once, wait so long for each part, and in all."""
+        """Write the buffer; wait up to `wait_seconds` for each part, and `in_all` seconds in total."""
         until = time.monotonic() + in_all
         self.acquire()
         try:
@@ -99,9 +100,9 @@ class Output(logging.Handler):
             self.release()
 
     def _write(self) -> int:
-        # A full disk may have taken the beginning of a line: the next one must not be glued to it.
+        # A full disk may have cut a line off: the next line must not be appended to its beginning.
         end = b"\n" if self._cut_off else b""
-        # A descriptor that is writable takes so little without waiting.
+        # A writable pipe accepts this many bytes without blocking.
         part = end + self._kept[: select.PIPE_BUF - len(end)]
         try:
             written = os.write(self._descriptor, part)
@@ -115,7 +116,7 @@ class Output(logging.Handler):
 
 
 def configure_logging(formatter: logging.Formatter) -> Output:
-    """Send every record, the server's own too, through `formatter` to standard output."""
+    """Send every record, including the server's own, through `formatter` to standard output."""
     handler = Output(STANDARD_OUTPUT)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -124,7 +125,7 @@ def configure_logging(formatter: logging.Formatter) -> Output:
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """The `extra` of a logging call that puts `values` into the line."""
+    """Return the `extra` of a logging call that adds `values` to the line."""
     return {"fields": values}
 
 
@@ -137,7 +138,7 @@ def _time(record: logging.LogRecord) -> str:
     return f"{_second(seconds)}.{milliseconds:03d}+00:00"
 
 
-# Many lines in a row are of the same second.
+# Many consecutive lines share a second.
 @functools.lru_cache(maxsize=1)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""Every metric, in one registry that is passed in; `docs/metrics.md` says what each means."""
+"""The service's metrics, in a registry that is passed in; `docs/metrics.md` explains each."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from service.errors import (
 )
 
 STAGES = ("read", "queue", "decode", "inference", "total")
-# What counts as a rejection: these errors, and clients that left.
+# These errors count as rejections, and so do clients that disconnect.
 REASONS: dict[type[RequestError], str] = {
     QueueFull: "queue_full",
     WaitTooLong: "wait_too_long",
@@ -39,19 +39,19 @@ REASONS: dict[type[RequestError], str] = {
 }
 CLIENT_GONE = "client_gone"
 REJECTIONS = (*REASONS.values(), CLIENT_GONE)
-# 1 ms × 1.6^i, to 4.7 s: prometheus-client's own begin at 5 ms, which a small model undercuts.
+# 1 ms × 1.6^i, up to 4.7 s: prometheus-client's defaults start at 5 ms, too coarse for a small model.
 STAGE_BUCKETS = tuple(round(0.001 * 1.6**i, 6) for i in range(19))
 
-# Else every counter and histogram has a second series, with the time of its first count.
+# Otherwise every counter and histogram has a second series, with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
 class LoadedInfo:
-    """What is shown of a variant as long as it is loaded.
+    """What the metrics show of a loaded variant.
 
-    `partitions`: of its graph, what the delegate took; `is_fallback`: that is not the delegate that was
-    asked for.
+    `partitions`: how many parts of its graph the delegate took; `is_fallback`: whether it runs without
+    the requested delegate.
     """
 
     name: str
@@ -89,18 +89,20 @@ class Metrics:
         )
         self.rejected = Counter(
             "edgewise_rejected_total",
-            "Requests that were not answered as asked, by reason.",
+            "Requests not answered as requested, by reason.",
             ["reason"],
             registry=registry,
         )
         self.log_lines_dropped = Counter(
             "edgewise_log_lines_dropped_total",
-            "Lines of the log that could not be written.",
+            "Log lines that could not be written.",
             registry=registry,
         )
-        self.queue_depth = _gauge(registry, "edgewise_queue_depth", "Images waiting for a worker.")
+        self.queue_depth = _gauge(
+            registry, "edgewise_queue_depth", "Images waiting for a worker or for decoding memory."
+        )
         self.queue_capacity = _gauge(registry, "edgewise_queue_capacity", "Places in the queue.")
-        self.workers = _gauge(registry, "edgewise_workers", "Images worked on at once.")
+        self.workers = _gauge(registry, "edgewise_workers", "Images processed concurrently.")
         self.variant_info = _gauge(
             registry,
             "edgewise_variant_info",
@@ -116,12 +118,12 @@ class Metrics:
         self.delegate_fallback = _gauge(
             registry,
             "edgewise_delegate_fallback",
-            "1 where the active variant does not run on the delegate that was asked for.",
+            "1 if the active variant does not run on the requested delegate, else 0.",
         )
         self.variant_active = _gauge(
             registry,
             "edgewise_variant_active",
-            "1 for the loaded variant that answers where a request names none, 0 for the others.",
+            "1 for the loaded variant that answers if a request names none, 0 for the others.",
             ["variant"],
         )
         self.model_bytes = _gauge(
@@ -136,28 +138,28 @@ class Metrics:
         self.under_load = _gauge(
             registry,
             "edgewise_under_load",
-            "1 while EDGEWISE_VARIANT_UNDER_LOAD answers in place of the active variant.",
+            "1 while EDGEWISE_VARIANT_UNDER_LOAD answers instead of the active variant.",
         )
         self.switches = Counter(
             "edgewise_switches_total",
-            "Switches of the active variant, by the variant asked for and how they ended.",
+            "Switches of the active variant, by requested variant and outcome.",
             ["variant", "outcome"],
             registry=registry,
         )
         self.uncertain = Counter(
             "edgewise_uncertain_total",
-            "Answers whose likeliest class was less probable than min_probability.",
+            "Answers whose top class was less probable than min_probability.",
             ["variant"],
             registry=registry,
         )
-        # Looking them up by their labels takes as long as counting.
+        # Cached: looking them up by label takes as long as counting.
         self._stages_of: dict[str, dict[str, Histogram]] = {}
         self._uncertain_of: dict[str, Counter] = {}
         for reason in REJECTIONS:
             self.rejected.labels(reason)
 
     def observe_stages(self, variant: str, **seconds: float) -> None:
-        """Count what each of `STAGES` took in one answered classification."""
+        """Record the duration of each of `STAGES`, in seconds, of one answered classification."""
         stages = self._stages_of.get(variant)
         if stages is None:
             stages = self._stages_of[variant] = {s: self.stage_seconds.labels(s, variant) for s in STAGES}
@@ -165,11 +167,11 @@ class Metrics:
             histogram.observe(seconds[stage])
 
     def show_build(self, version: str, runtime: str, python: str) -> None:
-        """Show which version of the service runs, and on what."""
+        """Show the versions of the service, its runtime and Python."""
         self.build_info.labels(version, runtime, python).set(1)
 
     def count_uncertain(self, variant: str, uncertain: bool) -> None:
-        """Count an answer if it is uncertain; the first one shows the variant, with 0 if it is not."""
+        """Count an answer if it is uncertain; a variant's first answer creates its series."""
         counter = self._uncertain_of.get(variant)
         if counter is None:
             counter = self._uncertain_of[variant] = self.uncertain.labels(variant)
@@ -177,7 +179,7 @@ class Metrics:
             counter.inc()
 
     def show_variants(self, bundle: str, active: str, loaded: Iterable[LoadedInfo]) -> None:
-        """Show these variants, and no others, as those that are loaded."""
+        """Show exactly these variants as loaded."""
         for gauge in (
             self.variant_info,
             self.variant_active,
@@ -202,7 +204,7 @@ class Metrics:
                 self.expected_accuracy.labels(name, "5").set(evaluation.top5.ratio)
 
     def watch_queue(self, depth: Callable[[], int], capacity: int, workers: int) -> None:
-        """Show the queue: its depth is asked for at each scrape."""
+        """Show the queue; its depth is read at each scrape."""
         self.queue_depth.set_function(depth)
         self.queue_capacity.set(capacity)
         self.workers.set(workers)

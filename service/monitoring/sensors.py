@@ -1,7 +1,7 @@
-"""The board's sensors as metrics: joules, temperatures, CPU frequencies, where there are any.
+"""The board's sensors as metrics: joules, temperatures and CPU frequencies, if there are any.
 
-A thread of its own reads them, once a second: a sensor on a slow bus makes no request and no scrape
-wait, power becomes energy, and a counter begins again unseen at most between two readings.
+A thread of its own reads them once a second. So a sensor on a slow bus delays neither requests nor
+scrapes, power can be integrated to energy, and no counter wraps around twice unseen.
 """
 
 import functools
@@ -23,7 +23,7 @@ from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.sysfs import answers, is_forbidden
 
 INTERVAL_SECONDS = 1.0
-# A reading that is older is not shown: the thread waits for a sensor that hangs.
+# Older readings are not shown: the thread is waiting for a sensor that hangs.
 MAX_AGE_SECONDS = 5.0
 
 _log = logging.getLogger(SERVICE_LOGGER)
@@ -33,7 +33,7 @@ _Family = CounterMetricFamily | GaugeMetricFamily
 
 @dataclass(frozen=True)
 class _Readings:
-    """What each sensor that answered said, by its name; `seconds` is the clock's time after the last one."""
+    """The values of sensors that responded, by name; `seconds` is the monotonic time after the last one."""
 
     seconds: float = -MAX_AGE_SECONDS
     joules: dict[str, float] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class _Readings:
 
 
 class Sensors(Collector):
-    """All sensors under a folder that is /sys, and what they said last."""
+    """All sensors under a folder, normally /sys, and their last readings."""
 
     def __init__(self, root: Path) -> None:
         self.energy = energy_sensors(root)
@@ -57,12 +57,12 @@ class Sensors(Collector):
 
     @property
     def forbidden(self) -> list[Path]:
-        """The files that are not for this process to read, and that nothing stands in for."""
+        """The sensors' files that this process has no permission to read, and that have no substitute."""
         sensors: list[EnergySensor | Sensor] = [*self.energy, *self.temperatures, *self.frequencies]
         return [sensor.files[-1] for sensor in sensors if is_forbidden(sensor.files[-1])]
 
     def read(self) -> None:
-        """Read all sensors; those that don't answer are left out until they do."""
+        """Read all sensors; those that don't respond are omitted until they do."""
         self._readings = _Readings(
             joules=answers((s.domain, functools.partial(s.joules, time.monotonic())) for s in self.energy),
             celsius=answers((s.name, s.value) for s in self.temperatures),
@@ -72,11 +72,11 @@ class Sensors(Collector):
         )
 
     def describe(self) -> Iterable[_Family]:
-        """The metrics, without values."""
+        """Return the metrics, without values."""
         return _families(_Readings())
 
     def collect(self) -> Iterable[_Family]:
-        """The metrics of the sensors that answered, none where that is too long ago."""
+        """Return the metrics of sensors that responded, or none if the last reading is too old."""
         readings = self._readings
         if time.monotonic() - readings.seconds > MAX_AGE_SECONDS:
             return []
@@ -85,13 +85,13 @@ class Sensors(Collector):
 
 @contextmanager
 def watched(root: Path, registry: CollectorRegistry) -> Iterator[None]:
-    """Have the registry show the sensors under `root`, which is /sys, and say in the log which there are."""
+    """Show the sensors under `root`, which is /sys, in the registry, and log which there are."""
     sensors = Sensors(root)
     _tell(sensors)
     registry.register(sensors)
     stopped = threading.Event()
     if sensors:
-        # One that hangs in a sensor must not keep the process from ending.
+        # A daemon, since a hanging sensor must not keep the process from exiting.
         threading.Thread(target=_read_on, args=(sensors, stopped), name="sensors", daemon=True).start()
     try:
         yield
@@ -118,7 +118,7 @@ def _tell(sensors: Sensors) -> None:
         )
     if forbidden := sensors.forbidden:
         _log.warning(
-            "sensors are left out that this user may not read (see docs/energy.md)",
+            "sensors that this user may not read are omitted (see docs/energy.md)",
             extra=fields(files=[str(file) for file in forbidden]),
         )
 
@@ -126,15 +126,17 @@ def _tell(sensors: Sensors) -> None:
 def _families(readings: _Readings) -> list[_Family]:
     energy = CounterMetricFamily(
         "edgewise_energy_joules",
-        "Joules since the service's start; a domain with a slash is a part of the one before it.",
+        "Joules since the service's start; a domain with a slash is part of the one before the slash.",
         labels=["domain"],
     )
     temperature = GaugeMetricFamily(
         "edgewise_temperature_celsius", "Temperatures of the board.", labels=["zone"]
     )
-    frequency = GaugeMetricFamily("edgewise_cpu_frequency_hertz", "What each CPU runs at.", labels=["cpu"])
+    frequency = GaugeMetricFamily(
+        "edgewise_cpu_frequency_hertz", "Current frequency of each CPU.", labels=["cpu"]
+    )
     limit = GaugeMetricFamily(
-        "edgewise_cpu_frequency_limit_hertz", "What each CPU is made to run at, at the most.", labels=["cpu"]
+        "edgewise_cpu_frequency_limit_hertz", "Maximum frequency of each CPU's hardware.", labels=["cpu"]
     )
     families: list[_Family] = [energy, temperature, frequency, limit]
     values = (readings.joules, readings.celsius, readings.hertz, readings.limits)

@@ -1,4 +1,4 @@
-"""Reading the kernel's files under /sys: one number or one line each, and never waiting for either."""
+"""Reads the kernel's files under /sys, one number or one line each, without ever blocking."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _MAX_NAME = 64
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip of /sys/class/hwmon: what it is, what the board calls it, its folder, its device's name."""
+    """A chip of /sys/class/hwmon: its kind, the board's name for it, its folder, its device's name."""
 
     kind: str
     name: str
@@ -23,12 +23,12 @@ class Chip:
 
 
 def read_line(file: Path) -> bytes:
-    """What stands in a file, without its line's end.
+    """Return a file's line, without its line ending.
 
     Raises:
-        OSError: it can't be read: it is gone, or its sensor does not answer.
+        OSError: it can't be read: it is gone, or its sensor does not respond.
     """
-    # A pipe in the file's place would keep the reader until somebody writes.
+    # A pipe instead of a file would block the reader until someone writes.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return os.read(descriptor, _MAX_BYTES).strip()
@@ -37,7 +37,7 @@ def read_line(file: Path) -> bytes:
 
 
 def read_number(file: Path) -> int:
-    """The whole number that a file holds.
+    """Return the integer that a file holds.
 
     Raises:
         OSError: it can't be read.
@@ -45,22 +45,22 @@ def read_number(file: Path) -> int:
     """
     number = int(read_line(file))
     if abs(number) > _MAX_NUMBER:
-        raise ValueError(f"{file} holds no number of 64 bits")
+        raise ValueError(f"{file} does not hold a 64-bit number")
     return number
 
 
 def read_name(file: Path) -> str:
-    """The name that a file holds, as a label may be; empty where there is none."""
+    """Return the name that a file holds, in characters fit for a label; empty if there is none."""
     try:
         text = read_line(file).decode()
     except (OSError, UnicodeDecodeError):
         return ""
-    # A slash is what tells parts from wholes.
+    # A slash is replaced too: it separates a part from its whole.
     return re.sub(r"[^\w .+-]", "_", text)[:_MAX_NAME]
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file, or a folder, of whatever content."""
+    """Return whether there is a file or folder, whatever its content."""
     try:
         path.stat()
     except OSError:
@@ -69,12 +69,12 @@ def is_there(path: Path) -> bool:
 
 
 def device_of(folder: Path) -> str:
-    """The name of the device that a folder of /sys/class belongs to: `1-0040`, `thermal_zone0`."""
+    """Return the name of the device that a folder of /sys/class belongs to: `1-0040`, `thermal_zone0`."""
     return Path(os.path.realpath(folder / "device")).name
 
 
 def folders(root: Path, pattern: str) -> list[Path]:
-    """The folders of this pattern, in their numbers' order."""
+    """Return the folders that match the pattern, in the order of the numbers in their names."""
     return sorted(
         (path for path in root.glob(pattern) if is_there(path)),
         key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)],
@@ -82,22 +82,22 @@ def folders(root: Path, pattern: str) -> list[Path]:
 
 
 def chips(root: Path) -> Iterator[Chip]:
-    """The chips that monitor hardware."""
+    """Yield the hardware monitoring chips."""
     for folder in folders(root, "class/hwmon/hwmon*"):
         if kind := read_name(folder / "name"):
-            # The hwmon's own number depends on what the kernel finds first.
+            # Not named by hwmon's number: that depends on what the kernel finds first.
             yield Chip(kind, read_name(folder / "label") or kind, folder, device_of(folder))
 
 
 def channels(chip: Chip, kind: str) -> list[int]:
-    """The numbers of a chip's inputs of this kind: `temp`, `power`, `energy`."""
+    """Return the numbers of a chip's inputs of this kind: `temp`, `power`, `energy`."""
     names = (file.name for file in chip.folder.glob(f"{kind}*_input"))
     found = (re.fullmatch(rf"{kind}(\d+)_input", name) for name in names)
     return sorted(int(match[1]) for match in found if match)
 
 
 def channel_name(chip: Chip, kind: str, number: int) -> str:
-    """The chip's name, with the channel's label, or with its number where the chip has others."""
+    """Return the chip's name with the channel's label, or its number if the chip has several channels."""
     label = read_name(chip.folder / f"{kind}{number}_label")
     if not label and len(channels(chip, kind)) > 1:
         label = f"{kind}{number}"
@@ -105,7 +105,7 @@ def channel_name(chip: Chip, kind: str, number: int) -> str:
 
 
 def unique(names: Sequence[str], places: Sequence[str]) -> list[str]:
-    """The names, those that are there twice with their sensors' places behind, and no name twice."""
+    """Return the names without duplicates: their sensors' places are appended, then numbers if needed."""
     often = Counter(names)
     told = [f"{name}@{place}" if often[name] > 1 else name for name, place in zip(names, places, strict=True)]
     seen: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def unique(names: Sequence[str], places: Sequence[str]) -> list[str]:
 
 
 def answers(questions: Iterable[tuple[str, Callable[[], float]]]) -> dict[str, float]:
-    """What each sensor says, by its name; those that don't answer, or not by a number, are left out."""
+    """Return each sensor's value, by name; sensors that don't respond with a number are omitted."""
     told = {}
     for name, ask in questions:
         try:
@@ -128,7 +128,7 @@ def answers(questions: Iterable[tuple[str, Callable[[], float]]]) -> dict[str, f
 
 
 def is_forbidden(file: Path) -> bool:
-    """Whether the file is there, and not for this process to read."""
+    """Return whether the file exists but this process has no permission to read it."""
     try:
         os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))
     except PermissionError:

@@ -1,10 +1,10 @@
-"""Counting the latest of many, by kind."""
+"""Counts over a sliding window, by kind."""
 
 from collections import deque
 
 
 class Tally:
-    """How many of the last `size` fell into each of `kinds`; adding one takes the same time at any size."""
+    """Counts of each of `kinds` among the last `size`; adding takes constant time."""
 
     def __init__(self, kinds: int, size: int) -> None:
         self.counts = [0] * kinds
@@ -15,7 +15,7 @@ class Tally:
         return len(self._latest)
 
     def add(self, kind: int) -> None:
-        """Count one of this kind, from 0; the oldest goes where there are more than `size`."""
+        """Count one of this kind, numbered from 0; beyond `size`, the oldest is dropped."""
         if len(self._latest) == self._size:
             self.counts[self._latest.popleft()] -= 1
         self._latest.append(kind)

@@ -85,7 +85,7 @@ def test_a_second_truth_is_refused_and_does_not_count() -> None:
     watched.feedback.remember("b", "fp32", LIKELIEST, label=7)
     watched.feedback.tell("a", 3)
     for id_ in ("a", "b"):
-        with pytest.raises(TruthAlreadyTold, match=f"about {id_} was told before"):
+        with pytest.raises(TruthAlreadyTold, match=f"of {id_} was reported before"):
             watched.feedback.tell(id_, 7)
     assert watched.value("labelled_total") == 2
 
