@@ -34,7 +34,7 @@ def test_auto_measures(measured: Bundle) -> None:
     [
         ("ptq", r"ptq can't be used: its top-1 is 0\.8000, less than 0\.85; set EDGEWISE_VARIANT or"),
         (None, "ptq can't be used"),
-        ("int8", "int8 can't be used: the bundle does not tell its top-1"),
+        ("int8", "int8 can't be used: the bundle does not state its top-1"),
     ],
 )
 def test_a_minimum_holds_for_a_named_variant_too(measured: Bundle, variant: str | None, why: str) -> None:

@@ -1,1 +1,1 @@
-"""What a bundle is worth on this device: evaluation, benchmark, profile, and the choice of `auto`."""
+"""Measurements of a bundle on this device: evaluation, benchmark, profile, and the choice of `auto`."""

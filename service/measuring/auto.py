@@ -1,4 +1,4 @@
-"""The fastest of a bundle's variants on this device, among those that are good enough."""
+"""Finds the fastest of a bundle's variants on this device, among those that are accurate enough."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from service.inference.delegates import Delegate, Fallback
 from service.inference.loading import load_classifiers
 from service.measuring.benchmark import measure
 
-# A comparison of two variants: short turns, so that on a slow device it is soon over.
+# A comparison of two variants: short turns, so that it ends soon on a slow device.
 _TURN = 5
 _ROUNDS = 6
 _SECONDS = 0.5
-# Times that are closer than that do not tell two variants apart: then the better one is taken.
+# Times within this factor don't distinguish two variants: then the more accurate one is chosen.
 _SAME = 1.1
 
 
 @dataclass(frozen=True)
 class Duel:
-    """How a variant compares with the fastest of those before it: the other's median over its own.
+    """How a variant compares with the fastest one before it: the other's median divided by its own.
 
-    Both were measured in turns, so this tells more than their seconds, which the load of the device
-    changes from one minute to the next.
+    Both were measured in alternation, so this is more reliable than their seconds, which change with the
+    load of the device from one minute to the next.
     """
 
     against: str
@@ -36,10 +36,10 @@ class Duel:
 
 @dataclass(frozen=True)
 class Contender:
-    """One variant: its reference top-1, its median seconds of an inference, why it can't be taken.
+    """One variant: its reference top-1, its median seconds per inference, and why it can't be used.
 
-    `top1` is None where the bundle does not tell it, `p50_seconds` where it was not measured, `duel`
-    where there was none to compare with, and `why_not` where it can be taken.
+    `top1` is None if the bundle does not state it, `p50_seconds` if it was not measured, `duel` if there
+    was nothing to compare with, and `why_not` if the variant can be used.
     """
 
     variant: str
@@ -50,37 +50,37 @@ class Contender:
 
 
 def reference_top1(variant: Variant) -> float | None:
-    """The top-1 accuracy in the variant's reference evaluation, if there is one."""
+    """Return the top-1 accuracy in the variant's reference evaluation, if there is one."""
     evaluation = reference_evaluation(variant.evaluations)
     return evaluation.top1.ratio if evaluation else None
 
 
 def too_inaccurate(variant: Variant, min_top1: float) -> str | None:
-    """Why a variant does not have a reference top-1 of at least `min_top1`; None where it has."""
+    """Return why a variant's reference top-1 is not at least `min_top1`; None if it is."""
     top1 = reference_top1(variant)
     if min_top1 == 0 or (top1 is not None and top1 >= min_top1):
         return None
     if top1 is None:
-        return f"the bundle does not tell its top-1, which must be at least {min_top1:g}"
+        return f"the bundle does not state its top-1, which must be at least {min_top1:g}"
     return f"its top-1 is {top1:.4f}, less than {min_top1:g}"
 
 
 def measure_variants(
     bundle: Bundle, delegate: Delegate, min_top1: float, fallback: Fallback = Fallback.NONE
 ) -> tuple[str, list[Contender]]:
-    """Find the fastest variant of at least `min_top1`; returns its name, and what is known of each.
+    """Find the fastest variant with a top-1 of at least `min_top1`; return its name, and all contenders.
 
-    Variants are measured in turns with the fastest so far, so that two at the most are loaded. Of
-    variants that are equally fast, within a tenth, the one of the better top-1 is taken.
+    Each variant is measured in alternation with the fastest so far, so at most two are loaded. Among
+    variants whose times are within a tenth of the fastest, the one with the best top-1 is chosen.
 
     Raises:
-        SettingsError: there is none; the message names the best there is.
+        SettingsError: there is none; the message names the best one.
     """
     fastest: Classifier | None = None
     contenders = {}
-    # Each one's time over that of the first.
+    # The time of each, relative to the first.
     times: dict[str, float] = {}
-    # The small ones first: the largest is then loaded beside a small one.
+    # Small ones first, so that the largest is loaded next to a smaller one.
     for name, variant in sorted(bundle.manifest.variants.items(), key=lambda item: item[1].bytes):
         top1, why_not = reference_top1(variant), too_inaccurate(variant, min_top1)
         challenger = None
@@ -104,14 +104,14 @@ def measure_variants(
 
 
 def choose(measured: Mapping[str, tuple[float, float]]) -> str:
-    """Of variants with their times and top-1, the best one of those that are as fast as the fastest."""
+    """Return the variant with the best top-1 among those as fast as the fastest; values are (time, top-1)."""
     fastest = min(time for time, _ in measured.values())
     as_fast = {name: (top1, -time) for name, (time, top1) in measured.items() if time <= fastest * _SAME}
     return max(as_fast, key=as_fast.__getitem__)
 
 
 def _compare(fastest: Classifier | None, challenger: Classifier) -> tuple[float, Duel | None]:
-    """The challenger's median seconds, and how it compares with the fastest so far."""
+    """Return the challenger's median seconds, and how it compares with the fastest so far."""
     both = [challenger] if fastest is None else [fastest, challenger]
     measured = measure(both, range(_ROUNDS), _within_seconds, turn=_TURN)
     medians = {name: float(np.median(runs.seconds)) for name, runs in measured.items()}
@@ -134,4 +134,4 @@ def _none_will_do(bundle: Bundle, min_top1: float, contenders: Iterable[Contende
             f"no variant of {bundle.path} has a top-1 of at least {min_top1:g} (EDGEWISE_MIN_TOP1): the best,"
             f" {best.variant}, has {best.top1:.4f}"
         )
-    return f"no variant of {bundle.path} can be used; of the best, {best.variant}: {best.why_not}"
+    return f"no variant of {bundle.path} can be used; the best, {best.variant}, fails: {best.why_not}"

@@ -16,16 +16,16 @@ from service.inference.footprint import Footprint, measure_footprint, try_out
 from service.inference.golden import read_golden_vectors
 from service.inference.share import GraphShare
 
-# A variant's turn: long enough to have its weights in the caches, short enough that a slow
-# moment of the machine hits all variants alike.
+# Inferences per turn: enough to have the variant's weights in the caches, and so few that a slow moment of
+# the machine affects all variants alike.
 _TURN = 10
-# Where its weights happen to lie badly in memory, a variant is slower, by up to 40 %, while it is loaded.
+# With an unlucky placement of its weights in memory, a loaded variant is up to 40 % slower.
 _ROUNDS_A_LOAD = 2
 
-# Wraps the rounds as they are gone through, to show how far it is.
+# Wraps the iteration over rounds, to show progress.
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
-# The joules of a counter so far; not a number where that can't be read.
+# A counter's joules so far; NaN if it can't be read.
 Joules = Callable[[], float]
 
 
@@ -33,9 +33,9 @@ Joules = Callable[[], float]
 class VariantBenchmark:
     """One variant on this machine, with one thread.
 
-    Seconds are of one inference, from pixels to probabilities; decoding an image is not in them.
-    `share` is what the delegate took of the graph; `speedup` is `against`'s median over this one's.
-    `joules` are of one inference, and of all that the machine did meanwhile; None where no counter says.
+    Seconds are those of one inference, from pixels to probabilities, without decoding the image.
+    `share` is what the delegate took of the graph; `speedup` is `against`'s median divided by this one's.
+    `joules` are per inference, and include whatever else the machine did; None without a counter.
     """
 
     variant: str
@@ -56,19 +56,19 @@ class VariantBenchmark:
 
 @dataclass(frozen=True)
 class Runs:
-    """What a variant's inferences took: the seconds of each, and the joules of each turn."""
+    """A variant's inferences: the seconds of each, and the joules of each turn."""
 
     seconds: list[float] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
 
 
 def silent(rounds: Sequence[int]) -> Iterable[int]:
-    """The `Progress` that shows nothing."""
+    """Show nothing; a `Progress`."""
     return rounds
 
 
 def no_counter() -> float:
-    """The `Joules` of a machine that does not count them: never more."""
+    """Return 0 always; the `Joules` of a machine without a counter."""
     return 0.0
 
 
@@ -83,13 +83,13 @@ def benchmark(
 ) -> list[VariantBenchmark]:
     """Measure variants on the bundle's golden pixels, at least `runs` inferences each.
 
-    They are compared with `fp32` where that is among them, else with the first. `runs` is rounded
-    up to whole turns of ten; after every second turn a variant is loaded anew, but for an external delegate,
+    They are compared with `fp32` if that is one of them, otherwise with the first. `runs` is rounded up to
+    whole turns of ten. After every second turn a variant is loaded again, except with an external delegate,
     which may compile the graph for minutes.
 
     Raises:
         BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
-        StartError: it can't be loaded in a process of its own.
+        StartError: it can't be loaded in a separate process.
     """
     for name in variants:
         try_out(bundle, name, delegate)
@@ -114,9 +114,9 @@ def measure(
     joules: Joules = no_counter,
     rounds_a_load: int | None = None,
 ) -> dict[str, Runs]:
-    """What each variant's inferences of its golden pixels took, `turn` of them in each round.
+    """Measure inferences of each variant's golden pixels, `turn` of them in each round.
 
-    After every `rounds_a_load` rounds the list's classifiers give way to twins of theirs.
+    After every `rounds_a_load` rounds the classifiers in the list are replaced by freshly loaded twins.
     """
     pixels = {c.variant: read_golden_vectors(c.bundle, c.variant).pixels for c in classifiers}
     measured = {c.variant: Runs() for c in classifiers}
@@ -132,14 +132,14 @@ def measure(
 
 
 def _load_anew(classifiers: list[Classifier]) -> None:
-    # One by one, so that there is one more at most in memory.
+    # One by one, so that at most one more is in memory.
     for place, classifier in enumerate(classifiers):
         classifiers[place] = classifier.twin()
 
 
 def _turn(classifier: Classifier, pixels: NDArray[np.uint8], count: int) -> list[float]:
     seconds = []
-    # The first is not counted: it finds the caches full of another variant's weights.
+    # The first does not count: it finds the caches full of another variant's weights.
     for image in islice(cycle(pixels), 1 + count):
         start = perf_counter()
         classifier.probabilities(image)
@@ -170,8 +170,8 @@ def _result(
 
 
 def _joules(runs: Runs) -> float | None:
-    """Joules of one inference, where the counter is fine enough to have gone on in every turn."""
+    """Return the joules per inference, if the counter is fine enough to have advanced in every turn."""
     if not all(joules > 0 for joules in runs.joules):
         return None
-    # A turn has one more than are counted.
+    # Each turn has one inference more than it counts.
     return sum(runs.joules) / (len(runs.seconds) + len(runs.joules))

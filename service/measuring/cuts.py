@@ -1,10 +1,10 @@
-"""A `.tflite` file, cut into models of one operator each.
+"""Cuts a `.tflite` file into models of one operator each.
 
-Two kinds of operators stay with the one that takes what they make, since the runtime computes them with it:
+Two kinds of operators stay with their consumer, since the runtime computes them together with it:
 
-- one whose inputs are constants, such as fp16's DEQUANTIZE of weights: that is done once, at load;
-- LOGISTIC, where nothing but a MUL by its own input takes it: that is SiLU, for which TFLite has no operator,
-  and of which XNNPACK makes one kernel in int8.
+- an operator whose inputs are constants, such as fp16's DEQUANTIZE of weights: that runs once, at load;
+- LOGISTIC, if its only consumer is a MUL by its own input: that is SiLU, for which TFLite has no operator,
+  and which XNNPACK fuses into one kernel in int8.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,21 +20,21 @@ try:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 except ModuleNotFoundError:
-    # tflite-runtime has no such thing.
+    # tflite-runtime does not include it.
     schema = None
 
 Shape = tuple[int, ...]
 
 _IDENTIFIER = b"TFL3"
-# In the place of an optional input that is left out.
+# Stands for an omitted optional input.
 _ABSENT = -1
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: its kind by TFLite's name, its output tensor's name, and its tensors' shapes.
+    """One operator: TFLite's name for its kind, its output tensor's name, and its tensors' shapes.
 
-    `stays_with`: the place in the graph of the later operator that it is cut out with, if any.
+    `stays_with`: the index in the graph of the later operator that it is cut out with, if any.
     """
 
     kind: str
@@ -46,9 +46,9 @@ class Operator:
 
 @dataclass(frozen=True)
 class Cut:
-    """The operator at a place in the graph, as a model of its own, with those that stay with it.
+    """One operator as a model of its own, with those that stay with it; `place` is its index in the graph.
 
-    `inputs` and `outputs`: the graph's tensors that `content`, a `.tflite`, takes and gives, in its order.
+    `inputs` and `outputs`: the graph's tensors that are those of `content`, a `.tflite`, in its order.
     """
 
     place: int
@@ -59,7 +59,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class CutGraph:
-    """A graph's operators and its cuts, both in its order; `input` and `output` are its tensors."""
+    """A graph's operators and cuts, both in graph order; `input` and `output` are its tensors."""
 
     operators: tuple[Operator, ...]
     cuts: tuple[Cut, ...]
@@ -68,21 +68,19 @@ class CutGraph:
 
 
 def cut(content: bytes) -> CutGraph:
-    """Cut a `.tflite` of one input and one output, which an interpreter has loaded.
+    """Cut a `.tflite` with one input and one output, which an interpreter has loaded before.
 
     Raises:
         BundleError: it has more than one graph.
-        StartError: the runtime comes without the file format's schema.
+        StartError: the runtime does not include the file format's schema.
     """
     if schema is None:
-        raise StartError(
-            f"{RUNTIME} can't read a graph's operators, which takes ai-edge-litert: install that"
-        )
+        raise StartError(f"{RUNTIME} can't read a graph's operators; install ai-edge-litert, which can")
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     if len(model.subgraphs) != 1:
         raise BundleError(
-            f"it has {len(model.subgraphs)} graphs, as control flow makes them; only one can be cut into"
-            " operators"
+            f"it has {len(model.subgraphs)} graphs, as control flow produces; only a single graph can be cut"
+            " into operators"
         )
     graph = _Graph(model)
     if not graph.nodes:
@@ -99,10 +97,10 @@ def cut(content: bytes) -> CutGraph:
 
 
 def kind_of(code: Any) -> str:
-    """TFLite's name of an operator's code, an `OperatorCodeT`; a custom operator has a name of its own."""
+    """Return TFLite's name for an operator's code, an `OperatorCodeT`, or a custom operator's own name."""
     if code.customCode:
         return str(code.customCode.decode())
-    # Files from before 2020 have the number in the narrower of the two fields alone; TFLite takes the larger.
+    # Files from before 2020 only have the narrower of the two fields; TFLite uses the larger value.
     return _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
@@ -112,7 +110,7 @@ def _names() -> dict[int, str]:
 
 
 class _Graph:
-    """A model's only graph; tensors are their numbers in it, and operators their places."""
+    """A model's only graph; tensors and operators are identified by their index in it."""
 
     def __init__(self, model: Any) -> None:
         (graph,) = model.subgraphs
@@ -143,13 +141,13 @@ class _Graph:
         nodes = [self.nodes[at] for at in sorted(self._needed(place))]
         tensors = list(dict.fromkeys(t for node in nodes for t in _present([*node.inputs, *node.outputs])))
         made = {tensor for node in nodes for tensor in _present(node.outputs)}
-        # What nobody makes is stored, or a state of the operator's own.
+        # A tensor that no operator outputs is stored, or is the operator's own state.
         inputs = [t for t in tensors if t not in made and (t in self._maker or t in self.inputs)]
         outputs = _present(self.nodes[place].outputs)
         return Cut(place, tuple(inputs), tuple(outputs), self._packed(nodes, tensors, inputs, outputs))
 
     def _find_constants(self) -> set[int]:
-        """Tensors that are stored, or made of such alone."""
+        """Return the tensors that are stored, or computed only from such."""
         data = [self._model.buffers[tensor.buffer].data for tensor in self._tensors]
         constants = {tensor for tensor, stored in enumerate(data) if stored is not None and len(stored)}
         for node in self.nodes:
@@ -173,7 +171,7 @@ class _Graph:
         return _present(self.nodes[place].inputs)[0] in _present(self.nodes[takers[0]].inputs)
 
     def _needed(self, place: int) -> set[int]:
-        """The places of an operator and of all that have to be in a model with it."""
+        """Return the indices of an operator and of all that must be in a model with it."""
         needed = {place}
         for tensor in _present(self.nodes[place].inputs):
             maker = self._maker.get(tensor)
@@ -188,9 +186,9 @@ class _Graph:
     def _packed(
         self, nodes: Sequence[Any], tensors: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]
     ) -> bytes:
-        """A file of these operators and tensors, under new numbers."""
+        """Return a file of these operators and tensors, renumbered."""
         number = {tensor: new for new, tensor in enumerate(tensors)} | {_ABSENT: _ABSENT}
-        # The first buffer is the empty one, by the format's rule.
+        # The format requires the first buffer to be empty.
         cut = schema.ModelT(version=self._model.version, buffers=[schema.BufferT()], operatorCodes=[])
         graph = schema.SubGraphT(tensors=[], operators=[])
         graph.inputs, graph.outputs = [number[t] for t in inputs], [number[t] for t in outputs]

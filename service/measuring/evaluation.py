@@ -1,4 +1,4 @@
-"""Accuracy of variants on labelled images, through the very classifier that serves."""
+"""Measures variants' accuracy on labelled images, with the same classifier that serves."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from service.inference.runtime import RUNTIME
 from service.measuring.labelled import LabelledImage, image_set
 from service.results.wilson import wilson_95
 
-# Wraps the images as they are gone through, to show how far it is: takes them and what is done.
+# Wraps the iteration over images, to show progress: takes them and a description of the work.
 Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]
 
-# What turns an image file's bytes into pixels.
+# The packages that decode image files.
 _DECODERS = ("pillow", "simplejpeg")
 _ECE_BINS = 15
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant to evaluate, and the bundle that it is of."""
+    """A variant to evaluate, and its bundle."""
 
     bundle: Bundle
     variant: str
@@ -37,9 +37,9 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The `evaluations` of candidates by name, and the answers that they count.
+    """The `evaluations` of candidates by name, and the answers that they summarize.
 
-    `probabilities`: float32[images, classes] of each candidate, in the order of the images.
+    `probabilities`: float32[images, classes] for each candidate, in the order of the images.
     """
 
     evaluations: dict[str, Evaluation]
@@ -47,18 +47,18 @@ class Measured:
 
 
 def silent(images: Sequence[LabelledImage], _what: str) -> Iterable[LabelledImage]:
-    """The `Progress` that shows nothing."""
+    """Show nothing; a `Progress`."""
     return images
 
 
 def proportion(count: int, total: int) -> Proportion:
-    """`count` of `total` (at least 1), with the 95 % Wilson interval."""
+    """Return `count` out of `total` (at least 1), with the 95 % Wilson interval."""
     lower, upper = wilson_95(count, total)
     return Proportion(count=count, ratio=count / total, lower=lower, upper=upper)
 
 
 def hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -> Proportion:
-    """The images whose true class is among the `k` likeliest.
+    """Return the share of images whose true class is among the `k` most probable.
 
     `probabilities`: float32[images, classes]; `labels`: the true indices [images].
     """
@@ -69,7 +69,7 @@ def hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -
 def answer(
     classifier: Classifier, images: Sequence[LabelledImage], crop: Crop, progress: Progress = silent
 ) -> NDArray[np.float32]:
-    """The probabilities for each image: float32[images, classes].
+    """Classify images; return the probabilities, float32[images, classes].
 
     Raises:
         DatasetError: an image can't be read or decoded.
@@ -93,9 +93,9 @@ def compare(
 ) -> Comparison:
     """Compare two variants' probabilities for the same images.
 
-    `expected`, those of `against`, and `actual` are float32[images, classes], `labels` the true
-    indices [images]. A probability below 1e-12 counts as that in the divergence. The standard error
-    of a single image's divergence is not known.
+    `expected`, the probabilities of `against`, and `actual` are float32[images, classes]; `labels` are the
+    true indices [images]. A probability below 1e-12 counts as 1e-12 in the divergence. With a single
+    image, the standard error of the divergence is unknown.
     """
     apart = kl_nats(expected, actual)
     top_expected, top_actual = expected.argmax(axis=1), actual.argmax(axis=1)
@@ -111,14 +111,14 @@ def compare(
 
 
 def expected_calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.intp]) -> float:
-    """How far the top-1 probability is from the share of right answers: a ratio, 0 where they are equal.
+    """Return how far the top-1 probability is from the share of right answers: a ratio, 0 if they are equal.
 
-    `probabilities`: float32[images, classes]; `labels`: the true indices [images]. The mean over 15 bins
-    of equal width, each weighted by its images: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    `probabilities`: float32[images, classes]; `labels`: the true indices [images]. It is the mean over 15
+    bins of equal width, weighted by images: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    # The bins are open below and closed above, as in the paper.
+    # Bins include their upper edge but not the lower one, as in the paper.
     bins = np.clip(np.ceil(confidence * _ECE_BINS).astype(np.intp) - 1, 0, _ECE_BINS - 1)
     gaps = np.bincount(bins, confidence - right, _ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
@@ -135,9 +135,9 @@ def evaluate(
     limits: DecodeLimits = DEFAULT_LIMITS,
     progress: Progress = silent,
 ) -> Measured:
-    """Evaluate candidates on the same images, each compared with every other.
+    """Evaluate candidates on the same images, and compare each with every other.
 
-    `allow_seen` takes images too that a candidate was trained or calibrated on, and counts them for each.
+    `allow_seen` also accepts images that a candidate was trained or calibrated on, and counts them for each.
 
     Raises:
         DatasetError: there are no images, one can't be decoded within `limits`, or a candidate has seen some.
@@ -176,7 +176,7 @@ def evaluate(
 def _count_seen(
     candidates: Mapping[str, Candidate], images: Sequence[LabelledImage], *, allow_seen: bool
 ) -> dict[str, int]:
-    """How many of the images each candidate was trained or calibrated on."""
+    """Return how many of the images each candidate was trained or calibrated on."""
     if not images:
         raise DatasetError("there are no images to evaluate on")
     known = frozenset().union(*(candidate.bundle.seen_images for candidate in candidates.values()))
@@ -184,7 +184,7 @@ def _count_seen(
     if seen and not allow_seen:
         raise DatasetError(
             f"{len(seen)} of the {len(images)} images are among those that the network was trained or"
-            f" calibrated on, the first {seen[0]}: accuracy on them says nothing of new images"
+            f" calibrated on, the first {seen[0]}: accuracy on them says nothing about new images"
         )
     return {
         name: sum(image.sha256[:SEEN_DIGITS] in candidate.bundle.seen_images for image in images)

@@ -1,4 +1,4 @@
-"""Folders of labelled images: one folder per class."""
+"""Reads folders of labelled images: one folder per class."""
 
 import difflib
 import hashlib
@@ -27,16 +27,16 @@ class LabelledImage:
 
 
 def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
-    """Every image of a folder with one folder per class, by path; the same image twice in one counts once.
+    """Return the images of a folder with one folder per class, by path; duplicates in a class count once.
 
-    A class's folder is named by its class id (`n02123045`), by its label where no other class has
-    the same, by a number and one of the two (`0281_n02123045`, `07_Kiwi`; the number says nothing),
-    or by its index where there are no class ids. Every file in it is an image; names that begin with
-    a dot are passed over. A name in another Unicode form, as macOS writes accents, is the same.
+    A class's folder is named after its class id (`n02123045`), or its label if no other class has the
+    same, either of them optionally after a number, which is ignored (`0281_n02123045`, `07_Kiwi`); or
+    after its index if there are no class ids. Every file in it is an image, except that names starting
+    with a dot are ignored. Names are compared regardless of their Unicode form: macOS decomposes accents.
 
     Raises:
-        DatasetError: a folder can't be read, is named otherwise, is empty, holds folders, or is
-            the second of its class.
+        DatasetError: a folder can't be read, has another name, is empty, contains folders, or is
+            the second one of its class.
     """
     names = _names(classes)
     images: list[LabelledImage] = []
@@ -56,10 +56,10 @@ def labelled_images(folder: Path, classes: Classes) -> list[LabelledImage]:
 
 
 def refuse_two_labels(images: Iterable[LabelledImage]) -> None:
-    """Check that no image lies in the folders of two classes, by its content.
+    """Check that no image, by its content, is in the folders of two classes.
 
     Raises:
-        DatasetError: one does; names both files.
+        DatasetError: one is; the message names both files.
     """
     owners: dict[str, LabelledImage] = {}
     for image in images:
@@ -72,7 +72,7 @@ def refuse_two_labels(images: Iterable[LabelledImage]) -> None:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, by name, but for those that begin with a dot.
+    """Return the folders in a folder, by name, without those that start with a dot.
 
     Raises:
         DatasetError: it can't be read, or there are none.
@@ -81,7 +81,7 @@ def class_folders(folder: Path) -> list[Path]:
         entries = _entries(folder)
         for path in entries:
             if path.is_symlink() and not path.exists():
-                raise DatasetError(f"{path} is a link that leads nowhere; mend it, or remove it")
+                raise DatasetError(f"{path} is a broken link; fix or remove it")
         folders = [path for path in entries if path.is_dir()]
     if not folders:
         raise DatasetError(f"{folder} has no folders of images; it must hold one folder per class")
@@ -89,18 +89,18 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def numbered(name: str) -> tuple[int | None, str]:
-    """A folder's name as a number and the rest: `07_Kiwi` → 7, `Kiwi`; None where there is no number."""
+    """Split a folder's name into a number, or None, and the rest: `07_Kiwi` → 7, `Kiwi`."""
     match = _NUMBERED.fullmatch(name)
     return (int(match[1]), match[2]) if match else (None, name)
 
 
 def composed(name: str) -> str:
-    """A name as it is compared, in Unicode's form NFC: macOS may take accents apart from their letters."""
+    """Return a name in the form in which names are compared, Unicode's NFC: macOS may decompose accents."""
     return unicodedata.normalize("NFC", name)
 
 
 def image_set(name: str, digests: Iterable[str]) -> ImageSet:
-    """The set of the images with these SHA-256 digests (hex), in any order."""
+    """Return the set of images with these SHA-256 digests (hex), in any order."""
     lines = sorted(digests)
     content = "".join(f"{digest}\n" for digest in lines)
     return ImageSet(name=name, images=len(lines), sha256=hashlib.sha256(content.encode()).hexdigest())
@@ -108,7 +108,7 @@ def image_set(name: str, digests: Iterable[str]) -> ImageSet:
 
 @dataclass(frozen=True)
 class _Names:
-    """What a class's folder may be called; `class_ids` is empty where there are none."""
+    """The allowed names of classes' folders; `class_ids` is empty if there are none."""
 
     class_ids: dict[str, int]
     labels: dict[str, int]
@@ -116,9 +116,9 @@ class _Names:
 
     def expected(self, name: str) -> str:
         kinds = (
-            "a class id or a label, with or without a number before (0_<class id>)"
+            "a class id or a label, optionally after a number (0_<class id>)"
             if self.class_ids
-            else "a label, with or without a number before (0_<label>), or an index"
+            else "a label, optionally after a number (0_<label>), or an index"
         )
         near = difflib.get_close_matches(numbered(name)[1], [*self.class_ids, *self.labels], 1, 0)
         return f"{kinds}; the nearest is {near[0]!r}" if near else kinds
@@ -155,8 +155,8 @@ def _class_images(folder: Path, index: int) -> Iterable[LabelledImage]:
                 raise DatasetError(
                     f"{path} is a folder within a class's folder; put its images into {folder}"
                 )
-            if path.exists() and not path.is_file():  # A pipe, on which reading would wait for ever.
-                raise DatasetError(f"{path} is no file; remove it")
+            if path.exists() and not path.is_file():  # Reading a pipe would block forever.
+                raise DatasetError(f"{path} is not a file; remove it")
             digest = sha256_of(path)
         images.setdefault(digest, LabelledImage(path, index, digest))
     return images.values()
@@ -168,7 +168,7 @@ def _entries(folder: Path) -> list[Path]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What can't be read is refused; what is in a folder that can be listed, but not entered, too."""
+    """Refuse what can't be read, including files in a folder that can be listed but not entered."""
     try:
         yield
     except OSError as error:

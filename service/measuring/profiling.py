@@ -1,22 +1,22 @@
-"""What each operator of a bundle's variants takes on this machine.
+"""Measures how long each operator of a bundle's variants takes on this machine.
 
-To the interpreter a graph that XNNPACK took is one node, and it tells no times anyway. So every operator is
-cut out as a model of its own (`service.measuring.cuts`), which the same interpreter runs: by XNNPACK where
-that took the operator in the whole graph, else by the built-in kernels. Each is fed what the ones before it
-computed.
+To the interpreter, a graph that XNNPACK took is a single node, and it reports no times anyway. So every
+operator is cut out as a model of its own (`service.measuring.cuts`), which the same interpreter runs: with
+XNNPACK if that took the operator in the whole graph, otherwise with the built-in kernels. Its inputs are what
+the operators before it computed.
 
-That is not quite what an operator takes in its graph: here it finds its weights and inputs in the processor's
-caches, there those of others; a call costs a microsecond; and what a delegate makes of neighbours together is
-cut apart, but for SiLU. `VariantProfile.sum_ratio` tells how far off that is altogether.
+This is not exactly an operator's time within its graph: here it finds its own weights and inputs in the
+processor's caches, there those of others; a call costs a microsecond; and operators that a delegate fuses are
+separated, except for SiLU. `VariantProfile.sum_ratio` shows how large the total error is.
 
-What else was tried, with LiteRT 2.3 on x86-64 (numbers are in docs/profile.md):
+Other approaches, tried with LiteRT 2.3 on x86-64 (docs/profile.md has the numbers):
 
-- LiteRT's own profiler, in libLiteRt.so, tells XNNPACK's kernels within the graph. But they have no layers'
-  names, and are not one for one the operators; it belongs to another interpreter than the one that serves;
-  and its interface, of C alone, is not the same in every release.
-- The first call of each in place of the second: its caches are colder than in the graph, and the sum is
-  larger than the whole.
-- Prefixes of the graph, subtracted: an operator of microseconds is lost in the noise of milliseconds.
+- LiteRT's own profiler, in libLiteRt.so, reports XNNPACK's kernels within the graph. But these lack layer
+  names, and don't correspond one to one to operators; the profiler belongs to another interpreter than the
+  one that serves; and its C-only interface changes between releases.
+- The first call of each operator instead of the second: its caches are colder than in the graph, and the sum
+  exceeds the whole.
+- Differences between prefixes of the graph: an operator of microseconds is lost in the noise of milliseconds.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ from service.results.profile import OperatorProfile, VariantProfile
 
 THREADS = 1
 
-# What the graph's tensors hold, by their numbers.
+# The values of the graph's tensors, by index.
 _Values = dict[int, NDArray[Any]]
 
 
@@ -52,21 +52,21 @@ def profile(
     delegate: Delegate = Delegate.XNNPACK,
     progress: Progress = silent,
 ) -> dict[str, VariantProfile]:
-    """Measure the operators of variants, with one thread, on the first of the bundle's golden pixels.
+    """Measure the operators of variants, with one thread, on the first of the bundle's golden images.
 
-    Each of `runs` rounds has every variant's whole graph and each of its operators in it once, so that a slow
-    moment of the machine hits all alike.
+    Each of `runs` rounds runs every variant's whole graph and each of its operators once, so that a slow
+    moment of the machine affects all alike.
 
     Raises:
         BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
         BundleError: it can't be cut into operators.
-        DelegateError: the delegate is no part of the runtime.
-        StartError: the runtime is one that can't read a graph.
+        DelegateError: the delegate is not built into the runtime.
+        StartError: the runtime can't read a graph's operators.
     """
     if not delegate.is_built_in:
         raise DelegateError(
-            f"delegate {delegate} computes graphs as a whole, of which operators one by one would tell"
-            " nothing: profile with xnnpack or none"
+            f"delegate {delegate} computes a graph as a whole, so times of single operators would be"
+            " meaningless; profile with xnnpack or none"
         )
     measured = {name: _Pieces(bundle, name, delegate) for name in variants}
     for _ in progress(range(runs)):
@@ -76,7 +76,7 @@ def profile(
 
 
 class _Pieces:
-    """A variant as a whole, and its cuts, each with its input in place."""
+    """A variant's whole graph and its cuts, loaded and with their inputs set."""
 
     def __init__(self, bundle: Bundle, variant: str, delegate: Delegate) -> None:
         content = Classifier(bundle, variant, delegate).content
@@ -118,7 +118,7 @@ class _Pieces:
         )
 
     def _part(self, each: Cut, values: _Values, delegate: Delegate) -> Any:
-        """Load a cut and run it; what it computes is added to `values`."""
+        """Load a cut and run it; add its outputs to `values`."""
         used = delegate if each.place in self._taken else Delegate.NONE
         try:
             part = _load(each.content, used, [values[tensor] for tensor in each.inputs])
@@ -146,7 +146,7 @@ class _Pieces:
 
 
 def _load(content: bytes, delegate: Delegate, values: Sequence[NDArray[Any]]) -> Any:
-    """An interpreter of a `.tflite` that has run once, of inputs that stay in place."""
+    """Return an interpreter of a `.tflite` that has run once; its inputs stay set."""
     model = runtime.Interpreter(
         model_content=content, num_threads=THREADS, experimental_op_resolver_type=resolver(delegate)
     )
@@ -158,7 +158,7 @@ def _load(content: bytes, delegate: Delegate, values: Sequence[NDArray[Any]]) ->
 
 
 def _second_call(model: Any) -> float:
-    """The seconds of a call right after another, which finds the caches full of what it needs."""
+    """Return the seconds of a call right after another one, which has filled the caches for it."""
     model.invoke()
     start = perf_counter()
     model.invoke()

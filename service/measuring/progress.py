@@ -1,4 +1,4 @@
-"""How far a measurement is, shown on standard error; each is the `progress` of one kind of measurement."""
+"""Progress bars on standard error; each function is the `progress` of one kind of measurement."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -11,17 +11,17 @@ _T = TypeVar("_T")
 
 
 def image_progress(images: Sequence[LabelledImage], variant: str) -> Iterable[LabelledImage]:
-    """The images as they are gone through by a variant."""
+    """Return the images, showing a variant's progress through them."""
     return _shown(images, variant, "image")
 
 
 def rounds_progress(rounds: Sequence[int], of: str | None = None) -> Iterable[int]:
-    """The rounds of a measurement as they are gone through; `of` names it, where there are others."""
+    """Return the rounds of a measurement, showing progress; `of` names it if there are several."""
     return _shown(rounds, of, "round")
 
 
 def variants_progress(variants: Sequence[str]) -> Iterable[str]:
-    """The variants as they are gone through."""
+    """Return the variants, showing progress."""
     return _shown(variants, None, "variant")
 
 

@@ -1,4 +1,4 @@
-"""How many inferences workers do together, each a thread with its own classifier, as the pool has them."""
+"""Measures the inferences that workers do together: threads with a classifier each, as in the pool."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +13,22 @@ from service.inference.classifier import Classifier
 from service.inference.golden import read_golden_vectors
 
 MEASURE_SECONDS = 2.0
-# On a slow device that takes longer, and is as many as say something.
+# The fewest inferences per worker that are meaningful; on a slow device they take longer.
 _LEAST = 10
-# Every number of workers up to this one, and from there on each twice the one before.
+# All numbers of workers up to this one are measured, then each is twice the one before.
 _EVERY = 4
 
 
 @dataclass(frozen=True)
 class Done:
-    """`inferences` of all workers, the first of each among them, and the `per_second` of the others."""
+    """All workers' `inferences`, including the first of each, and the others' rate, `per_second`."""
 
     inferences: int
     per_second: float
 
 
 def worker_counts(most: int) -> list[int]:
-    """The numbers of workers to measure with: 1, 2, 3, 4, 8, 16… and `most`."""
+    """Return the numbers of workers to measure with: 1, 2, 3, 4, 8, 16… and `most`."""
     counts = [count for count in range(1, _EVERY) if count < most]
     count = _EVERY
     while count < most:
@@ -38,7 +38,7 @@ def worker_counts(most: int) -> list[int]:
 
 
 def measure_throughput(classifiers: Sequence[Classifier], seconds: float = MEASURE_SECONDS) -> Done:
-    """Have every classifier infer golden pixels in a thread of its own, for so long at least."""
+    """Run every classifier on golden pixels in a thread of its own, for at least `seconds`."""
     first = classifiers[0]
     pixels = read_golden_vectors(first.bundle, first.variant).pixels
     with ThreadPoolExecutor(len(classifiers)) as threads:
@@ -51,7 +51,7 @@ def measure_throughput(classifiers: Sequence[Classifier], seconds: float = MEASU
 
 def _work(classifier: Classifier, pixels: NDArray[np.uint8], seconds: float) -> tuple[int, float]:
     images = cycle(pixels)
-    # Not counted: it finds the caches full of something else.
+    # Does not count: it finds the caches full of other data.
     classifier.probabilities(next(images))
     start = perf_counter()
     count, taken = 0, 0.0

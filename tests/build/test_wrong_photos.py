@@ -81,7 +81,7 @@ def strange_label(photos: Photos) -> str:
     for folder in (photos.training, photos.evaluation):
         (folder / "coffee").rename(folder / "cofee")
     return (
-        "/cofee is named after no class of the model: expected a label, with or without a number before"
+        "/cofee is named after no class of the model: expected a label, optionally after a number"
         " (0_<label>), or an index; the nearest is 'coffee'"
     )
 

@@ -69,7 +69,7 @@ def test_those_of_too_low_a_top1_are_passed_over(measured: Bundle) -> None:
     assert name == "fp32"
     by_name = {contender.variant: contender for contender in contenders}
     assert by_name["ptq"].why_not == "its top-1 is 0.8000, less than 0.85"
-    assert by_name["softmax"].why_not == "the bundle does not tell its top-1, which must be at least 0.85"
+    assert by_name["softmax"].why_not == "the bundle does not state its top-1, which must be at least 0.85"
     assert by_name["ptq"].p50_seconds is by_name["softmax"].p50_seconds is None
 
 
@@ -93,7 +93,7 @@ def test_where_none_is_good_enough_the_best_is_named(measured: Bundle) -> None:
 def test_where_none_works_the_best_one_s_reason_is_told(measured: Bundle, tmp_path: Path) -> None:
     damaged = {f"{name}.tflite": b"no model" for name in measured.manifest.variants}
     bundle = altered(measured, tmp_path / "broken", damaged)
-    with pytest.raises(SettingsError, match=r"no variant .* can be used; of the best, fp32: .*can't be"):
+    with pytest.raises(SettingsError, match=r"no variant .* can be used; the best, fp32, fails: .*can't be"):
         measure_variants(bundle, Delegate.XNNPACK, 0.5)
 
 

@@ -96,5 +96,5 @@ def test_a_file_of_more_than_one_graph_is_refused(colours: Bundle) -> None:
     model = unpacked_model(colours.variant_path("fp32").read_bytes())
     model.subgraphs *= 2
     content = packed_model(model)
-    with pytest.raises(BundleError, match="it has 2 graphs, as control flow makes them"):
+    with pytest.raises(BundleError, match="it has 2 graphs, as control flow produces"):
         cut(content)

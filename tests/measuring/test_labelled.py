@@ -85,8 +85,8 @@ def test_a_label_that_begins_with_a_number_is_itself_first(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("classes", "name", "said"),
     [
-        (WITHOUT_IDS, "3_dgo", "expected a label, with or without a number before (0_<label>), or an index"),
-        (WITH_IDS, "Dog", "expected a class id or a label, with or without a number before (0_<class id>)"),
+        (WITHOUT_IDS, "3_dgo", "expected a label, optionally after a number (0_<label>), or an index"),
+        (WITH_IDS, "Dog", "expected a class id or a label, optionally after a number (0_<class id>)"),
     ],
 )
 def test_what_a_folder_could_be_named_is_said(tmp_path: Path, classes: Classes, name: str, said: str) -> None:
@@ -172,14 +172,14 @@ def test_a_class_s_broken_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").write_bytes(b"1")
     (tmp_path / "dog").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match="dog is a link that leads nowhere"):
+    with pytest.raises(DatasetError, match="dog is a broken link"):
         labelled_images(tmp_path, Classes(("cat", "dog"), None))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     os.mkfifo(tmp_path / "cat" / "1.jpg")
-    with pytest.raises(DatasetError, match=r"1\.jpg is no file"):
+    with pytest.raises(DatasetError, match=r"1\.jpg is not a file"):
         labelled_images(tmp_path, Classes(("cat", "dog"), None))
 
 
