@@ -366,7 +366,7 @@ def test_profile_tells_what_is_wrong_before_it_measures(
 
 def test_nothing_is_profiled_under_emulation(tmp_path: Path) -> None:
     device = describe_device("qemu", tmp_path).model_copy(update={"emulated": True})
-    with pytest.raises(StartError, match="is emulated here: what its operators take would say nothing"):
+    with pytest.raises(StartError, match="is emulated here: times of operators would mean nothing"):
         profile(Settings(), device, tmp_path / "a.json", variants=None, runs=1, top=1)
     assert not (tmp_path / "a.json").exists()
 

@@ -1,1 +1,1 @@
-"""The commands that do not serve: `check`, `evaluate`, `benchmark` and `profile`."""
+"""The commands other than `serve`: `check`, `evaluate`, `benchmark` and `profile`."""

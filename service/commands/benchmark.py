@@ -63,7 +63,7 @@ def _report(results: Sequence[VariantBenchmark]) -> str:
     taken = [f"{result.variant}: {result.share}" for result in results]
     return "\n".join(
         [
-            f"{head}; decoding is not in them",
+            f"{head}; decoding is not included",
             "",
             table(header, rows),
             "",

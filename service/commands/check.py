@@ -1,4 +1,4 @@
-"""`python -m service check`: whether the settings and the bundle are fit to be served."""
+"""`python -m service check`: checks that the settings and the bundle are fit to be served."""
 
 from service.admin import read_token
 from service.bundle.folder import Bundle, load_bundle, verify
@@ -20,7 +20,7 @@ def check(settings: Settings) -> None:
     """Verify every file, load and self-test every variant, and print what would be served.
 
     Raises:
-        StartError: something is not fit.
+        StartError: something would stop the start.
     """
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     manifest = bundle.manifest
@@ -55,14 +55,14 @@ def check(settings: Settings) -> None:
     key = settings.bundle_public_key
     signed = f", which is signed by the key of {key}" if key else ""
     show(
-        f"{bundle.path}: every file is as the manifest says{signed}, and every variant that runs here"
+        f"{bundle.path}: every file matches the manifest{signed}, and every variant that runs here"
         f" passes its self-test."
         f" Would serve {manifest.name}, variant {active}, on {settings.host}, port {settings.port}"
     )
 
 
 def _load(settings: Settings, bundle: Bundle, name: str, *, served: bool) -> str:
-    """What the delegate takes of a variant, or what is served instead, or why it does not run here."""
+    """Return what the delegate takes of a variant, its fallback, or why it does not run here."""
     fallback = settings.delegate_fallback if served else Fallback.NONE
     try:
         (classifier,), reason = load_classifiers(bundle, name, settings.chosen_delegate, fallback)

@@ -1,4 +1,4 @@
-"""What device this is: its name, processors, memory and system; nothing that tells one from its like."""
+"""Describes the device: its name, processors, memory and system; nothing that identifies the unit."""
 
 import os
 import platform
@@ -16,25 +16,25 @@ from service.results.report import MAX_TEXT, TEXT_CHARACTERS, Device, Software
 
 PROC = Path("/proc")
 _ELF = b"\x7fELF"
-# Where an ELF file says for which machine it is.
+# Where an ELF file has the machine that it is for.
 _ELF_MACHINE = slice(18, 20)
-# What boards' makers leave in their firmware.
+# Placeholders that board makers leave in their firmware.
 _NO_NAMES = {"", "to be filled by o.e.m.", "system product name", "default string", "not specified", "none"}
 
 
 def describe_device(name: str | None, sysfs: Path, proc: Path = PROC) -> Device:
-    """What this device is; `name`: what to call it, None for what its firmware calls it.
+    """Describe this device; `name` is its name, or None for the name in its firmware.
 
     Raises:
-        StartError: the firmware does not tell, and no name was given.
+        StartError: the firmware has no name, and none was given.
     """
     cpuinfo = _read(proc / "cpuinfo")
     machine = platform.machine()
     emulated = is_emulated(proc)
     if emulated and ("CPU part" in cpuinfo) != (machine == "aarch64"):
-        cpuinfo = ""  # An emulator may show that of the machine it runs on.
+        cpuinfo = ""  # An emulator may show its host's.
     cpus = processors(cpuinfo)
-    # Under emulation it is the firmware of another machine that could be read.
+    # Under emulation, the readable firmware is that of the host.
     found = name or (f"emulated {machine}" if emulated else _board_name(sysfs, cpuinfo))
     if not (cleaned := clean(found)):
         raise StartError(
@@ -52,7 +52,7 @@ def describe_device(name: str | None, sysfs: Path, proc: Path = PROC) -> Device:
 
 
 def describe_software(delegate: Delegate) -> Software:
-    """The system and the programs that compute."""
+    """Describe the system and the programs that compute."""
     which = delegate.which
     return Software(
         os=clean(_system()),
@@ -60,17 +60,17 @@ def describe_software(delegate: Delegate) -> Software:
         python=clean(platform.python_version()),
         service=VERSION,
         runtime=clean(RUNTIME),
-        # Where a library lies is nobody's business.
+        # Only the file name: the folder of a library is private.
         delegate=clean(which.name if isinstance(which, Path) else str(which)),
     )
 
 
 def is_emulated(proc: Path = PROC, executable: str = sys.executable) -> bool:
-    """Whether a program such as qemu-user stands between this one and another kind of processor.
+    """Return whether a program such as qemu-user runs this one on another kind of processor.
 
-    Such a program answers for `uname` and for /proc/self, but neither for the kernel's own word for its
-    machine (since Linux 6.1) nor for /proc/thread-self, where the program lies that the kernel runs: the
-    emulator. A whole emulated machine can't be told from a real one this way.
+    Such a program emulates `uname` and /proc/self, but neither the kernel's own name for its machine (since
+    Linux 6.1) nor /proc/thread-self, which has the program that the kernel runs: the emulator. This does not
+    detect an emulated whole machine.
     """
     arch = _read(proc / "sys" / "kernel" / "arch").strip()
     if arch and arch != platform.machine():
@@ -81,7 +81,7 @@ def is_emulated(proc: Path = PROC, executable: str = sys.executable) -> bool:
 
 
 def clean(text: str) -> str:
-    """Text as a report may hold it: other characters become blanks, and what is too long is cut off."""
+    """Return text in the form that a report allows: other characters become spaces, and long text is cut."""
     blanked = re.sub(f"[^{TEXT_CHARACTERS}]", " ", text)
     return " ".join(blanked.split())[:MAX_TEXT].rstrip()
 
@@ -115,18 +115,18 @@ def _memory_bytes(proc: Path) -> int | None:
 def _system() -> str:
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):  # No Linux, or an image without that file.
+    except (OSError, KeyError):  # Not Linux, or an image without that file.
         return platform.system() or "unknown"
 
 
 def _kernel(release: str) -> str:
-    # What may follow the version is for whoever built the kernel to say: some say their name.
+    # Whoever built the kernel chose what follows the version, which may be their name.
     match = re.match(r"\d+(\.\d+)*", release)
     return match[0] if match else "unknown"
 
 
 def _elf_machine(file: Path) -> bytes | None:
-    """For which machine a program is, None where that can't be read."""
+    """Return the machine that a program is for, or None if that can't be read."""
     try:
         with file.open("rb") as program:
             head = program.read(_ELF_MACHINE.stop)
@@ -137,7 +137,7 @@ def _elf_machine(file: Path) -> bytes | None:
 
 def _first_line(file: Path) -> str:
     try:
-        # A device tree's strings end with a zero byte.
+        # Strings in a device tree end with a null byte.
         return clean(read_line(file).rstrip(b"\0").decode("utf-8", "replace"))
     except OSError:
         return ""

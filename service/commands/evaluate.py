@@ -29,7 +29,7 @@ def evaluate(
 ) -> None:
     """Evaluate `variants`, or all, on a folder with one folder per class; print and write the result.
 
-    `against`: the variant that the others are compared with; None is `fp32`, where that is evaluated.
+    `against`: the variant that the others are compared with; None means `fp32`, if that is evaluated.
 
     Raises:
         StartError: the bundle or the folder can't be used, `against` is not evaluated, or the network
@@ -84,7 +84,7 @@ def _row(name: str, evaluation: Evaluation) -> list[str]:
 
 
 def _compared(comparison: Comparison | None) -> list[str]:
-    if comparison is None:  # It is the one that the others are compared with.
+    if comparison is None:  # The variant that the others are compared with.
         return [""] * 4
     return [
         percent(comparison.agreement),

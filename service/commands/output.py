@@ -1,4 +1,4 @@
-"""Where the commands put their results: a person reads standard output, a program the JSON file."""
+"""Writes the commands' results: to standard output for people, to a JSON file for programs."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from service.host.output import show, write_whole
 
 
 def tell(text: str, path: Path | None, result: dict[str, Any]) -> None:
-    """Show `text`, and write `result` to the file, where one is named; each whatever becomes of the other.
+    """Show `text`, and write `result` to the file if one is named; each even if the other fails.
 
     Raises:
         StartError: one of the two can't be written.
     """
-    # It took minutes to measure: no full disk may take both of them.
+    # It took minutes to measure: a full disk must not cost both.
     try:
         _write_json(path, result)
     finally:
@@ -22,7 +22,7 @@ def tell(text: str, path: Path | None, result: dict[str, Any]) -> None:
 
 
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    """Write `result` to the file, where one is named.
+    """Write `result` to the file if one is named.
 
     Raises:
         StartError: it can't be written.

@@ -1,4 +1,4 @@
-"""`python -m service profile`: what each operator of a bundle's variants takes."""
+"""`python -m service profile`: how long each operator of a bundle's variants takes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,15 +30,15 @@ def profile(
     runs: int,
     top: int,
 ) -> None:
-    """Measure the operators of `variants`, or all, with one thread; print the `top` dearest ones of each.
+    """Measure the operators of `variants`, or all, with one thread; print the `top` slowest ones of each.
 
-    `device`: what this is, which is written to `json_file` with what all operators take.
+    `device`: the description of this device, to be written to `json_file` with the times of all operators.
 
     Raises:
         StartError: the bundle can't be used, or the device is emulated.
     """
     if device and device.emulated:
-        raise StartError(f"{device.machine} is emulated here: what its operators take would say nothing")
+        raise StartError(f"{device.machine} is emulated here: times of operators would mean nothing")
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     measured = profile_variants(
         bundle,
@@ -91,7 +91,7 @@ def _told(name: str, result: VariantProfile, top: int, delegate: Delegate) -> st
 
 
 def _kinds(operators: Sequence[OperatorProfile]) -> dict[int, str]:
-    """What is timed at an operator: its kind, after those of the operators that are measured with it."""
+    """Return what is timed with each operator: its kind, after those of the operators measured with it."""
     kinds: dict[int, list[str]] = {}
     for operator in operators:
         at = operator.index if operator.measured_with is None else operator.measured_with
@@ -110,7 +110,7 @@ def _by_kind(kinds: Mapping[int, str], operators: Sequence[OperatorProfile]) -> 
 
 
 def _layer(name: str) -> str:
-    """A tensor's name without the network's: of merged names, which stand one after another, the first."""
+    """Return a tensor's name without the network's; of several merged names, the first."""
     return "/".join(name.split(";")[0].split("/")[-2:])
 
 

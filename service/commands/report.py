@@ -1,4 +1,4 @@
-"""`python -m service benchmark --report FILE`: what this device is, and what the variants are worth on it."""
+"""`python -m service benchmark --report FILE`: reports on this device and the variants' results on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class _Measured:
-    """What the variants did here; under emulation only what the delegate took of their graphs."""
+    """The variants' measurements; under emulation only what the delegate took of their graphs."""
 
     shares: dict[str, GraphShare] = field(default_factory=dict)
     speeds: dict[str, Speed] = field(default_factory=dict)
@@ -60,9 +60,9 @@ def report(
     runs: int,
     json_file: Path | None,
 ) -> None:
-    """Benchmark `variants`, or all, and write what was measured, and what this device is, to `file`.
+    """Benchmark `variants`, or all, and write the results and a description of this device to `file`.
 
-    `photos`: a folder with one folder per class, to measure accuracy on. Under emulation no speed is
+    `photos`: a folder with one folder per class, to measure accuracy on. Under emulation, speed is not
     measured.
 
     Raises:
@@ -70,13 +70,13 @@ def report(
     """
     if device.emulated and json_file:
         raise StartError(
-            f"--json {json_file} would hold speeds, which say nothing under emulation; leave it out"
+            f"--json {json_file} would contain speeds, which mean nothing under emulation; leave it out"
         )
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     names = list(variants or bundle.manifest.variants)
     images = _images(photos, bundle)
     before = _celsius(settings.sysfs_root)
-    # First: where a photo is refused nobody has waited for the rest.
+    # First, so that nobody waits for the rest only to have a photo refused.
     accuracies = _accuracies(settings, bundle, names, images, crop)
     results = []
     if not device.emulated:
@@ -113,7 +113,7 @@ def _measure(
 def _speed(
     root: Path, result: VariantBenchmark, classifiers: Sequence[Classifier], clock_shares: list[float]
 ) -> Speed:
-    """A variant's speed; what the CPUs ran at while all workers were at work is added to `clock_shares`."""
+    """Measure a variant's speed; the CPUs' clock shares with all workers busy are added to `clock_shares`."""
     throughput = []
     for workers in worker_counts(len(classifiers)):
         with watched_load(root, workers) as load:
@@ -127,7 +127,7 @@ def _speed(
         load_seconds=result.load_seconds,
         resident_bytes=result.resident_bytes,
         throughput=tuple(throughput),
-        # A counter that stands still counts nothing.
+        # A counter that does not advance measures nothing.
         joules=load.joules / done.inferences if load.joules else None,
     )
 
@@ -146,7 +146,7 @@ def _accuracies(
     if not images:
         return {}
     candidates = {name: Candidate(bundle, name) for name in names}
-    # The folder's name is not for the report.
+    # The folder's name is private, so it is not in the report.
     measured = evaluate(
         candidates,
         images,
@@ -185,7 +185,7 @@ def _variant(bundle: Bundle, name: str, measured: _Measured, accuracy: Accuracy 
 
 
 def _celsius(root: Path) -> dict[str, float]:
-    """What each zone that answers says, in degrees Celsius."""
+    """Return the temperature of each zone that responds, in degrees Celsius."""
     told = answers((sensor.name, sensor.value) for sensor in temperatures(root))
     return {clean(name): round(value, 1) for name, value in told.items()}
 
@@ -196,7 +196,7 @@ def _clock(measured: _Measured) -> Clock | None:
 
 
 def _told(written: DeviceReport) -> str:
-    """What the report has and the benchmark's table has not."""
+    """Return what the report has in addition to the benchmark's table."""
     if written.device.emulated:
         return f"{written.device.machine} is emulated here: no speeds are measured"
     speeds = {name: variant.speed for name, variant in written.variants.items() if variant.speed}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need be: the first to the left, the others, numbers, to the right."""
+    """Return a table: the first column is aligned left, the others, which have numbers, right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for first, *others in (header, *rows):

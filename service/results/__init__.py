@@ -1,1 +1,1 @@
-"""What was measured of variants on a device: the schemas of its reports, and how sure a share is."""
+"""Results of measuring variants on a device: the schemas of reports, and confidence intervals."""

@@ -1,7 +1,7 @@
-"""The schema of a profile: what each operator of a bundle's variants takes on a device.
+"""The schema of a profile: how long each operator of a bundle's variants takes on a device.
 
-`python -m service profile --json FILE` writes one; how the times come about is in
-`service.measuring.profiling`. What the device is, and what ran, is said as in a device's report.
+`python -m service profile --json FILE` writes one; `service.measuring.profiling` explains how times are
+measured. The device and the software are described as in a device's report.
 """
 
 from datetime import date
@@ -26,10 +26,10 @@ Shape = tuple[NonNegativeInt, ...]
 class OperatorProfile(Frozen):
     """One operator of a graph.
 
-    `index`: its place in the graph. `kind`: TFLite's name, `CONV_2D` say. `layer`: its output tensor's name.
-    `inputs` and `outputs`: their tensors' shapes, those of weights among them. `taken`: by the delegate.
+    `index`: its place in the graph. `kind`: TFLite's name, such as `CONV_2D`. `layer`: its output tensor's
+    name. `inputs` and `outputs`: the shapes of their tensors, including weights. `taken`: by the delegate.
 
-    `p50_seconds`: the median; `share`: of the medians' sum. Both are None where the operator is measured with
+    `p50_seconds`: the median; `share`: of the medians' sum. Both are None if the operator is measured with
     a later one, whose index is `measured_with`.
     """
 
@@ -47,15 +47,15 @@ class OperatorProfile(Frozen):
     def _is_measured_once(self) -> Self:
         apart = self.measured_with is None
         if (self.p50_seconds is not None, self.share is not None) != (apart, apart):
-            raise ValueError("an operator has a time and a share, or is measured with another")
+            raise ValueError("an operator must have a time and a share, or be measured with another")
         return self
 
 
 class VariantProfile(Frozen):
-    """One variant. Seconds are medians of `runs` rounds, each with the whole graph and every operator in it.
+    """One variant. Seconds are medians of `runs` rounds, each of the whole graph and of every operator.
 
-    `p50_seconds`: the whole graph, without encoding pixels. `sum_seconds`: of all operators'
-    medians. `sum_ratio`: that over the whole graph's median. `operators`: in the graph's order.
+    `p50_seconds`: the whole graph, without encoding pixels. `sum_seconds`: the sum of all operators'
+    medians. `sum_ratio`: that divided by the whole graph's median. `operators`: in graph order.
     """
 
     sha256: Sha256
@@ -70,7 +70,7 @@ class VariantProfile(Frozen):
     @model_validator(mode="after")
     def _has_every_operator_once(self) -> Self:
         if [operator.index for operator in self.operators] != list(range(len(self.operators))):
-            raise ValueError("operators must be there once each, in the graph's order")
+            raise ValueError("operators must appear once each, in the graph's order")
         apart = {operator.index for operator in self.operators if operator.measured_with is None}
         if not {o.measured_with for o in self.operators if o.measured_with is not None} <= apart:
             raise ValueError("an operator can only be measured with one that has a time")
@@ -78,7 +78,7 @@ class VariantProfile(Frozen):
 
 
 class Profile(Frozen):
-    """The whole profile; `threads` are those of one inference."""
+    """The whole profile; `threads` is the number of threads per inference."""
 
     schema_version: Literal[1]
     date: date

@@ -1,8 +1,8 @@
-"""The schema of a device's report: what the device is, and what a bundle's variants are worth on it.
+"""The schema of a device's report: a description of the device, and a bundle's results on it.
 
-`python -m service benchmark --report FILE` writes one, `python -m build report --devices FILES` makes tables
-of many. A report is for everybody to read: it has no field for a host's, user's or folder's name, nor for a
-serial number, and no text in it may hold what Markdown or HTML would take for its own.
+`python -m service benchmark --report FILE` writes one; `python -m build report --devices FILES` makes tables
+of many. Reports may be published: they have no field for the name of a host, user or folder, nor for a
+serial number, and no text in them may contain markup of Markdown or HTML.
 """
 
 import re
@@ -23,15 +23,15 @@ from service.bundle.manifest import BundleName, Frozen, Precision, Proportion, S
 
 SCHEMA_VERSION: Literal[1] = 1
 
-# Letters, digits, and what stands in the names of devices, processors and systems: no quote, bracket or bar.
+# What the names of devices, processors and systems contain; no quotes, bars, or square or angle brackets.
 TEXT_CHARACTERS = r"\w .,:+()/@#-"
 MAX_TEXT = 96
 
 
 def _check_text(text: str) -> str:
-    # Not by a pattern of pydantic's, which takes other characters for letters than Python does: "²" say.
+    # Not a pydantic pattern, which does not agree with Python on what is a letter: "²", for example.
     if not re.fullmatch(f"[{TEXT_CHARACTERS}]{{1,{MAX_TEXT}}}", text):
-        raise ValueError(f"should have 1 to {MAX_TEXT} letters, digits, blanks and .,:+()/@#-_")
+        raise ValueError(f"should have 1 to {MAX_TEXT} letters, digits, spaces and .,:+()/@#-_")
     return text
 
 
@@ -39,11 +39,11 @@ Text = Annotated[str, AfterValidator(_check_text)]
 
 
 class Device(Frozen):
-    """What a device is.
+    """A description of a device.
 
-    `cpus`: how many of each kind. `features`: those of the processor that inference kernels ask for, by the
-    kernel's names, and `hypervisor` in a virtual machine. `emulated`: a program stands between this one and
-    another kind of processor.
+    `cpus`: how many of each kind. `features`: the processor features that inference kernels check, by the
+    Linux kernel's names, and `hypervisor` in a virtual machine. `emulated`: whether a program such as
+    qemu-user runs this one on another kind of processor.
     """
 
     name: Text
@@ -56,7 +56,7 @@ class Device(Frozen):
 
 
 class Software(Frozen):
-    """What ran; `delegate` is a name, or that of a library's file."""
+    """The software that ran; `delegate` is a name, or the name of a library file."""
 
     os: Text
     kernel: Text
@@ -67,17 +67,17 @@ class Software(Frozen):
 
 
 class Throughput(Frozen):
-    """Inferences a second of all workers together, each a thread with an interpreter of its own."""
+    """Inferences per second of all workers together, each a thread with its own interpreter."""
 
     workers: PositiveInt
     per_second: PositiveFloat
 
 
 class Speed(Frozen):
-    """How fast a variant is; decoding an image is in none of it.
+    """The speed of a variant, without decoding images.
 
-    `runs` inferences with one thread gave `p50_seconds` and `p99_seconds`. `joules` are of one inference with
-    all workers at work, and of all that the device did meanwhile; None where no sensor says.
+    `p50_seconds` and `p99_seconds` are over `runs` inferences with one thread. `joules` are per inference
+    with all workers busy, and include whatever else the device did; None without a sensor.
     """
 
     runs: PositiveInt
@@ -90,9 +90,9 @@ class Speed(Frozen):
 
 
 class Accuracy(Frozen):
-    """How right a variant is on labelled images; `sha256` tells which, as the manifest's evaluations have it.
+    """A variant's accuracy on labelled images; `sha256` identifies them, as in the manifest's evaluations.
 
-    `agreement`: same top-1 as `fp32`, None where that is not in the report, or is the variant itself.
+    `agreement`: same top-1 as `fp32`; None if that is not in the report, or is the variant itself.
     """
 
     sha256: Sha256
@@ -104,7 +104,7 @@ class Accuracy(Frozen):
 
 
 class VariantReport(Frozen):
-    """One variant, which loads and passes its self-test here; `taken` of its `operators` by the delegate."""
+    """One variant, which loads and passes its self-test here; the delegate took `taken` of `operators`."""
 
     sha256: Sha256
     bytes: PositiveInt
@@ -116,14 +116,14 @@ class VariantReport(Frozen):
 
 
 class Clock(Frozen):
-    """What the CPUs ran at under full load, over what they are made to run at: the median, and the lowest."""
+    """The CPUs' frequency under full load, divided by their maximum: the median, and the lowest."""
 
     median: NonNegativeFloat
     lowest: NonNegativeFloat
 
 
 class Heat(Frozen):
-    """Degrees Celsius by zone, before and after the load, and the clock under it where that is told."""
+    """Degrees Celsius by zone, before and after the load, and the clock under load if that is known."""
 
     before: dict[Text, float]
     after: dict[Text, float]
@@ -131,7 +131,7 @@ class Heat(Frozen):
 
 
 class DeviceReport(Frozen):
-    """The whole report; `heat`, and the variants' `speed`, are there unless the device is emulated."""
+    """The whole report; it has `heat` and the variants' `speed` unless the device is emulated."""
 
     schema_version: Literal[1]
     date: date
@@ -147,5 +147,5 @@ class DeviceReport(Frozen):
         if self.device.emulated and any(part is not None for part in measured):
             raise ValueError("an emulated device has no speeds to report")
         if not self.device.emulated and None in measured:
-            raise ValueError("heat, and the speed of every variant, must be there unless it is emulated")
+            raise ValueError("heat and the speed of every variant are required unless the device is emulated")
         return self

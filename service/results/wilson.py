@@ -1,4 +1,4 @@
-"""Wilson's interval of a proportion: how sure a share of so many is."""
+"""Wilson's confidence interval of a proportion."""
 
 import math
 
@@ -6,10 +6,10 @@ _Z_95 = 1.959963984540054
 
 
 def wilson_95(count: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of `count` of `total` (at least 1), as (lower, upper)."""
+    """Return the 95 % interval of `count` out of `total` (at least 1), as (lower, upper)."""
     ratio = count / total
     spread = _Z_95**2 / total
     centre = (ratio + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (ratio * (1 - ratio) + spread / 4)) / (1 + spread)
-    # At 0 and at `total` an end of the interval is the ratio itself, give or take a rounding.
+    # At 0 and at `total` one bound is the ratio itself, but rounding could move it past that.
     return max(0.0, min(centre - half, ratio)), min(1.0, max(centre + half, ratio))

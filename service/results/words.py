@@ -1,14 +1,14 @@
-"""How results are written in tables: a share with its interval, a divergence with its error."""
+"""Formats results for tables: a share with its interval, a divergence with its error."""
 
 from service.bundle.manifest import Comparison, Proportion
 
 
 def percent(share: Proportion) -> str:
-    """A share and its interval, in percent."""
+    """Return a share and its interval, in percent."""
     return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"
 
 
 def divergence(comparison: Comparison) -> str:
-    """The mean KL in nats and its standard error, where that is known."""
+    """Return the mean KL in nats, and its standard error if that is known."""
     error = comparison.kl_nats_error
     return f"{comparison.kl_nats:.4f}" + ("" if error is None else f" ± {error:.4f}")

@@ -162,7 +162,7 @@ def test_under_emulation_no_speed_is_measured(
     assert variant.speed is None
     assert variant.accuracy is not None
     assert "is emulated here: no speeds are measured" in capfd.readouterr().out
-    with pytest.raises(StartError, match="would hold speeds, which say nothing under emulation"):
+    with pytest.raises(StartError, match="would contain speeds, which mean nothing under emulation"):
         report(settings, emulated, file, **options, json_file=tmp_path / "benchmark.json")
 
 

@@ -60,7 +60,7 @@ def test_a_missing_signature_stops_the_start_in_one_line(bundle: Path, pair: Key
 def test_check_says_that_the_signature_holds(bundle: Path, pair: KeyPair) -> None:
     result = run("check", bundle=bundle, bundle_public_key=pair.public)
     assert result.returncode == 0, result.stderr
-    told = f"{bundle}: every file is as the manifest says, which is signed by the key of {pair.public}, and"
+    told = f"{bundle}: every file matches the manifest, which is signed by the key of {pair.public}, and"
     assert told in result.stdout
     # Where no key is set, a signature is nobody's.
     result = run("check", bundle=bundle)
