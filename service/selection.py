@@ -1,4 +1,4 @@
-"""What the settings say of variants: which one answers, and which are loaded beside it."""
+"""Applies the settings for variants: which one answers, and which others are loaded."""
 
 import logging
 from collections.abc import Callable
@@ -19,19 +19,19 @@ _log = logging.getLogger(SERVICE_LOGGER)
 
 @dataclass(frozen=True)
 class Selection:
-    """The variant that answers, and where it was measured which one that is, what decided."""
+    """The variant that answers, and, if that was decided by measurement, the contenders."""
 
     active: str
     contenders: tuple[Contender, ...] = ()
 
 
 def select(settings: Settings, bundle: Bundle) -> Selection:
-    """The variant that the settings name, or the bundle's default, or the fastest here for `auto`.
+    """Return the variant that the settings name, or the bundle's default, or for `auto` the fastest here.
 
     Raises:
-        BundleError: the bundle has not all variants that the settings name.
+        BundleError: the bundle lacks a variant that the settings name.
         SettingsError: the variant's top-1 is less than `min_top1`, the shadow has nothing to compare with, or
-            the variant for a high load is the one that answers anyway.
+            the variant for high load is the one that answers anyway.
     """
     _check_names(settings, bundle)
     _check_shadow(settings, bundle)
@@ -51,16 +51,16 @@ def select(settings: Settings, bundle: Bundle) -> Selection:
 
 
 def lasting(settings: Settings) -> tuple[str, ...]:
-    """The variants that stay loaded whichever answers, each once."""
+    """Return the variants that stay loaded whichever is active, without duplicates."""
     under_load = (settings.variant_under_load,) if settings.variant_under_load else ()
     return tuple(dict.fromkeys((*settings.loaded_variants, *under_load)))
 
 
 def load_variants(settings: Settings, bundle: Bundle) -> Variants:
-    """Select, say in the log what decided, and load all that the settings name.
+    """Select the variant that answers, log the decision, and load all variants that the settings name.
 
     Raises:
-        StartError: as `select` and `load` say.
+        StartError: see `select` and `load`.
     """
     selection = select(settings, bundle)
     if selection.contenders:
@@ -76,10 +76,10 @@ def load_variants(settings: Settings, bundle: Bundle) -> Variants:
 
 
 def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
-    """Load a variant as the settings have it.
+    """Load a variant according to the settings.
 
     Raises:
-        StartError: it can't be loaded, as `load_variant` says.
+        StartError: it can't be loaded: see `load_variant`.
     """
     return load_variant(
         bundle,
@@ -92,12 +92,12 @@ def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
 
 
 def load_shadow(settings: Settings, bundle: Bundle) -> Classifier | None:
-    """The variant that answers are compared with, loaded once; None where none are.
+    """Load the variant that answers are compared with, once; None if none are compared.
 
-    The processor computes it, wherever others run: it is to be the same on every device.
+    It runs on the CPU, wherever others run, so that it is the same on every device.
 
     Raises:
-        StartError: it can't be loaded, as `load_variant` says.
+        StartError: it can't be loaded: see `load_variant`.
     """
     if settings.shadow_variant is None or settings.shadow_ratio == 0:
         return None
@@ -128,18 +128,18 @@ def _check_shadow(settings: Settings, bundle: Bundle) -> None:
         if ratio:
             raise SettingsError(
                 f"EDGEWISE_SHADOW_RATIO is {ratio}, but EDGEWISE_SHADOW_VARIANT, the variant to compare"
-                " answers with, is not set; set both, or none"
+                " answers with, is not set; set both or neither"
             )
         return
     if "shadow_ratio" not in settings.model_fields_set:
         raise SettingsError(
             f"EDGEWISE_SHADOW_VARIANT is {shadow}, but EDGEWISE_SHADOW_RATIO, the share of answers to compare"
-            " with it, from 0 to 1, is not set; set both, or none"
+            " with it, from 0 to 1, is not set; set both or neither"
         )
     if _compares_nothing(settings, settings.variant or bundle.manifest.default_variant):
         raise SettingsError(
-            f"EDGEWISE_SHADOW_VARIANT is {shadow}, and so is all that answers: there is nothing to compare;"
-            " set it, or EDGEWISE_VARIANT, to another"
+            f"EDGEWISE_SHADOW_VARIANT is {shadow}, the only variant that answers, so there is nothing to"
+            " compare; set it or EDGEWISE_VARIANT to another one"
         )
 
 
@@ -147,13 +147,13 @@ def _check_relief(settings: Settings, bundle: Bundle) -> None:
     relief = settings.variant_under_load
     if settings.admin_token_file is None and relief == (settings.variant or bundle.manifest.default_variant):
         raise SettingsError(
-            f"EDGEWISE_VARIANT_UNDER_LOAD is {relief}, and so is what answers anyway; set it to a faster one,"
-            " or leave it out"
+            f"EDGEWISE_VARIANT_UNDER_LOAD is {relief}, which answers anyway; set it to a faster variant, or"
+            " leave it out"
         )
 
 
 def _compares_nothing(settings: Settings, active: str) -> bool:
-    """Whether all that ever answers is the variant that answers are to be compared with."""
+    """Return whether the shadow variant is the only one that can ever answer."""
     shadow = settings.shadow_variant
     others = {*lasting(settings)} - {shadow}
     return active == shadow and not others and settings.admin_token_file is None
@@ -171,15 +171,15 @@ def _tell(selection: Selection, settings: Settings) -> None:
         for contender in selection.contenders
     }
     details = fields(variant=selection.active, min_top1=settings.min_top1, measured=table)
-    _log.info("auto: %s is the fastest here", selection.active, extra=details)
+    _log.info("auto: chose %s", selection.active, extra=details)
     if _compares_nothing(settings, selection.active):
-        # No error: on another device, or another day, it is another one.
-        _log.warning("auto: it is EDGEWISE_SHADOW_VARIANT, too: there is nothing to compare")
+        # Not an error: on another device, or another day, the choice differs.
+        _log.warning("auto: that is also EDGEWISE_SHADOW_VARIANT, so there is nothing to compare")
 
 
 def _tell_load(variant: str) -> Callable[[bool, float], None]:
     def tell(begins: bool, wait_seconds: float) -> None:
-        message = "under load: %s answers" if begins else "the load is over: %s does not answer any more"
+        message = "under load: %s answers" if begins else "the load is over: %s no longer answers"
         _log.info(message, variant, extra=fields(variant=variant, wait_seconds=round(wait_seconds, 4)))
 
     return tell

@@ -1,4 +1,4 @@
-"""The settings: one frozen object, read once, from environment variables named `EDGEWISE_*`."""
+"""The settings: one frozen object, read once from the environment variables `EDGEWISE_*`."""
 
 import difflib
 import os
@@ -32,7 +32,7 @@ from service.monitoring.drift import LEAST_ANSWERS
 PREFIX = "EDGEWISE_"
 DEFAULT_SYSFS_ROOT = Path("/sys")
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
-# As `variant`: measure which one is the fastest here.
+# A value of `variant`: measure which one is the fastest on this device.
 AUTO = "auto"
 DEFAULT_UNDER_LOAD_SECONDS = 0.1
 MEBIBYTE = 1024 * 1024
@@ -54,14 +54,14 @@ DEFAULT_DRIFT_WINDOW = 1000
 
 
 class LogFormat(StrEnum):
-    """How a line of the log is written."""
+    """The format of a log line."""
 
     JSON = "json"
     TEXT = "text"
 
 
 class LogRequests(StrEnum):
-    """Which requests have a line in the log."""
+    """Which requests get a log line."""
 
     ALL = "all"
     FAILED = "failed"
@@ -75,7 +75,7 @@ def _separated(value: object) -> object:
 
 
 def _refuse_empty(value: object) -> object:
-    if value == "":  # Python would take it for the folder where the service was started.
+    if value == "":  # Path("") is the working directory.
         raise ValueError("should name a file or a folder, or not be set at all")
     return value
 
@@ -83,7 +83,7 @@ def _refuse_empty(value: object) -> object:
 NamedPath = Annotated[Path, BeforeValidator(_refuse_empty)]
 VariantName = Annotated[str, Field(min_length=1)]
 
-# All that is done with it, for metrics and by C among it, still holds such a number.
+# Everything that uses a count can still represent this: floats in metrics, and C code, for example.
 LARGEST = 10**15
 Count = Annotated[int, Field(gt=0, le=LARGEST)]
 
@@ -91,16 +91,16 @@ Count = Annotated[int, Field(gt=0, le=LARGEST)]
 def _check_origin(origin: str) -> str:
     sent = re.sub(r"^(http:.*):80$|^(https:.*):443$", r"\1\2", origin.lower())
     if origin != sent:
-        raise ValueError(f"should be {sent}, as browsers send it: in small letters, without the usual port")
+        raise ValueError(f"should be {sent}, as browsers send it: in lower case, without the default port")
     return origin
 
 
-# Browsers send them so: no path, and no slash in the end.
+# The form in which browsers send origins: without a path or trailing slash.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$"), AfterValidator(_check_origin)]
 
 
 class Settings(BaseModel):
-    """What the service is told from outside; `docs/settings.md` says what each is for."""
+    """The service's settings; `docs/settings.md` explains each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -149,19 +149,19 @@ class Settings(BaseModel):
 
     @property
     def chosen_delegate(self) -> Delegate:
-        """The delegate with its options."""
+        """The delegate, with its options."""
         return Delegate(self.delegate, parse_options(self.delegate_options))
 
     @property
     def decode_limits(self) -> DecodeLimits:
-        """What one image may have at most."""
+        """The limits of one image."""
         return DecodeLimits(self.max_pixels, self.max_decode_bytes)
 
     @field_validator("sysfs_root")
     @classmethod
     def _check_folder(cls, path: Path) -> Path:
-        # The default is not looked at: there are systems without it.
-        if not os.path.isdir(path):  # noqa: PTH112 (is_dir raises where it may not look)
+        # The default is not validated, since some systems don't have it.
+        if not os.path.isdir(path):  # noqa: PTH112 (is_dir raises without permission to look)
             raise ValueError("should be a folder: /sys, or where that is mounted")
         return path
 
@@ -169,17 +169,17 @@ class Settings(BaseModel):
     @classmethod
     def _check_options(cls, text: str, info: ValidationInfo) -> str:
         options = parse_options(text)
-        delegate = info.data.get("delegate")  # None where that is wrong itself.
+        delegate = info.data.get("delegate")  # None if that is invalid itself.
         if options and delegate is not None and Delegate(delegate).is_built_in:
             raise ValueError(f"should not be set: delegate {delegate} takes no options")
         return text
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that `environ` gives; names without the prefix `EDGEWISE_` are not looked at.
+    """Read the settings from `environ`; names without the prefix `EDGEWISE_` are ignored.
 
     Raises:
-        SettingsError: a name is unknown (the message has the nearest one) or a value is bad.
+        SettingsError: a name is unknown (the message has the nearest one) or a value is invalid.
     """
     names = {PREFIX + field.upper(): field for field in Settings.model_fields}
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
@@ -196,13 +196,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def _nearest(name: str) -> str:
-    # Without the prefix: all have it in common, and it would weigh more than the rest.
+    # Without the prefix, which all have in common and which would outweigh the rest.
     fields = list(Settings.model_fields)
     return PREFIX + difflib.get_close_matches(name.removeprefix(PREFIX).lower(), fields, 1, 0)[0].upper()
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
     name = PREFIX + str(problem["loc"][0]).upper()
-    # pydantic's messages begin with what they speak of: "Input should be …".
+    # pydantic's messages begin with their subject: "Input should be …".
     expected = re.sub("^(Input|String|Value error,) |, unable to parse .*", "", problem["msg"])
     return f"{name} is {problem['input']!r}, but it {expected}"

@@ -1,4 +1,4 @@
-"""Switching the active variant while requests go on."""
+"""Switches the active variant without interrupting requests."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,12 @@ _log = logging.getLogger(SERVICE_LOGGER)
 
 
 class Switch:
-    """Makes another variant the active one, one switch at a time; belongs to the event loop's thread."""
+    """Switches the active variant, one switch at a time; for the event loop's thread only."""
 
     def __init__(
         self, bundle: Bundle, variants: Variants, load: Callable[[str], LoadedVariant], metrics: Metrics
     ) -> None:
-        """`load` loads a variant by its name, in another thread."""
+        """`load` loads a variant by name; it is called in another thread."""
         self._bundle = bundle
         self._variants = variants
         self._load = load
@@ -33,14 +33,14 @@ class Switch:
         self._loading: str | None = None
         for name in bundle.manifest.variants:
             for outcome in ("done", "failed"):
-                # A counter that appeared with its first failure would not have increased yet.
+                # A counter that first appears with a failure shows no increase to Prometheus.
                 metrics.switches.labels(name, outcome)
         show_loaded(metrics, bundle, variants)
 
     async def to(self, name: str, client: str | None) -> None:
-        """Load `name` and make it the active variant; until then the one before goes on.
+        """Load `name` and make it the active variant; until then the previous one continues to answer.
 
-        `client`, for the log: the address of who asked.
+        `client`, for the log: the address that the request came from.
 
         Raises:
             UnknownVariant: the bundle has no such variant.
@@ -49,7 +49,7 @@ class Switch:
         """
         self._variants.check_known(name)
         if self._loading is not None:
-            raise SwitchInProgress(f"{self._loading} is being loaded; try again when it is there")
+            raise SwitchInProgress(f"{self._loading} is being loaded; try again once that is done")
         before = self._variants.active
         if name == before.name:
             return
@@ -63,7 +63,9 @@ class Switch:
         except StartError as error:
             _log.error("the variant can't be used", extra=fields(**details, reason=str(error)))
             self._metrics.switches.labels(name, "failed").inc()
-            raise UnusableVariant(f"{before.name} goes on, since {name} can't be used: {error}") from None
+            raise UnusableVariant(
+                f"{before.name} stays active, because {name} can't be used: {error}"
+            ) from None
         finally:
             self._loading = None
         self._variants.activate(variant)
@@ -79,12 +81,12 @@ class Switch:
 
 
 def _is_gone(loop: asyncio.AbstractEventLoop) -> None:
-    with contextlib.suppress(RuntimeError):  # The loop is closed: so is the service.
+    with contextlib.suppress(RuntimeError):  # The loop is closed, so the service has ended.
         loop.call_soon_threadsafe(loop.run_in_executor, None, give_back_memory)
 
 
 def show_loaded(metrics: Metrics, bundle: Bundle, variants: Variants) -> None:
-    """Set the metrics of what is loaded, and no others."""
+    """Set the metrics of exactly the variants that are loaded."""
     infos = [
         LoadedInfo(
             loaded.name,

@@ -89,11 +89,11 @@ def test_the_processor_computes_the_shadow_whatever_computes_the_rest(colours: B
             "EDGEWISE_SHADOW_VARIANT is fp32, but EDGEWISE_SHADOW_RATIO, .* not set",
         ),
         ({"shadow_ratio": 0.5}, r"EDGEWISE_SHADOW_RATIO is 0\.5, but EDGEWISE_SHADOW_VARIANT, .* not set"),
-        ({"shadow_variant": "ptq", "shadow_ratio": 1}, "is ptq, and so is all that answers"),
-        ({"variant": "fp32", "shadow_variant": "fp32", "shadow_ratio": 1}, "is fp32, and so is all"),
+        ({"shadow_variant": "ptq", "shadow_ratio": 1}, "is ptq, the only variant that answers"),
+        ({"variant": "fp32", "shadow_variant": "fp32", "shadow_ratio": 1}, "is fp32, the only variant"),
         (
             {"shadow_variant": "ptq", "shadow_ratio": 1, "loaded_variants": ("ptq",)},
-            "is ptq, and so is all that answers",
+            "is ptq, the only variant that answers",
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_shadow_that_has_nothing_to_compare_with_is_told(
 
 def test_a_variant_for_a_high_load_that_answers_anyway_is_told(colours: Bundle) -> None:
     for given in ({"variant": "fp32", "variant_under_load": "fp32"}, {"variant_under_load": "ptq"}):
-        with pytest.raises(SettingsError, match="and so is what answers anyway"):
+        with pytest.raises(SettingsError, match="which answers anyway"):
             select(Settings.model_validate(given), colours)
         # Switched to another, it is of use.
         select(Settings.model_validate({**given, "admin_token_file": Path("token")}), colours)

@@ -121,7 +121,7 @@ def test_what_can_not_be_used_leaves_all_as_it_was(colours: Bundle, caplog: pyte
     setup.switch = Switch(colours, setup.variants, fail, setup.metrics)
     with caplog.at_level("INFO", "edgewise"), pytest.raises(UnusableVariant) as caught:
         setup.to("ptq")
-    assert str(caught.value) == "fp32 goes on, since ptq can't be used: ptq computes something else"
+    assert str(caught.value) == "fp32 stays active, because ptq can't be used: ptq computes something else"
     assert setup.variants.active.name == "fp32"
     assert setup.sample("edgewise_switches_total", variant="ptq", outcome="failed") == 1
     (record,) = caplog.records
