@@ -1,1 +1,1 @@
-"""Photos: folders, splits, what can be read, random views."""
+"""Photos: folders, splits, which files can be read, random views."""

@@ -1,4 +1,4 @@
-"""Random views of a photo to train on. The decoder and the resize filter are those of the service."""
+"""Random views of a photo for training, made by the service's decoder and resize filter."""
 
 import math
 from collections.abc import Callable
@@ -16,9 +16,9 @@ _WIDEST_ASPECT = 4 / 3
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may be from the photo.
+    """How much a view may differ from the photo.
 
-    `smallest_area`: the least share of the area that a crop keeps; `contrast`, `brightness`, `colour`: by
+    `smallest_area`: the smallest share of the area that a crop keeps; `contrast`, `brightness`, `colour`: by
     how much each may change, as a share. Half of the views are mirrored.
     """
 
@@ -29,9 +29,9 @@ class Augmentation:
 
 
 MILD = Augmentation(smallest_area=0.5, contrast=0.15)
-"""To learn from a teacher, who knows what is in the view."""
+"""For learning from a teacher, which sees the same view."""
 STRONG = Augmentation(smallest_area=0.3, contrast=0.3, brightness=0.3, colour=0.3)
-"""To learn from labels, of which a network makes too much when the photos are few."""
+"""For learning from labels, which a network overfits if there are few photos."""
 
 _CHANGES: tuple[tuple[str, Callable[[Image.Image], ImageEnhance._Enhance]], ...] = (
     ("brightness", ImageEnhance.Brightness),
@@ -43,7 +43,7 @@ _CHANGES: tuple[tuple[str, Callable[[Image.Image], ImageEnhance._Enhance]], ...]
 def training_view(
     data: bytes, preprocessing: Preprocessing, augmentation: Augmentation, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A random view of the image in `data`: uint8[height, width, 3]."""
+    """Return a random view of the image in `data`: uint8[height, width, 3]."""
     image = decode(data, preprocessing)
     view = image.resize(
         (preprocessing.width, preprocessing.height),
@@ -65,7 +65,7 @@ def _random_box(
     area = width * height * random.uniform(smallest_area, 1)
     aspect = math.exp(random.uniform(-math.log(_WIDEST_ASPECT), math.log(_WIDEST_ASPECT)))
     crop_width, crop_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
-    # What one side can't have of the area, the other gets.
+    # If one side is longer than the image's, shorten it and give its share of the area to the other.
     if crop_width > width:
         crop_width, crop_height = width, min(area / width, height)
     elif crop_height > height:

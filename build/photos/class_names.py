@@ -1,4 +1,4 @@
-"""The classes that a folder of class folders stands for, by the folders' names."""
+"""The classes that class folders stand for, by their names."""
 
 import re
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ _WORDNET_ID = re.compile("n[0-9]{8}")
 
 
 def classes_of(folders: Sequence[Path]) -> Classes:
-    """Classes for which `labelled_images` finds these folders, each a class of its own.
+    """Return the classes for which `labelled_images` finds these folders, one for each.
 
-    WordNet ids, with or without a number before (`0281_n02123045`), become class ids, in their own
-    order; their labels are ImageNet's if it has all of them, the ids themselves otherwise. Names
-    numbered from 0 or 1 without a gap (`07_Kiwi`) are in the numbers' order, labelled without them.
-    Whole numbers are in their order, all other names in that of their characters; they are the labels.
+    WordNet ids, with or without a leading number (`0281_n02123045`), become class ids, in their own order;
+    their labels are ImageNet's if it has all of them, otherwise the ids themselves. Names numbered from 0
+    or 1 without a gap (`07_Kiwi`) are in the numbers' order, with labels that leave out the numbers. All
+    other names are the labels: whole numbers in numeric order, others in character order.
 
     Raises:
-        BuildError: there are fewer than two, two have one WordNet id or one name in two Unicode forms, or
-            a name can't be a line of text.
+        BuildError: there are fewer than two folders, two have the same WordNet id or the same name in two
+            Unicode forms, or a name can't be a line of text.
     """
     if len(folders) < LEAST_CLASSES:
         raise BuildError(
-            f"{folders[0]} is the only class; there must be {LEAST_CLASSES} to tell apart, with a folder each"
+            f"{folders[0]} is the only class; at least {LEAST_CLASSES} are needed, with a folder each"
         )
     _refuse_one_name(folders)
     for folder in folders:
@@ -45,7 +45,7 @@ def _refuse_one_name(folders: Sequence[Path]) -> None:
         first = owners.setdefault(composed(folder.name), folder)
         if first != folder:
             raise BuildError(
-                f"{first} and {folder} have one name in two Unicode forms; put their images together"
+                f"{first} and {folder} have the same name in two Unicode forms; put their images together"
             )
 
 
@@ -55,7 +55,7 @@ def _wordnet_classes(folders: Sequence[Path]) -> Classes:
         class_id = numbered(folder.name)[1]
         first = owners.setdefault(class_id, folder)
         if first != folder:
-            raise BuildError(f"{first} and {folder} are of the same class; put them together")
+            raise BuildError(f"{first} and {folder} are the same class; put their images together")
     class_ids = tuple(sorted(owners))
     ids, labels = (read_lines(IMAGENET / file) for file in ("class_ids.txt", "labels.txt"))
     known = dict(zip(ids, labels, strict=True))

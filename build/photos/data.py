@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file, the SHA-256 of its bytes, and its class index where it is known."""
+    """An image file, the SHA-256 of its bytes, and its class index if known."""
 
     path: Path
     sha256: str
@@ -34,46 +34,46 @@ class PhotoSet:
 
     @property
     def images(self) -> list[LabelledImage]:
-        """The photos whose class is known, as an evaluation takes them."""
+        """The photos whose class is known, in the form that evaluations take."""
         return [LabelledImage(p.path, p.label, p.sha256) for p in self.photos if p.label is not None]
 
 
 def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
-    """The photos of a folder with one folder per class.
+    """Return the photos of a folder with one folder per class.
 
     Raises:
-        DatasetError: a folder matches no class, or is empty, or an image is in two.
+        DatasetError: a folder matches no class or is empty, or an image is in two classes.
     """
     images = labelled_images(folder, classes)
     return PhotoSet(set_name(folder), tuple(Photo(image.path, image.sha256, image.index) for image in images))
 
 
 def training_photos(folder: Path, classes: Classes) -> PhotoSet:
-    """The photos of a folder with one folder per class, or of its `train` folder if it has one.
+    """Return the photos of a folder with one folder per class, or of its `train` folder if it has one.
 
     Raises:
-        DatasetError: a folder matches no class, or is empty, or an image is in two.
+        DatasetError: a folder matches no class or is empty, or an image is in two classes.
     """
     return replace(labelled_photos(training_folder(folder), classes), name=set_name(folder))
 
 
 def unlabelled_photos(folder: Path) -> PhotoSet:
-    """Every file below a folder, whatever its folder is named, but for hidden ones and hidden folders.
+    """Return every file below a folder, whatever the folders' names, except hidden files and folders.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there are no files.
     """
     return PhotoSet(set_name(folder), tuple(Photo(path, sha256_of(path), None) for path in _files(folder)))
 
 
 def sample(folder: Path, most: int, known: Iterable[PhotoSet] = ()) -> PhotoSet:
-    """At most that many photos of a folder, or of its `train` folder if it has one, none twice.
+    """Return at most `most` photos of a folder, or of its `train` folder if it has one, none twice.
 
-    They are drawn at random, the same ones each time; others take the place of copies. Those that are `known`
-    are not hashed again.
+    They are drawn at random, the same ones each time; copies are replaced by others. Photos in `known` are
+    not hashed again.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there are no photos.
     """
     paths = _files(training_folder(folder))
     drawn = random.Random(0).sample(paths, min(most, len(paths)))  # noqa: S311
@@ -90,20 +90,20 @@ def sample(folder: Path, most: int, known: Iterable[PhotoSet] = ()) -> PhotoSet:
 
 
 def draw(photo_set: PhotoSet, most: int) -> PhotoSet:
-    """At most that many photos of a set, drawn at random, the same ones each time, and none twice."""
+    """Return at most `most` photos of a set, drawn at random, the same ones each time, and none twice."""
     photos = sorted(without_repeats([photo_set]), key=lambda photo: photo.sha256)
     drawn = random.Random(0).sample(photos, min(most, len(photos)))  # noqa: S311
     return replace(photo_set, photos=tuple(drawn))
 
 
 def set_name(folder: Path) -> str:
-    """The folder's name, with its parent's before that of a split, which says little alone."""
+    """Return the folder's name; the name of a split, which says little alone, follows its parent's."""
     path = folder.resolve()
     return in_utf8(f"{path.parent.name}/{path.name}" if path.name in SPLITS else path.name)
 
 
 def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
-    """The photos whose content has not come before, so that none counts twice."""
+    """Return the photos of all sets without repeated content, so that none counts twice."""
     first: dict[str, Photo] = {}
     for photo in chain.from_iterable(photo_set.photos for photo_set in sets):
         first.setdefault(photo.sha256, photo)
@@ -113,37 +113,38 @@ def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
 def refuse_overlap(
     sets: Iterable[PhotoSet], evaluation: PhotoSet, seen_images: frozenset[str] = frozenset()
 ) -> None:
-    """Refuse to train or calibrate on photos that are to be evaluated on, by their content.
+    """Refuse to train or calibrate on photos that the evaluation uses, by their content.
 
-    `seen_images`, the first digits of digests, are those that the network, or a search, has seen before.
+    `seen_images`: the photos that the network, or a search, has seen before, as the first digits of their
+    digests.
 
     Raises:
-        BuildError: there are such; names how many, and the first.
+        BuildError: there are such photos; the message says how many, and names the first.
     """
     known = {photo.sha256: photo.path for photo in without_repeats(sets)}
     shared = [photo for photo in evaluation.photos if photo.sha256 in known]
     if shared:
         raise BuildError(
             f"{len(shared)} images of {evaluation.name} are among those to train, calibrate or choose on, the"
-            f" first {shared[0].path}, there {known[shared[0].sha256]}: accuracy on them says nothing of new"
-            " images; take them out of one of the two"
+            f" first {shared[0].path}, there {known[shared[0].sha256]}: accuracy on them says nothing about"
+            " new images; remove them from one of the two"
         )
     seen = [photo.path for photo in evaluation.photos if photo.sha256[:SEEN_DIGITS] in seen_images]
     if seen:
         raise BuildError(
             f"{len(seen)} images of {evaluation.name} are among those that the weights or a recipe come from,"
-            f" the first {seen[0]}: accuracy on them says nothing of new images; take them out, start from"
+            f" the first {seen[0]}: accuracy on them says nothing about new images; remove them, start from"
             " other weights (--weights), or mark the result with --allow-seen"
         )
 
 
 def is_held_out(photo: Photo) -> bool:
-    """Whether a photo is kept out of training to watch it: one in twenty, by its content."""
+    """Return whether a photo is held out of training to measure losses: one in twenty, by its content."""
     return int(photo.sha256[:8], 16) % HELD_OUT_SHARE == 0
 
 
 def training_folder(folder: Path) -> Path:
-    """The `train` folder of one that has splits, else the folder itself, of which `train` may be a class."""
+    """Return the `train` folder of a folder with splits, else the folder itself: `train` may be a class."""
     train = folder / "train"
     if not train.is_dir():
         return folder
@@ -153,7 +154,7 @@ def training_folder(folder: Path) -> Path:
 
 
 def holds_folders(path: Path) -> bool:
-    """Whether a folder is one of classes; one that is named `train` may be a class of trains."""
+    """Return whether a folder holds folders; one named `train` that does not may be a class of trains."""
     try:
         return bool(class_folders(path))
     except DatasetError:
@@ -161,10 +162,10 @@ def holds_folders(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below a folder, but for hidden ones; linked folders are followed, as a class's folder is.
+    """Return every file below a folder except hidden ones, following linked folders, as for class folders.
 
     Raises:
-        BuildError: there is none, or a link leads nowhere or back to a folder that it is in.
+        BuildError: there are no files, or a link leads nowhere or back to a folder that it is in.
         OSError: a folder can't be read.
     """
     paths = sorted(_below(folder, ()))
@@ -180,9 +181,9 @@ def _below(folder: Path, around: tuple[Path, ...]) -> Iterator[Path]:
             continue
         if path.is_dir():
             if path.resolve() in around:
-                raise BuildError(f"{path} is a link to a folder that it lies in; remove it")
+                raise BuildError(f"{path} is a link to a folder that it is in; remove it")
             yield from _below(path, around)
         elif path.is_file():
             yield path
         else:
-            raise BuildError(f"{path} is no file, or a link that leads nowhere; remove it")
+            raise BuildError(f"{path} is not a file, or is a broken link; remove it")

@@ -1,4 +1,4 @@
-"""Photos that can be decoded, told from those that can't before the work begins."""
+"""Separating photos that can be decoded from those that can't, before the work begins."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ _NAMED = 3
 def readable(
     sets: Sequence[PhotoSet], preprocessing: Preprocessing, *, skip_corrupt: bool = False
 ) -> list[PhotoSet]:
-    """The sets, once every photo was decoded: long work should not end in the middle on a damaged one.
+    """Return the sets after decoding every photo, so that long work does not stop halfway at a damaged one.
 
-    `skip_corrupt`: the sets without those that can't be read, which a line on standard error
-    counts, and whose first ones it names. What is in several sets is decoded once.
+    With `skip_corrupt`, photos that can't be read are left out, and a line on standard error counts them and
+    names the first ones. A photo that is in several sets is decoded once.
 
     Raises:
-        BuildError: some can't be read, and they are not to be skipped; or a class or a set has no others.
+        BuildError: some photos can't be read and are not to be skipped, or a class or a set has no others.
     """
     photos = without_repeats(sets)
     reasons = _reasons(photos, preprocessing) if photos else {}
@@ -44,7 +44,7 @@ def readable(
 
 
 def _reasons(photos: Sequence[Photo], preprocessing: Preprocessing) -> dict[str, str]:
-    """Why the photos that can't be decoded can't be, by their digest."""
+    """Return the reasons why photos can't be decoded, by their digest."""
     room = Room[Photo](DEFAULT_LIMITS.max_decode_bytes)
     alone = threading.Lock()
 
@@ -52,7 +52,7 @@ def _reasons(photos: Sequence[Photo], preprocessing: Preprocessing) -> dict[str,
         try:
             load_pixels(data, preprocessing, room=room)
         except NoRoom:
-            # With as many cores as a workstation has, large ones would take all its memory.
+            # On all of a workstation's cores at once, large photos would take all its memory.
             with alone:
                 load_pixels(data, preprocessing)
 
@@ -78,6 +78,6 @@ def _without(photo_set: PhotoSet, unreadable: Mapping[str, str]) -> PhotoSet:
         if photo.label not in labels:
             where = photo_set.name if photo.label is None else photo.path.parent
             raise BuildError(
-                f"none of the images of {where} can be read, first {photo.path}: {unreadable[photo.sha256]}"
+                f"none of the images in {where} can be read, first {photo.path}: {unreadable[photo.sha256]}"
             )
     return replace(photo_set, photos=kept)

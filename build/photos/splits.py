@@ -1,4 +1,4 @@
-"""A folder of one's own photos → its classes, and what to train on, to watch it by and to test on."""
+"""A folder of photos → its classes, and the photos to train on, to validate on and to test on."""
 
 import csv
 import difflib
@@ -32,10 +32,10 @@ _MOST_DRAWN = 3
 
 @dataclass(frozen=True)
 class Splits:
-    """Labelled photos of the same classes, no image in two sets.
+    """Labelled photos of the same classes, with no image in two sets.
 
-    `train` to train and calibrate on, `val` to watch training by, `test` for nothing
-    but the accuracy that is reported.
+    `train` is for training and calibration, `val` for measuring losses during training, `test` only for the
+    accuracy that is reported.
     """
 
     classes: Classes
@@ -45,19 +45,19 @@ class Splits:
 
 
 def split_folder(folder: Path, preprocessing: Preprocessing, *, skip_corrupt: bool = False) -> Splits:
-    """Read a folder that holds `train`, `val` and `test`, some of them, or class folders right away.
+    """Split a folder that holds `train`, `val` and `test`, some of these, or the class folders themselves.
 
-    Without `test`, `val` is the test set; without both, one photo in five is. Without a `val` of its
-    own, one training photo in twenty is. They are drawn class by class, by content: the same on
-    every machine and under any name, and an image that is twice in a class counts once.
+    Without `test`, `val` is the test set; without both, one photo in five is. Without a separate `val`,
+    one training photo in twenty is. Photos are drawn class by class, by their content: the same ones on
+    every machine and with any file names. An image that is in a class twice counts once.
 
-    Every file is read to be hashed and decoded once, with `preprocessing`; `skip_corrupt` leaves out
-    those that can't be decoded, and says so on standard error.
+    Every file is read, hashed and decoded once, with `preprocessing`; `skip_corrupt` leaves out those that
+    can't be decoded, and says so on standard error.
 
     Raises:
-        BuildError: the folders are no such splits, a class is in `val` or `test` alone, has too few
-            photos, or none that can be read; there are fewer than two; an image can't be read and
-            is not to be skipped, or is in two splits.
+        BuildError: the folders are not such splits; there are fewer than two classes; a class is only in
+            `val` or `test`, has too few photos, or none that can be read; an image can't be read and is
+            not to be skipped, or is in two splits.
         DatasetError: a folder can't be read, is empty or holds folders; or an image is in two classes.
     """
     parts = _parts(folder)
@@ -76,7 +76,7 @@ def split_folder(folder: Path, preprocessing: Preprocessing, *, skip_corrupt: bo
 
 
 def write_splits(splits: Splits, folder: Path) -> Path:
-    """List which photo is in which set, as `splits.csv` in `folder`: set, label, path, SHA-256.
+    """Write `splits.csv` to `folder`, which lists each photo's set, label, path and SHA-256; return its path.
 
     Raises:
         OSError: it can't be written.
@@ -94,13 +94,13 @@ def write_splits(splits: Splits, folder: Path) -> Path:
 
 
 def is_tested_on(photo: Photo) -> bool:
-    """Whether a photo is for testing where no folder says so: one in five, by its content."""
-    # Other digits than those of `is_held_out`, so that one says nothing of the other.
+    """Return whether a photo is for testing if no folder says so: one in five, by its content."""
+    # Other digits than those of `is_held_out`, so that the two are independent.
     return int(photo.sha256[8:16], 16) % TESTED_SHARE == 0
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """The split folders there are, by what they are for; `train` is the folder itself if there are none."""
+    """Return the existing split folders by purpose; `train` is the folder itself if there are none."""
     inside = class_folders(folder)
     there = {name: folder / name for name in SPLITS if holds_folders(folder / name)}
     if not there and all(map(_holds_folders_alone, inside)):
@@ -113,7 +113,7 @@ def _parts(folder: Path) -> dict[str, Path]:
         raise BuildError(f"{folder} has {' and '.join(there)}, but no train with one folder per class")
     for path in class_folders(folder):
         if path.name not in there:
-            raise BuildError(f"{path} lies beside {there['train']}, but is none of train, val, test; move it")
+            raise BuildError(f"{path} is next to {there['train']}, but is not train, val or test; move it")
     if "test" not in there and "val" in there:
         there["test"] = there.pop("val")
     return there
@@ -129,8 +129,8 @@ def _refuse_strange_classes(parts: Mapping[str, Path]) -> None:
         if composed(path.name) not in trained:
             (near,) = difflib.get_close_matches(composed(path.name), trained, 1, 0)
             raise BuildError(
-                f"{path} is of a class that {parts['train']} lacks, where the nearest is {near!r}:"
-                " name it alike in both, or move it away"
+                f"{path} is a class that {parts['train']} lacks; the nearest one there is {near!r}:"
+                " use the same name in both, or move it away"
             )
 
 
@@ -144,15 +144,15 @@ def _refuse_small_classes(photo_set: PhotoSet) -> None:
     for photos in _by_class(photo_set.photos):
         if len(photos) < LEAST_PHOTOS:
             raise BuildError(
-                f"{photos[0].path.parent} has too few images to draw some for test: {len(photos)} differ,"
-                f" where {LEAST_PHOTOS} are needed"
+                f"{photos[0].path.parent} has too few images to draw some for test: {len(photos)} different"
+                f" ones, but {LEAST_PHOTOS} are needed"
             )
 
 
 def _draw(photo_set: PhotoSet, wanted: Callable[[Photo], bool], purpose: str) -> tuple[PhotoSet, PhotoSet]:
-    """The photos that are wanted, and the rest, by their content class by class.
+    """Return the wanted photos and the rest, drawn class by class by their content.
 
-    Of a class of three or more one is drawn at least, and a third at most.
+    From a class of three or more, at least one is drawn, and at most a third.
     """
     drawn: set[Photo] = set()
     for photos in _by_class(photo_set.photos):

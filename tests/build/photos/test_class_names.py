@@ -56,10 +56,10 @@ def test_the_folders_name_classes_that_find_them(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["cat"], "cat is the only class; there must be 2 to tell apart"),
+        (["cat"], "cat is the only class; at least 2 are needed, with a folder each"),
         (
             ["0001_n02123045", "n02123045"],
-            "n02123045 and .*n02123045 are of the same class; put them together",
+            "n02123045 and .*n02123045 are the same class; put their images together",
         ),
         (["cat", "dog\nfox"], r"dog\\nfox' can't be a label: it must be one line of UTF-8"),
         (["cat", "dog\udcff"], r"dog\\udcff' can't be a label: it must be one line of UTF-8"),

@@ -64,7 +64,7 @@ def test_a_class_of_which_nothing_is_left_is_named(damaged: Path) -> None:
     (damaged / "cat" / "text.jpg").write_text("not an image")
     photos = labelled_photos(damaged, Classes(CLASSES, None))
     with pytest.raises(
-        BuildError, match=r"none of the images of .*damaged/cat can be read, first .*text\.jpg: "
+        BuildError, match=r"none of the images in .*damaged/cat can be read, first .*text\.jpg: "
     ):
         readable([photos], PREPROCESSING, skip_corrupt=True)
 
@@ -72,7 +72,7 @@ def test_a_class_of_which_nothing_is_left_is_named(damaged: Path) -> None:
 def test_a_set_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "text.jpg").write_text("not an image")
-    with pytest.raises(BuildError, match=r"none of the images of more can be read, first .*text\.jpg: "):
+    with pytest.raises(BuildError, match=r"none of the images in more can be read, first .*text\.jpg: "):
         readable([unlabelled_photos(tmp_path / "more")], PREPROCESSING, skip_corrupt=True)
 
 
