@@ -4,20 +4,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from build.assembly.importing import import_models, named_models, variant_name
+from build.assembly.importing import named_models, variant_name
 from build.errors import BuildError
-from build.evidence.evaluation import record_evaluation
-from build.evidence.tables import variant_table
 from build.network.classes import IMAGENET
-from service.bundle.folder import SEEN_DIGITS, Bundle, verify, verify_variant
+from service.bundle.folder import Bundle, verify, verify_variant
 from service.bundle.manifest import LABELS, Filter, Precision, Preprocessing, Resize
 from service.errors import BundleError, DelegateError, OperatorError
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.delegates import Delegate
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import labelled_images
-from tests.colours import CLASS_IDS_OF, LABELS_OF, MEAN, RGB, SIDE, STD, write_photos
+from tests.build.assembly.conftest import imported
+from tests.colours import CLASS_IDS_OF, LABELS_OF, MEAN, RGB, SIDE, STD
 from tests.delegates import external
 from tests.models import (
     packed_model,
@@ -25,38 +23,7 @@ from tests.models import (
     with_channels_first,
     with_custom_operator,
     with_output_of,
-    with_softmax,
 )
-
-
-def imported(model: Path | list[Path], path: Path, **options: Any) -> Bundle:
-    """Import one file, or several, with the colour classifier's options but for those given."""
-    models = model if isinstance(model, list) else [model]
-    colours = {
-        "labels": models[0].parent / "labels.txt",
-        "class_ids": None,
-        "output": "logits",
-        "mean": 0.0,
-        "std": 1.0,
-        "resize": Resize.SHORTER_SIDE,
-        "crop_fraction": None,
-        "filter_": Filter.BILINEAR,
-        "licence": "Apache-2.0",
-        "command": "python -m build import",
-    }
-    return import_models(named_models([(None, file) for file in models]), path, **(colours | options))
-
-
-@pytest.fixture
-def models(colour_models: Path, tmp_path: Path) -> Path:
-    """A folder with the colour classifier's files, its labels and its class ids."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for file in colour_models.glob("*.tflite"):
-        (folder / file.name).write_bytes(file.read_bytes())
-    (folder / "labels.txt").write_text("\n".join(LABELS_OF))
-    (folder / "ids.txt").write_text("\n".join(CLASS_IDS_OF))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -166,76 +133,6 @@ def test_a_model_of_no_numbers_is_refused(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^fp32 gives NaN or infinity for its golden vectors"):
         imported(models / "fp32.tflite", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "output", "told"),
-    [
-        ("softmax", "logits", r"^softmax ends in probabilities: .* --output probabilities$"),
-        ("float-softmax", "logits", r"^float-softmax ends in probabilities: .* --output probabilities$"),
-        ("ptq", "probabilities", r"^ptq gives values from -\d.*, which are no .* --output logits$"),
-        ("fp32", "probabilities", r"^fp32 gives values from -\d.*, which are no .* --output logits$"),
-    ],
-)
-def test_an_output_of_the_other_kind_is_refused(
-    models: Path, tmp_path: Path, file: str, output: str, told: str
-) -> None:
-    (models / "float-softmax.tflite").write_bytes(with_softmax((models / "fp32.tflite").read_bytes()))
-    scaling = {} if file in ("softmax", "ptq") else {"mean": 127.5, "std": 127.5}
-    with pytest.raises(BuildError, match=told):
-        imported(models / f"{file}.tflite", tmp_path / "bundle", output=output, **scaling)
-    assert not (tmp_path / "bundle").exists()
-
-
-def test_probabilities_of_dynamic_range_hold_on_other_kernels(default_bundle: Bundle, tmp_path: Path) -> None:
-    model = tmp_path / "softmax.tflite"
-    model.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
-    labels = default_bundle.path / LABELS
-    bundle = imported(model, tmp_path / "bundle", labels=labels, output="probabilities")
-    assert 0.1 < bundle.variant("softmax").golden.largest < 0.3
-    for delegate in (Delegate.XNNPACK, Delegate.NONE):
-        Classifier(bundle, "softmax", delegate)
-
-
-def test_an_import_takes_over_the_seen_images_of_the_bundle_around_it(
-    default_bundle: Bundle, tmp_path: Path
-) -> None:
-    labels = default_bundle.path / LABELS
-    original = default_bundle.variant_path("ptq")
-    bundle = imported(original, tmp_path / "again", labels=labels)
-    verify(bundle)
-    assert default_bundle.seen_images
-    assert bundle.seen_images == default_bundle.seen_images
-    more = imported(
-        bundle.variant_path("ptq"),
-        tmp_path / "more",
-        labels=labels,
-        seen_images=frozenset({"a" * SEEN_DIGITS}),
-    )
-    assert more.seen_images == default_bundle.seen_images | {"a" * SEEN_DIGITS}
-    # Of a file that is not one of its variants a bundle says nothing.
-    other = bundle.path / "other.tflite"
-    other.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
-    strange = imported(other, tmp_path / "strange", labels=labels, output="probabilities")
-    assert strange.seen_images == frozenset()
-
-
-def test_tables_vouch_for_no_import_of_which_nothing_is_known(models: Path, tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos", 1)
-    seen = frozenset(["0" * SEEN_DIGITS])
-    unknown = imported(models / "ptq.tflite", tmp_path / "unknown")
-    again = imported(unknown.variant_path("ptq"), tmp_path / "again", labels=models / "labels.txt")
-    known = imported(models / "ptq.tflite", tmp_path / "known", seen_images=seen)
-    notes = []
-    for bundle in (unknown, again, known):
-        images = labelled_images(tmp_path / "photos", bundle.classes)
-        evaluated = record_evaluation(bundle, images, "photos", Crop.NONE)
-        notes.append(variant_table(evaluated.manifest))
-    for told in notes[:2]:
-        assert "of the images that `ptq` may have been trained or calibrated on nothing is known." in told
-    assert "none of them is among those that the network is known to have been trained or" in notes[2]
-    assert not any("edgewise neither trained" in told for told in notes)
-    assert known.seen_images == seen
 
 
 def test_an_output_with_a_height_and_a_width_of_one_is_taken(models: Path, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from build.errors import BuildError
+from service.bundle.folder import Bundle
+from service.bundle.manifest import LABELS
+from service.inference.classifier import Classifier
+from service.inference.delegates import Delegate
+from tests.build.assembly.conftest import imported
+from tests.models import with_softmax
+
+
+@pytest.mark.parametrize(
+    ("file", "output", "told"),
+    [
+        ("softmax", "logits", r"^softmax ends in probabilities: .* --output probabilities$"),
+        ("float-softmax", "logits", r"^float-softmax ends in probabilities: .* --output probabilities$"),
+        ("ptq", "probabilities", r"^ptq gives values from -\d.*, which are no .* --output logits$"),
+        ("fp32", "probabilities", r"^fp32 gives values from -\d.*, which are no .* --output logits$"),
+    ],
+)
+def test_an_output_of_the_other_kind_is_refused(
+    models: Path, tmp_path: Path, file: str, output: str, told: str
+) -> None:
+    (models / "float-softmax.tflite").write_bytes(with_softmax((models / "fp32.tflite").read_bytes()))
+    scaling = {} if file in ("softmax", "ptq") else {"mean": 127.5, "std": 127.5}
+    with pytest.raises(BuildError, match=told):
+        imported(models / f"{file}.tflite", tmp_path / "bundle", output=output, **scaling)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_probabilities_of_dynamic_range_hold_on_other_kernels(default_bundle: Bundle, tmp_path: Path) -> None:
+    model = tmp_path / "softmax.tflite"
+    model.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
+    labels = default_bundle.path / LABELS
+    bundle = imported(model, tmp_path / "bundle", labels=labels, output="probabilities")
+    assert 0.1 < bundle.variant("softmax").golden.largest < 0.3
+    for delegate in (Delegate.XNNPACK, Delegate.NONE):
+        Classifier(bundle, "softmax", delegate)

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+from build.evidence.evaluation import record_evaluation
+from build.evidence.tables import variant_table
+from service.bundle.folder import SEEN_DIGITS, Bundle, verify
+from service.bundle.manifest import LABELS
+from service.images.pixels import Crop
+from service.measuring.labelled import labelled_images
+from tests.build.assembly.conftest import imported
+from tests.colours import write_photos
+from tests.models import with_softmax
+
+
+def test_an_import_takes_over_the_seen_images_of_the_bundle_around_it(
+    default_bundle: Bundle, tmp_path: Path
+) -> None:
+    labels = default_bundle.path / LABELS
+    original = default_bundle.variant_path("ptq")
+    bundle = imported(original, tmp_path / "again", labels=labels)
+    verify(bundle)
+    assert default_bundle.seen_images
+    assert bundle.seen_images == default_bundle.seen_images
+    more = imported(
+        bundle.variant_path("ptq"),
+        tmp_path / "more",
+        labels=labels,
+        seen_images=frozenset({"a" * SEEN_DIGITS}),
+    )
+    assert more.seen_images == default_bundle.seen_images | {"a" * SEEN_DIGITS}
+    # Of a file that is not one of its variants a bundle says nothing.
+    other = bundle.path / "other.tflite"
+    other.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
+    strange = imported(other, tmp_path / "strange", labels=labels, output="probabilities")
+    assert strange.seen_images == frozenset()
+
+
+def test_tables_vouch_for_no_import_of_which_nothing_is_known(models: Path, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1)
+    seen = frozenset(["0" * SEEN_DIGITS])
+    unknown = imported(models / "ptq.tflite", tmp_path / "unknown")
+    again = imported(unknown.variant_path("ptq"), tmp_path / "again", labels=models / "labels.txt")
+    known = imported(models / "ptq.tflite", tmp_path / "known", seen_images=seen)
+    notes = []
+    for bundle in (unknown, again, known):
+        images = labelled_images(tmp_path / "photos", bundle.classes)
+        evaluated = record_evaluation(bundle, images, "photos", Crop.NONE)
+        notes.append(variant_table(evaluated.manifest))
+    for told in notes[:2]:
+        assert "of the images that `ptq` may have been trained or calibrated on nothing is known." in told
+    assert "none of them is among those that the network is known to have been trained or" in notes[2]
+    assert not any("edgewise neither trained" in told for told in notes)
+    assert known.seen_images == seen
