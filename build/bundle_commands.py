@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build.assembly.assemble import check_destination, refuse_other_classes
-from build.assembly.importing import import_models, named_models
+from build.assembly.importing import Origin, PreprocessingOptions, import_models, named_models
 from build.bundle_steps import readable_sets, refuse_unused, report, show
 from build.errors import BuildError
 from build.evidence.devices import BEGIN, END, device_tables, read_reports
@@ -105,15 +105,15 @@ def _import(options: argparse.Namespace, command: str) -> None:
         labels=options.labels,
         class_ids=options.class_ids,
         output=options.output,
-        mean=options.mean,
-        std=options.std,
-        resize=options.resize,
-        crop_fraction=options.crop_fraction,
-        filter_=options.filter,
-        licence=options.licence,
-        command=command,
+        preprocessing=PreprocessingOptions(
+            resize=options.resize,
+            crop_fraction=options.crop_fraction,
+            filter=options.filter,
+            mean=options.mean,
+            std=options.std,
+        ),
+        origin=Origin(options.licence, command, _seen_images(options.seen)),
         delegate=options.delegate,
-        seen_images=_seen_images(options.seen),
     )
     show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
     if len(models) > 1 and BASELINE not in models:

@@ -42,6 +42,35 @@ _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Preci
 
 
 @dataclass(frozen=True)
+class PreprocessingOptions:
+    """How the models expect a photo: resized, cropped, then normalized as `(pixel - mean) / std`.
+
+    `crop_fraction`: how much of the shorter side is kept, at least one pixel of a photo of the models' size;
+    None means 0.875, or 1 if photos are squashed. With a mean of 0 and a std of 1, an integer input takes the
+    pixels as they are.
+    """
+
+    resize: Resize
+    crop_fraction: float | None
+    filter: Filter
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the models come from; `command` is the command line that imports them.
+
+    `seen_images`: the first digits of the SHA-256 of each image they were trained or calibrated on; None if
+    these are unknown.
+    """
+
+    licence: str
+    command: str
+    seen_images: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
 class _File:
     """A classifier's file: input [1, height, width, 3], output [1, classes]."""
 
@@ -87,24 +116,14 @@ def import_models(
     labels: Path,
     class_ids: Path | None,
     output: Literal["logits", "probabilities"],
-    mean: PerChannel,
-    std: PerChannel,
-    resize: Resize,
-    crop_fraction: float | None,
-    filter_: Filter,
-    licence: str,
-    command: str,
+    preprocessing: PreprocessingOptions,
+    origin: Origin,
     delegate: Delegate = Delegate.XNNPACK,
-    seen_images: frozenset[str] | None = None,
 ) -> Bundle:
     """Write a bundle of the classifiers in files, each a variant by its name; the first is the default.
 
-    `mean` and `std` are what the models were trained with, `(pixel - mean) / std`; where they are 0 and 1, an
-    integer input takes the pixels as they are. The size comes from the models' own input. `crop_fraction`
-    None: 0.875 of the shorter side; of a photo of the models' size it must leave a pixel. `delegate` computes
-    the golden vectors of all: a model may need one. `seen_images`: of the images that the models were trained
-    or calibrated on, the first digits of their SHA-256; None where nothing is told of them. Where a file lies
-    in a bundle that it is a variant of, those of that bundle are taken over.
+    The input size is the models' own. `delegate` computes all golden vectors: a model may need it. If a file
+    is a variant of the bundle that it is in, that bundle's seen images are added to those of `origin`.
 
     Raises:
         BuildError: a file can't be read, the models are not of one size and the same number of classes, or
@@ -119,11 +138,11 @@ def import_models(
         _refuse_apart(first, file)
     classes = read_classes(first.classes, labels, class_ids)
     refuse_other_classes(path, classes)
-    preprocessing = _preprocessing(first.size, resize, crop_fraction, filter_)
-    seen = {name: seen_images_of(file.path, file.content, seen_images) for name, file in files.items()}
+    recorded = _recorded(first.size, preprocessing)
+    seen = {name: seen_images_of(file.path, file.content, origin.seen_images) for name, file in files.items()}
     variants = []
     for name, file in files.items():
-        own_mean, own_std = _scaling(file, mean, std)
+        mean, std = _scaling(file, preprocessing.mean, preprocessing.std)
         precision = precision_of(file.content) or _PRECISIONS[file.input.dtype]
         if name == BASELINE and precision is not Precision.FLOAT32:
             raise BuildError(
@@ -136,20 +155,20 @@ def import_models(
                 content=file.content,
                 precision=precision,
                 provenance=Provenance(
-                    command=command, recipe=_recipe(file, seen[name]), tools=running_versions()
+                    command=origin.command, recipe=_recipe(file, seen[name]), tools=running_versions()
                 ),
                 output_kind=output,
-                mean=own_mean,
-                std=own_std,
+                mean=mean,
+                std=std,
                 delegate=delegate,
                 dynamic_range=precision not in (Precision.FLOAT32, Precision.FLOAT16),
             )
         )
     bundle_name = path.absolute().name
     architecture = in_utf8(first.path.stem) if len(files) == 1 else bundle_name
-    about = About(bundle_name, architecture, in_utf8(licence), default)
+    about = About(bundle_name, architecture, in_utf8(origin.licence), default)
     told = frozenset[str]().union(*filter(None, seen.values()))
-    return assemble(variants, about, classes, preprocessing, path, seen_images=told)
+    return assemble(variants, about, classes, recorded, path, seen_images=told)
 
 
 def variant_name(stem: str) -> str:
@@ -226,12 +245,12 @@ def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel
     return mean, std
 
 
-def _preprocessing(
-    size: tuple[int, int], resize: Resize, crop_fraction: float | None, filter_: Filter
-) -> Preprocessing:
+def _recorded(size: tuple[int, int], options: PreprocessingOptions) -> Preprocessing:
+    """The preprocessing that the manifest records; mean and std are each input's own."""
     height, width = size
+    crop_fraction = options.crop_fraction
     if crop_fraction is None:
-        crop_fraction = CROP_FRACTION if resize is Resize.SHORTER_SIDE else 1
+        crop_fraction = CROP_FRACTION if options.resize is Resize.SHORTER_SIDE else 1
     if crop_fraction * min(size) < 1:
         raise BuildError(
             f"--crop-fraction {crop_fraction:g} leaves less than a pixel of a photo of the model's size,"
@@ -239,7 +258,11 @@ def _preprocessing(
         )
     try:
         return Preprocessing(
-            height=height, width=width, resize=resize, crop_fraction=crop_fraction, filter=filter_
+            height=height,
+            width=width,
+            resize=options.resize,
+            crop_fraction=crop_fraction,
+            filter=options.filter,
         )
     except ValidationError as error:
         raise BuildError(first_fault(error)) from None

@@ -1,30 +1,39 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from build.assembly.importing import import_models, named_models
+from build.assembly.importing import Origin, PreprocessingOptions, import_models, named_models
 from service.bundle.folder import Bundle
 from service.bundle.manifest import Filter, Resize
+from service.inference.delegates import Delegate
 from tests.colours import CLASS_IDS_OF, LABELS_OF
 
 
-def imported(model: Path | list[Path], path: Path, **options: Any) -> Bundle:
+def imported(
+    model: Path | list[Path],
+    path: Path,
+    *,
+    labels: Path | None = None,
+    class_ids: Path | None = None,
+    output: Literal["logits", "probabilities"] = "logits",
+    delegate: Delegate = Delegate.XNNPACK,
+    seen_images: frozenset[str] | None = None,
+    **preprocessing: Any,
+) -> Bundle:
     """Import one file, or several, with the colour classifier's options but for those given."""
     models = model if isinstance(model, list) else [model]
-    colours = {
-        "labels": models[0].parent / "labels.txt",
-        "class_ids": None,
-        "output": "logits",
-        "mean": 0.0,
-        "std": 1.0,
-        "resize": Resize.SHORTER_SIDE,
-        "crop_fraction": None,
-        "filter_": Filter.BILINEAR,
-        "licence": "Apache-2.0",
-        "command": "python -m build import",
-    }
-    return import_models(named_models([(None, file) for file in models]), path, **(colours | options))
+    colours = {"resize": Resize.SHORTER_SIDE, "crop_fraction": None, "filter": Filter.BILINEAR}
+    return import_models(
+        named_models([(None, file) for file in models]),
+        path,
+        labels=labels or models[0].parent / "labels.txt",
+        class_ids=class_ids,
+        output=output,
+        preprocessing=PreprocessingOptions(**(colours | preprocessing)),
+        origin=Origin("Apache-2.0", "python -m build import", seen_images),
+        delegate=delegate,
+    )
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from build.assembly.importing import import_models
+from build.assembly.importing import Origin, PreprocessingOptions, import_models
 from build.errors import BuildError
 from build.evidence.evaluation import START, reference_in_words
 from build.evidence.reference import read_per_class
@@ -161,13 +161,8 @@ def imported(bundle: Bundle, variant: str, file: Path) -> Bundle:
         labels=labels,
         class_ids=None,
         output="logits",
-        mean=0,
-        std=1,
-        resize=Resize.SHORTER_SIDE,
-        crop_fraction=None,
-        filter_=Filter.BICUBIC,
-        licence="unknown",
-        command="python -m build import",
+        preprocessing=PreprocessingOptions(Resize.SHORTER_SIDE, None, Filter.BICUBIC),
+        origin=Origin("unknown", "python -m build import"),
     )
 
 
