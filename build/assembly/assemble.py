@@ -1,4 +1,4 @@
-"""Networks and recipes → a bundle."""
+"""`.tflite` files → a bundle."""
 
 import os
 import tempfile
@@ -55,10 +55,10 @@ _PHOTO = Path(__file__).with_name("golden.jpg")
 
 @dataclass(frozen=True)
 class Model:
-    """A `.tflite` file and what its manifest entry says of it beyond the file itself.
+    """A `.tflite` file, and what its manifest entry says about it that the file itself doesn't.
 
-    `packed`: whether the bundle holds it packed; `dynamic_range`: whether it rounds float activations as they
-    come.
+    `packed`: whether the bundle stores it packed; `dynamic_range`: whether it quantizes float activations at
+    run time.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Model:
 
 @dataclass(frozen=True)
 class About:
-    """What a bundle says of itself; `default` names the variant that is served by default."""
+    """What a bundle says about itself; `default` names the variant that is served by default."""
 
     name: str
     architecture: str
@@ -91,7 +91,7 @@ class _Measured:
 
 
 def check_destination(path: Path) -> None:
-    """Check that a bundle can lie at `path`, before the work that is to end there.
+    """Check that a bundle can be written to `path`, before the work that produces it.
 
     Raises:
         BuildError: its name can't be a bundle's, or nothing can be written there.
@@ -101,24 +101,24 @@ def check_destination(path: Path) -> None:
         TypeAdapter(BundleName).validate_python(path.absolute().name)
     except ValidationError:
         raise BuildError(
-            f"{path} can't be a bundle's folder: a bundle is named as its folder, with letters, digits"
-            " and .-_, a letter or digit first"
+            f"{path} can't be a bundle's folder: a bundle has its folder's name, up to 64 letters, digits"
+            " and .-_, starting with a letter or digit"
         ) from None
     if path.is_symlink() and not path.exists():
-        raise BuildError(f"{path} is a link that leads nowhere; mend it, or name a new folder")
+        raise BuildError(f"{path} is a broken link; fix it, or name a new folder")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise BuildError(f"{path} can't be written: {above} is no folder that can be written to")
+        raise BuildError(f"{path} can't be written: {above} is not a writable folder")
     check_replaceable(path)
 
 
 def refuse_other_classes(path: Path, classes: Classes) -> None:
-    """Check that no bundle of other classes lies at `path`, which would be replaced by mistake.
+    """Check that `path` does not hold a bundle of other classes, which would be replaced by mistake.
 
-    One that can't be read, since it is damaged or of an earlier version, may be replaced.
+    A bundle that can't be read, because it is damaged or of an earlier version, may be replaced.
 
     Raises:
-        BuildError: one does.
+        BuildError: it does.
     """
     try:
         there = load_bundle(path)
@@ -142,16 +142,17 @@ def assemble(
     seen_images: frozenset[str] = frozenset(),
     beside: Bundle | None = None,
 ) -> Bundle:
-    """Write models as a bundle, each with what its file says of its tensors and its golden vectors.
+    """Write models as a bundle, each with its file's tensors and its golden vectors.
 
-    The variants of `beside` come first, as they are, but for those of a model's name; what was measured of
-    them is left out, since nothing of it is beside the new ones.
+    The variants of `beside` come first; a model replaces the one of its name. The others keep their files,
+    but not their measurements, because the new variants were not measured alongside.
 
     Raises:
-        BuildError: the golden vectors of `beside` are of other pixels, or a model fails when it is run, or
-            gives no numbers, or others than its kind of output has.
-        BundleError: a file can't be loaded, or is no classifier of these classes and this size, or `beside`
-            lay at `path` and is not there any more.
+        BuildError: the golden vectors of `beside` are of other pixels; a model has other classes or another
+            size, fails when it is run, or gives outputs that are not numbers or not of its kind; or the
+            manifest would be invalid.
+        BundleError: a file can't be loaded, its integer output has no scale, or `beside` was at `path` and
+            has changed meanwhile.
     """
     pixels = golden_pixels(preprocessing)
     measured = _kept(beside, pixels) if beside else {}
@@ -181,26 +182,26 @@ def assemble(
 
 
 def golden_pixels(preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The inputs of the golden vectors: uint8[3, height, width, 3].
+    """Return the inputs of the golden vectors, uint8[3, height, width, 3].
 
-    A photo, upright, mirrored, and as its negative.
+    They are a photo, its mirror image and its negative.
     """
     pixels = load_pixels(_PHOTO.read_bytes(), preprocessing)
     return np.stack([pixels, pixels[:, ::-1], 255 - pixels])
 
 
 def golden_file(pixels: NDArray[np.uint8], expected: Mapping[str, NDArray[Any]]) -> bytes:
-    """The file of golden vectors: the pixels, and what each variant makes of them, [n, classes]."""
+    """Return the file of golden vectors: the pixels, and each variant's outputs for them, [n, classes]."""
     content = BytesIO()
     np.savez_compressed(content, allow_pickle=False, pixels=pixels, **expected)
     return content.getvalue()
 
 
 def validated_manifest(**fields: object) -> Manifest:
-    """A manifest of these fields.
+    """Make a manifest of these fields.
 
     Raises:
-        BuildError: they do not fit each other; says how.
+        BuildError: they do not fit each other; the message says how.
     """
     try:
         return Manifest.model_validate(fields)
@@ -216,7 +217,7 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
         interpreter = Interpreter(file, model.delegate)
         input_ = InputTensor(**interpreter.input.model_dump(), mean=model.mean, std=model.std)
         output = OutputTensor(**interpreter.output.model_dump(), kind=model.output_kind)
-        # As a load does: what is written here is served.
+        # The check that the service makes when it loads a file.
         check_tensors(model.name, interpreter, input_, output)
         expected = (1, *pixels.shape[1:])
         if input_.shape != expected:
@@ -228,8 +229,8 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
             raise BuildError(f"{model.name} fails when it is run: {reason}") from None
         if not np.isfinite(outputs).all():
             raise BuildError(
-                f"{model.name} gives NaN or infinity for its golden vectors, which no device can be held to;"
-                " convert it again, or name the --mean and --std that it was trained with"
+                f"{model.name} gives NaN or infinity for its golden vectors, which no device can be checked"
+                " against; convert it again, or pass the --mean and --std that it was trained with"
             )
     refuse_other_kind(model.name, outputs, output)
     stored, wire = model.content, None
@@ -252,13 +253,13 @@ def _measure(model: Model, pixels: NDArray[np.uint8]) -> _Measured:
 
 
 def _kept(bundle: Bundle, pixels: NDArray[np.uint8]) -> dict[str, _Measured]:
-    """A bundle's variants, without evaluations and latency."""
+    """Return a bundle's variants, without evaluations and latency."""
     kept = {}
     for name, variant in bundle.manifest.variants.items():
         golden = read_golden_vectors(bundle, name)
         if not np.array_equal(golden.pixels, pixels):
             raise BuildError(
-                f"{bundle.path} has the golden vectors of another version; make all its variants by quantize"
+                f"{bundle.path} has golden vectors of another version; make them all anew with quantize"
             )
         bare = variant.model_copy(update={"evaluations": (), "latency": None})
         kept[name] = _Measured(bare, bundle.variant_path(name), golden.expected)

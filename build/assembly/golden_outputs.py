@@ -1,4 +1,4 @@
-"""Golden outputs: of which kind they are, and how far right kernels may be from them."""
+"""Golden outputs: which kind they are, and how far correct kernels may be from them."""
 
 from typing import Any, Literal
 
@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 from build.errors import BuildError
 from service.bundle.manifest import GoldenTolerance, OutputTensor
 
-# How far right kernels are apart, by EfficientNetV2B0's logits. Float sums of different instruction
-# sets differ in their last digits: XNNPACK's and TFLite's built-in ones by 0.00002, of float16 weights
-# too. Integer kernels round at each layer in their own way: XNNPACK's are equal on x86-64 and on a
-# Cortex-A72, TFLite's built-in ones end 12 steps away, with nearly all outputs touched. Wrong ones are
-# apart by far more: 159 steps where XNNPACK meets an emulated SME unit.
+# How far correct kernels are apart, measured on EfficientNetV2B0's logits. Float sums differ in their last
+# digits between instruction sets: by 0.00002 between XNNPACK's and TFLite's built-in kernels, also with
+# float16 weights. Integer kernels round in their own way at each layer: XNNPACK's agree on x86-64 and on a
+# Cortex-A72; TFLite's built-in ones end up 12 steps away, with nearly all outputs affected. Wrong kernels are
+# much further off: 159 steps when XNNPACK runs on an emulated SME unit.
 FLOAT_TOLERANCE = GoldenTolerance(largest=0.01, share=1.0)
 INTEGER_TOLERANCE = GoldenTolerance(largest=20, share=1.0)
-# Dynamic range, in standard deviations of the golden outputs. It rounds each layer's input by the range
-# of its values, where a last digit tips a rounding: XNNPACK's and the built-in kernels end 0.33 apart
-# (0.40 of a logit), on 50 photos 0.70 at most (0.64). A wrong layer moves the golden outputs by 1.2 to
-# 4: without its bias, or with one scale for all channels, in 16 of 18 layers tried; less in the last.
+# For dynamic range, in standard deviations of the golden outputs. Each layer's input is quantized by the
+# range of its values, so a difference in the last digit can tip a rounding: XNNPACK's and the built-in
+# kernels end up 0.33 apart (0.40 logits), and at most 0.70 (0.64 logits) on 50 photos. A layer that lacks its
+# bias, or has one scale for all channels, moves the golden outputs by 1.2 to 4 in 16 of 18 layers tried; less
+# in the last.
 DYNAMIC_DEVIATIONS = 0.8
-# What a softmax of 8 bits rounds to zero has no logarithm.
+# An 8-bit softmax rounds small probabilities to zero, which has no logarithm.
 _LEAST_PROBABILITY = 1e-7
 _FLOAT_SLACK = 0.01
 _EIGHT_BIT_STEP = 1 / 256
@@ -29,9 +30,9 @@ _EIGHT_BIT_STEP = 1 / 256
 def tolerance_of(
     outputs: NDArray[Any], kind: Literal["logits", "probabilities"], *, dynamic_range: bool
 ) -> GoldenTolerance:
-    """How far a device's raw outputs may be from the golden ones, [n, classes].
+    """Return how far a device's raw outputs may be from the golden ones, [n, classes].
 
-    `dynamic_range`: whether the model rounds float activations as they come.
+    `dynamic_range`: whether the model quantizes float activations at run time.
     """
     if np.issubdtype(outputs.dtype, np.integer):
         return INTEGER_TOLERANCE
@@ -42,10 +43,10 @@ def tolerance_of(
 
 
 def refuse_other_kind(name: str, outputs: NDArray[Any], tensor: OutputTensor) -> None:
-    """Check that a variant's raw golden outputs, [n, classes], may be of the kind that `tensor` declares.
+    """Check that a variant's raw golden outputs, [n, classes], can be of the kind that `tensor` declares.
 
     Raises:
-        BuildError: they can't; names the option's other value.
+        BuildError: they can't be; the message gives the right value of the option.
     """
     values = outputs.astype(np.float64)
     if tensor.scale is not None and tensor.zero_point is not None:
@@ -54,24 +55,25 @@ def refuse_other_kind(name: str, outputs: NDArray[Any], tensor: OutputTensor) ->
     are_shares = low >= -_FLOAT_SLACK and high <= 1 + _FLOAT_SLACK
     if tensor.kind == "probabilities" and not are_shares:
         raise BuildError(
-            f"{name} gives values from {low:.3g} to {high:.3g}, which are no probabilities: import it with"
+            f"{name} gives values from {low:.3g} to {high:.3g}, which are not probabilities; import it with"
             " --output logits"
         )
     totals = values.sum(axis=1)
-    # Rounded to 8 bits, as a float output may be as well, each class is off by half a step.
+    # In 8 bits, to which a float output may be rounded as well, each class can be off by half a step.
     slack = _FLOAT_SLACK + values.shape[1] * _EIGHT_BIT_STEP / 2
     if tensor.kind == "logits" and are_shares and totals.min() > 0 and np.abs(totals - 1).max() <= slack:
         raise BuildError(
-            f"{name} ends in probabilities: its values are from {low:.3g} to {high:.3g} and their sums from"
+            f"{name} gives probabilities: values from {low:.3g} to {high:.3g}, with sums from"
             f" {totals.min():.3g} to {totals.max():.3g}; import it with --output probabilities"
         )
 
 
 def _probabilities_apart(outputs: NDArray[Any]) -> float:
-    """How far right kernels' probabilities may be apart, by dynamic range.
+    """Return how far apart correct kernels' probabilities may be with dynamic range.
 
-    As far as one class's logit moves them by the tolerance of logits, of which a softmax leaves the standard
-    deviation in its logarithms. EfficientNetV2B0's kernels are 0.065 apart, where that gives 0.19.
+    That is how far a probability moves if its class's logit moves by the tolerance for logits. Softmax keeps
+    the logits' standard deviation in its logarithms. EfficientNetV2B0's kernels are 0.065 apart, and this
+    gives 0.19.
     """
     golden = outputs.astype(np.float64).clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
     logarithms = np.log(golden)

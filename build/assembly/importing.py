@@ -1,4 +1,4 @@
-"""Wrap TFLite classifiers that somebody else made as a bundle."""
+"""Third-party TFLite classifiers → a bundle."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,15 +35,16 @@ from service.inference.classifier import encode
 from service.inference.delegates import Delegate
 from service.inference.interpreter import Interpreter
 
-# Of an integer input, where a model's own mean and std leave nearly all of 256.
+# Of the 256 values of a pixel, how many must differ in an integer input. A model's own mean and std keep
+# nearly all of them apart.
 _LEAST_LEVELS = 128
-# Where layers with weights don't tell, the input does.
+# By the type of the input, if the layers with weights don't tell.
 _PRECISIONS = {"uint8": Precision.INT8, "int8": Precision.INT8, "float32": Precision.FLOAT32}
 
 
 @dataclass(frozen=True)
 class PreprocessingOptions:
-    """How the models expect a photo: resized, cropped, then normalized as `(pixel - mean) / std`.
+    """How the models expect a photo: cropped and resized, then normalized as `(pixel - mean) / std`.
 
     `crop_fraction`: how much of the shorter side is kept, at least one pixel of a photo of the models' size;
     None means 0.875, or 1 if photos are squashed. With a mean of 0 and a std of 1, an integer input takes the
@@ -91,19 +92,19 @@ class _File:
 
 
 def named_models(given: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
-    """Files by their variants' names: those that were given with them, or the files' own.
+    """Return files by variant name: the name given with a file, or else the file's own.
 
     Raises:
-        BuildError: two have one name, or a variant can't have it.
+        BuildError: two have the same name, or a variant can't have it.
     """
     models: dict[str, Path] = {}
     for told, model in given:
         name = told or variant_name(model.stem)
         if name in RESERVED_NAMES:
-            raise BuildError(f"a variant can't be named {name}; rename {model}, or name it by NAME={model}")
+            raise BuildError(f"a variant can't be named {name}; rename {model}, or pass NAME={model}")
         if name in models:
             raise BuildError(
-                f"{models[name]} and {model} would both be the variant {name}; name one by NAME=FILE"
+                f"{models[name]} and {model} would both be the variant {name}; pass one as NAME=FILE"
             )
         models[name] = model
     return models
@@ -126,11 +127,11 @@ def import_models(
     is a variant of the bundle that it is in, that bundle's seen images are added to those of `origin`.
 
     Raises:
-        BuildError: a file can't be read, the models are not of one size and the same number of classes, or
-            `fp32` is none of float32, the labels are not as many as the outputs, the options do not fit the
-            models or each other, or a bundle of other classes lies at `path`.
-        BundleError: a model can't be loaded, or is no image classifier.
-        DelegateError, OperatorError: one can't be run with this delegate.
+        BuildError: a file can't be read or is not an image classifier, the models differ in their input size
+            or number of classes, `fp32` is not float32, there are more or fewer labels than outputs, the
+            options do not fit the models or each other, or `path` holds a bundle of other classes.
+        BundleError: a model can't be loaded, or its integer output has no scale.
+        DelegateError, OperatorError: a model can't be run with this delegate.
     """
     files = {name: _read(model, delegate) for name, model in models.items()}
     default, first = next(iter(files.items()))
@@ -146,8 +147,8 @@ def import_models(
         precision = precision_of(file.content) or _PRECISIONS[file.input.dtype]
         if name == BASELINE and precision is not Precision.FLOAT32:
             raise BuildError(
-                f"{BASELINE} is float32, what all others are compared with, and {file.path} is {precision};"
-                f" name it by NAME={file.path}"
+                f"{BASELINE} must be float32, since all others are compared with it, but {file.path} is"
+                f" {precision}; pass NAME={file.path}"
             )
         variants.append(
             Model(
@@ -172,7 +173,7 @@ def import_models(
 
 
 def variant_name(stem: str) -> str:
-    """A file's name as a variant's: lower case, with `_` for what a variant's name can't hold."""
+    """Return a file's name as a variant's: lower case, with `_` for characters that it can't have."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in stem.lower())
     return name.lstrip("_-")[:64] or "imported"
 
@@ -186,8 +187,8 @@ def _read(model: Path, delegate: Delegate) -> _File:
     shape, outputs = interpreter.input.shape, interpreter.output.shape
     if len(shape) == 4 and shape[1] == 3 != shape[3]:
         raise BuildError(
-            f"{model} takes {list(shape)}, channels first: convert it to NHWC, [1, height, width, 3], by"
-            " onnx2tf or ai-edge-torch, say"
+            f"{model} takes {list(shape)}, channels first: convert it to NHWC, [1, height, width, 3], for"
+            " example with onnx2tf or ai-edge-torch"
         )
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or len(outputs) != 2:
         raise BuildError(
@@ -198,7 +199,7 @@ def _read(model: Path, delegate: Delegate) -> _File:
 
 
 def _recipe(file: _File, seen: frozenset[str] | None) -> dict[str, str | int | float]:
-    """What a manifest says of how a file was made, as far as it is known."""
+    """Return what a manifest says about how a file was made, as far as that is known."""
     imported: dict[str, str | int | float] = {IMPORTED: in_utf8(file.path.name)}
     return imported if seen is None else imported | {SEEN: len(seen)}
 
@@ -210,14 +211,14 @@ def _refuse_apart(first: _File, other: _File) -> None:
             f"{file.path} takes {file.size[1]} x {file.size[0]} pixels and has {file.classes} classes"
             for file in (first, other)
         ]
-        raise BuildError(f"{', '.join(told)}; what is not alike in both goes into a bundle of its own")
+        raise BuildError(f"{', '.join(told)}; import them into separate bundles")
 
 
 def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel, PerChannel]:
-    """The mean and std by which an input takes pixels: 0 and 1 where an integer one takes them as they are.
+    """Return the mean and std for an input: 0 and 1 if it is an integer one that takes pixels as they are.
 
-    It does where its scale and zero point make of them what `mean` and `std` do, or the pixels' own values:
-    the model itself does the rest.
+    It does if its scale and zero point turn pixels into what `mean` and `std` do, or into the pixels' own
+    values: then the model itself does the rest.
     """
     plain = InputTensor(**file.input.model_dump())
     if plain.dtype == "float32":
@@ -226,8 +227,8 @@ def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel
         return 0.0, 1.0
     if plain.scale is None or plain.zero_point is None:
         raise BuildError(
-            f"{file.path} takes {plain.dtype} without a scale, the pixels as they are: --mean and --std have"
-            " no place in it; leave them out, and import files that need them into a bundle of their own"
+            f"{file.path} takes {plain.dtype} without a scale, the pixels as they are: --mean and --std don't"
+            " apply; leave them out, and import files that need them into a separate bundle"
         )
     ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 1, 3)
     as_they_are = encode(ramp, plain).astype(np.float32)
@@ -238,9 +239,9 @@ def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel
     levels = min(len(np.unique(scaled[..., channel])) for channel in range(3))
     if levels < _LEAST_LEVELS:
         raise BuildError(
-            f"{file.path} takes {plain.dtype} of scale {plain.scale:g} and zero point {plain.zero_point}: by"
-            f" --mean and --std the 256 values of a pixel are {levels} in it; name those that it was trained"
-            " with, or leave them out where it takes pixels"
+            f"{file.path} takes {plain.dtype} of scale {plain.scale:g} and zero point {plain.zero_point}:"
+            f" --mean and --std leave {levels} of a pixel's 256 values; pass those that it was trained with,"
+            " or leave them out if it takes pixels"
         )
     return mean, std
 
@@ -254,7 +255,7 @@ def _recorded(size: tuple[int, int], options: PreprocessingOptions) -> Preproces
     if crop_fraction * min(size) < 1:
         raise BuildError(
             f"--crop-fraction {crop_fraction:g} leaves less than a pixel of a photo of the model's size,"
-            f" {width} x {height}; name {math.ceil(1e4 / min(size)) / 1e4:g} or more"
+            f" {width} x {height}; pass {math.ceil(1e4 / min(size)) / 1e4:g} or more"
         )
     try:
         return Preprocessing(

@@ -1,4 +1,4 @@
-"""What a `.tflite` file computes with."""
+"""The operators of a `.tflite` file, and the precision that it computes in."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from service.measuring.cuts import kind_of
 
 _WITH_WEIGHTS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _Type = schema.TensorType
-# By what an operator takes, and what its weights are held in: DEQUANTIZE may read them for a float one.
+# By the types of an operator's input and of its weights as stored: a float one may read them by DEQUANTIZE.
 _PRECISIONS = {
     (_Type.FLOAT32, _Type.FLOAT32): Precision.FLOAT32,
     (_Type.FLOAT32, _Type.FLOAT16): Precision.FLOAT16,
@@ -21,9 +21,9 @@ _PRECISIONS = {
 
 
 def count_operators(content: bytes) -> dict[str, int]:
-    """How many operators of each kind the file has, by TFLite's names, the most frequent first.
+    """Return how many operators of each kind the file has, by TFLite's names, the most frequent first.
 
-    `content` is a file that an interpreter has loaded.
+    `content`: a file that an interpreter has loaded.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = [
@@ -35,10 +35,10 @@ def count_operators(content: bytes) -> dict[str, int]:
 
 
 def precision_of(content: bytes) -> Precision | None:
-    """What most tells of the numbers that the file computes with: those of its layers with weights.
+    """Return the precision of the file's layers with weights, which says most about how it computes.
 
-    `content` is as for `count_operators`. None where it has no such layer, as a file that was compiled for an
-    accelerator, or one of other types.
+    `content`: as for `count_operators`. None if there is no such layer, as in a file compiled for an
+    accelerator, or if all have other types.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     found = set()
@@ -58,6 +58,6 @@ def precision_of(content: bytes) -> Precision | None:
         return Precision.INT4
     precisions = {_PRECISIONS.get(types) for types in found}
     if precisions <= {Precision.FLOAT32, Precision.DYNAMIC, Precision.FLOAT16} and len(precisions) == 2:
-        # The converter leaves small weights as they are.
+        # The converter leaves small weights in float32.
         precisions.discard(Precision.FLOAT32)
     return precisions.pop() if len(precisions) == 1 else Precision.MIXED if precisions else None

@@ -1,4 +1,4 @@
-"""What is known of the images that an imported network was trained or calibrated on."""
+"""What is known about the images that an imported network was trained or calibrated on."""
 
 from pathlib import Path
 
@@ -6,20 +6,21 @@ from service.bundle.folder import Bundle, load_bundle, sha256_of
 from service.bundle.manifest import Variant
 from service.errors import BundleError
 
-# Keys of an import's recipe: the file's name, and how many images it has seen, where that is known.
+# Keys of an import's recipe: the file's name, and how many images its network has seen, if that is known.
 IMPORTED, SEEN = "imported", "seen_images"
 
 
 def knows_its_images(variant: Variant) -> bool:
-    """Whether its bundle has the images that a variant has seen: all but an import that was told none."""
+    """Return whether a variant's bundle lists the images it has seen: not if it was imported without them."""
     recipe = variant.provenance.recipe
     return IMPORTED not in recipe or SEEN in recipe
 
 
 def seen_images_of(path: Path, content: bytes, told: frozenset[str] | None) -> frozenset[str] | None:
-    """The images that a file's network has seen, as the first digits of their SHA-256; None: not known.
+    """Return the images that a file's network has seen, by the first digits of their SHA-256, or None.
 
-    Those that were `told`, and those of the bundle that the file at `path` lies in as a variant.
+    These are those in `told` and, if the file at `path` is a variant of the bundle that it is in, that
+    bundle's. None means that nothing is known about them.
     """
     bundle = _bundle_around(path)
     digest = sha256_of(content)

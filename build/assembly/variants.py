@@ -34,10 +34,10 @@ from service.measuring.labelled import image_set
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a recipe that trains does so with.
+    """The photos, the folder for checkpoints and the seed of recipes that train.
 
-    `sets`: where the photos are from, for the records; `photos` are trained on, `watched` tell how well.
-    Checkpoints lie in `runs`, in a folder for each recipe.
+    `sets`: where the photos come from, for the records; `photos` are trained on, `watched` validated on.
+    Checkpoints are in `runs`, in one folder per recipe.
     """
 
     sets: Sequence[PhotoSet]
@@ -47,11 +47,11 @@ class TrainingPlan:
     seed: int = 0
 
     def folder(self, recipe: Recipe) -> Path:
-        """Where the checkpoints of a recipe lie."""
+        """Return the folder for a recipe's checkpoints."""
         return self.runs / f"recipe-{recipe.name}"
 
     def schedule(self, how: QuantizationAwareTraining) -> Schedule:
-        """How long and how fast a recipe trains."""
+        """Return how long and how fast a recipe trains."""
         return Schedule(how.epochs, how.batch_size, how.learning_rate, self.seed)
 
 
@@ -64,14 +64,14 @@ def quantize(
     plan: TrainingPlan | None = None,
     beside: Bundle | None = None,
 ) -> Bundle:
-    """Make every recipe's variant of a network and write them as a bundle named as its folder.
+    """Make every recipe's variant of a network and write them as a bundle named after its folder.
 
-    The last int8 one becomes the default. A recipe that wants more representative photos than
-    there are gets them all. `plan` is needed where a recipe trains. Of `beside`, a bundle of the same
-    network, the other variants are kept, and the default.
+    The last int8 variant becomes the default. A recipe that asks for more representative photos than there
+    are gets all of them. `plan` is needed if a recipe trains. `beside`, a bundle of the same network,
+    contributes its other variants and its default.
 
     Raises:
-        BuildError: training can't be done, or a file does not compute what it should.
+        BuildError: training is impossible, or a file does not compute what it should.
         BundleError: the bundle can't be written.
     """
     models = make_models(network, recipes, calibration, command, plan)
@@ -97,7 +97,7 @@ def check_fit(network: Network, recipes: Sequence[Recipe]) -> None:
     """Check that the network has all layers and blocks that recipes name, before work that takes hours.
 
     Raises:
-        BuildError: it lacks one, and names it; or a recipe that prunes leaves no layer to prune.
+        BuildError: one is missing, which the message names, or a recipe that prunes leaves no layer to prune.
     """
     for recipe in recipes:
         keep = recipe.pruning.keep if recipe.pruning else ()
@@ -109,11 +109,11 @@ def check_fit(network: Network, recipes: Sequence[Recipe]) -> None:
 
 
 def tell_too_few(recipes: Sequence[Recipe], photos: int) -> None:
-    """Say on standard error which recipes want more representative photos than there are."""
+    """Report on standard error which recipes ask for more representative photos than there are."""
     for recipe in recipes:
         if recipe.representative_images > photos:
             wanted = recipe.representative_images
-            tell(f"{recipe.name} asks for {wanted} representative photos, there are {photos}")
+            tell(f"{recipe.name} asks for {wanted} representative photos, but there are {photos}")
 
 
 def make_models(
@@ -123,10 +123,10 @@ def make_models(
     command: str,
     plan: TrainingPlan | None,
 ) -> list[Model]:
-    """Every recipe's variant, in their order.
+    """Make every recipe's variant, in the recipes' order.
 
     Raises:
-        BuildError: as `quantize` says.
+        BuildError: as for `quantize`.
     """
     check_fit(network, recipes)
     tell_too_few(recipes, len(calibration.photos))
@@ -171,7 +171,7 @@ def _train(
     command: str,
     plan: TrainingPlan,
 ) -> tuple[bytes, Training]:
-    """Quantization-aware training, and the file that computes what it ended with."""
+    """Run quantization-aware training, and return the file of its result with the training record."""
     schedule = plan.schedule(how)
     start = quantize_after_training(recipe, network.weights, representative)
     pruning = None

@@ -18,7 +18,7 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     *before, last = capsys.readouterr().err.splitlines()
     assert last.startswith("edgewise: ")
     said = [line for line in before if line.startswith(("edgewise: ", "Traceback"))]
-    assert [line for line in said if "representative photos, there are" not in line] == []
+    assert [line for line in said if "representative photos, but there are" not in line] == []
     return last.removeprefix("edgewise: ")
 
 

@@ -178,7 +178,7 @@ def test_what_is_no_model_is_refused(small: Bundle, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my bundle", "-small", "süß", "x" * 65])
 def test_a_bundle_is_named_as_its_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BuildError, match="a bundle is named as its folder"):
+    with pytest.raises(BuildError, match="a bundle has its folder's name, up to 64 letters"):
         check_destination(tmp_path / name)
 
 
@@ -205,8 +205,8 @@ def test_a_bundle_of_other_classes_is_not_replaced(small: Bundle, tmp_path: Path
 def test_a_place_that_can_not_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(BuildError, match=r"file is no folder that can be written to"):
+    with pytest.raises(BuildError, match=r"file is not a writable folder"):
         check_destination(tmp_path / "file" / "deep" / "bundle")
-    with pytest.raises(BuildError, match=r"link is a link that leads nowhere"):
+    with pytest.raises(BuildError, match=r"link is a broken link"):
         check_destination(tmp_path / "link")
     check_destination(tmp_path / "new" / "deep" / "bundle")

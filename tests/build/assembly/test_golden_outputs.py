@@ -14,10 +14,10 @@ from tests.models import with_softmax
 @pytest.mark.parametrize(
     ("file", "output", "told"),
     [
-        ("softmax", "logits", r"^softmax ends in probabilities: .* --output probabilities$"),
-        ("float-softmax", "logits", r"^float-softmax ends in probabilities: .* --output probabilities$"),
-        ("ptq", "probabilities", r"^ptq gives values from -\d.*, which are no .* --output logits$"),
-        ("fp32", "probabilities", r"^fp32 gives values from -\d.*, which are no .* --output logits$"),
+        ("softmax", "logits", r"^softmax gives probabilities: .* --output probabilities$"),
+        ("float-softmax", "logits", r"^float-softmax gives probabilities: .* --output probabilities$"),
+        ("ptq", "probabilities", r"^ptq gives values from -\d.*, which are not .* --output logits$"),
+        ("fp32", "probabilities", r"^fp32 gives values from -\d.*, which are not .* --output logits$"),
     ],
 )
 def test_an_output_of_the_other_kind_is_refused(

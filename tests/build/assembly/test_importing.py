@@ -80,12 +80,12 @@ def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
         ({"resize": Resize.SQUASH, "crop_fraction": 0.5}, "crop_fraction must be 1 where resize is squash"),
         (
             {"crop_fraction": 0.99 / SIDE},
-            f"leaves less than a pixel of a photo of the model's size, {SIDE} x {SIDE}; name 0.0313 or",
+            f"leaves less than a pixel of a photo of the model's size, {SIDE} x {SIDE}; pass 0.0313 or",
         ),
         (
             {"mean": 127.5, "std": 1.0},
-            r"ptq\.tflite takes uint8 of scale 0\.0078\d* and zero point 12[78]: by --mean and --std the 256"
-            r" values of a pixel are [1-4] in it; name those that it was trained with",
+            r"ptq\.tflite takes uint8 of scale 0\.0078\d* and zero point 12[78]: --mean and --std leave [1-4]"
+            r" of a pixel's 256 values; pass those that it was trained with",
         ),
         ({"labels": Path("none.txt")}, r"none\.txt can't be read"),
     ],
@@ -105,7 +105,7 @@ def test_an_input_without_a_scale_has_no_place_for_mean_and_std(
     models: Path, tmp_path: Path, file: str, options: dict[str, Any]
 ) -> None:
     dtype = file.removeprefix("cast-")
-    told = rf"{file}\.tflite takes {dtype} without a scale, .*: --mean and --std have no place"
+    told = rf"{file}\.tflite takes {dtype} without a scale, .*: --mean and --std don't apply"
     with pytest.raises(BuildError, match=told):
         imported(models / f"{file}.tflite", tmp_path / "bundle", **options)
     assert not (tmp_path / "bundle").exists()
@@ -149,7 +149,7 @@ def test_an_output_with_a_height_and_a_width_of_one_is_taken(models: Path, tmp_p
 def test_a_model_of_channels_first_is_told_how_to_convert(models: Path, tmp_path: Path) -> None:
     model = models / "first.tflite"
     model.write_bytes(with_channels_first((models / "fp32.tflite").read_bytes()))
-    told = r"takes \[1, 3, 32, 32\], channels first: convert it to NHWC, .* by onnx2tf or ai-edge-torch, say$"
+    told = r"takes \[1, 3, 32, 32\], channels first: convert it to NHWC, .* with onnx2tf or ai-edge-torch$"
     with pytest.raises(BuildError, match=told):
         imported(model, tmp_path / "bundle", mean=127.5, std=127.5)
 
@@ -237,7 +237,7 @@ def test_three_zeros_and_ones_say_no_more_than_one_of_each(models: Path, tmp_pat
 def test_files_are_named_by_themselves_or_as_told() -> None:
     given = [("fp32", Path("a/Float.tflite")), (None, Path("a/INT8.tflite"))]
     assert named_models(given) == {"fp32": Path("a/Float.tflite"), "int8": Path("a/INT8.tflite")}
-    told = r"^a/x\.tflite and b/X\.tflite would both be the variant x; name one by NAME=FILE$"
+    told = r"^a/x\.tflite and b/X\.tflite would both be the variant x; pass one as NAME=FILE$"
     with pytest.raises(BuildError, match=told):
         named_models([(None, Path("a/x.tflite")), (None, Path("b/X.tflite"))])
 
@@ -246,14 +246,12 @@ def test_what_can_not_be_in_one_bundle_is_told(models: Path, default_bundle: Bun
     other = default_bundle.variant_path("qat")
     told = (
         rf"ptq\.tflite takes 32 x 32 pixels and has 5 classes, {other} takes 224 x 224 pixels and has 1000"
-        " classes; what is not alike in both goes into a bundle of its own"
+        " classes; import them into separate bundles"
     )
     with pytest.raises(BuildError, match=told):
         imported([models / "ptq.tflite", other], tmp_path / "bundle")
     (models / "ptq.tflite").rename(models / "fp32.tflite")
-    told = (
-        r"fp32 is float32, what all others are compared with, and .*/fp32\.tflite is int8; name it by NAME="
-    )
+    told = r"fp32 must be float32, since all others are .*, but .*/fp32\.tflite is int8; pass NAME="
     with pytest.raises(BuildError, match=told):
         imported([models / "int8.tflite", models / "fp32.tflite"], tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

@@ -52,7 +52,7 @@ def test_a_recipe_for_layers_that_are_not_there_is_refused_before_any_is_made(
 def test_too_few_representative_photos_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     tell_too_few([load_recipe("fp32"), load_recipe("ptq"), load_recipe("naive")], 37)
     ptq, naive = capsys.readouterr().err.splitlines()
-    assert ptq == "edgewise: ptq asks for 500 representative photos, there are 37"
+    assert ptq == "edgewise: ptq asks for 500 representative photos, but there are 37"
     assert naive.startswith("edgewise: naive asks for ")
     tell_too_few([load_recipe("ptq")], 500)
     assert capsys.readouterr().err == ""
@@ -84,5 +84,5 @@ def test_nothing_is_added_beside_golden_vectors_of_other_pixels(
     np.savez(copy.path / GOLDEN, **golden | {"pixels": golden["pixels"] + 1})
     files = copy.manifest.files | {GOLDEN: sha256_of(copy.path / GOLDEN)}
     changed = replace(copy, manifest=copy.manifest.model_copy(update={"files": files}))
-    with pytest.raises(BuildError, match="has the golden vectors of another version"):
+    with pytest.raises(BuildError, match="has golden vectors of another version"):
         quantize(start, [load_recipe("fp16")], PhotoSet("none", ()), "", tmp_path / "more", beside=changed)
