@@ -44,9 +44,9 @@ def main(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> None:
     # Only now, as all that takes time or needs packages: an interruption meanwhile, or that they are missing,
     # is told without a traceback.
-    from build.commands import run
+    from build.commands.dispatch import run
+    from build.commands.options.parser import command_parser
     from build.files import command_line
-    from build.options import command_parser
 
     options = command_parser().parse_args(arguments)
     run(options, command_line(arguments))

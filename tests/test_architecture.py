@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +18,11 @@ FOUNDATION = frozenset({"service.bundle", "service.errors", "service.host", "ser
 CORE = frozenset({"service.images", "service.inference", "service.measuring"})
 
 # Each knows those before it.
-BUILD_ROOMS = (
-    *(
-        "network",
-        "photos",
-        "quantization",
-        "training",
-        "assembly",
-        "evidence",
-        "bundle_steps",
-        "steps",
-        "whole",
-    ),
-    *("network_commands", "bundle_commands", "commands"),
+BUILD_ROOMS = ("network", "photos", "quantization", "training", "search", "assembly", "evidence", "commands")
+COMMAND_MODULES = (
+    *("options", "output", "photo_sets", "network", "training_plan", "estimate"),
+    *("subset", "importing", "sign", "evaluate", "report"),
+    *("train", "quantize", "add", "sensitivity", "activations", "search", "all", "dispatch"),
 )
 
 
@@ -40,6 +33,12 @@ class Rule:
     room: str
     never: frozenset[str]
     but: frozenset[str] = frozenset()
+
+
+def in_order(package: str, rooms: Sequence[str]) -> Iterator[Rule]:
+    """Rules by which each of a package's rooms knows only those before it."""
+    for number, room in enumerate(rooms, 1):
+        yield Rule(f"{package}.{room}", frozenset(f"{package}.{later}" for later in rooms[number:]))
 
 
 RULES = (
@@ -58,10 +57,8 @@ RULES = (
     Rule("service.switching", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | CORE),
     Rule("loadtest", TENSORFLOW | {"service", "build"}),
-    *(
-        Rule(f"build.{room}", frozenset(f"build.{later}" for later in BUILD_ROOMS[number + 1 :]))
-        for number, room in enumerate(BUILD_ROOMS)
-    ),
+    *in_order("build", BUILD_ROOMS),
+    *in_order("build.commands", COMMAND_MODULES),
 )
 RULE_OF = {rule.room: rule for rule in RULES}
 
@@ -100,6 +97,18 @@ def test_every_package_of_the_project_has_a_rule() -> None:
 @pytest.mark.parametrize("room", ["service.api", "service.inference", "service.monitoring", "build"])
 def test_the_rules_speak_of_rooms_that_exist(imports: Imports, room: str) -> None:
     assert len(modules_of(imports, room)) > 1
+
+
+def below(imports: Imports, package: str) -> set[str]:
+    """The names of the modules and packages right below a package."""
+    names = (module.removeprefix(package) for module in modules_of(imports, package))
+    return {name.split(".")[1] for name in names if name}
+
+
+def test_every_room_of_the_build_stage_has_its_place(imports: Imports) -> None:
+    rooms = {name for name in below(imports, "build") if (ROOT / "build" / name).is_dir()}
+    assert rooms == set(BUILD_ROOMS)
+    assert below(imports, "build.commands") == set(COMMAND_MODULES)
 
 
 def test_the_service_runs_without_tensorflow(imports: Imports) -> None:

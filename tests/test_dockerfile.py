@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from build.options import DEFAULT_WEIGHTS
+from build.commands.options.shared import DEFAULT_WEIGHTS
 from service import VERSION
 
 ROOT = Path(__file__).parent.parent

@@ -8,9 +8,29 @@ from pathlib import Path
 
 from build.assembly.assemble import check_destination, refuse_other_classes
 from build.assembly.variants import TrainingPlan, check_fit, quantize
-from build.bundle_steps import readable_sets, refuse_unused, report, show
+from build.commands.estimate import estimate, forward_seconds, in_words
+from build.commands.network import network_of
+from build.commands.options.unused import refuse_unused
+from build.commands.output import show
+from build.commands.photo_sets import (
+    most_representative,
+    readable_sets,
+    sample_for,
+    training_sets,
+    unlabelled_sets,
+)
+from build.commands.report import report_on
+from build.commands.training_plan import (
+    QUANTIZED_TRAINING_OPTIONS,
+    check_runs,
+    check_trainable,
+    label_weight_of,
+    plan_of,
+    runs_of,
+    schedule_of,
+    seed_of,
+)
 from build.errors import BuildError
-from build.estimate import estimate, forward_seconds, in_words
 from build.evidence.evaluation import record_evaluation
 from build.evidence.report import split_at_markers
 from build.network.weights import Network
@@ -24,21 +44,6 @@ from build.photos.data import (
 )
 from build.photos.splits import split_folder, write_splits
 from build.quantization.recipe import Recipe, load_recipes
-from build.steps import (
-    QUANTIZED_TRAINING_OPTIONS,
-    check_runs,
-    check_trainable,
-    label_weight_of,
-    most_representative,
-    network_of,
-    plan_of,
-    runs_of,
-    sample_for,
-    schedule_of,
-    seed_of,
-    training_sets,
-    unlabelled_sets,
-)
 from build.training.fine_tuning import train_network
 from build.training.schedule import DISTILLATION, OWN_CLASSES
 from build.training.transfer import claim_classes, train_classes
@@ -55,7 +60,7 @@ class _Material:
     start: Network | None
 
 
-def build_all(options: argparse.Namespace, command: str) -> None:
+def run(options: argparse.Namespace, command: str) -> None:
     """Train, quantize, evaluate and report. What would end it is said before the long work.
 
     Raises:
@@ -96,7 +101,7 @@ def build_all(options: argparse.Namespace, command: str) -> None:
             if baselines
             else [],
         )
-    report(bundle, options)
+    report_on(bundle, options)
     show(f"Serve it with EDGEWISE_BUNDLE={options.out} make serve")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from build.estimate import estimate, forward_seconds, in_words
+from build.commands.estimate import estimate, forward_seconds, in_words
 from build.network.weights import Network
 from build.quantization.recipe import load_recipe
 from build.training.schedule import OWN_CLASSES

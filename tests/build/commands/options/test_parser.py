@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from build.options import command_parser
+from build.commands.options.parser import command_parser
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,13 @@ def test_numbers_that_make_no_sense_are_refused(
 
 
 def test_the_options_are_told_without_loading_tensorflow() -> None:
-    program = "import sys, build.__main__, build.options as m; m.command_parser(); print(*sys.modules)"
+    module = command_parser.__module__
+    program = f"import sys, build.__main__, {module} as m; m.command_parser(); print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(result.stdout.split())
-    assert "build.options" in loaded
+    assert module in loaded
     assert not loaded & {"tensorflow", "tf_keras", "matplotlib", "h5py"}
 
 

@@ -202,9 +202,9 @@ def test_what_is_not_installed_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As TensorFlow is in the service's own environment.
-    monkeypatch.setitem(sys.modules, "build.commands", None)
+    monkeypatch.setitem(sys.modules, "build.commands.dispatch", None)
     said = wrong(capsys, "evaluate", "models/imagenet-1k", "--evaluation", "tests")
-    assert said == "build.commands is missing; run it by `make build`, or as .venv/bin/python"
+    assert said == "build.commands.dispatch is missing; run it by `make build`, or as .venv/bin/python"
 
 
 def test_two_recipes_of_one_name_are_refused(

@@ -1,24 +1,14 @@
-"""Steps that several commands take which make networks and variants, from the options that they share."""
+"""How a command trains, by its options: for how long, from which photos, with checkpoints in which folder."""
 
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from build.assembly.variants import TrainingPlan
 from build.errors import BuildError
-from build.files import in_utf8
-from build.network.weights import Network, load_network
-from build.photos.data import (
-    PhotoSet,
-    sample,
-    set_name,
-    training_folder,
-    training_photos,
-    unlabelled_photos,
-    without_repeats,
-)
+from build.network.weights import Network
+from build.photos.data import PhotoSet, without_repeats
 from build.quantization.recipe import Recipe
 from build.training.fine_tuning import split_held_out
 from build.training.loop import steps_of
@@ -29,15 +19,6 @@ from service.bundle.manifest import MANIFEST
 RUNS = Path("runs")
 QUANTIZED_TRAINING_OPTIONS = ("unlabelled", "seed", "run")
 """What only a training takes, of the options of all commands that make variants."""
-
-
-def network_of(options: argparse.Namespace) -> Network:
-    """The network that `--weights` and what goes with it name; of `--licence`, where it is given."""
-    network = load_network(
-        options.weights, labels=options.labels, class_ids=options.class_ids, size=options.size
-    )
-    licence = vars(options).get("licence")
-    return network if licence is None else replace(network, licence=in_utf8(licence))
 
 
 def runs_of(options: argparse.Namespace) -> Path:
@@ -91,27 +72,6 @@ def schedule_of(options: argparse.Namespace, default: Schedule) -> Schedule:
         options.learning_rate or default.learning_rate,
         seed_of(options),
     )
-
-
-def training_sets(network: Network, labelled: Path, unlabelled: Sequence[Path]) -> list[PhotoSet]:
-    """What to fine-tune on: labelled photos of the network's classes, and others."""
-    return [training_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
-
-
-def unlabelled_sets(options: argparse.Namespace) -> list[PhotoSet]:
-    """What quantization-aware training needs no labels of: the photos to calibrate on, and others."""
-    own = replace(unlabelled_photos(training_folder(options.calibration)), name=set_name(options.calibration))
-    return [own, *map(unlabelled_photos, options.unlabelled)]
-
-
-def sample_for(recipes: Sequence[Recipe], folder: Path, known: Sequence[PhotoSet] = ()) -> PhotoSet:
-    """As many representative photos as the recipe with the most wants; `known` ones are not hashed again."""
-    return sample(folder, most_representative(recipes), known)
-
-
-def most_representative(recipes: Sequence[Recipe]) -> int:
-    """How many representative photos the recipe with the most wants."""
-    return max(recipe.representative_images for recipe in recipes)
 
 
 def plan_of(

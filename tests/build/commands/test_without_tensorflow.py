@@ -11,7 +11,7 @@ from service.bundle.manifest import SIGNATURE, comparison_with, reference_evalua
 from tests.colours import LABELS_OF, MEAN, STD, write_photos
 from tests.signed import make_key_pair
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # What requirements/build.txt has beyond serve.txt, by the modules' names.
 ABSENT = (
     *("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "ai_edge_quantizer", "h5py"),

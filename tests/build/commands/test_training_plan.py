@@ -1,9 +1,9 @@
 import argparse
 from pathlib import Path
 
+from build.commands.training_plan import plan_of
 from build.network.weights import Network
 from build.photos.data import PhotoSet, is_held_out, unlabelled_photos
-from build.steps import plan_of
 
 
 def test_training_is_not_watched_by_photos_that_are_calibrated_on(

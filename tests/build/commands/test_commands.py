@@ -19,7 +19,7 @@ from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, RECIPE, SIZE, every
 from tests.system.processes import interrupted
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

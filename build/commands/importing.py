@@ -1,0 +1,50 @@
+"""`python -m build import`: a bundle from third-party .tflite classifiers."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from build.assembly.assemble import check_destination
+from build.assembly.importing import Origin, PreprocessingOptions, import_models, named_models
+from build.commands.output import show
+from build.photos.data import unlabelled_photos
+from service.bundle.folder import SEEN_DIGITS
+from service.bundle.manifest import BASELINE
+
+
+def run(options: argparse.Namespace, command: str) -> None:
+    """Make a bundle from files that others converted.
+
+    Raises:
+        StartError: it can't be done.
+    """
+    check_destination(options.out)
+    models = named_models(options.models)
+    bundle = import_models(
+        models,
+        options.out,
+        labels=options.labels,
+        class_ids=options.class_ids,
+        output=options.output,
+        preprocessing=PreprocessingOptions(
+            resize=options.resize,
+            crop_fraction=options.crop_fraction,
+            filter=options.filter,
+            mean=options.mean,
+            std=options.std,
+        ),
+        origin=Origin(options.licence, command, _seen_images(options.seen)),
+        delegate=options.delegate,
+    )
+    show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
+    if len(models) > 1 and BASELINE not in models:
+        show(f"none is named {BASELINE}, which tables compare the others with: name it by {BASELINE}=FILE")
+
+
+def _seen_images(folders: Sequence[Path] | None) -> frozenset[str] | None:
+    """The first digits of what lies in folders; None without folders."""
+    if folders is None:
+        return None
+    return frozenset(
+        photo.sha256[:SEEN_DIGITS] for folder in folders for photo in unlabelled_photos(folder).photos
+    )

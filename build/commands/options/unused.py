@@ -1,0 +1,18 @@
+"""Refusing options that would have no effect."""
+
+import argparse
+from collections.abc import Iterable
+
+from build.errors import BuildError
+
+
+def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse those of the options that were given; they would have no effect, and `why` says in what case.
+
+    Raises:
+        BuildError: one was given; names all of them.
+    """
+    unused = [name for name in names if vars(options)[name.replace("-", "_")] not in (None, [])]
+    if unused:
+        told = " and ".join(f"--{name}" for name in unused)
+        raise BuildError(f"{told} would have no effect {why}; leave that out")

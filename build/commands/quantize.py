@@ -1,0 +1,52 @@
+"""`python -m build quantize`: a bundle of a network's variants."""
+
+import argparse
+from collections.abc import Sequence
+
+from build.assembly.assemble import check_destination, refuse_other_classes
+from build.assembly.variants import check_fit, quantize
+from build.commands.network import network_of
+from build.commands.options.unused import refuse_unused
+from build.commands.output import show
+from build.commands.photo_sets import readable_sets, sample_for, unlabelled_sets
+from build.commands.training_plan import QUANTIZED_TRAINING_OPTIONS, check_runs, plan_of
+from build.network.weights import Network
+from build.photos.data import PhotoSet
+from build.quantization.recipe import Recipe, load_recipes
+from service.bundle.folder import Bundle
+
+
+def run(options: argparse.Namespace, command: str) -> None:
+    """Make a bundle of the recipes' variants.
+
+    Raises:
+        StartError: it can't be done.
+    """
+    check_destination(options.out)
+    recipes = load_recipes(options.recipes)
+    network = network_of(options)
+    refuse_other_classes(options.out, network.classes)
+    make_variants(network, recipes, options, command)
+
+
+def make_variants(
+    network: Network,
+    recipes: Sequence[Recipe],
+    options: argparse.Namespace,
+    command: str,
+    beside: Bundle | None = None,
+) -> None:
+    """Make the recipes' variants at `--out`, and show what lies there then."""
+    check_fit(network, recipes)
+    sets: list[PhotoSet] = []
+    if any(recipe.training for recipe in recipes):
+        check_runs(options)
+        sets = unlabelled_sets(options)
+    else:
+        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "where no recipe trains")
+    calibration = sample_for(recipes, options.calibration, sets)
+    *sets, calibration = readable_sets([*sets, calibration], network, options)
+    plan = plan_of(recipes, sets, calibration, network, options)
+    bundle = quantize(network, recipes, calibration, command, options.out, plan, beside)
+    for name, variant in bundle.manifest.variants.items():
+        show(f"{bundle.variant_path(name)}: {variant.stored.bytes / 1e6:.1f} MB")

@@ -1,0 +1,45 @@
+"""`python -m build report`: the latency and the model card of a bundle, or tables of devices."""
+
+import argparse
+
+from build.commands.options.shared import BENCHMARK_RUNS
+from build.commands.options.unused import refuse_unused
+from build.commands.output import show
+from build.errors import BuildError
+from build.evidence.devices import BEGIN, END, device_tables, read_reports
+from build.evidence.model_card import PICTURE
+from build.evidence.report import insert_between, insert_table, split_at_markers, write_report
+from build.evidence.tables import variant_table
+from service.bundle.folder import Bundle, check_replaceable, load_bundle
+from service.bundle.manifest import MODEL_CARD
+
+
+def run(options: argparse.Namespace, _command: str) -> None:
+    """Report on a bundle, or tabulate the devices' reports.
+
+    Raises:
+        StartError: it can't be done.
+    """
+    if (options.bundle is None) == (options.devices is None):
+        raise BuildError("report takes a bundle, or --devices with reports of devices")
+    if options.bundle:
+        bundle = load_bundle(options.bundle)
+        check_replaceable(options.bundle)
+        if options.insert:
+            split_at_markers(options.insert)
+        report_on(bundle, options)
+        return
+    refuse_unused(options, ["runs"], "with --devices, whose reports were measured already")
+    tables = device_tables(read_reports(options.devices))
+    if options.insert:
+        insert_between(options.insert, BEGIN, END, tables)
+    show(tables)
+
+
+def report_on(bundle: Bundle, options: argparse.Namespace) -> None:
+    """Measure latency, write the model card, and show the table."""
+    bundle = write_report(bundle, options.runs or BENCHMARK_RUNS)
+    if options.insert:
+        insert_table(bundle.manifest, options.insert)
+    show(variant_table(bundle.manifest))
+    show(f"\n{bundle.path / MODEL_CARD} and {bundle.path / PICTURE}")

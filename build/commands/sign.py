@@ -1,0 +1,16 @@
+"""`python -m build sign`: a bundle's signature."""
+
+import argparse
+
+from build.commands.output import show
+from build.signing import sign_bundle
+
+
+def run(options: argparse.Namespace, _command: str) -> None:
+    """Sign a bundle.
+
+    Raises:
+        StartError: it can't be done.
+    """
+    signature = sign_bundle(options.bundle, options.key)
+    show(f"{signature}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY")
