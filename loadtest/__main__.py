@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         if arguments[:1] == ["capacity"]:
-            from loadtest.capacity import capacity
+            from loadtest.capacity.command import capacity
 
             return capacity(arguments[1:])
         return run(arguments[1:] if arguments[:1] == ["run"] else arguments)

@@ -3,37 +3,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from loadtest import api
-from loadtest.capacity import PRECISION, capacity, highest
+from loadtest.capacity.command import capacity
 from loadtest.errors import LoadTestError
 from loadtest.status import FAILED, HELD
 
 LISTED = {"active": "ptq", "variants": [{"name": "fp32"}, {"name": "ptq"}]}
-
-
-@given(limit=st.floats(1, 5000), start=st.floats(1, 100))
-def test_the_highest_rate_is_found(limit: float, start: float) -> None:
-    tried: list[float] = []
-
-    def holds(rate: float) -> bool:
-        tried.append(rate)
-        return rate <= limit
-
-    found = highest(holds, start)
-    if found is None:
-        assert limit < start / 4
-    else:
-        assert found <= limit <= found * PRECISION
-        assert found in tried
-    assert len(tried) < 25
-
-
-@pytest.mark.parametrize("start", [1, 16])
-def test_where_nothing_holds_there_is_none(start: float) -> None:
-    assert highest(lambda _rate: False, start) is None
 
 
 def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
@@ -58,7 +34,7 @@ def test_what_was_found_is_kept_where_the_next_variant_cant_be_loaded(
         if variant == "fp32":
             raise LoadTestError("fp32 can't be used")
 
-    monkeypatch.setattr("loadtest.capacity.run_test", run_test)
+    monkeypatch.setattr("loadtest.capacity.search.run_test", run_test)
     (tmp_path / "token").write_text("a-token")
     given = ["--admin-token-file", str(tmp_path / "token"), "--host", "http://board"]
     monkeypatch.setattr(api, "variants", lambda *_: LISTED)
@@ -83,7 +59,7 @@ def test_a_rate_that_is_not_made_does_not_hold(
         (folder / "report.json").write_text(json.dumps(told))
         return HELD
 
-    monkeypatch.setattr("loadtest.capacity.run_test", run_test)
+    monkeypatch.setattr("loadtest.capacity.search.run_test", run_test)
     monkeypatch.setattr(api, "variants", lambda *_: LISTED)
     given = ["--variants", "ptq", "--host", "http://board", "--report", str(tmp_path), "--fps", "5"]
     assert capacity(given) == HELD
@@ -122,7 +98,7 @@ def test_a_search_that_the_load_may_have_ended_says_so(
         (folder / "report.json").write_text(json.dumps(told))
         return HELD if held else FAILED
 
-    monkeypatch.setattr("loadtest.capacity.run_test", run_test)
+    monkeypatch.setattr("loadtest.capacity.search.run_test", run_test)
     monkeypatch.setattr(api, "variants", lambda *_: LISTED)
     capacity(["--variants", "ptq", "--host", "http://board", "--report", str(tmp_path)])
     output, errors = capsys.readouterr()
@@ -134,45 +110,3 @@ def test_a_search_that_the_load_may_have_ended_says_so(
     assert (note in (tmp_path / "report.md").read_text()) == doubted
     steps = json.loads((tmp_path / "report.json").read_text())["steps"]
     assert steps[0]["sent_late_p99_seconds"] == 0.001
-
-
-@pytest.mark.parametrize(
-    ("option", "text"),
-    [
-        ("--variants", ","),
-        ("--step-seconds", "2.5"),
-        ("--step-seconds", "1000000"),
-        ("--step-seconds", "0"),
-        ("--start-rate", "1e300"),
-    ],
-)
-def test_what_can_not_be_searched_is_told(capsys: pytest.CaptureFixture[str], option: str, text: str) -> None:
-    with pytest.raises(SystemExit):
-        capacity([option, text])
-    assert f"argument {option}: '{text}' " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        (["--passes", "1"], "--passes is not for a search .*--step-seconds"),
-        (["--users=4"], "--users is not for a search .* --start-rate"),
-        (["-u4"], "--users is not for a search"),
-        (["--run-time", "5s"], "--run-time is not for a search .* --step-seconds"),
-        (["-t", "5s"], "--run-time is not for a search"),
-        (["--spawn-rate", "1"], "--spawn-rate is not for a search"),
-        (["-r", "1"], "--spawn-rate is not for a search"),
-        (["App"], "App can't be chosen"),
-    ],
-)
-def test_what_a_search_sets_itself_is_refused(tmp_path: Path, given: list[str], why: str) -> None:
-    with pytest.raises(LoadTestError, match=why):
-        capacity(["--host", "http://board", "--report", str(tmp_path), *given])
-
-
-def test_the_help_of_a_search_offers_nothing_that_it_refuses(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        capacity(["--help"])
-    offered = capsys.readouterr().out
-    assert "--slo-p99" in offered
-    assert not [name for name in ("--passes", "--users", "--run-time") if name in offered]

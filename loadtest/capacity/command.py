@@ -1,0 +1,51 @@
+"""The command `python -m loadtest capacity`, from its arguments to its exit status."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtest.capacity.cores import Cores, divide_cores
+from loadtest.capacity.options import parse
+from loadtest.capacity.report import write_report
+from loadtest.capacity.search import Interrupted, Search
+from loadtest.capacity.variants import Variants
+from loadtest.errors import LoadTestError
+from loadtest.locusts import make_folder, new_folder
+from loadtest.status import FAILED, HELD, INTERRUPTED
+
+
+def capacity(arguments: Sequence[str]) -> int:
+    """Search for each variant's capacity, print the table and write the report; return the exit status.
+
+    Raises:
+        LoadTestError: the search can't start, or can't go on.
+    """
+    options, others = parse(arguments)
+    folder = Path(options.report or new_folder("capacity"))
+    make_folder(folder)
+    cores = divide_cores() if options.host is None else Cores()
+    search = Search(options, others, folder, cores)
+    try:
+        _run(search, Variants(options, cores.service))
+    except (Interrupted, KeyboardInterrupt):
+        _tell(search, interrupted=True)
+        return INTERRUPTED
+    except LoadTestError:
+        # The results of the variants before took minutes, so they are kept.
+        if search.steps:
+            _tell(search, interrupted=True)
+        raise
+    _tell(search, interrupted=False)
+    return FAILED if None in search.found.values() else HELD
+
+
+def _run(search: Search, variants: Variants) -> None:
+    with variants.switched_back():
+        for variant in search.options.variants:
+            with variants.host_of(variant) as host:
+                search.run(variant, host)
+
+
+def _tell(search: Search, *, interrupted: bool) -> None:
+    text = write_report(search, interrupted=interrupted)
+    sys.stdout.write(f"{text}\nThe whole report is in {search.folder}.\n")
