@@ -10,22 +10,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from types import FrameType
 
 from loadtest.errors import LoadTestError, ServiceEnded
-from loadtest.locusts import (
-    AT_ONCE,
-    MOST_WAIT,
-    QUIET,
-    hangup,
-    make_folder,
-    new_folder,
-    own_options,
-    run_locust,
-    run_test,
-)
+from loadtest.locusts import AT_ONCE, MOST_WAIT, QUIET, hangup, own_options, run_locust, run_test
 from loadtest.options import add_options
+from loadtest.report_folder import report_folder
 from loadtest.service import serving
 from loadtest.status import FAILED, INTERRUPTED, UNUSABLE
 
@@ -59,13 +49,10 @@ def run(arguments: Sequence[str]) -> int:
     own = own_options()
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
-    folder = Path(options.report or new_folder("loadtest"))
     if "--worker" in others:
         return run_locust([*QUIET, *others])
-    # Only that of a test that begins is made where none was named.
-    make_folder(folder if options.report else folder.parent)
     local = serving(options.python, {}) if options.host is None else nullcontext(options.host)
-    with local as host:
+    with report_folder(options.report, "loadtest") as folder, local as host:
         ends = [] if options.passes else ["--run-time", f"{DEFAULT_SECONDS}s"]
         users = ["--users", str(DEFAULT_USERS), *AT_ONCE]
         return run_test([*QUIET, *MOST_WAIT, "--host", host, *users, *ends, *others], folder)

@@ -28,6 +28,7 @@ from loadtest.corpus import Photo, Queue, label, read_files
 from loadtest.errors import LoadTestError
 from loadtest.options import add_options, plan_of
 from loadtest.report import Report, progress_line
+from loadtest.report_folder import new_folder
 from loadtest.status import FAILED, INTERRUPTED, UNUSABLE
 from loadtest.summary import Summary, summarize
 from loadtest.tally import Tally
@@ -223,7 +224,7 @@ class Test:
             workers=len(self.workers),
             lost=self.lost,
         )
-        folder = Path(self.options.report or time.strftime("runs/loadtest-%Y%m%d-%H%M%S"))
+        folder = Path(self.options.report) if self.options.report else new_folder("loadtest")
         report.write(folder, get_html_report(environment, show_download_link=False))
         failed = [verdict.line for verdict in report.verdicts if not verdict.held]
         if not self.options.quiet_report:

@@ -6,18 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from loadtest.errors import LoadTestError
+from loadtest.report_folder import REPORT_FILE
 from loadtest.service import ROOT, default_python
 from loadtest.status import INTERRUPTED, UNUSABLE
 
-REPORT = "report.json"
 LOOPBACK = "127.0.0.1"
 # The load test has its own report and progress; so Locust's tables go to a file.
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
@@ -115,31 +112,12 @@ def own_options() -> argparse.ArgumentParser:
     return parser
 
 
-def new_folder(name: str) -> str:
-    """A folder for a report, by the time."""
-    return time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for a report, before the test that it is of.
-
-    Raises:
-        LoadTestError: it can't be made, is a file, or can't be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise LoadTestError(f"the report can't be written to {folder}: {error.strerror}") from None
-
-
 def run_test(arguments: Sequence[str], folder: Path, cores: Set[int] | None = None) -> int:
     """Run a test that reports to a folder, as `run_locust` does; its exit status, 2 without a report.
 
     Locust's own status is 1, too, where it can't begin.
     """
-    report = folder / REPORT
+    report = folder / REPORT_FILE
     # An earlier test may have left one, which says nothing of this one.
     report.unlink(missing_ok=True)
     status = run_locust([*arguments, "--report", str(folder), "--json-file", str(folder / "locust")], cores)

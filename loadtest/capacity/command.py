@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from loadtest.capacity.cores import Cores, divide_cores
 from loadtest.capacity.options import parse
@@ -10,7 +9,7 @@ from loadtest.capacity.report import write_report
 from loadtest.capacity.search import Interrupted, Search
 from loadtest.capacity.variants import Variants
 from loadtest.errors import LoadTestError
-from loadtest.locusts import make_folder, new_folder
+from loadtest.report_folder import report_folder
 from loadtest.status import FAILED, HELD, INTERRUPTED
 
 
@@ -21,12 +20,14 @@ def capacity(arguments: Sequence[str]) -> int:
         LoadTestError: the search can't start, or can't go on.
     """
     options, others = parse(arguments)
-    folder = Path(options.report or new_folder("capacity"))
-    make_folder(folder)
-    cores = divide_cores() if options.host is None else Cores()
-    search = Search(options, others, folder, cores)
+    with report_folder(options.report, "capacity") as folder:
+        cores = divide_cores() if options.host is None else Cores()
+        return _run(Search(options, others, folder, cores))
+
+
+def _run(search: Search) -> int:
     try:
-        _run(search, Variants(options, cores.service))
+        _search_all(search, Variants(search.options, search.cores.service))
     except (Interrupted, KeyboardInterrupt):
         _tell(search, interrupted=True)
         return INTERRUPTED
@@ -39,7 +40,7 @@ def capacity(arguments: Sequence[str]) -> int:
     return FAILED if None in search.found.values() else HELD
 
 
-def _run(search: Search, variants: Variants) -> None:
+def _search_all(search: Search, variants: Variants) -> None:
     with variants.switched_back():
         for variant in search.options.variants:
             with variants.host_of(variant) as host:

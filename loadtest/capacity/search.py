@@ -12,7 +12,8 @@ from loadtest.capacity.bisection import highest
 from loadtest.capacity.cores import Cores
 from loadtest.capacity.step import Step, judge_step
 from loadtest.errors import LoadTestError
-from loadtest.locusts import QUIET, REPORT, run_test
+from loadtest.locusts import QUIET, run_test
+from loadtest.report_folder import REPORT_FILE
 from loadtest.status import INTERRUPTED, UNUSABLE
 
 
@@ -70,7 +71,7 @@ class Search:
             raise Interrupted
         if status == UNUSABLE:
             raise LoadTestError(f"{variant} could not be loaded; see above")
-        step = judge_step(variant, rate, cameras, seconds, json.loads((folder / REPORT).read_text()))
+        step = judge_step(variant, rate, cameras, seconds, json.loads((folder / REPORT_FILE).read_text()))
         self.steps.append(step)
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {step.line}\n")
         return step.held
