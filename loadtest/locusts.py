@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -52,11 +52,12 @@ def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
     numbers = (signal.SIGINT, signal.SIGTERM, *hangup())
     handlers = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        process = _start(arguments, cores)
-        if signals:
-            process.send_signal(signal.SIGTERM)
-        with process:
-            status = process.wait()
+        with meeting_place(arguments) as met:
+            process = _start([*met, *arguments], cores)
+            if signals:
+                process.send_signal(signal.SIGTERM)
+            with process:
+                status = process.wait()
         # Where it ends before they know their master, Locust leaves workers behind.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -77,7 +78,7 @@ def _start(arguments: Sequence[str], cores: Set[int] | None) -> "subprocess.Pope
     os.sched_setaffinity(0, cores or before)
     try:
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *_meeting_place(arguments), *arguments],
+            [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -86,18 +87,23 @@ def _start(arguments: Sequence[str], cores: Set[int] | None) -> "subprocess.Pope
         os.sched_setaffinity(0, before)
 
 
-def _meeting_place(arguments: Sequence[str]) -> list[str]:
-    """Options by which several processes of one test find each other, and nobody else finds them.
+@contextmanager
+def meeting_place(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the options by which the processes of one test find each other, and nobody else finds them.
 
-    Locust's own port is open to other machines, and taken where another test runs on this one.
+    Locust's default port is open to other machines, and taken if another test runs on this one.
     """
     if not any(argument.partition("=")[0] == "--processes" for argument in arguments):
-        return []
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        port = str(free.getsockname()[1])
-    bound = ["--master-bind-host", LOOPBACK, "--master-bind-port", port]
-    return [*bound, "--master-host", LOOPBACK, "--master-port", port]
+        yield []
+        return
+    with socket.socket() as held:
+        # Bound but not listening until the test ends, so that the system gives the port to nobody else.
+        # Locust's master can still bind it, because both sockets allow that.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((LOOPBACK, 0))
+        port = str(held.getsockname()[1])
+        bound = ["--master-bind-host", LOOPBACK, "--master-bind-port", port]
+        yield [*bound, "--master-host", LOOPBACK, "--master-port", port]
 
 
 def own_options() -> argparse.ArgumentParser:
