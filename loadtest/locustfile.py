@@ -27,8 +27,8 @@ from loadtest import api
 from loadtest.corpus import Photo, Queue, label, read_files
 from loadtest.errors import LoadTestError
 from loadtest.options import add_options, plan_of
-from loadtest.report import Report, progress_line
 from loadtest.report_folder import new_folder
+from loadtest.run_report import RunReport, progress_line
 from loadtest.status import FAILED, INTERRUPTED, UNUSABLE
 from loadtest.summary import Summary, summarize
 from loadtest.tally import Tally
@@ -213,7 +213,7 @@ class Test:
         if interrupted and runner is not None:
             runner.quit()  # So that users count what has no answer, and workers send the last of theirs.
             summary = summarize(self.tally, summary.seconds)
-        report = Report(
+        report = RunReport(
             options=self.options,
             host=str(environment.host),
             plan=plan_of(self.options),

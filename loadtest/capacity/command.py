@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loadtest.capacity.cores import Cores, divide_cores
 from loadtest.capacity.options import parse
-from loadtest.capacity.report import write_report
+from loadtest.capacity.report import write_capacity_report
 from loadtest.capacity.search import Interrupted, Search
 from loadtest.capacity.variants import Variants
 from loadtest.errors import LoadTestError
@@ -48,5 +48,5 @@ def _search_all(search: Search, variants: Variants) -> None:
 
 
 def _tell(search: Search, *, interrupted: bool) -> None:
-    text = write_report(search, interrupted=interrupted)
+    text = write_capacity_report(search, interrupted=interrupted)
     sys.stdout.write(f"{text}\nThe whole report is in {search.folder}.\n")

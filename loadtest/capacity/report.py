@@ -8,13 +8,15 @@ from dataclasses import asdict
 from loadtest.capacity.cores import Cores
 from loadtest.capacity.search import Search
 from loadtest.capacity.step import Step
+from loadtest.machine import machine, versions
+from loadtest.markdown import table
 from loadtest.picture import draw_capacity
-from loadtest.report import MOST_LAG_SECONDS, lag_note, machine, table, versions
+from loadtest.run_report import MOST_LAG_SECONDS, lag_note
 
 _GOALS = ("p50", "p99", "errors", "late", "top1")
 
 
-def write_report(search: Search, *, interrupted: bool) -> str:
+def write_capacity_report(search: Search, *, interrupted: bool) -> str:
     """Write report.md, report.json and capacity.png; return the table and its notes, in Markdown."""
     folder = search.folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -36,34 +36,38 @@ class Step:
         return f"{self.variant}: {self.rate:.1f}/s: {'; '.join(self.missed) or 'held'}{sent}"
 
 
-def judge_step(variant: str, rate: float, cameras: int, seconds: int, report: Mapping[str, Any]) -> Step:
+def judge_step(variant: str, rate: float, cameras: int, seconds: int, run_report: Mapping[str, Any]) -> Step:
     """Judge a load test of so many cameras that together send `rate` frames/s for `seconds`.
 
-    `report`: the content of its report.json.
+    `run_report`: the content of its report.json.
     """
-    missed = [verdict["line"] for verdict in report["slo"] if not verdict["held"]]
+    missed = [verdict["line"] for verdict in run_report["slo"] if not verdict["held"]]
     return Step(
         variant=variant,
         rate=rate,
-        answered=report["rate"],
-        p99=report["latency_seconds"]["p99"],
-        late_ratio=report["late_ratio"],
-        sent_late_p99_seconds=report["sent_late_p99_seconds"],
-        missed=(*missed, *_unsent(rate, cameras, seconds, report), *_answered_by_others(variant, report)),
+        answered=run_report["rate"],
+        p99=run_report["latency_seconds"]["p99"],
+        late_ratio=run_report["late_ratio"],
+        sent_late_p99_seconds=run_report["sent_late_p99_seconds"],
+        missed=(
+            *missed,
+            *_unsent(rate, cameras, seconds, run_report),
+            *_answered_by_others(variant, run_report),
+        ),
     )
 
 
-def _unsent(rate: float, cameras: int, seconds: int, report: Mapping[str, Any]) -> list[str]:
-    frames, due = report["counts"]["frames"], round(rate * seconds)
+def _unsent(rate: float, cameras: int, seconds: int, run_report: Mapping[str, Any]) -> list[str]:
+    frames, due = run_report["counts"]["frames"], round(rate * seconds)
     # Fewer frames are due while the cameras start, in the first second and two periods.
     started = seconds - 1 - 2 * cameras / rate
     return [f"offered: {frames} frames, of {due}: FAILED"] if frames < _OFFERED * rate * started else []
 
 
-def _answered_by_others(variant: str, report: Mapping[str, Any]) -> list[str]:
+def _answered_by_others(variant: str, run_report: Mapping[str, Any]) -> list[str]:
     # The variant for load may have answered, or someone switched: that is not this variant's capacity.
-    others = {name: of["answers"] for name, of in report["accuracy"].items() if name != variant}
+    others = {name: of["answers"] for name, of in run_report["accuracy"].items() if name != variant}
     if not others:
         return []
-    answered = report["counts"]["answered"]
+    answered = run_report["counts"]["answered"]
     return [f"variant: {sum(others.values())} of {answered} answers were by {', '.join(others)}: FAILED"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.report import table
+from loadtest.markdown import table
 from tests.fleet.node import VARIANT, Node
 from tests.k8s.monitoring import queries
 from tests.system.prometheus import Prometheus

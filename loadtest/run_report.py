@@ -2,19 +2,17 @@
 
 import argparse
 import json
-import os
-import platform
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from loadtest import api
 from loadtest.accuracy import Proportion
 from loadtest.errors import LoadTestError
+from loadtest.machine import machine, versions
+from loadtest.markdown import milliseconds, percent, table
 from loadtest.options import Plan
 from loadtest.picture import draw_run
 from loadtest.slo import Verdict, judge, judge_workers
@@ -27,7 +25,7 @@ _SETTINGS = ("spawn_rate", "run_time", "processes", "user_classes")
 
 
 @dataclass
-class Report:
+class RunReport:
     """Of one load test; `started` in seconds since the epoch; `lost`: of the `workers` that it began with."""
 
     options: argparse.Namespace
@@ -130,8 +128,8 @@ class Report:
         head = ["answers/s", "p50 ms", "p99 ms", "answered", "errors", "refused", "frames", "late", "dropped"]
         row = [
             f"{summary.rate:.1f}",
-            _ms(summary.latency[50]),
-            _ms(summary.latency[99]),
+            milliseconds(summary.latency[50]),
+            milliseconds(summary.latency[99]),
             str(counts.answered),
             str(sum(summary.errors.values())),
             str(counts.refused),
@@ -180,7 +178,7 @@ class Report:
 def lag_note(lag: float) -> str:
     """What a lag above `MOST_LAG_SECONDS` means."""
     return (
-        f"One frame in a hundred was sent {_ms(lag)} ms late or more by this program or its"
+        f"One frame in a hundred was sent {milliseconds(lag)} ms late or more by this program or its"
         " machine, and that is in its latency: take more --processes, or another machine."
     )
 
@@ -189,40 +187,11 @@ def progress_line(summary: Summary) -> str:
     """The numbers so far, in one line."""
     counts, overall = summary.counts, summary.overall
     return (
-        f"{summary.seconds:5.0f} s  {summary.rate:6.1f} answers/s  p50 {_ms(summary.latency[50])} ms"
-        f"  p99 {_ms(summary.latency[99])} ms  late {counts.late}/{counts.frames}  refused {counts.refused}"
-        f"  dropped {counts.dropped}  errors {sum(summary.errors.values())}"
+        f"{summary.seconds:5.0f} s  {summary.rate:6.1f} answers/s  p50 {milliseconds(summary.latency[50])} ms"
+        f"  p99 {milliseconds(summary.latency[99])} ms  late {counts.late}/{counts.frames}"
+        f"  refused {counts.refused}  dropped {counts.dropped}  errors {sum(summary.errors.values())}"
         f"  top-1 {f'{100 * overall.top1.ratio:.1f} %' if overall else '-'}"
     )
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def percent(share: Proportion) -> str:
-    """A share and its interval, in percent."""
-    return f"{100 * share.ratio:.2f} ({100 * share.lower:.1f}–{100 * share.upper:.1f})"
-
-
-def machine() -> dict[str, Any]:
-    """The one that makes the load."""
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what makes the load."""
-    return {"Python": platform.python_version(), "Locust": version("locust")}
-
-
-def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1e3 * seconds:.1f}"
 
 
 def _of(window: dict[str, float], k: int) -> str:
