@@ -1,0 +1,6 @@
+"""What a command writes, as tests read it."""
+
+
+def one_line(stderr: str) -> str:
+    (line,) = [line for line in stderr.splitlines() if line.startswith("edgewise: ")]
+    return line.removeprefix("edgewise: ")

@@ -1,0 +1,112 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import main
+from service.bundle.folder import Bundle
+from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
+from tests.command_line.output import one_line
+
+
+def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert re.findall(rf"^{PREFIX}(\w+)", out, re.MULTILINE) == [
+        name.upper() for name in Settings.model_fields
+    ]
+    assert re.search(r"^ptq +int8 +0\.0 +served$", out, re.MULTILINE)
+    assert re.search(r"^fp32 +float32 +0\.0$", out, re.MULTILINE)
+    assert re.search(r"^Taken by xnnpack, under ai-edge-litert \S+:$", out, re.MULTILINE)
+    assert "\nfp32: 3 of 3 operators in 1 partition\n" in out
+    assert "Would serve colours, variant ptq, on 127.0.0.1, port 8000" in out
+
+
+def test_check_tells_what_a_packed_variant_takes_on_the_wire(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(DEFAULT_BUNDLE))
+    assert main(["check"]) == 0
+    assert re.search(r"^small +int8 +8\.4 \(3\.5 packed\)$", capfd.readouterr().out, re.MULTILINE)
+
+
+def test_check_tells_which_variants_a_delegate_does_not_do_for(
+    library: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_DELEGATE", str(library))
+    monkeypatch.setenv("EDGEWISE_VARIANT", "fp32")
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert "\nfp32: 1 of 3 operators in 1 partition; left: DEPTHWISE_CONV_2D 1, MEAN 1\n" in out
+    assert re.search(
+        r"^ptq: does not run here: delegate .* takes none of the \d operators", out, re.MULTILINE
+    )
+    monkeypatch.setenv("EDGEWISE_VARIANT", "ptq")
+    assert main(["check"]) == 2
+    assert "takes none of the" in one_line(capfd.readouterr().err)
+    monkeypatch.setenv("EDGEWISE_DELEGATE_FALLBACK", "cpu")
+    assert main(["check"]) == 0
+    told = r"^ptq: FALLBACK, \d of \d operators in 1 partition.* by xnnpack: delegate .* takes none"
+    assert re.search(told, capfd.readouterr().out, re.MULTILINE)
+
+
+def test_check_measures_too_where_the_start_would(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_VARIANT", "auto")
+    monkeypatch.setenv("EDGEWISE_LOADED_VARIANTS", "fp32,softmax")
+    assert main(["check"]) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"^EDGEWISE_VARIANT +auto$", out, re.MULTILINE)
+    assert re.search(r"^EDGEWISE_LOADED_VARIANTS +fp32,softmax$", out, re.MULTILINE)
+    (served,) = re.findall(r"^(\w+) +\w+ +0\.0 +served$", out, re.MULTILINE)
+    loaded = set(re.findall(r"^(\w+) +\w+ +0\.0 +loaded$", out, re.MULTILINE))
+    assert loaded == {"fp32", "softmax"} - {served}
+    measured = re.findall(r"^(\w+) +\d+\.\d\d(?: +\d+\.\d\d × \w+)?$", out, re.MULTILINE)
+    assert measured == ["fp32", "ptq", "int8", "softmax"]
+    assert f"Would serve colours, variant {served}, on" in out
+
+
+def test_check_looks_at_the_admin_token_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEWISE_ADMIN_TOKEN_FILE", str(tmp_path / "none"))
+    assert main(["check"]) == 2
+    assert "none: No such file" in one_line(capfd.readouterr().err)
+
+
+def test_check_finds_a_variant_that_is_not_even_served(
+    colours: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    bundle = shutil.copytree(colours.path, tmp_path / "bundle")
+    (bundle / "int8.tflite").write_bytes(b"something else")
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle))
+    assert main(["check"]) == 2
+    assert "int8.tflite has 14 bytes, but the manifest says" in one_line(capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("EDGEWISE_VARIANT", "nope", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
+        ("EDGEWISE_PROT", "80", "the nearest is EDGEWISE_PORT"),
+        ("EDGEWISE_DELEGATE", "tpu", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute"),
+        ("EDGEWISE_DELEGATE", "nnapi", "delegate nnapi exists only on Android"),
+    ],
+)
+def test_check_tells_what_is_wrong_in_one_line(
+    name: str,
+    value: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["check"]) == 2
+    captured = capfd.readouterr()
+    assert told in one_line(captured.err)
+    assert captured.out == ""

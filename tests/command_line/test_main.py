@@ -1,0 +1,64 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from service import VERSION
+from service.__main__ import main
+from tests.command_line.output import one_line
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"edgewise {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["evaluate"],
+        ["benchmark", "--runs", "0"],
+        ["profile", "--top", "0"],
+        ["profile", "--runs", "1000000001"],
+        ["profile", "--runs", "9" * 5000],
+        ["evaluate", "x", "--crop", "half"],
+        ["--nope"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "no such folder" / "result.json"
+    assert main(["benchmark", "--variants", "ptq", "--runs", "10", "--json", str(file)]) == 2
+    captured = capfd.readouterr()
+    assert "no such folder is no folder that this user may write to" in one_line(captured.err)
+    # It is found out before the benchmark, whose table would be lost.
+    assert captured.out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        (["benchmark", "--variants", "ptq", "--runs", "10"], r"^ptq +0\.0 "),
+        (["profile", "--variants", "ptq", "--runs", "1", "--name", "a board"], "^By kind: "),
+        (["evaluate", "{photos}", "--variants", "ptq"], r"^ptq +93\.33 "),
+    ],
+)
+def test_the_table_is_shown_though_the_disk_is_full(
+    command: list[str], table: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*(part.format(photos=folder) for part in command), "--json", "/dev/full"]) == 2
+    captured = capfd.readouterr()
+    assert one_line(captured.err) == "/dev/full can't be written: No space left on device"
+    assert re.search(table, captured.out, re.MULTILINE)
