@@ -1,0 +1,70 @@
+"""Whether the page is readable and usable: on a phone, in both colour schemes, by a screen reader."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.system.page.pages import CAT, DESKTOP, TEXT, pick, take, watched
+from tests.system.processes import Service
+
+PHONES = [{"width": 320, "height": 568}, {"width": 412, "height": 839}]
+
+
+@pytest.mark.parametrize("viewport", PHONES, ids=lambda viewport: str(viewport["width"]))
+def test_it_fits_a_phone(browser: Browser, service: Service, viewport: dict[str, int]) -> None:
+    with watched(browser, service, viewport=viewport, is_mobile=True, has_touch=True) as page:
+        expect(page.locator("#variants table")).to_be_visible()
+        expect(page.get_by_text("Take a photo")).to_be_visible()
+        expect(page.locator("#take")).to_have_attribute("capture", "environment")
+        take(page, CAT)
+        expect(page.locator(".classes li")).to_have_count(5)
+        assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, service: Service, scheme: Any) -> None:
+    with watched(browser, service, viewport=DESKTOP, color_scheme=scheme) as page:
+        pick(page, TEXT)
+        expect(page.locator("#problem")).to_contain_text("not supported")
+        colours = page.evaluate(
+            """() => ["body", ".muted", ".card .muted", ".primary", ".problem", ".problem strong", ".tag"]
+                .map((selector) => {
+                    const element = document.querySelector(selector);
+                    const opaque = (node) => getComputedStyle(node).backgroundColor;
+                    let ground = element;
+                    while (opaque(ground) === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
+                    return [selector, getComputedStyle(element).color, opaque(ground)];
+                })"""
+        )
+    assert {name: ratio for name, *pair in colours if (ratio := contrast(*pair)) < 4.5} == {}
+
+
+def contrast(text: str, ground: str) -> float:
+    """The contrast of two CSS colours, as WCAG 2 has it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted((luminance(text), luminance(ground)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    expect(page.locator("#variants table")).to_be_visible()
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("input, select, button")]
+            .filter((control) => !control.labels?.length && !control.textContent.trim())
+            .map((control) => control.id)"""
+    )
+    assert unnamed == []
+
+
+def test_the_interface_is_documented_without_the_internet(browser: Browser, service: Service) -> None:
+    with watched(browser, service, "/docs", viewport=DESKTOP) as page:
+        operation = page.locator("#operations-default-classify_v1_classify_post")
+        operation.locator(".opblock-summary-control").click()
+        expect(operation).to_contain_text("min_probability")
