@@ -1,1 +1,1 @@
-"""The load test: clients as edge nodes have them, with labelled photos; see docs/loadtest.md."""
+"""The load test: clients that behave like edge nodes and send labelled photos; see docs/loadtest.md."""

@@ -1,8 +1,8 @@
 """`python -m loadtest [run | capacity]`.
 
-Exit status: 0 when all goals were held, 1 when one was not, or the service that it started ended (a line on
-standard error says which), 2 when the test can't begin, 130 when it was interrupted; what there was until
-then is reported.
+Exit status: 0 if all goals were met; 1 if one was missed, or if the service started here exited (a line on
+standard error says which); 2 if the test can't start; 130 if it was interrupted, with a report of the results
+so far.
 """
 
 import argparse
@@ -24,7 +24,7 @@ DEFAULT_SECONDS = 30
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     for number in (signal.SIGTERM, *hangup()):
         signal.signal(number, _interrupt)
     try:
@@ -45,7 +45,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """One load test. Other options are Locust's; of one that is given twice the last counts."""
+    """Run one load test and return the exit status.
+
+    Other options are Locust's; the last value of a repeated option counts.
+    """
     own = own_options()
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)

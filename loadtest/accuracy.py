@@ -1,4 +1,4 @@
-"""How many of the answers were right, and within which bounds that tells of other photos."""
+"""Accuracy with confidence intervals: what the measured share says about other photos."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share with its 95 % Wilson interval."""
+    """A proportion with its 95 % Wilson interval."""
 
     ratio: float
     lower: float
@@ -17,7 +17,7 @@ class Proportion:
 
 
 def wilson(ratio: float, trials: int) -> Proportion:
-    """The interval of a share that so many (at least 1) independent trials gave."""
+    """Return the interval of a proportion measured in `trials` (at least 1) independent trials."""
     spread = _Z_95**2 / trials
     centre = (ratio + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (ratio * (1 - ratio) + spread / 4)) / (1 + spread)
@@ -26,9 +26,9 @@ def wilson(ratio: float, trials: int) -> Proportion:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of the answers of one variant: how many, on how many different photos, and how many were right.
+    """The answers of one variant: how many, for how many different photos, and how many were right.
 
-    The same photo gives the same answer again, so that the intervals go by the photos.
+    The intervals are those of the number of photos, since repeating a photo repeats its answer.
     """
 
     answers: int
@@ -38,10 +38,10 @@ class Accuracy:
 
     @property
     def top1(self) -> Proportion:
-        """The label is the answer's first class."""
+        """The share of answers whose first class is the label."""
         return wilson(self.correct / self.answers, self.photos)
 
     @property
     def top5(self) -> Proportion:
-        """The label is among its first five."""
+        """The share of answers with the label among the first five classes."""
         return wilson(self.correct5 / self.answers, self.photos)

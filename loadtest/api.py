@@ -1,4 +1,4 @@
-"""The service's public HTTP API, as far as it is not the load itself."""
+"""The calls to the service's public HTTP API that are not part of the load."""
 
 import http.client
 import json
@@ -19,25 +19,25 @@ from loadtest.refusal import REFUSED, seconds_to_wait
 _Read = TypeVar("_Read")
 
 _TIMEOUT_SECONDS = 60
-# A report is not kept waiting by a service that hangs.
+# So that a service that hangs does not delay the report.
 _METRICS_TIMEOUT_SECONDS = 5
-# How long a service may go on to say that it has no place for the request.
+# How long a request is repeated while the service answers 429.
 _PATIENCE_SECONDS = 20.0
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _WINDOW = "edgewise_window_"
-_NAME_KEY = "; a load test takes it from the file that --api-key-file names"
+_NAME_KEY = "; put a key into a file and name it with --api-key-file"
 
 
 def classes(
     host: str, photo: bytes, headers: Mapping[str, str], query: Mapping[str, str], model: str = ""
 ) -> list[ClassName]:
-    """The classes that the service tells apart, as it names all of them in its answer to a photo.
+    """Return all of the service's classes, read from its answer to a photo.
 
-    `model`: as the service calls it in the Open Inference Protocol, if not by its bundle's name.
+    `model`: the service's name for its model in the Open Inference Protocol, if not the bundle's name.
 
     Raises:
-        LoadTestError: it does not answer, or not so.
+        LoadTestError: the service does not answer, or answers something else.
     """
     name = urllib.parse.quote(model or variants(host, headers)["bundle"], safe="")
     count = _told(
@@ -48,32 +48,32 @@ def classes(
 
 
 def variants(host: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """What the service's bundle holds, and which variant is active.
+    """Return what the service's bundle contains, and which variant is active.
 
     Raises:
-        LoadTestError: it does not say.
+        LoadTestError: the service does not answer, or answers something else.
     """
     return _told(host, "/v1/variants", None, headers, _variants)
 
 
 def switch(host: str, variant: str, token: str) -> None:
-    """Have another variant answer.
+    """Make another variant the active one.
 
     Raises:
-        LoadTestError: it does not.
+        LoadTestError: the service refuses, or does not answer.
     """
     body = json.dumps({"variant": variant}).encode()
     ask(host, "/v1/variants/active", body, {"Authorization": f"Bearer {token}"}, method="PUT")
 
 
 def window_accuracy(host: str) -> dict[str, dict[str, float]]:
-    """What the service's metrics say of the accuracy in its window, by variant: `ratio` with `k=1` as
-    `ratio_1`, its bounds as `ratio_lower_1` and so on; `labelled`: answers in the window.
+    """Return the accuracy in the service's window by variant, read from its metrics.
 
-    Empty where the service had no truths.
+    `ratio` with `k=1` is `ratio_1`, its bounds are `ratio_lower_1` and so on; `labelled`: answers in the
+    window. Empty if the service was given no labels.
 
     Raises:
-        LoadTestError: it has no metrics.
+        LoadTestError: the metrics can't be read.
     """
     values: dict[str, dict[str, float]] = {}
     metrics = ask(host, "/metrics", None, {}, timeout=_METRICS_TIMEOUT_SECONDS).decode()
@@ -94,12 +94,12 @@ def ask(
     method: str | None = None,
     timeout: float = _TIMEOUT_SECONDS,
 ) -> bytes:
-    """The body of the answer, if it is one of 2xx; refused for want of a place, it asks again when told to.
+    """Return the body of a 2xx answer; after a 429, ask again when `Retry-After` says so.
 
-    Others may load the service already: another process of the same test, say.
+    Others may already be loading the service: another process of the same test, for example.
 
     Raises:
-        LoadTestError: it is not, or there is none.
+        LoadTestError: the answer has another status, or there is none.
     """
     url = host.rstrip("/") + path
     if not _is_http(url):
@@ -115,7 +115,7 @@ def ask(
             with error:
                 wait = seconds_to_wait(error.headers.get("Retry-After", ""))
                 if error.code != REFUSED or wait is None or time.monotonic() + wait > deadline:
-                    # Where a key was sent, it is the wrong one, as the service says.
+                    # If a key was sent, the service says that it is wrong.
                     hint = _NAME_KEY if error.code == HTTPStatus.UNAUTHORIZED and not headers else ""
                     raise LoadTestError(
                         f"{url} answers {error.code}: {_detail(error.read())}{hint}"
@@ -125,8 +125,8 @@ def ask(
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise LoadTestError(
-                    f"the certificate of {host} can't be verified ({reason.verify_message}); name it, or"
-                    " that of who signed it, by SSL_CERT_FILE"
+                    f"the certificate of {host} can't be verified ({reason.verify_message}); set"
+                    " SSL_CERT_FILE to the file of that certificate or of its CA's"
                 ) from None
             raise LoadTestError(f"{url} does not answer ({reason}); is the service running there?") from None
 
@@ -134,7 +134,7 @@ def ask(
 def _is_http(url: str) -> bool:
     try:
         _ = urllib.parse.urlsplit(url).port
-    except ValueError:  # No address, or no number of a port.
+    except ValueError:  # A bad address, or a bad port.
         return False
     return url.startswith(("http://", "https://"))
 
@@ -142,10 +142,10 @@ def _is_http(url: str) -> bool:
 def _told(
     host: str, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Any], _Read]
 ) -> _Read:
-    """What `read` finds in the JSON of an answer.
+    """Return what `read` finds in the JSON of an answer.
 
     Raises:
-        LoadTestError: there is no answer, or one that is not the service's.
+        LoadTestError: there is no answer, or `read` can't use it.
     """
     content = ask(host, path, body, headers)
     try:

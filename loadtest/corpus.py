@@ -15,7 +15,7 @@ _NUMBERED = re.compile("[0-9]+_(.+)")
 
 @dataclass(frozen=True)
 class ClassName:
-    """A class of the service: where it has no class ids, `class_id` is None."""
+    """A class of the service; `class_id` is None if its bundle has no class ids."""
 
     index: int
     class_id: str | None
@@ -24,7 +24,7 @@ class ClassName:
 
 @dataclass(frozen=True)
 class Photo:
-    """`number`: its place in the corpus; `label`: the index of its class."""
+    """A labelled photo. `number`: its position in the corpus; `label`: the index of its class."""
 
     number: int
     path: Path
@@ -32,12 +32,12 @@ class Photo:
 
 
 def read_files(folder: Path) -> list[tuple[Path, str]]:
-    """The photos of a folder, by path, each with the name of its class's folder.
+    """Return the photos of a folder in the order of their paths, each with the name of its class's folder.
 
-    Names that begin with a dot are passed over.
+    Names that begin with a dot are skipped.
 
     Raises:
-        LoadTestError: it can't be read, or has no folder with a file in it.
+        LoadTestError: the folder can't be read, or has no subfolder with a file in it.
     """
     try:
         files = [
@@ -55,14 +55,14 @@ def read_files(folder: Path) -> list[tuple[Path, str]]:
 
 
 def label(files: Sequence[tuple[Path, str]], classes: Sequence[ClassName]) -> list[Photo]:
-    """The photos with the indices of their classes.
+    """Return the photos with the indices of their classes.
 
-    A class's folder is named by its class id (`n02123045`), by its label where no other class has the
-    same, by a number and one of the two (`0281_n02123045`; the number says nothing), or by its index
-    where there are no class ids: as for `python -m service evaluate`.
+    A class's folder is named, as for `python -m service evaluate`, by its class id (`n02123045`), by its
+    label if no other class has the same one, by a number and one of these two (`0281_n02123045`; the
+    number is ignored), or by its index if there are no class ids.
 
     Raises:
-        LoadTestError: a folder is named otherwise.
+        LoadTestError: a folder has another name.
     """
     texts = Counter(each.label for each in classes)
     names = {str(each.index): each.index for each in classes if each.class_id is None}
@@ -72,9 +72,9 @@ def label(files: Sequence[tuple[Path, str]], classes: Sequence[ClassName]) -> li
 
 
 class Queue:
-    """Photos in a mixed order, always the same, again and again: `passes` times or, if 0, for ever.
+    """Repeats the photos in a shuffled order, always the same: `passes` times or, if 0, without end.
 
-    A photo that was taken is to be done with or given back.
+    The caller reports each photo it took with `done` or `give_back`.
     """
 
     def __init__(self, photos: Sequence[Photo], passes: int = 0) -> None:
@@ -86,7 +86,7 @@ class Queue:
         self._done = 0
 
     def take(self) -> Photo | None:
-        """The next photo; None when there is none any more."""
+        """Return the next photo, or None after the last."""
         if self._returned:
             return self._returned.popleft()
         if self._total and self._taken == self._total:
@@ -95,11 +95,11 @@ class Queue:
         return self._photos[(self._taken - 1) % len(self._photos)]
 
     def give_back(self, photo: Photo) -> None:
-        """It was not answered, and is to be the next one."""
+        """Put back a photo that was not answered; it is the next one."""
         self._returned.append(photo)
 
     def done(self) -> bool:
-        """One more is done with; whether that was the last of all."""
+        """Count a photo as done; return whether it was the last."""
         self._done += 1
         return self._done == self._total
 
@@ -115,5 +115,5 @@ def _index(names: dict[str, int], path: Path, name: str) -> int:
             return names[known]
     raise LoadTestError(
         f"{path.parent} is named after no class of the service: expected a class id or a label,"
-        f" such as {min(names)!r}, with or without a number before (0_{min(names)})"
+        f" such as {min(names)!r}, with or without a leading number (0_{min(names)})"
     )

@@ -1,9 +1,9 @@
-"""What keeps a load test from beginning, or from going on."""
+"""Errors that keep a load test from starting, or from going on."""
 
 
 class LoadTestError(Exception):
-    """The load test can't begin, or go on; `str(error)` is one line for a person."""
+    """The load test can't start, or can't go on; `str(error)` is one line for the user."""
 
 
 class ServiceEnded(LoadTestError):
-    """The service that a load test started ended before the test did."""
+    """The service that a load test started exited before the test ended."""

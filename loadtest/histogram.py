@@ -1,4 +1,4 @@
-"""Times in buckets so narrow that a percentile is right to half a percent; they add up over processes."""
+"""Histograms of times: percentiles accurate to half a percent, and mergeable across processes."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ _LEAST_SECONDS = 1e-5
 
 
 class Histogram:
-    """How many times there were in each bucket."""
+    """The number of times in each bucket, on a logarithmic scale."""
 
     def __init__(self, buckets: Mapping[int, int] | None = None) -> None:
         self.buckets: Counter[int] = Counter(buckets or {})
@@ -19,14 +19,14 @@ class Histogram:
         self.buckets[round(math.log(max(seconds, _LEAST_SECONDS)) / _WIDTH)] += 1
 
     def merge(self, other: "Histogram") -> None:
-        """Count those of another one too."""
+        """Add the counts of another histogram."""
         self.buckets.update(other.buckets)
 
     def __len__(self) -> int:
         return self.buckets.total()
 
     def percentile(self, percent: float) -> float | None:
-        """The time in seconds that so many percent do not exceed; None where there are none."""
+        """Return the time in seconds that `percent` of all do not exceed; None if there are none."""
         left = math.ceil(len(self) * percent / 100)
         for bucket in sorted(self.buckets):
             left -= self.buckets[bucket]

@@ -1,6 +1,6 @@
-"""For Locust: `locust -f loadtest/locustfile.py`, or `python -m loadtest`, which starts it without a page.
+"""For Locust: `locust -f loadtest/locustfile.py`, or `python -m loadtest`, which starts it without its page.
 
-Every process counts for itself; workers send what they counted to the master, which reports.
+Each process keeps its own counts; workers send theirs to the master, which writes the report.
 """
 
 import argparse
@@ -40,7 +40,7 @@ PROGRESS_SECONDS = 5
 _KEY = "edgewise"
 _CANT_BEGIN = "edgewise-cant-begin"
 _FINISH, _LAST = "edgewise-finish", "edgewise-last"
-# What workers get to tell the last that they counted: Locust gives them half a second.
+# How long workers have to send their last counts: Locust alone would give them half a second.
 _LAST_SECONDS = 10
 
 logger = logging.getLogger("loadtest")
@@ -48,15 +48,15 @@ events.init_command_line_parser.add_listener(add_options)
 
 
 class Test:
-    """The load test in this process: begun, counted and, but in a worker, reported."""
+    """The load test in this process: started, counted and, unless this is a worker, reported."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.tally = Tally()
         self.started = self.ended = 0.0
         self.ending = False
-        # Those that the test began with; of them, those that are not there at its end, those that have
-        # told the last that they counted, and how many have not.
+        # The workers at the start of the test; of these, the ones that are gone at its end, the ones that
+        # have sent their last counts, and the number that have not.
         self.workers: set[str] = set()
         self.missing: set[str] = set()
         self.finished: set[str] = set()
@@ -66,24 +66,24 @@ class Test:
         self.is_worker = isinstance(environment.runner, WorkerRunner)
 
     def begin(self, environment: Environment, **_: Any) -> None:
-        """Read the photos and ask the service for its classes, then count from nothing."""
+        """Reset the counts, read the photos and ask the service for its classes."""
         self.tally.forget()
         self.started, self.ended = time.time(), 0.0
         self.workers, self.lost = self._workers(), 0
         if environment.host:
-            # Its users put their paths, which begin with one, behind it as it is.
+            # Users append their paths, which begin with a slash.
             environment.host = environment.host.rstrip("/")
         try:
             self._prepare()
         except LoadTestError as error:
-            # Not raised: Locust would log it and go on.
+            # Not raised, because Locust would log it and go on.
             if isinstance(environment.runner, WorkerRunner):
                 environment.runner.send_message(_CANT_BEGIN, {"why": str(error)})
             self._give_up(str(error))
 
     def end_without(self, msg: Any, **_: Any) -> None:
-        """End where a worker can't begin: its share of the load would be missing unseen."""
-        self._give_up(f"a worker can't begin: {msg.data['why']}")
+        """End the test if a worker can't start: its share of the load would be missing unnoticed."""
+        self._give_up(f"a worker can't start: {msg.data['why']}")
 
     def _give_up(self, why: str) -> None:
         logger.error("%s", why)
@@ -92,7 +92,7 @@ class Test:
         gevent.spawn(self._quit)
 
     def check(self) -> None:
-        """Raise what would keep it from beginning, while that can still be said in one line."""
+        """Raise what would keep the test from starting, while one line can still say so."""
         if self.environment.host:
             self._photos()
         else:
@@ -104,7 +104,7 @@ class Test:
         EdgeClient.load = Load(plan, photos, self.tally, finish=lambda: gevent.spawn(self._quit))
 
     def _photos(self) -> list[Photo]:
-        """Those with the labels of the service's classes, for which each service is asked once."""
+        """The photos with the indices of the service's classes, for which each host is asked once."""
         host = str(self.environment.host)
         if host not in self.labelled:
             plan = plan_of(self.options)
@@ -132,18 +132,18 @@ class Test:
         return {worker.id for worker in runner.clients.all if worker.state != STATE_MISSING}
 
     def note_missing(self, **_: Any) -> None:
-        """Note the workers that are gone, before those that are there are told to go."""
+        """Note which workers are gone, before the others are told to stop."""
         self.missing = self.workers - self._workers()
 
     def stop(self, environment: Environment, **_: Any) -> None:
-        """Take the time, since Locust may go on for long with its page open; then wait for all counts."""
+        """Note the time, as Locust runs on while its page is open; then wait for the workers' last counts."""
         self.ended = time.time()
         runner = environment.runner
         if not isinstance(runner, MasterRunner) or environment.process_exit_code == UNUSABLE:
             return
         self.finished.clear()
         for _second in range(_LAST_SECONDS):
-            # Once more, since a worker that has just stopped is not there for a moment.
+            # Repeated, since a worker that has just stopped is missing for a moment.
             for worker in self._unfinished() & self._workers():
                 runner.send_message(_FINISH, client_id=worker)
             with gevent.Timeout(1, exception=False):
@@ -155,7 +155,7 @@ class Test:
         return self.workers - self.missing - self.finished
 
     def finish(self, environment: Environment, **_: Any) -> None:
-        """End the users of a worker, and tell the master what they have counted since the last time."""
+        """Stop a worker's users, and send the master their counts since the last message."""
         runner = environment.runner
         assert isinstance(runner, WorkerRunner)  # noqa: S101
         runner.stop()
@@ -164,33 +164,33 @@ class Test:
         runner.send_message(_LAST, last)
 
     def receive_last(self, msg: Any, **_: Any) -> None:
-        """Count what a worker has counted at its end."""
+        """Add a worker's last counts."""
         self.tally.merge(msg.data)
         self.finished.add(msg.node_id)
 
     def send(self, client_id: str, data: dict[str, Any]) -> None:
-        """Put what was counted since the last time into a worker's message."""
+        """Put the counts since the last message into a worker's message."""
         data[_KEY] = self.tally.message()
         self.tally.forget()
 
     def receive(self, client_id: str, data: dict[str, Any]) -> None:
-        """Count what a worker counted."""
+        """Add the counts in a worker's message."""
         self.tally.merge(data[_KEY])
 
     def count_exception(self, exception: BaseException, **_: Any) -> None:
-        """Count what nobody foresaw: Locust would log it, have the user go on, and tell no goal of it."""
-        self.tally.errors[f"{type(exception).__name__}, which no user foresaw"] += 1
+        """Count an unexpected exception: Locust would only log it, and no goal would notice."""
+        self.tally.errors[f"unexpected {type(exception).__name__}"] += 1
         if self.options.passes:
-            # The photo that it had in hand is never done, which the test would wait for.
+            # The user's current photo will never be done, and the test would wait for it.
             gevent.spawn(self._quit)
 
     def summary(self) -> Summary:
-        """So far."""
+        """Summarize the test so far."""
         ended = self.ended or time.time()
         return summarize(self.tally, ended - self.started if self.started else 0.0)
 
     def show_progress(self) -> None:
-        """A line now and then, on standard error."""
+        """Write a line of progress to standard error at intervals."""
         while True:
             gevent.sleep(PROGRESS_SECONDS)
             if self.environment.runner and self.environment.runner.state == STATE_RUNNING:
@@ -199,19 +199,19 @@ class Test:
     def end(self, environment: Environment, **_: Any) -> None:
         """Write the report, print its tables and set the exit status."""
         if self.is_worker:
-            environment.process_exit_code = 0  # The errors are the master's to judge.
+            environment.process_exit_code = 0  # Errors are for the master to judge.
             return
         if environment.process_exit_code == UNUSABLE or not self.started:
             return
         if self.ending:
-            # Locust comes here again by its main greenlet when a signal's ends the users; that one exits.
+            # When a signal's greenlet stops the users, the main greenlet gets here too; the signal's exits.
             gevent.get_hub().join()
         self.ending = True
         summary = self.summary()
         runner = environment.runner
         interrupted = runner is not None and runner.state in (STATE_RUNNING, STATE_SPAWNING)
         if interrupted and runner is not None:
-            runner.quit()  # So that users count what has no answer, and workers send the last of theirs.
+            runner.quit()  # So that users count unanswered requests, and workers send their last counts.
             summary = summarize(self.tally, summary.seconds)
         report = RunReport(
             options=self.options,
@@ -236,7 +236,7 @@ class Test:
 
 @events.init.add_listener
 def begin(environment: Environment, **_: Any) -> None:
-    """Wire the test to Locust's events."""
+    """Connect the test to Locust's events."""
     test = Test(environment)
     if isinstance(environment.runner, LocalRunner | MasterRunner):
         try:
@@ -247,7 +247,7 @@ def begin(environment: Environment, **_: Any) -> None:
         if not test.options.quiet_report:
             gevent.spawn(test.show_progress)
     if isinstance(environment.runner, MasterRunner):
-        # Those of --processes come by themselves, and at once.
+        # The workers of --processes are started by Locust itself.
         if test.options.headless and not test.options.processes and not test.options.quiet_report:
             number = test.options.expect_workers
             sys.stderr.write(f"waiting for {number} worker{'s' if number > 1 else ''}\n")

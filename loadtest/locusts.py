@@ -1,4 +1,4 @@
-"""Locust as a process without a page, from which signals are kept but for one."""
+"""Locust as a process without its page; signals reach it as a single SIGTERM."""
 
 import argparse
 import os
@@ -16,39 +16,39 @@ from loadtest.service import ROOT, default_python
 from loadtest.status import INTERRUPTED, UNUSABLE
 
 LOOPBACK = "127.0.0.1"
-# The load test has its own report and progress; so Locust's tables go to a file.
+# The load test has its own report and progress.
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
-# Cameras find their places between the frames of others by themselves.
+# Cameras need no staggered start: they spread their frames themselves.
 AT_ONCE = ("--spawn-rate", "100")
-# Seconds that a master waits for workers: without end, were it not said, where one did not come.
+# Seconds that a master waits for its workers; by default Locust waits for ever.
 MOST_WAIT = ("--expect-workers-max-wait", "120")
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
 def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
-    """Run it to its end, on these cores; its exit status, or 130 where a signal ended it.
+    """Run Locust to its end, on these cores; return its exit status, or 130 if a signal ended it.
 
-    SIGINT, SIGTERM and SIGHUP, from a terminal or another program, end it in order, with its report; a
-    second one ends it at once.
+    SIGINT, SIGTERM and SIGHUP, from a terminal or another program, make it stop and write its report; a
+    second signal kills it.
     """
     signals = 0
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         nonlocal signals
-        # Where a connection is lost, the terminal sends it, and the shell may once more.
+        # When a connection is lost, the terminal sends SIGHUP, and the shell may send it again.
         if number == signal.SIGHUP and signals:
             return
         signals += 1
         if process is None:
             return
-        # Locust ends in order at SIGTERM at any time, but not at SIGINT while it waits for workers.
+        # Locust handles SIGTERM at any time, but not SIGINT while it waits for workers.
         if signals > 1:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.send_signal(signal.SIGTERM)
 
-    # Before it starts, so that it is not passed on that SIGINT is ignored: Locust ends its workers by that.
+    # Set before Locust starts, so that it does not inherit an ignored SIGINT: it stops its workers by SIGINT.
     numbers = (signal.SIGINT, signal.SIGTERM, *hangup())
     handlers = {number: signal.signal(number, pass_on) for number in numbers}
     try:
@@ -58,7 +58,7 @@ def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
                 process.send_signal(signal.SIGTERM)
             with process:
                 status = process.wait()
-        # Where it ends before they know their master, Locust leaves workers behind.
+        # If Locust exits before its workers know their master, it leaves them behind.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     finally:
@@ -68,7 +68,7 @@ def run_locust(arguments: Sequence[str], cores: Set[int] | None = None) -> int:
 
 
 def hangup() -> list[signal.Signals]:
-    """The signal of a connection that is lost, such as that of ssh; none where it is ignored, as by nohup."""
+    """Return SIGHUP, which a lost connection (ssh) sends, unless it is ignored, as under nohup."""
     return [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
 
 
@@ -107,7 +107,7 @@ def meeting_place(arguments: Sequence[str]) -> Iterator[list[str]]:
 
 
 def own_options() -> argparse.ArgumentParser:
-    """Those that Locust is not told, or otherwise."""
+    """Return the options that are not passed to Locust as they are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--host", "-H", metavar="URL", help="the service to load (default: start one here)")
     parser.add_argument(
@@ -119,12 +119,12 @@ def own_options() -> argparse.ArgumentParser:
 
 
 def run_test(arguments: Sequence[str], folder: Path, cores: Set[int] | None = None) -> int:
-    """Run a test that reports to a folder, as `run_locust` does; its exit status, 2 without a report.
+    """Run a test that reports to a folder, like `run_locust`; the exit status is 2 if there is no report.
 
-    Locust's own status is 1, too, where it can't begin.
+    Locust's own status is 1 both for a missed goal and for a test that can't start.
     """
     report = folder / REPORT_FILE
-    # An earlier test may have left one, which says nothing of this one.
+    # An earlier test may have left its report here.
     report.unlink(missing_ok=True)
     status = run_locust([*arguments, "--report", str(folder), "--json-file", str(folder / "locust")], cores)
     return status if report.exists() or status == INTERRUPTED else UNUSABLE

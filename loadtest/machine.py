@@ -7,7 +7,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """The one that makes the load."""
+    """Describe the machine that generates the load."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": platform.machine(),
@@ -16,5 +16,5 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what makes the load."""
+    """Return the versions of the programs that generate the load."""
     return {"Python": platform.python_version(), "Locust": version("locust")}

@@ -1,4 +1,4 @@
-"""What is asked of a load test, beside what Locust's own options say."""
+"""The options of a load test, in addition to Locust's."""
 
 import argparse
 import math
@@ -11,14 +11,17 @@ from loadtest.corpus import DEFAULT_PHOTOS
 from loadtest.errors import LoadTestError
 from loadtest.slo import Slo
 
-# What is due faster than it can be counted never ends.
+# Frames that are due faster than they can be counted would never end.
 _MOST_FPS = 10_000
 DEFAULT_SLO = Slo(p50=0.1, p99=0.5, errors=0, late=0.01)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`query`: of each request; `fps`: of each camera; `passes`: 0 for as long as the test runs."""
+    """What a load test sends, and its goals.
+
+    `query`, `headers`: of each request; `fps`: of each camera; `passes`: 0 for as long as the test runs.
+    """
 
     photos: Path
     query: dict[str, str]
@@ -31,7 +34,7 @@ class Plan:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Those of `plan_of`."""
+    """Add the options that `plan_of` reads."""
     parser.add_argument(
         "--photos",
         default=str(DEFAULT_PHOTOS),
@@ -39,7 +42,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="one folder per class, named by class id, label or index (default: three photos)",
     )
     parser.add_argument(
-        "--crop", choices=("bundle", "none"), default="bundle", help="what the model sees of a photo"
+        "--crop",
+        choices=("bundle", "none"),
+        default="bundle",
+        help="what the model sees of a photo (default: bundle)",
     )
     parser.add_argument(
         "--variant", default="", metavar="NAME", help="the variant to request (default: the active one)"
@@ -58,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_passes,
         default=0,
         metavar="N",
-        help="end when each photo was answered N times, instead of --run-time; not with several processes",
+        help="end when each photo was answered N times, instead of --run-time; for one process only",
     )
     parser.add_argument(
         "--truths",
@@ -83,44 +89,52 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     slo = DEFAULT_SLO
     parser.add_argument(
-        "--slo-p50", type=positive, default=_ms(slo.p50), metavar="MS", help="at most (default: 100)"
+        "--slo-p50",
+        type=positive,
+        default=_ms(slo.p50),
+        metavar="MS",
+        help="median, at most (default: 100)",
     )
     parser.add_argument(
-        "--slo-p99", type=positive, default=_ms(slo.p99), metavar="MS", help="at most (default: 500)"
+        "--slo-p99",
+        type=positive,
+        default=_ms(slo.p99),
+        metavar="MS",
+        help="99th percentile, at most (default: 500)",
     )
     parser.add_argument(
         "--slo-errors",
         type=_ratio,
         default=slo.errors,
         metavar="RATIO",
-        help="of requests, at most (default: 0)",
+        help="share of requests without an answer or a 429, at most (default: 0)",
     )
     parser.add_argument(
         "--slo-late",
         type=_ratio,
         default=slo.late,
         metavar="RATIO",
-        help="of frames late, refused or dropped, at most (default: 0.01)",
+        help="share of frames late, refused or dropped, at most (default: 0.01)",
     )
     parser.add_argument(
         "--slo-top1",
         type=_ratio,
         default=slo.top1,
         metavar="RATIO",
-        help="of correct answers, at least (default: none)",
+        help="share of correct answers, at least (default: none)",
     )
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """What the options ask for.
+    """Return what the options ask for.
 
     Raises:
-        LoadTestError: they can't be used.
+        LoadTestError: an option has an unusable value, or two exclude each other.
     """
     several = options.processes or options.master or options.worker
     if options.passes and several:
         raise LoadTestError("--passes is for one process; leave out --processes, --master and --worker")
-    # Locust takes any whole number; where one is not given, it has its own.
+    # Locust accepts any whole number, and has its own default if none is given.
     for option, number in (("--users", options.num_users), ("--run-time", options.run_time)):
         if number is not None and number < 1:
             raise LoadTestError(f"{option} is {number}, but it should be 1 or more")
@@ -143,19 +157,19 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def key_header(file: str) -> dict[str, str]:
-    """The header with the key in a file; none where there is no file.
+    """Return the header with the key in a file; none if no file is named.
 
     Raises:
-        LoadTestError: it can't be read.
+        LoadTestError: the file can't be read, or does not hold one key.
     """
     return {"X-API-Key": read_secret(file)} if file else {}
 
 
 def read_secret(file: str | os.PathLike[str]) -> str:
-    """What the file holds, without blanks around it, to be sent in a header.
+    """Return the content of a file, to be sent in a header, without surrounding whitespace.
 
     Raises:
-        LoadTestError: it can't be read, or be sent.
+        LoadTestError: the file can't be read, or can't be sent in a header.
     """
     try:
         secret = Path(file).read_text().strip()
@@ -163,7 +177,7 @@ def read_secret(file: str | os.PathLike[str]) -> str:
         raise LoadTestError(f"{file} can't be read: {getattr(error, 'strerror', error)}") from None
     if not re.fullmatch("[!-~]+", secret):
         raise LoadTestError(
-            f"{file} should hold one key, of ASCII letters, digits and signs, and nothing else"
+            f"{file} should hold one key, of ASCII letters, digits and punctuation, and nothing else"
         )
     return secret
 
@@ -176,13 +190,13 @@ def _rate(text: str) -> float:
     number = positive(text)
     if number > _MOST_FPS:
         raise argparse.ArgumentTypeError(
-            f"{text} is above {_MOST_FPS}, which no camera does; take more --users"
+            f"{text} is above the limit of {_MOST_FPS}; use more --users instead"
         )
     return number
 
 
 def positive(text: str) -> float:
-    """A number above 0, as an option's type."""
+    """Parse a number above 0; the type of an option."""
     number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")

@@ -1,20 +1,20 @@
-"""When a camera's frames are due: at a fixed rate, whatever becomes of those before."""
+"""When a camera's frames are due: at a fixed rate, whatever happens to the frames before."""
 
 import math
 
-# The fractional part of the golden ratio: its multiples, modulo 1, are spread evenly for any number of them.
+# The fractional part of the golden ratio: any number of its multiples, modulo 1, are spread evenly.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def spread(number: int) -> float:
-    """When in the period, from 0 to 1, the camera of this number takes its frames: no two at once."""
+    """Return when in its period, from 0 to 1, the camera of this number takes its frames: no two at once."""
     return number * _GOLDEN % 1
 
 
 class Pace:
-    """The frames of one camera, each due `period` seconds after the one before; the first at `first`.
+    """The frames of one camera: the first is due at `first`, each next one `period` seconds later.
 
-    Every frame is either taken or skipped, so that none is lost from the count.
+    Every frame is either taken or skipped, so that none is missing from the count.
     """
 
     def __init__(self, first: float, period: float) -> None:
@@ -23,13 +23,13 @@ class Pace:
         self._next = 0
 
     def take(self) -> float:
-        """When the next frame is due, which may be past; the one after is next then."""
+        """Return when the next frame is due, which may be in the past, and move on to the one after."""
         due = self._due(self._next)
         self._next += 1
         return due
 
     def skip(self, until: float) -> int:
-        """Pass over the frames that are due before that time; how many there were."""
+        """Skip the frames that are due before that time; return how many there were."""
         skipped = 0
         while self._due(self._next) < until:
             self._next += 1

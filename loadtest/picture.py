@@ -12,7 +12,7 @@ _DPI = 120
 
 
 def draw_run(path: Path, tally: Tally, started: float, p99_goal: float | None) -> None:
-    """Latency, by its median and 99th percentile, and the rate of answers over time."""
+    """Plot the median and 99th percentile of latency, and the rate of answers, over time."""
     figure = Figure(figsize=(9, 5), layout="constrained", dpi=_DPI)
     latency, rate = figure.subplots(2, 1, sharex=True)
     points = sorted(tally.points.items())
@@ -37,9 +37,9 @@ def draw_capacity(
     capacities: Mapping[str, float | None],
     p99_goal: float | None,
 ) -> None:
-    """For each variant the 99th percentile over the rate that was offered, and its capacity beside.
+    """Plot each variant's 99th percentile over the offered rate, with its capacity next to it.
 
-    `steps`: rate, 99th percentile in seconds, whether all goals were held.
+    `steps`: rate, 99th percentile in seconds, whether all goals were met.
     """
     figure = Figure(figsize=(10, 4.5), layout="constrained", dpi=_DPI)
     curves, bars = figure.subplots(1, 2, width_ratios=(2, 1))

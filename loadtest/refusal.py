@@ -1,4 +1,4 @@
-"""What a service that has no place for a request says: 429, and when it is worth asking again."""
+"""How a service refuses a request when its queue is full: 429, and when to ask again."""
 
 import re
 
@@ -6,6 +6,6 @@ REFUSED = 429
 
 
 def seconds_to_wait(retry_after: str) -> int | None:
-    """Seconds by a `Retry-After` header, at least one; None where it says none, or says it as a date."""
+    """Return the seconds in a `Retry-After` header, at least 1; None if it is absent or holds a date."""
     said = re.fullmatch(r"[0-9]{1,9}", retry_after)
     return max(1, int(said[0])) if said else None

@@ -19,14 +19,17 @@ from loadtest.slo import Verdict, judge, judge_workers
 from loadtest.summary import Summary
 from loadtest.tally import Tally
 
-# Above it, what was measured is this program's slowness as well.
+# Above this, the measured latency includes the load test's own slowness.
 MOST_LAG_SECONDS = 0.02
 _SETTINGS = ("spawn_rate", "run_time", "processes", "user_classes")
 
 
 @dataclass
 class RunReport:
-    """Of one load test; `started` in seconds since the epoch; `lost`: of the `workers` that it began with."""
+    """The report of one load test.
+
+    `started`: in seconds since the epoch; `lost`: how many of the `workers` at its start were lost.
+    """
 
     options: argparse.Namespace
     host: str
@@ -40,12 +43,12 @@ class RunReport:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """One for each goal, and one where workers were lost."""
+        """One for each goal, and one if workers were lost."""
         return [*judge(self.plan.slo, self.summary), *judge_workers(self.lost, self.workers)]
 
     @cached_property
     def window(self) -> dict[str, dict[str, float]]:
-        """The accuracy in the service's own window, by its metrics; empty where it says nothing."""
+        """The accuracy in the service's own window, from its metrics; empty if they can't be read."""
         try:
             return api.window_accuracy(self.host)
         except LoadTestError:
@@ -68,7 +71,7 @@ class RunReport:
         (folder / "report.md").write_text(heading + self.text + plot)
 
     def json(self) -> dict[str, Any]:
-        """Everything; times in seconds, shares as ratios."""
+        """Return all results; times in seconds, shares as ratios."""
         summary = self.summary
         return {
             "host": self.host,
@@ -119,8 +122,8 @@ class RunReport:
     def _when(self) -> str:
         of, tools = machine(), ", ".join(f"{name} {number}" for name, number in versions().items())
         return (
-            f"Begun {self._time()}, for {self.summary.seconds:.0f} s, with {self.options.num_users} users,"
-            f" from a machine with {of['cores']} cores ({of['processor']}, {of['system']}), by {tools}."
+            f"Started {self._time()}; {self.summary.seconds:.0f} s with {self.options.num_users} users, from"
+            f" a machine with {of['cores']} cores ({of['processor']}, {of['system']}), using {tools}."
         )
 
     def _numbers(self) -> str:
@@ -169,22 +172,22 @@ class RunReport:
         lag = self.summary.lag
         notes = []
         if self.interrupted:
-            notes.append("Interrupted: this is what there was until then.\n")
+            notes.append("Interrupted: these are the results until then.\n")
         if lag is not None and lag > MOST_LAG_SECONDS:
             notes.append(f"{lag_note(lag)}\n")
         return notes
 
 
 def lag_note(lag: float) -> str:
-    """What a lag above `MOST_LAG_SECONDS` means."""
+    """Explain a lag above `MOST_LAG_SECONDS`."""
     return (
-        f"One frame in a hundred was sent {milliseconds(lag)} ms late or more by this program or its"
-        " machine, and that is in its latency: take more --processes, or another machine."
+        f"One frame in a hundred was sent {milliseconds(lag)} ms late or more by the load test or its"
+        " machine, which adds to its latency: use more --processes, or another machine."
     )
 
 
 def progress_line(summary: Summary) -> str:
-    """The numbers so far, in one line."""
+    """Return the numbers so far, in one line."""
     counts, overall = summary.counts, summary.overall
     return (
         f"{summary.seconds:5.0f} s  {summary.rate:6.1f} answers/s  p50 {milliseconds(summary.latency[50])} ms"

@@ -1,4 +1,4 @@
-"""The service as a process beside the load test, where no host is named."""
+"""The service as a process of the load test's own, if no host is named."""
 
 import json
 import os
@@ -16,28 +16,28 @@ from loadtest.errors import LoadTestError, ServiceEnded
 ROOT = Path(__file__).parent.parent
 _PYTHON = ROOT / ".venv-serve" / "bin" / "python"
 _START_SECONDS = 60
-# Longer than it takes to answer what it accepted, unless it hangs.
+# Longer than the service takes to answer what it accepted, unless it hangs.
 _END_SECONDS = 60.0
 
 
 def default_python() -> str:
-    """The Python of the service's own environment, where it is set up; else this one."""
+    """Return the Python of the service's own environment if that is set up, or else this one."""
     return str(_PYTHON) if _PYTHON.exists() else sys.executable
 
 
 @contextmanager
 def serving(python: str, settings: dict[str, str], cores: Set[int] | None = None) -> Iterator[str]:
-    """The URL of a service that is ready, on a free port and these cores; SIGTERM in the end.
+    """Start a service on a free port and these cores; yield its URL once it is ready, and stop it at the end.
 
-    `settings` go before those of the environment. It is in a session of its own: Ctrl-C does not reach it,
-    so that its metrics can still be read.
+    `settings` override the environment's. The service has its own session, so Ctrl-C does not reach it and
+    its metrics can still be read.
 
     Raises:
         LoadTestError: it does not start.
-        ServiceEnded: it ended by itself, which is told in place of what that led to.
+        ServiceEnded: it exited by itself; replaces the errors that this caused.
     """
     settings = {**settings, "EDGEWISE_HOST": "127.0.0.1", "EDGEWISE_PORT": "0", "EDGEWISE_LOG_FORMAT": "json"}
-    # A file never blocks it, as a pipe would that nobody empties.
+    # A file never blocks the service, unlike a pipe that nobody reads.
     with tempfile.NamedTemporaryFile(prefix="edgewise-service-", suffix=".log") as file:
         log = Path(file.name)
         with _started(python, settings, log, cores) as process:
@@ -56,7 +56,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     try:
         process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
-        sys.stderr.write(f"edgewise: the service did not end within {_END_SECONDS:g} s, and was killed\n")
+        sys.stderr.write(f"edgewise: the service did not exit within {_END_SECONDS:g} s and was killed\n")
         process.kill()
 
 
@@ -77,7 +77,7 @@ def _started(
                 start_new_session=True,
             )
     except OSError as error:
-        raise LoadTestError(f"the service can't be started by {python}: {error.strerror}") from None
+        raise LoadTestError(f"the service can't be started with {python}: {error.strerror}") from None
     finally:
         os.sched_setaffinity(0, before)
 
@@ -88,7 +88,7 @@ def _check_goes_on(process: "subprocess.Popen[bytes]", log: Path) -> None:
         return
     how = f"with status {status}" if status >= 0 else f"by signal {-status} ({signal.strsignal(-status)})"
     lines = log.read_text(errors="replace").splitlines() or [""]
-    raise ServiceEnded(f"the service ended during the test, {how}; the last line of its log: {lines[-1]}")
+    raise ServiceEnded(f"the service exited during the test, {how}; the last line of its log: {lines[-1]}")
 
 
 def _url(process: "subprocess.Popen[bytes]", log: Path) -> str:
@@ -97,7 +97,7 @@ def _url(process: "subprocess.Popen[bytes]", log: Path) -> str:
         if process.poll() is not None:
             raise LoadTestError(f"the service did not start: {' '.join(log.read_text().split())}")
         for line in log.read_text().splitlines(keepends=True):
-            # The runtime writes lines of its own beside the log's.
+            # The runtime writes lines of its own between the log's.
             if line.startswith("{") and line.endswith("\n") and "url" in (fields := json.loads(line)):
                 return str(fields["url"])
         time.sleep(0.01)

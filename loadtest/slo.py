@@ -1,4 +1,4 @@
-"""The goals of a load test, and whether they were reached."""
+"""The goals of a load test, and whether they were met."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ _Show = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Slo:
-    """`p50`, `p99`: seconds at the most; `errors`, `late`: ratios at the most; `top1`: a ratio at the least.
+    """The goals; None: no such goal.
 
-    None: no such goal.
+    `p50`, `p99`: at most, in seconds; `errors`, `late`: ratios, at most; `top1`: a ratio, at least.
     """
 
     p50: float | None = None
@@ -24,7 +24,7 @@ class Slo:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one goal; `line` says it to a person."""
+    """Whether one goal was met; `line` says so to the user."""
 
     name: str
     goal: float
@@ -34,9 +34,10 @@ class Verdict:
 
 
 def judge(slo: Slo, summary: Summary) -> list[Verdict]:
-    """A verdict on each goal that there is. What could not be measured, for want of answers, is not held.
+    """Return a verdict on each goal.
 
-    Where no camera sent a frame, none could be late: there is no such verdict.
+    A goal that could not be measured, because nothing was answered, is missed. If no camera sent a
+    frame, there is no verdict on late ones.
     """
     overall = summary.overall
     late = slo.late if summary.counts.frames else None
@@ -50,8 +51,8 @@ def judge(slo: Slo, summary: Summary) -> list[Verdict]:
 
 
 def judge_workers(lost: int, workers: int) -> list[Verdict]:
-    """That of a test which began with so many workers and lost some, with their share of the load."""
-    line = f"workers: {lost} of {workers} load workers were lost, and their share of the load: FAILED"
+    """Return a failing verdict if some of the workers, and with them their share of the load, were lost."""
+    line = f"workers: {lost} of {workers} load workers were lost, with their share of the load: FAILED"
     return [Verdict("workers", 0, lost, held=False, line=line)] if lost else []
 
 

@@ -1,4 +1,4 @@
-"""What a load test came to, in the numbers that its goals are set for."""
+"""The results of a load test, in the quantities that its goals are about."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,10 @@ PERCENTILES = (50, 90, 95, 99, 99.9, 100)
 
 @dataclass(frozen=True)
 class Summary:
-    """`rate`: answers a second; `latency`: seconds from when a request was due to its answer, by percentile,
-    None where there was no answer; `lag`: the 99th percentile of how late this program sent what was due.
+    """The results of a test of so many seconds.
+
+    `rate`: answers/s; `latency`: by percentile, seconds from when a request was due to its answer, None if
+    nothing was answered; `lag`: the 99th percentile of how late the load test sent frames, in seconds.
     """
 
     seconds: float
@@ -24,18 +26,18 @@ class Summary:
 
     @property
     def error_ratio(self) -> float:
-        """Of all requests, photos and truths, those that were neither answered as asked nor refused."""
+        """The share of requests, photos and truths, that got neither their answer nor a 429."""
         return sum(self.errors.values()) / max(1, self.counts.requests)
 
     @property
     def late_ratio(self) -> float:
-        """Of the cameras' frames, those that were late, refused or dropped."""
+        """The share of the cameras' frames that were late, refused or dropped."""
         counts = self.counts
         return (counts.late + counts.frames_refused + counts.dropped) / max(1, counts.frames)
 
     @property
     def overall(self) -> Accuracy | None:
-        """Of all variants together; None where nothing was answered."""
+        """The accuracy of all variants together; None if nothing was answered."""
         each = self.accuracy.values()
         if not each:
             return None
@@ -48,7 +50,7 @@ class Summary:
 
 
 def summarize(tally: Tally, seconds: float) -> Summary:
-    """Of what was counted in so many seconds."""
+    """Summarize the counts of a test that took so many seconds."""
     latency = tally.latency
     return Summary(
         seconds=seconds,

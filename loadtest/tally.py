@@ -1,4 +1,4 @@
-"""What a load test counts: in each of its processes, then all together."""
+"""The counts of a load test, in one process or merged from several."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -8,17 +8,19 @@ from typing import Any
 from loadtest.accuracy import Accuracy
 from loadtest.histogram import Histogram
 
-# A plot needs no more points; a test that lasts longer has longer ones.
+# Enough for a plot; in a longer test each point covers more seconds.
 _MOST_POINTS = 600
 
 
 @dataclass
 class Counts:
-    """`requests`: photos and truths to be sent, of which photos were `answered` with classes, `truths`
-    taken, both `refused` by 429, or failed; `given_up`: by a client that was refused again and again.
+    """The counts of requests and of cameras' frames.
 
-    `frames`: of cameras, due so far, of which `late` had no answer before the next one was due,
-    `frames_refused` were refused, and `dropped` never sent, because `Retry-After` said so.
+    `requests`: photos and truths sent. Of these, photos were `answered` with classes, `truths` accepted, both
+    `refused` by 429, and the rest failed. `given_up`: photos and truths refused as often as a client tries.
+
+    `frames`: due so far, of which `late` had no answer before the next one was due, `frames_refused` were
+    refused, and `dropped` were not sent, because `Retry-After` had said to wait.
     """
 
     requests: int = 0
@@ -32,36 +34,36 @@ class Counts:
     truths: int = 0
 
     def add(self, other: "Counts") -> None:
-        """Count those of another one too."""
+        """Add the counts of another process."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
 
 
 class Tally:
-    """Everything that was counted; times in seconds."""
+    """All counts; times in seconds."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Count from nothing again."""
+        """Reset all counts."""
         self.counts = Counts()
         self.errors: Counter[str] = Counter()
-        # From when a request was due to its answer, by the second (since the epoch) of its end.
+        # The times from when a request was due to its answer, by the second (since the epoch) of the answer.
         self.points: dict[int, Histogram] = {}
         self.seconds_a_point = 1
-        # How late this program sent what was due, where nothing but itself kept it.
+        # How late frames were sent that the load test itself, and not an earlier request, delayed.
         self.lag = Histogram()
-        # Of each variant and photo: answers, right ones, and those with the label among five.
+        # By variant and photo: the answers, the right ones, and the ones with the label among the first five.
         self._labelled: defaultdict[str, defaultdict[int, Counter[str]]] = defaultdict(_by_photo)
 
     def answered(self, latency: float, at: float) -> None:
-        """Count an answer with classes that came at this time since the epoch."""
+        """Count an answer with classes, received `at` this time, in seconds since the epoch."""
         self.counts.answered += 1
         self._point(int(at)).add(latency)
 
     def labelled(self, variant: str, photo: int, classes: list[int], label: int) -> None:
-        """Count an answer, its most probable class first, to a photo of this label."""
+        """Count the classes of an answer, most probable first, to a photo with this label."""
         counts = self._labelled[variant][photo]
         counts["answers"] += 1
         counts["correct"] += classes[:1] == [label]
@@ -69,7 +71,7 @@ class Tally:
 
     @property
     def latency(self) -> Histogram:
-        """Of all answers."""
+        """The latencies of all answers."""
         whole = Histogram()
         for point in self.points.values():
             whole.merge(point)
@@ -77,7 +79,7 @@ class Tally:
 
     @property
     def accuracy(self) -> dict[str, Accuracy]:
-        """Of each variant that answered."""
+        """The accuracy of each variant that answered."""
         return {
             variant: Accuracy(
                 photos=len(photos),
@@ -90,7 +92,7 @@ class Tally:
         }
 
     def message(self) -> dict[str, Any]:
-        """All of it in plain dictionaries, for `merge` in another process."""
+        """Return all counts in plain dictionaries, for `merge` in another process."""
         return {
             "counts": vars(self.counts),
             "errors": dict(self.errors),
@@ -103,7 +105,7 @@ class Tally:
         }
 
     def merge(self, message: Mapping[str, Any]) -> None:
-        """Count what another process counted too."""
+        """Add the counts in another process's message."""
         self.counts.add(Counts(**message["counts"]))
         self.errors.update(message["errors"])
         for second, buckets in message["points"].items():

@@ -1,6 +1,6 @@
-"""The clients: a camera, an app, and one who says later what was in the photo.
+"""The clients: a camera, an app, and an inspector, who reports the true class later.
 
-Latency counts from when a request was due. All wait as `Retry-After` says.
+Latency counts from when a request was due. All of them wait as long as `Retry-After` says.
 """
 
 import functools
@@ -27,17 +27,18 @@ CLASSIFY, FEEDBACK = "/v1/classify", "/v1/feedback"
 OK = 200
 # Longer than the service lets an image wait.
 TIMEOUT_SECONDS = 20.0
-# An app gives up after so many refusals of one photo; a service that says no time means this long.
+# An app or inspector gives up after this many refusals of one photo or truth.
 _TRIES = 3
+# How long to wait if `Retry-After` holds no number of seconds.
 _RETRY_SECONDS = 1.0
-# What is under way at the end for so many times the goal of p99 is not just one of the slower answers.
+# A request that at the end has been under way for this many times the p99 goal counts as unanswered.
 _LONG = 4
 _NO_CLASSES = "200 without classes"
 
 
 @dataclass
 class Load:
-    """What the users of this process share. `finish` ends the test; `number` is that of the next camera."""
+    """What the users of this process share. `finish` ends the test; `number`: of the next camera."""
 
     plan: Plan
     photos: Queue
@@ -46,21 +47,21 @@ class Load:
     number: int = 0
 
     def take(self) -> Photo:
-        """The next photo; where there is none, the user ends."""
+        """Return the next photo, or stop the user if there is none."""
         photo = self.photos.take()
         if photo is None:
             raise StopUser
         return photo
 
     def done(self) -> None:
-        """A photo is done with: answered, or failed for good."""
+        """Count a photo as answered, or failed for good; end the test after the last one."""
         if self.photos.done():
             self.finish()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`id` is there if it was answered; `retry_after`, in seconds, if it should be tried later."""
+    """The result of a request. `id`: of the answer, if any; `retry_after`: seconds until the next try."""
 
     id: str | None = None
     latency: float = 0.0
@@ -70,7 +71,7 @@ class Reply:
 
 @functools.cache
 def _certificates(cafile: object = None) -> ssl.SSLContext:
-    """As all of Python has it: those of the system, or of `SSL_CERT_FILE`, whatever file Locust names."""
+    """Trust what Python trusts, the system's CAs or those in `SSL_CERT_FILE`, whatever file Locust names."""
     return ssl.create_default_context()
 
 
@@ -79,22 +80,22 @@ class EdgeClient(FastHttpUser):
 
     abstract = True
     load: Load
-    # Locust would take any certificate, and give it the API key.
+    # Otherwise Locust would accept any certificate, and send the API key.
     insecure = False
     ssl_context_factory = staticmethod(_certificates)
     wait_time = constant(0)
     network_timeout = TIMEOUT_SECONDS
     connection_timeout = TIMEOUT_SECONDS
-    # When what is under way was sent, by the monotonic clock.
+    # When the current request was sent, by the monotonic clock.
     _sent: float | None = None
 
     def classify(self, photo: Photo, due: float, *, with_label: bool = True) -> Reply:
-        """Send a photo that was due at this time of the monotonic clock, and count what comes of it."""
+        """Send a photo that was due at this time of the monotonic clock, and count the result."""
         load = self.load
         try:
             content = photo.path.read_bytes()
         except OSError as error:
-            # As one that was not answered: raised, it would be missing from the counts, and a pass never end.
+            # A failed request. Raised, it would be missing from the counts, and a pass would never end.
             load.tally.counts.requests += 1
             load.tally.errors[f"a photo can't be read: {error.strerror}"] += 1
             return Reply()
@@ -108,7 +109,7 @@ class EdgeClient(FastHttpUser):
                 return self._refused(response)
             if response.status_code != OK:
                 load.tally.errors[_reason(response)] += 1
-                # Where there is no answer, there are no headers.
+                # Without an answer there are no headers.
                 told = "retry-after" in (response.headers or {})
                 return Reply(retry_after=_retry_after(response) if told else 0.0)
             try:
@@ -116,7 +117,7 @@ class EdgeClient(FastHttpUser):
                 id_, variant = answer["id"], answer["variant"]
                 classes = [each["index"] for each in answer["predictions"]]
             except (ValueError, KeyError, TypeError):
-                # Cut short, or not the service's own.
+                # Truncated, or not from the service.
                 response.failure(_NO_CLASSES)
                 load.tally.errors[_NO_CLASSES] += 1
                 return Reply()
@@ -125,7 +126,7 @@ class EdgeClient(FastHttpUser):
         return Reply(id=id_, latency=latency)
 
     def patiently(self, send: Callable[[float], Reply]) -> Reply:
-        """Send what is due now, and again when it was refused; latency counts from the first time."""
+        """Send a request that is due now, and again after a refusal; latency counts from the first try."""
         due = time.monotonic()
         for _ in range(_TRIES):
             reply = send(due)
@@ -136,7 +137,7 @@ class EdgeClient(FastHttpUser):
         return reply
 
     def on_stop(self) -> None:
-        """Count a request that never came back: where the service hangs, no goal would see it otherwise."""
+        """Count an unanswered request: otherwise no goal would notice a service that hangs."""
         goal = self.load.plan.slo.p99
         if self._sent is None or goal is None:
             return
@@ -148,12 +149,12 @@ class EdgeClient(FastHttpUser):
     def _post(self, path: str, **request: Any) -> Any:
         self._sent = time.monotonic()
         response = self.client.post(path, headers=self.load.plan.headers, catch_response=True, **request)
-        # Not where the test's end breaks in.
+        # Not reached if the end of the test interrupts the request.
         self._sent = None
         return response
 
     def _refused(self, response: Any) -> Reply:
-        # An answer as it should be, but with a name of its own: its time is not that of an answer.
+        # A success to Locust, but under a separate name: its time is not that of an answer.
         response.request_meta["name"] += " (429)"
         response.success()
         self.load.tally.counts.refused += 1
@@ -161,22 +162,22 @@ class EdgeClient(FastHttpUser):
 
 
 class Camera(EdgeClient):
-    """A fixed frame rate: each frame is due at a fixed time, however late the answer before was.
+    """A camera with a fixed frame rate: frames are due at fixed times, however late earlier answers are.
 
-    A frame is late when it is not classified before the next one is due. Refused, it sends nothing for as
-    long as it was told: the frames in between are dropped.
+    A frame is late if it is not classified before the next one is due. After a refusal the camera sends
+    nothing for as long as `Retry-After` says, and drops the frames in between.
     """
 
     weight = 6
 
     def on_start(self) -> None:
-        """Take a place between the frames of the other cameras, of other processes too."""
+        """Choose when in the period frames are due: apart from those of all other cameras, in any process."""
         period = 1 / self.load.plan.fps
         worker = max(0, getattr(self.environment.runner, "worker_index", 0))
         phase = spread(1000 * worker + self.load.number)
         self.load.number += 1
         now = time.monotonic()
-        # All cameras of a machine have one clock, so that the phase holds whenever each of them started.
+        # All cameras of a machine share a clock, so their phases differ whenever each of them started.
         self._pace = Pace((now // period + 1 + phase) * period, period)
         self._under_way: float | None = None
         self._backing_off = False
@@ -205,7 +206,7 @@ class Camera(EdgeClient):
             self._back_off(reply.retry_after)
 
     def on_stop(self) -> None:
-        """Count the frames, too, that were due and have no answer."""
+        """Count the frames that were due and have no answer as well."""
         super().on_stop()
         now = time.monotonic()
         overdue = self._pace.skip(now - self._pace.period)
@@ -228,13 +229,13 @@ class Camera(EdgeClient):
 
 
 class App(EdgeClient):
-    """A person with a telephone: some photos one after the other, then a pause."""
+    """A person with a phone, who sends some photos one after another, then pauses."""
 
     weight = 1
 
     @task
     def burst(self) -> None:
-        """Send some photos, and think about the answers."""
+        """Send some photos, then pause."""
         for _ in range(random.randint(2, 6)):  # noqa: S311
             photo = self.load.take()
             if self.patiently(functools.partial(self.classify, photo)).refused:
@@ -245,13 +246,13 @@ class App(EdgeClient):
 
 
 class Inspector(EdgeClient):
-    """Sends a photo without its label, and the truth when it is known, some time after the answer."""
+    """Sends a photo without its label, and its true class some time after the answer."""
 
     weight = 1
 
     @task
     def inspect(self) -> None:
-        """Send a photo, and later the truth."""
+        """Send a photo, and later its true class."""
         photo = self.load.take()
         reply = self.patiently(functools.partial(self.classify, photo, with_label=False))
         gevent.sleep(random.uniform(0.5, 2))  # noqa: S311
@@ -277,12 +278,12 @@ class Inspector(EdgeClient):
 
 
 def _retry_after(response: Any) -> float:
-    """In seconds, as the header says; a date in it, or none, is taken for a second."""
+    """Return the header's seconds; 1 if it holds a date or is absent."""
     return seconds_to_wait(response.headers.get("retry-after", "")) or _RETRY_SECONDS
 
 
 def _reason(response: Any) -> str:
-    """The status with the problem's type, or why there is no answer."""
+    """Return the status and the problem's type, or why there is no answer."""
     if not response.status_code:
         return type(response.error).__name__
     try:

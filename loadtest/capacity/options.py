@@ -8,13 +8,13 @@ from loadtest.locusts import own_options
 from loadtest.options import add_options, positive
 
 _DAY = 86_400
-# More than any machine makes.
+# More than any machine can send.
 _MOST_RATE = 100_000
 _CLIENTS = frozenset({"App", "Camera", "Inspector"})
 _INSTEAD = {
-    "--passes": "leave it out: each step has its time (--step-seconds)",
-    "--users": "take --start-rate, and --fps",
-    "--run-time": "take --step-seconds",
+    "--passes": "leave it out: the length of a step is --step-seconds",
+    "--users": "use --start-rate and --fps",
+    "--run-time": "use --step-seconds",
     "--spawn-rate": "leave it out: all cameras of a step start at once",
 }
 
@@ -23,13 +23,13 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the options, and the arguments among them that are for Locust.
 
     Raises:
-        LoadTestError: one of them is not for a search.
+        LoadTestError: one of them can't be used in a search.
     """
     own = _own_options()
     options, _ = _parser(own).parse_known_args(arguments)
     _, others = own.parse_known_args(arguments)
     for name in _CLIENTS.intersection(others):
-        raise LoadTestError(f"{name} can't be chosen: a search for the capacity loads by cameras alone")
+        raise LoadTestError(f"{name} can't be chosen: a search for the capacity uses cameras only")
     return options, others
 
 
@@ -40,9 +40,9 @@ def _own_options() -> argparse.ArgumentParser:
         type=_variants,
         default="fp32,ptq,qat",
         metavar="A,B",
-        help="which variants (default: %(default)s)",
+        help="the variants to search (default: %(default)s)",
     )
-    parser.add_argument("--admin-token-file", metavar="FILE", help="needed to switch the variant of --host")
+    parser.add_argument("--admin-token-file", metavar="FILE", help="to switch the variant of --host")
     parser.add_argument(
         "--start-rate", type=_rate, default=16.0, help="requests/s to start with (default: 16)"
     )
@@ -60,12 +60,12 @@ def _variants(text: str) -> list[str]:
 def _rate(text: str) -> float:
     number = positive(text)
     if number > _MOST_RATE:
-        raise argparse.ArgumentTypeError(f"{text!r} is above {_MOST_RATE}, which no machine makes")
+        raise argparse.ArgumentTypeError(f"{text!r} is above the limit of {_MOST_RATE}")
     return number
 
 
 def _seconds(text: str) -> int:
-    # Locust takes only whole seconds as run times.
+    # Locust's run times are whole seconds.
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_DAY)) else 0
     if not 1 <= number <= _DAY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_DAY}")
@@ -77,7 +77,7 @@ class _Refuse(argparse.Action):
 
     def __call__(self, _parser: object, _options: object, _value: object, _typed: object = None) -> None:
         option = next(name for name in self.option_strings if name in _INSTEAD)
-        raise LoadTestError(f"{option} is not for a search for the capacity: {_INSTEAD[option]}")
+        raise LoadTestError(f"{option} can't be used in a search for the capacity: {_INSTEAD[option]}")
 
 
 def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ def write_capacity_report(search: Search, *, interrupted: bool) -> str:
     _draw(search)
     text = _table(search) + f"\n{_where(search.options, search.cores)}\n" + _doubts(search)
     if interrupted:
-        text += "Ended early: this is what there was until then.\n"
+        text += "Ended early: these are the results until then.\n"
     heading, picture = "# Capacity\n\n", "\n![p99 over the rate, and the capacities](capacity.png)\n"
     (folder / "report.md").write_text(heading + text + picture)
     return text
@@ -78,7 +78,7 @@ def _table(search: Search) -> str:
 
 
 def _doubts(search: Search) -> str:
-    """A line for each variant whose search may have been ended by the load itself, not by the service."""
+    """A line for each variant whose search may have been ended by the load test, not by the service."""
     lines = []
     for variant, found in search.found.items():
         above = [s for s in search.steps if s.variant == variant and s.rate > (found or 0) and not s.held]
@@ -87,8 +87,8 @@ def _doubts(search: Search) -> str:
         lag = step.sent_late_p99_seconds
         if lag is not None and lag > MOST_LAG_SECONDS:
             lines.append(
-                f"{variant}: at {step.rate:.1f}/s the load may have ended the search, and not the"
-                f" service. {lag_note(lag)}\n"
+                f"{variant}: at {step.rate:.1f}/s the load test, not the service, may have ended the"
+                f" search. {lag_note(lag)}\n"
             )
     return "".join(lines)
 
@@ -102,9 +102,9 @@ def _where(options: argparse.Namespace, cores: Cores) -> str:
     if options.host is not None:
         return f"{goals} The service is {options.host}."
     if cores.are_shared:
-        return f"{goals} Service and load shared the machine's core: the load took time from it."
+        return f"{goals} Service and load shared the machine's only core, so the load slowed the service."
     return (
-        f"{goals} The service had core {_names(cores.service)} of this machine for itself, the load"
+        f"{goals} The service had core {_names(cores.service)} of this machine to itself, the load"
         f" core {_names(cores.load)}."
     )
 

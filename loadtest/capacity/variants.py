@@ -63,8 +63,8 @@ class Variants:
         host, file = self._options.host, self._options.admin_token_file
         if not file:
             raise LoadTestError(
-                f"{host} answers by one variant at a time: to switch it, name its admin token by"
-                " --admin-token-file, or name the one that is active by --variants"
+                f"{host} has one active variant: to switch it, name a file with its admin token with"
+                " --admin-token-file, or search only the active one with --variants"
             )
         api.switch(host, variant, read_secret(file))
 
@@ -72,4 +72,4 @@ class Variants:
         try:
             self._switch(variant)
         except LoadTestError as error:
-            sys.stderr.write(f"edgewise: {variant}, active before, could not be switched back to: {error}\n")
+            sys.stderr.write(f"edgewise: could not switch back to {variant}, active before: {error}\n")

@@ -14,7 +14,7 @@ from loadtest.options import add_options, read_secret
         ("--slo-top1", "80%", "80% is not a number"),
         ("--slo-p99", "0", "0 is not above 0"),
         ("--fps", "two", "two is not a number"),
-        ("--fps", "1e300", "1e300 is above 10000, which no camera does; take more --users"),
+        ("--fps", "1e300", "1e300 is above the limit of 10000; use more --users instead"),
         ("--passes", "0", "0 is not a whole number above 0"),
         ("--passes", "-1", "-1 is not a whole number above 0"),
         ("--passes", "1.5", "1.5 is not a whole number above 0"),

@@ -20,8 +20,8 @@ def test_a_new_folder_stays_only_if_something_is_written_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LoadTestError, match="can't begin"), report_folder("", "loadtest") as unused:
-        raise LoadTestError("the test can't begin")
+    with pytest.raises(LoadTestError, match="can't start"), report_folder("", "loadtest") as unused:
+        raise LoadTestError("the test can't start")
     assert not unused.exists()
     with report_folder("", "loadtest") as used:
         (used / "report.json").write_text("{}")

@@ -25,13 +25,13 @@ def test_what_can_not_be_searched_is_told(capsys: pytest.CaptureFixture[str], op
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (["--passes", "1"], "--passes is not for a search .*--step-seconds"),
-        (["--users=4"], "--users is not for a search .* --start-rate"),
-        (["-u4"], "--users is not for a search"),
-        (["--run-time", "5s"], "--run-time is not for a search .* --step-seconds"),
-        (["-t", "5s"], "--run-time is not for a search"),
-        (["--spawn-rate", "1"], "--spawn-rate is not for a search"),
-        (["-r", "1"], "--spawn-rate is not for a search"),
+        (["--passes", "1"], "--passes can't be used in a search .*--step-seconds"),
+        (["--users=4"], "--users can't be used in a search .* --start-rate"),
+        (["-u4"], "--users can't be used in a search"),
+        (["--run-time", "5s"], "--run-time can't be used in a search .* --step-seconds"),
+        (["-t", "5s"], "--run-time can't be used in a search"),
+        (["--spawn-rate", "1"], "--spawn-rate can't be used in a search"),
+        (["-r", "1"], "--spawn-rate can't be used in a search"),
         (["App"], "App can't be chosen"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_search_that_the_load_may_have_ended_says_so(
     assert "ptq: 16.0/s: held (sent late p99 1.0 ms)\n" in errors
     assert ("ptq: 32.0/s: p99: FAILED (sent late p99 69.0 ms)\n" in errors) == doubted
     # The last that did not hold, and not the highest.
-    note = "ptq: at 20.3/s the load may have ended the search, and not the service. One frame in a hundred"
+    note = "ptq: at 20.3/s the load test, not the service, may have ended the search. One frame in a hundred"
     assert (note in output) == doubted
     assert (note in (tmp_path / "report.md").read_text()) == doubted
     steps = json.loads((tmp_path / "report.json").read_text())["steps"]

@@ -34,7 +34,7 @@ def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
 @pytest.mark.parametrize(
     ("variants", "line"),
     [
-        ("ptq,fp32", "to switch it, name its admin token by --admin-token-file, .*"),
+        ("ptq,fp32", "to switch it, name a file with its admin token with --admin-token-file, .*"),
         ("ptq,nosuch", "the service has no variant 'nosuch'; it has fp32, .*"),
     ],
 )

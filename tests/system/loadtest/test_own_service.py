@@ -25,7 +25,7 @@ def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: P
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
-    line = r'edgewise: the service ended during the test, by signal 9 \(Killed\); .*its log: \{"time": .*\}'
+    line = r'edgewise: the service exited during the test, by signal 9 \(Killed\); .*its log: \{"time": .*\}'
     assert re.fullmatch(line, errors.splitlines()[-1]), errors
     assert all(verdict["held"] for verdict in told(tmp_path)["slo"])
 
@@ -39,12 +39,12 @@ def test_a_service_that_hangs_does_not_keep_its_test(
         (process,) = set(children(os.getpid())) - before
         os.kill(process, signal.SIGSTOP)
     assert process not in children(os.getpid())
-    assert "did not end within 1 s, and was killed" in capsys.readouterr().err
+    assert "did not exit within 1 s and was killed" in capsys.readouterr().err
 
 
 def test_a_python_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
     result = load("--python", "/nope/python", "--report", tmp_path)
     assert result.returncode == 2
     assert result.stderr == (
-        "edgewise: the service can't be started by /nope/python: No such file or directory\n"
+        "edgewise: the service can't be started with /nope/python: No such file or directory\n"
     )

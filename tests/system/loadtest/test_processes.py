@@ -93,7 +93,7 @@ def test_a_worker_that_can_not_begin_ends_the_test(
     ):
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 2, errors
-    assert f"a worker can't begin: {photos.name} can't be read" in errors
+    assert f"a worker can't start: {photos.name} can't be read" in errors
 
 
 def test_workers_that_do_not_come_are_not_waited_for_without_end(
@@ -118,7 +118,7 @@ def test_workers_that_are_lost_fail_the_test(
             os.kill(worker, signal.SIGKILL)
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, errors
-    line = f"workers: {killed} of 2 load workers were lost, and their share of the load: FAILED"
+    line = f"workers: {killed} of 2 load workers were lost, with their share of the load: FAILED"
     assert f"- {line}\n" in output
     assert f"edgewise: {line}\n" in errors
     assert told(tmp_path)["lost_workers"] == killed
