@@ -1,1 +1,1 @@
-"""What is between the service and its machine: cores, processors, the process itself, its output."""
+"""The machine and the process that the service runs in: cores, processors, memory, output."""

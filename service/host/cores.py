@@ -1,4 +1,4 @@
-"""How many cores the process may use: by its affinity, and by the quota of its control groups."""
+"""How many cores the process may use, by its affinity and the quota of its control groups."""
 
 import math
 import os
@@ -11,7 +11,7 @@ _UNIFIED = "cgroup2"
 
 
 def usable_cores(proc: Path = _SELF) -> int:
-    """The cores that the affinity allows, or the quota where that is less, rounded down; at least 1.
+    """Return the cores that the affinity allows, or the quota if that is less, rounded down; at least 1.
 
     `proc` is the process's folder in /proc.
     """
@@ -19,9 +19,9 @@ def usable_cores(proc: Path = _SELF) -> int:
 
 
 def quota_cores(proc: Path = _SELF) -> float:
-    """The cores that the control groups allow in the mean, infinity where they don't limit them.
+    """Return the cores that the control groups allow on average; infinity if there is no limit.
 
-    What can't be read limits nothing.
+    A file that can't be read sets no limit.
     """
     return min(_quotas(proc), default=math.inf)
 
@@ -34,7 +34,7 @@ def _affinity() -> int:
 
 
 def _quotas(proc: Path) -> Iterator[float]:
-    """What the process's groups, and those around them, allow, where they limit it."""
+    """Yield the limits, in cores, of the process's groups and their parents."""
     groups = _groups(proc)
     for kind, root, mount in _mounts(proc):
         if kind not in groups:
@@ -51,7 +51,7 @@ def _quotas(proc: Path) -> Iterator[float]:
 
 
 def _groups(proc: Path) -> dict[str, Path]:
-    """The process's group in the unified hierarchy, and in that of the controller `cpu`."""
+    """Return the process's groups in the unified hierarchy and in that of the controller `cpu`."""
     groups = {}
     for line in _read(proc / "cgroup").splitlines():
         number, _, rest = line.partition(":")
@@ -64,7 +64,7 @@ def _groups(proc: Path) -> dict[str, Path]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Where those hierarchies are mounted: kind, the group that is mounted, the folder."""
+    """Yield where these hierarchies are mounted: kind, mounted group, folder."""
     for line in _read(proc / "mountinfo").splitlines():
         place, _, source = line.partition(" - ")
         places, sources = place.split(), source.split()
@@ -85,9 +85,9 @@ def _quota(group: Path) -> float | None:
 def _ratio(quota: str, period: str) -> float | None:
     try:
         cores = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max", or nothing that could be read.
+    except (ValueError, ZeroDivisionError):  # "max", or a file that can't be read.
         return None
-    return cores if cores > 0 else None  # In the older hierarchies -1 is no limit.
+    return cores if cores > 0 else None  # In the older hierarchies, -1 means no limit.
 
 
 def _read(file: Path) -> str:

@@ -1,16 +1,16 @@
-"""What processors a machine has, by the kernel's `cpuinfo`."""
+"""The processors of a machine, from the kernel's `cpuinfo`."""
 
 import re
 from collections import Counter
 
-# What the kernels of the runtime ask for; `hypervisor`: it is a virtual machine's.
+# What the runtime's kernels check for; `hypervisor` means a virtual machine.
 _FEATURES = re.compile(
     r"sse4_[12]|avx\w*|fma|f16c|amx\w*|asimd|asimddp|asimdhp|fphp|i8mm|bf16|sve\w*|sme(?:|\w*\d\w*)|hypervisor"
 )
 
 _ARM, _NVIDIA, _QUALCOMM, _APPLE = 0x41, 0x4E, 0x51, 0x61
 
-# By implementer and part, as the Arm processors' Main ID Register has them.
+# By implementer and part number, as in the Main ID Register of Arm processors.
 _NAMES = {
     (_ARM, 0xD03): "Cortex-A53",
     (_ARM, 0xD04): "Cortex-A35",
@@ -49,12 +49,12 @@ _NAMES = {
 
 
 def processors(cpuinfo: str) -> Counter[str]:
-    """How many processors there are of each kind; those without a known name have their numbers."""
+    """Count the processors of each kind; those without a known name are named by their numbers."""
     return Counter(name for block in _blocks(cpuinfo) if (name := _name(block)))
 
 
 def features(cpuinfo: str) -> list[str]:
-    """The processor's features that matter here, by the kernel's names; with several kinds, what all have."""
+    """Return the processor's relevant features, by the kernel's names; of several kinds, those all have."""
     found = [
         set(re.split(r"\s+", block.get("flags") or block.get("Features") or "")) for block in _blocks(cpuinfo)
     ]
@@ -62,13 +62,13 @@ def features(cpuinfo: str) -> list[str]:
 
 
 def board(cpuinfo: str) -> str:
-    """What the board is, where the kernel says that too, as the Raspberry Pi's does; else empty."""
+    """Return the board's name if the kernel gives it, as on a Raspberry Pi; otherwise an empty string."""
     match = re.search(r"^Model\t*: *(.+)$", cpuinfo, re.MULTILINE)
     return match[1] if match else ""
 
 
 def _blocks(cpuinfo: str) -> list[dict[str, str]]:
-    """What is told of each processor; after the last one may come what is told of the board."""
+    """Return the fields of each processor, without those of the board, which can follow the last one."""
     blocks = []
     for text in cpuinfo.split("\n\n"):
         pairs = (line.partition(":") for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""How a command ends that can't be done: with one line on standard error, and an exit status."""
+"""How a command ends if it can't be done: with one line on standard error, and an exit status."""
 
 import sys
 
@@ -7,12 +7,12 @@ INTERRUPTED = 130
 
 
 def tell(reason: str) -> None:
-    """Write a line on standard error, as the project's."""
-    # A name in it, of a folder or in a manifest, may have line ends.
+    """Write a line to standard error, prefixed with the project's name."""
+    # A name in it, of a folder or in a manifest, can contain line breaks.
     sys.stderr.write(f"edgewise: {' '.join(reason.splitlines())}\n")
 
 
 def refuse(reason: str) -> int:
-    """Say in one line why a command can't be done; returns its exit status, which tells where that can't."""
+    """Report in one line why a command can't be done; return the exit status that says so too."""
     tell(reason)
     return UNUSABLE

@@ -1,4 +1,4 @@
-"""Results, where they go: lines on standard output, and files that are written whole or not at all."""
+"""Where results go: lines on standard output, and files that are written whole or not at all."""
 
 import io
 import os
@@ -13,7 +13,7 @@ _STANDARD_OUTPUT = 1
 
 
 class _Forgiving:
-    """A stream; what it can't take is lost."""
+    """A stream that drops what it can't write."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -31,52 +31,54 @@ class _Forgiving:
 
 
 def forgive_standard_error() -> None:
-    """Have the work go on where standard error is full or gone: progress bars and messages are lost then."""
+    """Let work continue if standard error is full or gone: progress bars and messages are then lost."""
     if not isinstance(sys.stderr, _Forgiving):
         sys.stderr = cast("TextIO", _Forgiving(sys.stderr))
 
 
 def escape_unencodable() -> None:
-    r"""Have standard output show a character that its encoding lacks as `\u2026`, and not fail at it."""
+    r"""Make standard output write a character that its encoding lacks as `\u2026` instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def show(text: str) -> None:
-    """Write `text` and a line's end to standard output, if there is one.
+    """Write `text` and a line break to standard output, if there is one.
 
     Raises:
-        StartError: it can't be written: the disk is full, or whoever read it has gone.
+        StartError: it can't be written: the disk is full, or the reader has gone.
     """
     try:
         print(text, flush=True)  # noqa: T201
     except OSError as error:
-        # Python would write what is left once more at its end, and fail then.
+        # Otherwise Python would try to write the rest again at exit, and fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_OUTPUT)
         raise StartError(f"standard output can't be written: {error.strerror}") from None
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written, before the work that it is to hold.
+    """Check that a file can be written, before the work whose result it will hold.
 
     Raises:
         StartError: it can't.
     """
-    # Not by `Path`, which fails where what is above can't be looked into.
+    # Not with `Path`, which raises an error if a folder above can't be searched.
     there = os.path.exists(path)  # noqa: PTH110
     if there and os.path.isdir(path):  # noqa: PTH112
         raise StartError(f"{path} can't be written: it is a folder")
     if there and not os.access(path, os.W_OK, effective_ids=True):
         raise StartError(f"{path} can't be written by this user")
     if not there and not os.access(path.parent, os.W_OK, effective_ids=True):
-        raise StartError(f"{path} can't be written: {path.parent} is no folder that this user may write to")
+        raise StartError(
+            f"{path} can't be written: {path.parent} is not a folder that this user can write to"
+        )
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by way of another, so that an interruption leaves the old one or none.
+    """Write a file by way of a temporary one, so that an interruption leaves the old file or none.
 
-    What is no file, or a link to one, such as `/dev/stdout`, is written to as it is, and so is a file in a
-    folder that can't be written to.
+    If `path` is a link, or not a regular file, such as `/dev/stdout`, it is written directly, and so is a
+    file in a folder that can't be written to.
 
     Raises:
         OSError: it can't be written.

@@ -1,4 +1,4 @@
-"""Work in a thread that keeps nobody waiting, should it never end."""
+"""Work in a thread that keeps nobody waiting if it never ends."""
 
 import asyncio
 import threading
@@ -10,17 +10,17 @@ _T = TypeVar("_T")
 
 
 async def in_daemon(work: Callable[[], _T]) -> _T:
-    """What `work` returns or raises, done in a thread of its own.
+    """Run `work` in its own thread, and return or raise what it does.
 
-    Not `asyncio.to_thread`, whose threads are waited for at the end of the process: what a device or a disk
-    never gives back would keep it for ever.
+    Not `asyncio.to_thread`, whose threads are joined when the process ends: one that hangs in a device or a
+    disk would keep the process alive forever.
     """
     return await asyncio.wrap_future(_begun(work))
 
 
 def _begun(work: Callable[[], _T]) -> Future[_T]:
     future: Future[_T] = Future()
-    # From now on it can't be cancelled, and who waited may be gone when it is done.
+    # From now on it can't be cancelled: the caller may be gone when the work is done.
     future.set_running_or_notify_cancel()
     threading.Thread(target=_run, args=(work, future), daemon=True).start()
     return future
@@ -31,5 +31,5 @@ def _run(work: Callable[[], _T], future: Future[_T]) -> None:
         future.set_result(work())
     except Exception as error:
         future.set_exception(error)
-        # Else the error's frames hold it, and so themselves, with all that the work had in hand.
+        # Otherwise the error's frames hold it, and so themselves, with everything that the work used.
         del future

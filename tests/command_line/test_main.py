@@ -41,7 +41,7 @@ def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.
     file = tmp_path / "no such folder" / "result.json"
     assert main(["benchmark", "--variants", "ptq", "--runs", "10", "--json", str(file)]) == 2
     captured = capfd.readouterr()
-    assert "no such folder is no folder that this user may write to" in one_line(captured.err)
+    assert "no such folder is not a folder that this user can write to" in one_line(captured.err)
     # It is found out before the benchmark, whose table would be lost.
     assert captured.out == ""
 

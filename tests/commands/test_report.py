@@ -190,7 +190,7 @@ def test_a_file_that_can_not_be_written_is_told_before_the_work(
     nameless: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = nameless.parent / "none" / "device.json"
-    told = f"{file} can't be written: {file.parent} is no folder that this user may write to"
+    told = f"{file} can't be written: {file.parent} is not a folder that this user can write to"
     assert wrong(capfd, "--report", file, "--name", "a board") == told
 
 

@@ -39,6 +39,6 @@ def test_where_a_file_can_not_be_written_is_known_beforehand(tmp_path: Path) -> 
     check_writable(tmp_path / "new")
     with pytest.raises(StartError, match=r"it is a folder$"):
         check_writable(tmp_path)
-    with pytest.raises(StartError, match=r"absent is no folder that this user may write to$"):
+    with pytest.raises(StartError, match=r"absent is not a folder that this user can write to$"):
         check_writable(tmp_path / "absent" / "file")
     assert list(tmp_path.iterdir()) == []
