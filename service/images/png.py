@@ -29,10 +29,15 @@ def bare(data: bytes) -> bytes:
     "Raw profile type exif" of old programs, is therefore not read.
 
     Raises:
-        CorruptImage: it has more chunks than any encoder writes.
+        CorruptImage: it has more chunks than any encoder writes, or picture data that is damaged.
     """
     parts = [memoryview(data)[:_SIGNATURE_SIZE]]
-    parts += [chunk for kind, chunk in _chunks(data) if kind in _PICTURE or kind == _ORIENTATION]
+    for kind, chunk in _chunks(data):
+        if kind in _PICTURE or kind == _ORIENTATION:
+            parts.append(chunk)
+        # Pillow checks every other chunk, but neither this checksum nor that of the data inside.
+        if kind == b"IDAT" and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]):
+            raise CorruptImage("the PNG data is truncated or damaged")
     return b"".join(parts)
 
 

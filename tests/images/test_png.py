@@ -70,7 +70,19 @@ def test_only_what_the_picture_needs_is_kept() -> None:
     )
     assert bare(png(4, 4, rows, before=junk + useful)) == plain
     assert bare(plain) == plain
-    assert bare(plain[:-15]) == plain[:-15]
+    assert bare(plain[:-12]) == plain[:-12]
+
+
+def test_picture_data_that_does_not_match_its_checksum_is_refused() -> None:
+    # A bit that makes the data inflate to more than the picture needs goes unnoticed otherwise.
+    whole = png(4, 4, bytes(4 * 13 + 7))
+    assert decode(whole, CROPPED).size == (4, 4)
+    checksum = whole.index(b"IEND") - 8
+    for position in range(checksum, checksum + 4):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        with pytest.raises(CorruptImage, match="damaged"):
+            decode(bytes(damaged), CROPPED)
 
 
 def test_refuses_endless_chunks() -> None:
