@@ -182,6 +182,13 @@ def _denominator(header: jpeg.Header, turned: int, preprocessing: Preprocessing)
 
 
 def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, take: _Take) -> Image.Image:
+    # Turned only when the decoder's own copies of the image are gone.
+    return _upright(*_rgb_and_orientation(data, format_, limits, take))
+
+
+def _rgb_and_orientation(
+    data: bytes, format_: str, limits: DecodeLimits, take: _Take
+) -> tuple[Image.Image, int]:
     damaged = CorruptImage(f"the {format_} data is truncated or damaged")
     data = _prepared(data, format_, limits)
     # Before `open`, which already reads everything that the file lists.
@@ -199,7 +206,7 @@ def _decode_by_pillow(data: bytes, format_: str, limits: DecodeLimits, take: _Ta
                     raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
                 png.mend_transparency(data, image)
             shown = bmp.without_unused_alpha(image) if format_ == "BMP" else image
-            return _upright(_to_rgb(shown), orientation(image.info.get("exif", b"")))
+            return _to_rgb(shown), orientation(image.info.get("exif", b""))
     except (RequestError, NoRoom, MemoryError):
         raise
     except Exception:

@@ -368,6 +368,9 @@ def test_a_decode_takes_no_more_memory_than_was_reckoned(
 ) -> None:
     side = 2000
     image = Image.effect_noise((50, 50), 80).resize((side, side)).convert("RGB").convert(mode)
+    if image.has_transparency_data:
+        # One that is opaque throughout is not kept.
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
     small, large = tmp_path / "small", tmp_path / "large"
     for path, size in ((small, 64), (large, side)):
         path.write_bytes(encode(image.resize((size, size)), format_, exif=exif(6), **options))
