@@ -3,6 +3,7 @@
 from service.admin import read_token
 from service.bundle.folder import Bundle, load_bundle, verify
 from service.bundle.manifest import Variant
+from service.bundle.reference import read_reference
 from service.commands.table import table
 from service.errors import DelegateError, OperatorError
 from service.host.output import show
@@ -12,6 +13,7 @@ from service.inference.runtime import RUNTIME
 from service.keys import load_keys
 from service.measuring.auto import Contender
 from service.selection import lasting, select
+from service.server.listener import check_host
 from service.server.tls import load_tls
 from service.settings import PREFIX, Settings
 
@@ -29,7 +31,9 @@ def check(settings: Settings) -> None:
     if settings.api_keys_file:
         load_keys(settings.api_keys_file)
     load_tls(settings)
+    check_host(settings)
     verify(bundle)
+    read_reference(bundle)
     selection = select(settings, bundle)
     active = selection.active
     served = dict.fromkeys(lasting(settings), "loaded") | {active: "served"}

@@ -19,7 +19,7 @@ from service import VERSION
 from service.api.context import Context
 from service.api.drain import Drain
 from service.app import create_app
-from service.errors import StartError, WorkerHung
+from service.errors import WorkerHung
 from service.host.process import max_connections, resident_bytes, seconds_since_start
 from service.monitoring.certificate import CertificateExpiry
 from service.monitoring.logs import (
@@ -33,6 +33,7 @@ from service.monitoring.logs import (
 from service.renewed import keep_renewed
 from service.server.handshake import TlsListener
 from service.server.hang import hung_worker
+from service.server.listener import bind, explained
 from service.server.protocol import Protocol, close_stalled
 from service.server.refusal import noted
 from service.server.signals import stop_signal
@@ -66,7 +67,7 @@ def serve(settings: Settings) -> None:
     tls = load_tls(settings)
     log = configure_logging(JsonFormatter() if settings.log_format is LogFormat.JSON else TextFormatter())
     try:
-        with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener, tls, log))
     finally:
         log.flush(MIN_CLOSE_SECONDS, LOG_SECONDS)
@@ -118,7 +119,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
     log.on_drop = app.state.metrics.log_lines_dropped.inc
     # uvicorn would log a traceback if the lifespan can't start; here its errors propagate.
     async with app.router.lifespan_context(app):
-        with _explained(settings):
+        with explained(settings):
             listener.listen(BACKLOG)
         server = _server(app, settings, listener, tls, log)
         hang = asyncio.create_task(hung_worker(app.state.context.pool, settings.hang_seconds))
@@ -197,34 +198,6 @@ async def _stop(
         )
     server.config.timeout_graceful_shutdown = max(MIN_CLOSE_SECONDS, math.ceil(left))
     server.should_exit = True
-
-
-def _bind(settings: Settings) -> socket.socket:
-    """Bind the socket; this comes before anything is loaded, so that a port in use is reported at once."""
-    with _explained(settings):
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    return listener
-
-
-@contextlib.contextmanager
-def _explained(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
-        raise StartError(
-            f"can't listen on {settings.host}:{settings.port}: {reason};"
-            " set EDGEWISE_HOST and EDGEWISE_PORT to a free address"
-        ) from None
 
 
 def _spare_the_collector() -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from service.__main__ import main
 from service.bundle.folder import Bundle
+from service.bundle.manifest import REFERENCE
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
+from tests.colours import altered
 from tests.command_line.output import one_line
 
 
@@ -89,6 +91,15 @@ def test_check_finds_a_variant_that_is_not_even_served(
     assert "int8.tflite has 14 bytes, but the manifest says" in one_line(capfd.readouterr().err)
 
 
+def test_check_finds_a_reference_that_is_not_the_bundles(
+    colours: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle = altered(colours, tmp_path / "bundle", {REFERENCE: b"{}"})
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle.path))
+    assert main(["check"]) == 2
+    assert REFERENCE in one_line(capfd.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -96,6 +107,7 @@ def test_check_finds_a_variant_that_is_not_even_served(
         ("EDGEWISE_PROT", "80", "the nearest is EDGEWISE_PORT"),
         ("EDGEWISE_DELEGATE", "tpu", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute"),
         ("EDGEWISE_DELEGATE", "nnapi", "delegate nnapi exists only on Android"),
+        ("EDGEWISE_HOST", "a..b", "can't listen on a..b:8000: not a valid host name"),
     ],
 )
 def test_check_tells_what_is_wrong_in_one_line(
