@@ -27,9 +27,10 @@ from service.bundle.manifest import BASELINE, Precision, VariantName
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 # Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name; the rest are columns
-# of per_class.csv, beside which each variant has one.
+# of per_class.csv, beside which each variant has one. EDGEWISE_VARIANT=auto measures; "all" and "none" are
+# what an image's VARIANTS can be beside names.
 RESERVED_NAMES = frozenset(
-    {"pixels", "file", "allow_pickle", "start", "index", "class_id", "label", "images"}
+    {"pixels", "file", "allow_pickle", "start", "index", "class_id", "label", "images", "auto", "all", "none"}
 )
 
 

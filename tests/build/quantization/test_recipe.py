@@ -284,6 +284,7 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ('name = "a"\nweights = "int3"\nactivations = "int8"', "weights: Input should be"),
         ('name = "a"\nweights = "float32"\nactivations = "float32"\nbits = 8', "bits: Extra inputs"),
         ('name = "images"\nweights = "float32"\nactivations = "float32"', "a variant can't be named images"),
+        ('name = "auto"\nweights = "float32"\nactivations = "float32"', "a variant can't be named auto"),
         ('name = "A b"\nweights = "float32"\nactivations = "float32"', "name: String should match"),
         (
             'name = "a"\nweights = "float32"\nactivations = "int8"',
