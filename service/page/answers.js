@@ -1,11 +1,11 @@
-// Shows answers: one with its bars, or two side by side; and what each stage took.
+// Shows answers: one with its bars, or two side by side; and the time of each stage.
 
 import { bar, make, milliseconds, percent } from "./dom.js";
 
 const STAGES = ["read", "queue", "decode", "inference"];
 const REST = "network and the rest";
 
-/** One answer, to put on the page. */
+/** Return one answer as elements for the page. */
 export function single(answer) {
   const [top] = answer.predictions;
   return [
@@ -27,7 +27,7 @@ export function single(answer) {
   ];
 }
 
-/** Two answers to the same photo, to put on the page: every class that either names, on one line. */
+/** Return two answers to the same photo as elements for the page: a row for each class that either names. */
 export function sideBySide(first, second) {
   const head = ["class", first.variant, second.variant, "difference"];
   const longest = Math.max(first.roundTrip, second.roundTrip);
@@ -44,7 +44,7 @@ export function sideBySide(first, second) {
   ];
 }
 
-/** The answer in one line, for those who hear the page. */
+/** Return the answers in one line, for screen readers. */
 export function spoken(answers) {
   return answers
     .map((answer) => {
@@ -77,7 +77,7 @@ function summary(first, second) {
   const [one, two] = [first.predictions[0], second.predictions[0]];
   const doubt = (answer) => (answer.uncertain ? [" ", uncertain()] : []);
   if (one.index === two.index) {
-    return [make("strong", {}, one.label), ...doubt(first), ": both say so."];
+    return [make("strong", {}, one.label), ...doubt(first), ": both agree."];
   }
   return [
     `${first.variant} says `, make("strong", {}, one.label), ...doubt(first),
@@ -100,7 +100,7 @@ function row(prediction, first, second) {
 function cell(answer, prediction, kind) {
   const rank = answer.predictions.indexOf(prediction);
   if (rank < 0) {
-    // It is less probable than the last one that the answer names.
+    // It is at most as probable as the last class that the answer names.
     const last = answer.predictions.at(-1).probability;
     return make("td", { class: "number muted" }, `\u2264\u202f${percent(last)}`);
   }
@@ -112,7 +112,7 @@ function cell(answer, prediction, kind) {
   );
 }
 
-/** A difference of probabilities in percentage points, signed. */
+/** Return a difference of probabilities in percentage points, with its sign. */
 function points(difference) {
   const text = Math.abs(difference * 100).toFixed(1);
   if (text === "0.0") return text;

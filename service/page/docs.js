@@ -1,2 +1,2 @@
-// Shows the OpenAPI document, by Swagger UI.
+// Shows the OpenAPI document in Swagger UI.
 SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });

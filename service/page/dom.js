@@ -1,6 +1,6 @@
-// Makes elements, and texts that several places show.
+// Makes elements, and text that is shown in several places.
 
-/** An element with attributes (`class`, `title`, …; null leaves one out) and children (nodes or texts). */
+/** Return an element with attributes (`class`, `title`, …; null omits one) and children (nodes or text). */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -10,10 +10,10 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A bar that is `share` (0…1) of its place long. */
+/** Return a bar that fills `share` (0…1) of its track. */
 export function bar(share, kind) {
   const element = make("span", { class: `bar ${kind}`, "aria-hidden": "true" });
-  // Set here and not as an attribute: the page's policy allows no inline style.
+  // Not set as an attribute, because the page's policy allows no inline styles.
   element.style.inlineSize = `${Math.min(1, share) * 100}%`;
   return element;
 }

@@ -45,7 +45,7 @@ function framed(image) {
     return;
   }
   image.id = "photo";
-  image.alt = "The photo that was chosen";
+  image.alt = "The chosen photo";
   at("photo").replaceWith(image);
 }
 
@@ -60,7 +60,7 @@ async function classify({ retried = false } = {}) {
   at("answer").setAttribute("aria-busy", "true");
   at("status").textContent = "Classifying the photo.";
   try {
-    // One after the other: at once, each would slow the other down.
+    // One after the other, because concurrent requests would slow each other down.
     const found = [];
     for (const variant of chosen()) found.push(await service.classify(file, variant, signal));
     if (signal.aborted) return;
@@ -80,15 +80,15 @@ function chosen() {
 
 function answered(found) {
   const [first, second] = found;
-  // Of what was refused meanwhile.
+  // A problem with something refused in the meantime.
   clear(at("problem"));
   at("result").replaceChildren(...(second ? answers.sideBySide(first, second) : answers.single(first)));
-  // On a phone it lies below the photo.
+  // On a phone it is below the photo.
   at("answer").scrollIntoView({ block: "nearest" });
   document.querySelector("main").classList.toggle("comparing", second !== undefined);
   at("status").textContent = answers.spoken(found);
   answeredBy = first.variant;
-  // Somebody else may have switched it.
+  // Someone else may have switched the active variant.
   if (at("first").value === "" && answeredBy !== active) variants.refresh();
 }
 
@@ -100,7 +100,7 @@ function failed(error, retried) {
     askForKey();
     return;
   }
-  // Somebody else switched, and a variant that is offered here is not loaded any more.
+  // Someone else switched, and a variant offered here is no longer loaded.
   const stale = error.status === 409;
   if (stale) variants.refresh();
   const waits = error.status === 429 && !retried;
@@ -114,7 +114,7 @@ function askForKey() {
 }
 
 function refuse(title, detail) {
-  // What would tell of it gives way.
+  // The problem that announces a retry is replaced, so the retry must not happen.
   callOffRetry();
   at("problem").replaceChildren(make("strong", {}, title), make("p", {}, detail));
 }
@@ -126,13 +126,13 @@ function offer(list) {
   fill(at("first"), [["", `${active} (active)`], ...loaded.filter((name) => name !== active).map(twice)]);
   offerBeside();
   at("choice").hidden = loaded.length < 2;
-  // Not wherever another one answers: under load one does that is not the active one.
+  // Only after a switch: under load, a variant other than the active one can answer too.
   const switched = before !== null && before !== active;
   if (at("first").value === "" && switched && answeredBy !== null && answeredBy !== active) classify();
 }
 
 function offerBeside() {
-  // Beside itself a variant shows nothing new.
+  // Comparing a variant with itself shows nothing new.
   const by = at("first").value || active;
   fill(at("second"), [["", "none"], ...loaded.filter((name) => name !== by).map(twice)]);
 }
@@ -150,7 +150,7 @@ function fill(select, options) {
 for (const input of [at("pick"), at("take")]) {
   input.addEventListener("change", () => {
     if (input.files.length) take(input.files[0]);
-    // So that the same file can be chosen again.
+    // Lets the same file be chosen again.
     input.value = "";
   });
 }
@@ -167,7 +167,7 @@ document.addEventListener("drop", (event) => {
   at("frame").classList.remove("target");
   const [photo] = event.dataTransfer.files;
   if (photo) take(photo);
-  else refuse("That was no file", "Save the picture first, then drop its file here.");
+  else refuse("That was not a file", "Save the picture first, then drop its file here.");
 });
 document.addEventListener("paste", (event) => {
   if (event.target.closest("input:not([type=file])")) return;

@@ -1,11 +1,11 @@
-// Shows why there is no answer, and offers to try again.
+// Shows why there is no answer, and offers a retry.
 
 import { make } from "./dom.js";
 import { Problem } from "./service.js";
 
-/** Show a problem in `place`: with a button where `again` is given, pressed by itself where `waits` says so.
+/** Show a problem in `place`, with a button if `again` is given; if `waits`, it presses itself after a while.
  *
- * Returns a function that calls off what waits.
+ * Returns a function that cancels the wait.
  */
 export function show(place, problem, { again = null, waits = false } = {}) {
   if (!(problem instanceof Problem)) throw problem;

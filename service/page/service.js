@@ -1,8 +1,8 @@
-// What the page asks of the service. Addresses are relative: the service may lie below a prefix.
+// The page's requests to the service. URLs are relative, because the service may be below a path prefix.
 
 const KEY = "edgewise-api-key";
 
-/** Why there is no answer: in the service's words, or that it said nothing. */
+/** Why there is no answer: the service's own problem, or that it could not be reached. */
 export class Problem extends Error {
   constructor(title, detail, status = 0, retryAfter = null) {
     super(title);
@@ -10,12 +10,12 @@ export class Problem extends Error {
   }
 }
 
-/** The bundle's variants. */
+/** Fetch the bundle's variants. */
 export async function variants() {
   return (await ask("v1/variants", { headers: authorization(apiKey.get()) })).document;
 }
 
-/** The answer to a photo by a variant ("": the active one), and the milliseconds of the round trip. */
+/** Classify a photo with a variant ("": the active one); return the answer and its round trip in ms. */
 export async function classify(photo, variant, signal) {
   const query = variant ? `?variant=${encodeURIComponent(variant)}` : "";
   const { document, roundTrip } = await ask(`v1/classify${query}`, {
@@ -27,7 +27,7 @@ export async function classify(photo, variant, signal) {
   return { ...document, roundTrip };
 }
 
-/** Make `variant` the active one; the bundle's variants then. */
+/** Make `variant` the active one; return the bundle's variants after the switch. */
 export async function activate(variant, token) {
   const answer = await ask("v1/variants/active", {
     method: "PUT",
@@ -37,7 +37,7 @@ export async function activate(variant, token) {
   return answer.document;
 }
 
-/** The API key: in the session's storage, or in memory alone where the browser allows no storage. */
+/** The API key: in session storage, or only in memory if the browser allows no storage. */
 export const apiKey = {
   inMemory: null,
   get() {
@@ -52,7 +52,7 @@ export const apiKey = {
     try {
       sessionStorage.setItem(KEY, key);
     } catch {
-      // It lasts until the page is left, then.
+      // Then the key lasts until the page is closed.
     }
   },
 };
@@ -71,14 +71,14 @@ async function ask(path, options) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const unreadable = options.body instanceof Blob ? ", or the browser can't read the photo" : "";
-    throw new Problem("No answer came", `The service can't be reached, or cut the connection${unreadable}.`);
+    throw new Problem("No answer", `The service can't be reached, or closed the connection${unreadable}.`);
   }
   const document = parsed(text);
   if (response.ok && document) return { document, roundTrip: performance.now() - started };
   const retryAfter = Number.parseInt(response.headers.get("Retry-After"), 10);
   throw new Problem(
-    document?.title ?? "This is not the service's answer",
-    document?.detail ?? `Something on the way to it answered with status ${response.status}.`,
+    document?.title ?? "This answer is not the service's",
+    document?.detail ?? `Something between here and the service answered with status ${response.status}.`,
     response.status,
     Number.isNaN(retryAfter) ? null : retryAfter,
   );

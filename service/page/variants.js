@@ -7,7 +7,7 @@ import { clear, show } from "./problem.js";
 const at = (id) => document.getElementById(id);
 const problem = at("variants-problem");
 
-// Those that are roomy are left out where there is little room.
+// Roomy columns are hidden on narrow screens.
 const COLUMNS = [
   ["variant", null],
   ["precision", "roomy"],
@@ -19,14 +19,14 @@ const COLUMNS = [
 ];
 
 let list = null;
-// Never stored: who switches variants may be at somebody else's browser.
+// Never stored, because it may be typed into someone else's browser.
 let token = null;
 let wanted = null;
-// What is being switched to: the table may be drawn anew meanwhile.
+// The switch in progress; the table may be redrawn during it.
 let switching = null;
 let callbacks = null;
 
-/** Show the variants now; calls `changed(list)` for each new list, `locked()` where an API key is needed. */
+/** Show the variants; calls `changed(list)` for each new list, and `locked()` if an API key is needed. */
 export async function start({ changed, locked }) {
   callbacks = { changed, locked };
   at("token-form").addEventListener("submit", (event) => {
@@ -42,14 +42,14 @@ export async function start({ changed, locked }) {
   await refresh();
 }
 
-/** Ask the service for the variants again. */
+/** Fetch the variants again. */
 export async function refresh() {
   clear(problem);
   try {
     take(await service.variants());
   } catch (error) {
     const locked = error.status === 401;
-    // Before anybody was asked for the key, its absence is no problem.
+    // Before the user was asked for the key, its absence is not a problem.
     if (!locked || service.apiKey.get()) show(problem, error, { again: refresh });
     if (locked) callbacks.locked();
   }
@@ -117,7 +117,7 @@ function state(variant) {
 function notes() {
   const lines = [howMeasured()];
   if (list.switchable !== true) {
-    lines.push("This service has no admin token: EDGEWISE_VARIANT picks the active variant at its start.");
+    lines.push("This service has no admin token: EDGEWISE_VARIANT sets the active variant at startup.");
   }
   return [...lines.filter(Boolean).map((line) => make("p", {}, line)), ...howToLoadMore()];
 }
@@ -128,7 +128,7 @@ function howMeasured() {
   const { name, images } = evaluation.dataset;
   return (
     `Accuracy, with its 95\u202f% interval, was measured on ${images.toLocaleString("en")} photos of ${name}; `
-    + "an inference, on one thread of the machine that built the bundle."
+    + "inference time, on one thread of the machine that built the bundle."
   );
 }
 
@@ -171,7 +171,7 @@ async function activate(name) {
     switching = null;
     take(newList);
     at("status").textContent = `${name} is active.`;
-    // The button that was pressed is gone.
+    // The pressed button is gone.
     at("variants").focus();
   } catch (error) {
     switching = null;

@@ -55,7 +55,7 @@ def test_a_network_that_fails_is_told_and_tried_again(page: Page) -> None:
     expect(page.locator("#variants table")).to_be_visible()
     page.route(CLASSIFY, lambda route: route.abort())
     pick(page, CAT)
-    expect(page.locator("#problem")).to_contain_text("No answer came")
+    expect(page.locator("#problem")).to_contain_text("No answer")
     page.unroute(CLASSIFY)
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".classes li")).to_have_count(5)
