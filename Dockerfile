@@ -1,6 +1,6 @@
 # The service for linux/amd64 and linux/arm64: docs/containers.md.
 #
-# All that runs here runs on the machine that builds, whatever the image is for: packages are only unpacked.
+# The service's stages run on the build machine's platform, whatever the image's: packages are only unpacked.
 # Both bases should have the same minor version of Python.
 ARG BUILD_BASE=docker.io/library/python:3.11-slim-bookworm
 ARG RUN_BASE=gcr.io/distroless/python3-debian12:latest
@@ -27,7 +27,7 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app/service && 
 
 FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS bundle
 ARG BUNDLE=models/imagenet-1k
-# Or those variants that come along, comma-separated, or none: then the bundle has to be mounted.
+# Or the variants to include, comma-separated, or none: then the bundle must be mounted.
 ARG VARIANTS=all
 COPY ${BUNDLE} /models/bundle
 WORKDIR /models/bundle
@@ -41,8 +41,8 @@ RUN case $VARIANTS in \
     esac; \
     chmod -R a+rX /models
 
-# The build stage, for those who compress a model of their own: --target build, docs/build.md. Unlike the others it is
-# of the machine that it is for, and nothing of the service's image comes from it.
+# The build stage, for compressing your own model: --target build, docs/build.md. Unlike the other stages, it runs on
+# the platform of its image, and contributes nothing to the service's image.
 FROM ${BUILD_BASE} AS build
 WORKDIR /app
 COPY requirements/build.txt /requirements/
@@ -53,7 +53,7 @@ COPY service /app/service
 COPY build /app/build
 COPY models/imagenet-1k /app/models/imagenet-1k
 RUN chmod -R a+rX /app/service /app/build /app/models
-# Whoever runs it owns what it writes, and may have no home.
+# It may run as any user, so that they own what it writes; that user may have no home.
 ENV PYTHONPATH=/app:/app/packages \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp
@@ -73,7 +73,7 @@ LABEL org.opencontainers.image.title="edgewise" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.base.name="${RUN_BASE}"
 WORKDIR /app
-# What changes least comes first.
+# Layers that change least come first.
 COPY --from=packages /app/packages /app/packages
 COPY LICENSE NOTICE /app/
 COPY --from=packages /app/sbom.json /app/sbom.json

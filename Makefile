@@ -1,20 +1,20 @@
-# Each verb sets up the environment that it needs, once: see requirements/install.
-#   PYTHON=python3.12   the Python to set it up with; without it the first one found that fits
+# Each target sets up the environment that it needs, once: see requirements/install.
+#   PYTHON=python3.12   the Python to set it up with; by default the first suitable one found
 #   RUNTIME=tflite      serve with tflite-runtime instead of LiteRT (Python 3.11): docs/delegates.md
-#   HOST=http://...     load this service, instead of one that is started here
-#   ARGS="..."          more arguments for the program that the verb runs
+#   HOST=http://...     load this service, instead of starting one
+#   ARGS="..."          more arguments for the program that the target runs
 
 ENVIRONMENT_litert := .venv-serve
 ENVIRONMENT_tflite := .venv-tflite
 RUNTIME := litert
 SERVE := $(or $(ENVIRONMENT_$(RUNTIME)),$(error RUNTIME is $(RUNTIME), but it should be litert or tflite))
 DEV := .venv/bin/python
-# HOST as it was typed: some shells have a variable of that name.
+# HOST from the command line only: some shells set a variable of that name.
 TYPED_HOST := $(if $(filter command,$(origin HOST)),$(HOST))
 TARGET = $(if $(TYPED_HOST),--host $(TYPED_HOST),--python $(SERVE)/bin/python)
 COMPILE = $(DEV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line $(ARGS)
-CONTAINERS = $(or $(shell command -v docker || command -v podman),$(error docker and podman are absent))
+CONTAINERS = $(or $(shell command -v docker || command -v podman),$(error neither docker nor podman was found))
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' service/__init__.py)
 
 .PHONY: help serve test bench compare loadtest capacity fleet build image sbom lint format lock clean
@@ -66,7 +66,7 @@ format: .venv ## format the code, and fix what can be fixed automatically
 	@$(DEV) -m ruff check --fix
 	@$(DEV) -m ruff format
 
-# Each takes the pins of the one before, so that what is tested is what is served.
+# Each is constrained by the pins of an earlier one, so that what is tested is what is served.
 lock: .venv ## compile requirements/*.in to hashed pins; make lock ARGS=--upgrade takes newer versions
 	$(COMPILE) --output-file requirements/serve.txt requirements/serve.in
 	$(COMPILE) --output-file requirements/build.txt --constraint requirements/serve.txt requirements/build.in
@@ -83,7 +83,7 @@ clean: ## remove the environments and caches (runs/ and models/ stay)
 
 # TensorFlow has wheels for Python 3.13 at most.
 .venv:
-	@requirements/install $@ requirements/dev.txt 13 "TensorFlow included: some minutes"
+	@requirements/install $@ requirements/dev.txt 13 "includes TensorFlow: a few minutes"
 
 .venv-serve:
 	@requirements/install $@ requirements/serve.txt 14 "about a minute"
@@ -95,6 +95,6 @@ clean: ## remove the environments and caches (runs/ and models/ stay)
 .venv-loadtest:
 	@requirements/install $@ requirements/loadtest.txt 14 "about a minute"
 
-# It has TensorFlow, too.
+# It includes TensorFlow too.
 .venv-compare:
-	@requirements/install $@ requirements/compare.txt 13 "TensorFlow included: some minutes"
+	@requirements/install $@ requirements/compare.txt 13 "includes TensorFlow: a few minutes"
