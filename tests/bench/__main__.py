@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: the service against the bare loop of the same work; see docs/performance.md."""
+"""`python -m tests.bench`: the service against a bare loop of the same work; see docs/performance.md."""
 
 import argparse
 import json
@@ -21,18 +21,18 @@ from tests.bench.throughput import measure_throughput
 from tests.bench.wrk import program
 
 _PARTS = ("throughput", "latency", "shadow", "observing", "overload", "slow", "memory")
-# How much longer than a measurement of throughput: a 99th percentile takes many requests.
+# Latencies are measured for this many times longer: a 99th percentile takes many requests.
 _STEADY = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts that are asked for; print their tables."""
+    """Run the parts that the options name and print their tables."""
     options = _parser().parse_args(arguments)
     if not any(getattr(options, part) for part in _PARTS):
         options.throughput = options.latency = True
     program()
     server_cores, load_cores = two_cores()
-    os.sched_setaffinity(0, load_cores)  # This process is the load too, or waits.
+    os.sched_setaffinity(0, load_cores)  # This process sends the load, or waits.
     with tempfile.TemporaryDirectory(prefix="edgewise-bench-") as folder:
         plan = Plan(
             variant=options.variant,
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace, plan: Plan, photos: Sequence[Photo]) -> dict[str, Any]:
-    """Each part's results, its tables shown as soon as there are any."""
+    """Return each part's results; print its tables as soon as they are complete."""
     results: dict[str, Any] = {}
     first, seconds = photos[0], _STEADY * plan.rounds * plan.seconds
     if options.throughput:
@@ -91,25 +91,25 @@ def _show(*tables: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
-        description="Measure the service against the bare loop of the same work: without options, throughput"
-        " and latency. Tables on standard output; see docs/performance.md.",
+        description="Compare the service with a bare loop that does the same work. Without options, measures"
+        " throughput and latency. Tables are printed on standard output; see docs/performance.md.",
     )
     parser.add_argument("--throughput", action="store_true", help="requests/s and processor time")
-    parser.add_argument("--latency", action="store_true", help="of evenly paced requests")
+    parser.add_argument("--latency", action="store_true", help="latency of evenly paced requests")
     parser.add_argument("--shadow", action="store_true", help="what shadow runs cost clients, in pairs")
     parser.add_argument("--observing", action="store_true", help="what the metrics cost clients, in pairs")
     for part, default, what in (
-        ("overload", overload.DEFAULT_SECONDS, "seconds of four times what the service can do"),
-        ("slow", slow.DEFAULT_CONNECTIONS, "connections that send a byte a second beside a client"),
-        ("memory", memory.DEFAULT_REQUESTS, "requests, with a look at memory after a 20th and after all"),
+        ("overload", overload.DEFAULT_SECONDS, "seconds at four times the service's capacity"),
+        ("slow", slow.DEFAULT_CONNECTIONS, "connections that send a byte a second, next to one client"),
+        ("memory", memory.DEFAULT_REQUESTS, "requests, with memory measured after a 20th and after all"),
     ):
         parser.add_argument(
             f"--{part}", type=_positive, nargs="?", const=default, metavar="N", help=f"{what} ({default})"
         )
     variant = load_bundle(DEFAULT_BUNDLE).manifest.default_variant
-    parser.add_argument("--variant", default=variant, help=f"of the default bundle ({variant})")
-    parser.add_argument("--seconds", type=_positive, default=2, help="of each measurement (2)")
-    parser.add_argument("--rounds", type=_positive, default=5, help="of all measurements in turn (5)")
+    parser.add_argument("--variant", default=variant, help=f"the variant of the default bundle ({variant})")
+    parser.add_argument("--seconds", type=_positive, default=2, help="seconds of each measurement (2)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="rounds of all measurements in turn (5)")
     parser.add_argument(
         "--connections", type=_numbers, default=(1, 8, 64), metavar="N,N", help="of wrk (1,8,64)"
     )
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_photos,
         default=("small", "large"),
         metavar="A,B",
-        help=f"of {', '.join(PHOTOS)} (small,large); all but the throughput is measured with the first",
+        help=f"some of {', '.join(PHOTOS)} (small,large); only throughput is measured with all of them",
     )
     parser.add_argument(
         "--set",
@@ -126,9 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the service, without EDGEWISE_; may be given again",
+        help="a setting of the service, without EDGEWISE_; can be repeated",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, each round's too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, including each round's")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.arm64 PHOTOS`: how far the answers of the image for arm64 are from those on x86-64.
+"""`python -m tests.bench.arm64 PHOTOS`: compare the answers of the arm64 image with those on x86-64.
 
-podman builds the image and runs it emulated, as a Cortex-A72 and as a Cortex-A76; every photo is POSTed to it
-and to the service of this machine, by each variant. A Markdown table comes on standard output.
+podman builds the image and runs it emulated, as a Cortex-A72 and as a Cortex-A76. Every photo is sent to it
+and to a service on this machine, for each variant. A Markdown table is printed on standard output.
 """
 
 import argparse
@@ -29,11 +29,11 @@ HEAD = """\
 """
 ROW = "| {} | {} | {} of {} | {:.2f} | {:.3g} | {:.2g} |\n"
 LEAST_APART = 1e-4
-"""Of a probability, relative to it: below, float's last digits in the softmax."""
+"""The relative difference of a probability that counts: smaller ones are rounding in the softmax."""
 
 
 def row(variant: str, cpu: str, own: NDArray[np.float64], other: NDArray[np.float64]) -> str:
-    """The row of two sets of probabilities, float64[photos, classes] each."""
+    """Return the table's row for two sets of probabilities, float64[photos, classes] each."""
     same = int((own.argmax(1) == other.argmax(1)).sum())
     apart = np.abs(other / own - 1)
     share = (apart > LEAST_APART).mean()
@@ -41,7 +41,7 @@ def row(variant: str, cpu: str, own: NDArray[np.float64], other: NDArray[np.floa
 
 
 def probabilities(service: Service, photos: Sequence[Path], classes: int, what: str) -> NDArray[np.float64]:
-    """What a service answers: float64[photos, classes]."""
+    """Return a service's probabilities for the photos: float64[photos, classes]."""
     found = np.empty((len(photos), classes))
     with service.client() as client:
         for number, photo in enumerate(tqdm(photos, desc=what, unit="photo")):
@@ -68,7 +68,7 @@ def compare(
 
 
 def photos_of(folder: Path, count: int) -> list[Path]:
-    """`count` photos, evenly drawn from all of a folder's in the order of their paths."""
+    """Return `count` of a folder's photos, evenly spaced in the order of their paths."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     found = [path for path in files if sniff(path.read_bytes())]
     if not found:
@@ -81,11 +81,11 @@ def main() -> None:
     """Run the comparison of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.arm64", description=__doc__)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--count", type=int, default=50, help="photos (%(default)s)")
+    parser.add_argument("--count", type=int, default=50, help="number of photos (%(default)s)")
     parser.add_argument("--variants", default="ptq,qat,fp32", help="of the default bundle (%(default)s)")
     options = parser.parse_args()
     if not EMULATION.exists():
-        raise SystemExit(f"arm64 is not emulated here: {EMULATION} is absent (see .ci/run)")
+        raise SystemExit(f"arm64 can't be emulated here: {EMULATION} is missing (see .ci/run)")
     photos = photos_of(options.photos, options.count)
     classes = load_bundle(DEFAULT_BUNDLE).manifest.classes
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What the service answers a second when it is never out of work."""
+"""The rate at which the service answers when it always has work."""
 
 from tests.bench.measured import median_rate
 from tests.bench.photos import Photo
@@ -11,7 +11,7 @@ _ROUNDS = 3
 
 
 def measure_capacity(plan: Plan, server: Server, photo: Photo) -> float:
-    """Requests a second; the service is warm afterwards."""
+    """Return the service's capacity in requests/s. The service is warm afterwards."""
     return median_rate(
         [load(server, photo, _CONNECTIONS, plan.seconds, plan.load_cores) for _ in range(_ROUNDS)]
     )

@@ -1,4 +1,4 @@
-"""One keep-alive connection of a client that does not block: a request out, an answer in."""
+"""A non-blocking keep-alive connection of a client: one request at a time."""
 
 import socket
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Reply:
-    """`status` 0: the connection ended without one. `reusable`: it may carry another request."""
+    """An answer. `status` 0: the connection ended without one. `reusable`: it can carry another request."""
 
     status: int
     retry_after: float | None
@@ -20,9 +20,9 @@ _LOST = Reply(0, None, reusable=False)
 
 
 class Connection:
-    """Ready for `start` when new, and after each reply that is reusable.
+    """A connection that is ready for `start` when it is new, and after each reusable reply.
 
-    `advance` is to be called when the socket, as its edge-triggered epoll says, has changed.
+    Call `advance` whenever an edge-triggered epoll reports a change of the socket.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -36,12 +36,12 @@ class Connection:
         self._ended = False
 
     def start(self, request: bytes) -> None:
-        """Send this request, as much of it as goes at once."""
+        """Send a request, as much of it as the socket accepts at once."""
         self._unsent = memoryview(request)
         self._send()
 
     def advance(self) -> Reply | None:
-        """Send and receive what can be; the reply when it is whole, or the connection lost."""
+        """Send and receive what is possible; return the reply once it is complete, or lost."""
         self._send()
         self._receive()
         reply = _reply(self._received)
@@ -49,12 +49,12 @@ class Connection:
             return _LOST if self._ended else None
         self._received.clear()
         if self._ended or self._unsent:
-            # An early answer: the rest of the photo is not sent, so nothing else can be.
+            # An early answer: the rest of the photo was not sent, so no other request can be.
             return Reply(reply.status, reply.retry_after, reusable=False)
         return reply
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()
 
     def _send(self) -> None:
@@ -62,8 +62,8 @@ class Connection:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except OSError:
-            # Either all that goes at once is sent, or the server closed the connection: whether it
-            # answered before shows in what is received.
+            # Either the socket is full, or the server closed the connection: what is received shows
+            # whether it answered first.
             return
 
     def _receive(self) -> None:
@@ -79,7 +79,7 @@ class Connection:
 
 
 def _reply(received: bytearray) -> Reply | None:
-    """The reply, when all of it is there. The service gives each a Content-Length."""
+    """Return the reply once all of it is received. Each of the service's has a Content-Length."""
     end = received.find(_END)
     if end < 0:
         return None

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.drift PHOTOS OTHERS`: what the drift indices say of new photos, and of others.
+"""`python -m tests.bench.drift PHOTOS OTHERS`: the drift indices of new photos, and of others.
 
-PHOTOS are cut in two at random, many times: a reference is made of one half, and windows are drawn from the
-other, which it never saw, and from OTHERS. Half a reference is noisier than the whole one that a bundle has.
+PHOTOS are split into halves at random, many times: one half is the reference, and windows are drawn from the
+other half, which it never saw, and from OTHERS. A reference of half the photos is noisier than a bundle's.
 """
 
 import argparse
@@ -28,9 +28,9 @@ _ROW = "| {} | {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} |\n"
 
 
 def indices(reference: NDArray[np.float32], window: NDArray[np.float32]) -> dict[str, float]:
-    """The index of each signal, as the service computes it.
+    """Return the index of each signal, as the service computes it.
 
-    `reference` and `window` are probabilities, float32[images, classes]; the images need not be as many.
+    `reference` and `window` are probabilities, float32[images, classes]; their numbers of images may differ.
     """
     bins = bins_of(answers_of(reference))
     if bins is None:
@@ -51,9 +51,9 @@ def measure(
     splits: int,
     share: float = 1.0,
 ) -> dict[str, NDArray[np.float64]]:
-    """Of each signal the indices of new photos, and of such with a `share` of others: float64[splits, 2].
+    """Return for each signal the indices of new photos, and with a `share` of others: float64[splits, 2].
 
-    Where a half has fewer photos than `window`, some are drawn more than once, which adds to the noise.
+    If a half has fewer photos than `window`, some are drawn more than once, which adds to the noise.
     """
     random = np.random.default_rng(0)
 
@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("others", type=Path, metavar="OTHERS")
     parser.add_argument("--variants", default="qat", metavar="A,B", help="of the default bundle (qat)")
-    parser.add_argument("--crop", type=Crop, default=Crop.NONE, help="bundle, or none (none)")
-    parser.add_argument("--splits", type=int, default=1000, help="of PHOTOS in two halves (1000)")
+    parser.add_argument("--crop", type=Crop, default=Crop.NONE, help="bundle or none (none)")
+    parser.add_argument("--splits", type=int, default=1000, help="how often to split PHOTOS (1000)")
     parser.add_argument("--share", type=float, default=1.0, help="of OTHERS in their windows, 0 to 1 (1)")
     options = parser.parse_args(arguments)
     bundle = load_bundle(DEFAULT_BUNDLE)

@@ -1,4 +1,4 @@
-"""Latency of evenly paced requests, at a share of what the service can do."""
+"""Latency of evenly paced requests, at a share of the service's capacity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _CONNECTIONS = 64
 class Latency:
     """Seconds from when a request was due to its answer; rates in requests a second.
 
-    `late_p99`: how late the requests were sent, which the service has no part in unless all
+    `late_p99`: how late requests were sent, for which the service is not to blame unless all
     connections were busy.
     """
 
@@ -34,7 +34,7 @@ class Latency:
 
 
 def measure_latency(plan: Plan, photo: Photo, seconds: float) -> Latency:
-    """Send evenly paced requests at `SHARE` of the capacity, which is measured before."""
+    """Measure the capacity, then send evenly paced requests at `SHARE` of it."""
     with serving(plan.folder, plan.server_cores, plan.settings) as server:
         plan.say("latency: the service's capacity")
         capacity = measure_capacity(plan, server, photo)

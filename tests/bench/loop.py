@@ -1,6 +1,6 @@
-"""The bare loop: decode and inference of one photo again and again, with nothing around them.
+"""The bare loop: decoding and inference of one photo, repeated, with nothing around them.
 
-`python -m tests.bench.loop VARIANT` is the program; `BareLoop` starts it and asks for measurements.
+`python -m tests.bench.loop VARIANT` is the program; `bare_loop` starts it.
 """
 
 import json
@@ -25,13 +25,13 @@ from tests.system.processes import ROOT
 
 
 class BareLoop:
-    """A process that loops for as long as it is told; it waits between."""
+    """A process that loops for a given time on request, and waits in between."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def measure(self, photo: Path, decoder: Decoder, seconds: float) -> Measured:
-        """Loop over the photo for so many seconds."""
+        """Loop over the photo for `seconds`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([str(photo), decoder, seconds]) + "\n")
@@ -41,7 +41,7 @@ class BareLoop:
 
 @contextmanager
 def bare_loop(variant: str, cores: frozenset[int]) -> Iterator[BareLoop]:
-    """A process of its own on these cores, with the model loaded."""
+    """Start a process on these cores, with the model loaded."""
     with children_on(cores):
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "tests.bench.loop", variant],
@@ -50,7 +50,7 @@ def bare_loop(variant: str, cores: frozenset[int]) -> Iterator[BareLoop]:
             stdout=subprocess.PIPE,
             text=True,
         )
-    with process:  # Its end closes standard input, which ends the process.
+    with process:  # Leaving it closes standard input, which ends the process.
         yield BareLoop(process)
 
 
@@ -59,7 +59,7 @@ def _by_service(classifier: Classifier, data: bytes) -> None:
 
 
 def _by_pillow(classifier: Classifier, data: bytes) -> None:
-    """As one would write it with Pillow alone: at full size, without the decoder's own scaling."""
+    """Decode with Pillow alone: at full size, without scaling in the decoder."""
     with Image.open(BytesIO(data)) as image:
         pixels = fit(image.convert("RGB"), classifier.bundle.manifest.preprocessing)
     classifier.probabilities(pixels)
@@ -83,7 +83,7 @@ def _loop(classifier: Classifier, decoder: Decoder, path: str, seconds: float) -
 
 
 def main() -> None:
-    """A line [photo, decoder, seconds] on standard input, a `Measured` on standard output, until it ends."""
+    """Answer each line [photo, decoder, seconds] on standard input with a `Measured` on standard output."""
     classifier = Classifier(load_bundle(DEFAULT_BUNDLE), sys.argv[1])
     for line in sys.stdin:
         path, decoder, seconds = json.loads(line)

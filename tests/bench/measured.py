@@ -1,4 +1,4 @@
-"""What one measurement of some seconds gave."""
+"""The result of one measurement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Decoder(StrEnum):
 
 @dataclass(frozen=True)
 class Measured:
-    """Requests in so many seconds of wall clock and of processor.
+    """The requests in some seconds of wall-clock time, and the processor time that they took.
 
-    `answered`: with a prediction; `refused`: with an error's status; `failed`: no answer at all.
+    `answered`: with a prediction; `refused`: with an error status; `failed`: without an answer.
     """
 
     answered: int
@@ -28,30 +28,30 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Answered requests a second."""
+        """Answered requests per second."""
         return self.answered / self.seconds
 
     @property
     def cpu_per_answer(self) -> float:
-        """Processor seconds an answered request."""
+        """Processor seconds per answered request."""
         return self.cpu_seconds / self.answered if self.answered else float("inf")
 
     @property
     def cores(self) -> float:
-        """How many cores the process had on average."""
+        """How many cores the process used on average."""
         return self.cpu_seconds / self.seconds
 
 
 def median_rate(rounds: Sequence[Measured]) -> float:
-    """The rounds' median of answered requests a second."""
+    """Return the rounds' median of answered requests per second."""
     return median(measured.rate for measured in rounds)
 
 
 def median_cpu(rounds: Sequence[Measured]) -> float:
-    """The rounds' median of processor seconds an answered request."""
+    """Return the rounds' median of processor seconds per answered request."""
     return median(measured.cpu_per_answer for measured in rounds)
 
 
 def median_cores(rounds: Sequence[Measured]) -> float:
-    """The rounds' median of cores that the process had."""
+    """Return the rounds' median of cores that the process used."""
     return median(measured.cores for measured in rounds)

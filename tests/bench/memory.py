@@ -1,4 +1,4 @@
-"""How soon the service is ready, and what memory it holds after many photos."""
+"""How long the service takes to start, and how much memory it uses after many photos."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -11,14 +11,14 @@ from tests.system.processes import memory_bytes
 
 DEFAULT_REQUESTS = 20_000
 _STARTS = 5
-# Of all requests: how many are sent before memory is looked at for the first time.
+# Memory is measured for the first time after this fraction of all requests.
 _FIRST_SHARE = 20
 _PATIENCE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Seconds from the start of the process to its port; bytes of resident memory at the points named."""
+    """Seconds from the start of the process until it is ready; bytes of resident memory at several times."""
 
     photo: str
     ready_seconds: float
@@ -32,12 +32,12 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """The share by which it grew from the first requests to the last."""
+        """The relative growth from the first requests to the last."""
         return self.after_all / self.after_first - 1
 
 
 def measure_memory(plan: Plan, photo: Photo, requests: int) -> Memory:
-    """Start the service some times, then send one so many photos, one after the other."""
+    """Start the service several times, then send one of them `requests` photos."""
     ready = []
     for _ in range(_STARTS):
         with serving(plan.folder, plan.server_cores, plan.settings) as server:
@@ -63,6 +63,6 @@ def measure_memory(plan: Plan, photo: Photo, requests: int) -> Memory:
 
 
 def _send(server: Server, photo: Photo, requests: int) -> int:
-    """Send them over two connections, each as soon as it is free; returns how many were not answered."""
+    """Send them over two connections, each as soon as it is free; return how many were not answered."""
     sent = Sender(server, photo.data, connections=2).run([0.0] * requests, patience=_PATIENCE_SECONDS)
     return sum(request.status != OK for request in sent)

@@ -1,4 +1,4 @@
-"""Several times what the service can do, and then less than it can from clients that come again."""
+"""Several times the service's capacity, then less than that from clients that try again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ TRIES = 3
 DEFAULT_SECONDS = 120
 _CONNECTIONS = 256
 _TOO_MANY = 429
-# Of the overload's length.
+# The time that follows, as a fraction of the overload's.
 _AFTERWARDS = 0.25
 _PATIENCE_SECONDS = 30.0
 
@@ -30,10 +30,10 @@ _PATIENCE_SECONDS = 30.0
 class Overload:
     """Rates in requests a second, times in seconds, memory in bytes.
 
-    `statuses`: how many of each; 0 stands for lost, -1 for not sent as no connection was free.
-    `told_when`: of the 429, those with Retry-After. `in_time`: of the accepted, the share answered
-    within the service's deadline, from when it was sent. `accepted_rate`, and `cores` that
-    the service had on average: while the overload lasted.
+    `statuses`: how many requests had each status; 0 is a lost one, -1 one not sent because no connection
+    was free. `told_when`: how many of the 429s had a Retry-After. `in_time`: the share of the accepted
+    requests answered within the service's deadline, from when they were sent. `accepted_rate`: during the
+    overload. `cores`: used by the service on average.
     """
 
     photo: str
@@ -54,7 +54,7 @@ class Overload:
 
 @dataclass(frozen=True)
 class Afterwards:
-    """How many clients there were after the overload, and how many were served at which try."""
+    """How many clients there were after the overload, and how many were served at each try."""
 
     rate: float
     clients: int
@@ -67,7 +67,7 @@ class Afterwards:
 
 
 def measure_overload(plan: Plan, photo: Photo, seconds: float) -> tuple[Overload, Afterwards]:
-    """`TIMES` the capacity for so many seconds; then, at once, `THEN` of it."""
+    """Send `TIMES` the capacity for `seconds`, then immediately `THEN` of it."""
     with serving(plan.folder, plan.server_cores, plan.settings) as server:
         plan.say("overload: the service's capacity")
         capacity = measure_capacity(plan, server, photo)

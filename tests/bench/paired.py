@@ -1,4 +1,4 @@
-"""Two services that take turns on the same core: what the second has more than the first costs clients."""
+"""Two services that take turns on the same core: what a feature that only one has costs clients."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ _SHADOW = "fp32"
 
 @dataclass(frozen=True)
 class Paired:
-    """All rounds of both; `connections`: of the load. A round's two measurements follow each other."""
+    """All rounds `without` and `having` the feature; a round's two measurements follow each other.
+
+    `connections`: of the load.
+    """
 
     photo: str
     what: str
@@ -26,17 +29,17 @@ class Paired:
 
     @property
     def rates(self) -> list[float]:
-        """Each round's requests/s with it, as a share of those without."""
+        """Each round's requests/s with the feature, as a fraction of those without."""
         return [b.rate / a.rate for a, b in zip(self.without, self.having, strict=True)]
 
     @property
     def cpu(self) -> list[float]:
-        """Each round's processor time a request with it, as a share of that without."""
+        """Each round's processor time per request with the feature, as a fraction of that without."""
         return [b.cpu_per_answer / a.cpu_per_answer for a, b in zip(self.without, self.having, strict=True)]
 
 
 def measure_shadow(plan: Plan, photo: Photo) -> list[Paired]:
-    """A service that compares every answer with `fp32` when it has the time, against one that does not."""
+    """Compare a service that shadows every answer with `fp32` when it is idle to one that does not."""
     settings = {**plan.settings, "shadow_variant": _SHADOW}
     with ExitStack() as stack:
         servers = [
@@ -47,7 +50,7 @@ def measure_shadow(plan: Plan, photo: Photo) -> list[Paired]:
 
 
 def measure_observing(plan: Plan, photo: Photo) -> list[Paired]:
-    """The service as it is, against one whose metrics do nothing."""
+    """Compare the service with one whose metrics do nothing."""
     with ExitStack() as stack:
         servers = [
             stack.enter_context(serving(plan.folder, plan.server_cores, plan.settings, program=program))
@@ -65,7 +68,7 @@ def _measure(plan: Plan, photo: Photo, what: str, without: Server, having: Serve
         plan.say(f"{what}: round {number + 1} of {plan.rounds}")
         for result in results:
             turns = [(without, result.without), (having, result.having)]
-            # Whoever is second has another share of what the machine does beside.
+            # In alternating order, since other work on the machine may affect the second differently.
             for server, rounds in turns if number % 2 == 0 else reversed(turns):
                 rounds.append(load(server, photo, result.connections, plan.seconds, plan.load_cores))
     return results

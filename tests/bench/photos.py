@@ -1,4 +1,4 @@
-"""The photos that are sent: made of tests/data/cat.jpg, the same on every machine."""
+"""The photos to send: made from tests/data/cat.jpg, the same on every machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Photo:
 
 
 def _write(folder: Path, *, name: str, width: int, height: int, noise: float, quality: int) -> Photo:
-    """The cat at this size, with a sensor's noise: without it an enlarged photo has few bytes to decode."""
+    """Write the cat at this size, with sensor noise: an enlarged photo would have few bytes to decode."""
     with Image.open(CAT) as cat:
         pixels = np.asarray(cat.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
     grain = np.random.default_rng(0).normal(0, noise, (height, width, 1))
@@ -45,7 +45,7 @@ def _write(folder: Path, *, name: str, width: int, height: int, noise: float, qu
     return Photo(name, path, width, height)
 
 
-# `wide` has about the bytes of `small`, but so many pixels that the decoder may halve it.
+# `wide` has about as many bytes as `small`, but enough pixels for the decoder to halve it.
 PHOTOS: dict[str, Callable[[Path], Photo]] = {
     "small": partial(_write, name="100 kB", width=800, height=600, noise=5.0, quality=85),
     "wide": partial(_write, name="100 kB, 1280 wide", width=1280, height=960, noise=0.5, quality=80),

@@ -1,4 +1,4 @@
-"""What is asked of a run: read from the command line, the same for all parts."""
+"""The parameters of a benchmark, from the command line, the same for all parts."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Plan:
-    """`seconds`: of each measurement; `settings`: the service's, without EDGEWISE_, in any case."""
+    """The parameters. `seconds`: of each measurement; `settings`: the service's, without EDGEWISE_."""
 
     variant: str
     seconds: int
@@ -23,16 +23,16 @@ class Plan:
 
     @property
     def all_cores(self) -> frozenset[int]:
-        """Those of the server and of the load."""
+        """The cores of the server and of the load."""
         return self.server_cores | self.load_cores
 
     def say(self, what: str) -> None:
-        """Tell what is being done, on standard error: the tables alone are the output."""
+        """Write what is being done to standard error; standard output is for the tables."""
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
 
 
 def two_cores() -> tuple[frozenset[int], frozenset[int]]:
-    """One core for the server, another for the load."""
+    """Return one core for the server and another for the load."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("the benchmark needs two cores: one for the service, another for the load")

@@ -1,4 +1,4 @@
-"""What Linux tells of a process: processor time; and which cores a new one gets."""
+"""The processor time of a process, and the cores that a new one runs on."""
 
 import os
 import time
@@ -11,7 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def children_on(cores: frozenset[int]) -> Iterator[None]:
-    """Processes that are started inside run on these cores alone, all their threads."""
+    """Run processes that are started inside, with all their threads, on these cores only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -21,14 +21,14 @@ def children_on(cores: frozenset[int]) -> Iterator[None]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor seconds of the process so far, user and system, all threads."""
-    # The second field, the program's name in parentheses, may hold blanks.
+    """Return the processor seconds of a process so far, user and system, in all its threads."""
+    # The second field, the program's name in parentheses, may contain spaces.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def wait_until_idle(pid: int, seconds: float = 30) -> None:
-    """Return when the process has used no processor for a while: what it was sent is done."""
+    """Return once the process has used no processor time for a while: it has handled all requests."""
     deadline = time.monotonic() + seconds
     before = cpu_seconds(pid)
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Tables in Markdown; what misses its target is bold."""
+"""The benchmark's tables in Markdown; a value that misses its target is bold."""
 
 import platform
 from collections.abc import Sequence
@@ -25,33 +25,33 @@ MAX_SLOWER = 2.0
 MIN_OF_PAIR = 0.98
 MAX_READY_SECONDS = 1.0
 MAX_MEMORY_BYTES = 120e6
-# A loop that never waits has its core nearly all the time, unless others want it too.
+# A loop that never waits uses nearly all of its core, unless other processes run there too.
 UNDISTURBED = 0.97
 _DISTURBED = (
-    "**Other processes had {:.0%} of a loop's core: requests/s and their ratios mean nothing here, and"
+    "**Other processes used {:.0%} of a loop's core: requests/s and their ratios mean nothing here, and"
     " processor time little. Measure again when the machine is idle.**"
 )
-# Two looks at the same process differ by less.
+# More than two measurements of an unchanged process differ by.
 MAX_GROWTH = 0.02
 
 
 def at_least(value: float, bound: float, digits: int = 2) -> str:
-    """The number, bold where it is less."""
+    """Return the number, bold if it is less than the bound."""
     return bold_unless(f"{value:.{digits}f}", value >= bound)
 
 
 def at_most(value: float, bound: float, digits: int = 2) -> str:
-    """The number, bold where it is more."""
+    """Return the number, bold if it is more than the bound."""
     return bold_unless(f"{value:.{digits}f}", value <= bound)
 
 
 def bold_unless(text: str, held: bool) -> str:
-    """The text, bold where its target was missed."""
+    """Return the text, bold if its target was missed."""
     return text if held else f"**{text}**"
 
 
 def throughput_table(results: Sequence[Result]) -> str:
-    """One row a subject; ratios are of the rounds' medians. A line below says if they mean nothing."""
+    """Return a row for each subject, with ratios of medians; a line below says if they mean nothing."""
     head = [
         "photo",
         "what",
@@ -75,7 +75,7 @@ def _throughput_row(result: Result, results: Sequence[Result]) -> list[str]:
     loops = {r.name: r.rounds for r in results if r.photo == result.photo and r.name != SERVICE}
     service = result.name == SERVICE
     rate, cpu = median_rate(result.rounds), median_cpu(result.rounds)
-    # Two workers share a core with the load: only their processor time can be compared.
+    # Two workers share a core with the load, so only their processor time can be compared.
     alone = service and result.workers == 1
     return [
         result.photo,
@@ -100,7 +100,7 @@ def _refused(rounds: Sequence[Measured]) -> str:
 
 
 def latency_table(result: Latency) -> str:
-    """One row: percentiles, and how good a sender this was."""
+    """Return one row: the percentiles, and how late the sender was."""
     head = [
         "photo",
         f"requests/s ({SHARE:.0%} of what it can)",
@@ -125,7 +125,7 @@ def latency_table(result: Latency) -> str:
 
 
 def overload_table(result: Overload) -> str:
-    """What became of the requests, and what it cost."""
+    """Return what happened to the requests, and what it cost."""
     of_all = {status: f"{100 * count / result.requests:.1f}" for status, count in result.statuses.items()}
     rows = [
         ["offered, requests/s", f"{TIMES * result.capacity:.0f}", f"{TIMES} × {result.capacity:.1f}"],
@@ -157,7 +157,7 @@ def _others(result: Overload) -> str:
 
 
 def afterwards_table(result: Afterwards) -> str:
-    """How many clients were served at which try."""
+    """Return how many clients were served at each try."""
     served = [f"{100 * result.served.get(number, 0) / result.clients:.1f}" for number in range(1, TRIES + 1)]
     head = [
         f"after the overload, requests/s ({THEN:.0%} of what it can)",
@@ -170,7 +170,7 @@ def afterwards_table(result: Afterwards) -> str:
 
 
 def slow_senders_table(result: SlowSenders) -> str:
-    """The client alone, then among slow senders."""
+    """Return the client's results alone, then among slow senders."""
     head = [
         f"{result.photo}, a client at {result.rate:.1f} requests/s",
         "requests",
@@ -205,7 +205,7 @@ def _client_cells(client: Client) -> list[str]:
 
 
 def memory_table(result: Memory) -> str:
-    """Start and memory of one worker."""
+    """Return the start time and the memory of a service with one worker."""
     return table(
         [
             "photo",
@@ -233,7 +233,7 @@ def memory_table(result: Memory) -> str:
 
 
 def paired_table(results: Sequence[Paired]) -> str:
-    """One row a number of connections: medians of the rounds' ratios, with the least and the most."""
+    """Return a row for each number of connections: the rounds' median ratios, with minimum and maximum."""
     head = [
         "photo",
         "what",
@@ -273,7 +273,7 @@ def _megabytes(size: int) -> str:
 
 
 def heading(variant: str, photos: Sequence[Photo], rounds: int, seconds: int) -> str:
-    """What was measured, and on what."""
+    """Return what was measured, and on which machine."""
     return (
         f"Variant `{variant}`; photos: {', '.join(map(str, photos))}. {_machine()}."
         f" {rounds} rounds, {seconds} s each; bold: misses its target."

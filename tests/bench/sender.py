@@ -1,8 +1,8 @@
-"""Requests at the times when they are due, whether or not those before are answered (an open loop).
+"""An open-loop sender: requests are sent when they are due, whether or not earlier ones are answered.
 
-Latency counts from the time that a request was due: a server that is slow, or a connection that is
-not free, can't hide that way. One thread, plain sockets and epoll, the request's bytes made before:
-cheap enough to offer several times what the service takes, from one core.
+Latency counts from when a request was due, so a slow server, or a connection that is not free, can't
+hide. One thread with plain sockets, epoll and a request prepared in advance is cheap enough to offer
+several times the service's capacity from one core.
 """
 
 import gc
@@ -16,22 +16,22 @@ from typing import NamedTuple
 from tests.bench.connection import Connection, Reply
 from tests.bench.server import Server
 
-# epoll sleeps whole milliseconds; what is due sooner is waited for awake.
+# epoll sleeps for whole milliseconds; for shorter waits the sender spins.
 _AWAKE_SECONDS = 0.0015
 _ASLEEP_SECONDS = 0.1
-# In place of a status: no answer, as the connection was refused or reset, or none in time; never sent.
+# In place of a status: no answer, because the connection failed or time was up; never sent.
 LOST, UNSENT = 0, -1
 OK = 200
-# With Retry-After, the client may come again.
+# With Retry-After, the client may try again.
 REFUSED = frozenset({429, 503})
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One client's request, from its last try; times in seconds since the start.
+    """One client's request; times in seconds since the start.
 
-    `due`: when the first try was; `sent`, `done`: of the last. `status` is of the answer, or `LOST`
-    or `UNSENT`. `retry_after`: seconds, as the answer says.
+    `due`: when the first try was due; `sent`, `done`: of the last try. `status`: of the answer, or `LOST`
+    or `UNSENT`. `retry_after`: the answer's, in seconds.
     """
 
     due: float
@@ -43,12 +43,12 @@ class Sent:
 
     @property
     def latency(self) -> float:
-        """Seconds from when it was due to its answer."""
+        """Seconds from when the request was due to its answer."""
         return self.done - self.due
 
 
 def evenly(rate: float, seconds: float) -> list[float]:
-    """When `rate` requests a second are due, for so many seconds."""
+    """Return when requests are due, `rate` per second for `seconds`."""
     return [number / rate for number in range(max(1, round(rate * seconds)))]
 
 
@@ -59,10 +59,10 @@ class _Due(NamedTuple):
 
 
 class Sender:
-    """At most `connections` at once; one that is answered is used again, as HTTP allows."""
+    """Sends over at most `connections` at once, and reuses them as HTTP allows."""
 
     def __init__(self, server: Server, photo: bytes, *, connections: int, tries: int = 1) -> None:
-        """`tries`: how often a client comes that is told to come again later, and does as it is told."""
+        """`tries`: how often a refused client tries in all, each time after the wait that it is told."""
         self._server = server
         self._request = _request(server, photo)
         self._limit = connections
@@ -75,14 +75,14 @@ class Sender:
         self._finished: list[Sent] = []
 
     def run(self, due: Sequence[float], *, patience: float = 15.0) -> list[Sent]:
-        """Send a request at each of these times, rising seconds from now.
+        """Send a request at each of these times, in seconds from now, in ascending order.
 
-        What finds no free connection for `patience` seconds is not sent, and what has no answer so
-        long after the last was due is given up.
+        A request that finds no free connection for `patience` seconds is not sent; one without an answer
+        `patience` seconds after the last was due is lost.
         """
         self._due = [_Due(at, at, 1) for at in due]
         gc.collect()
-        gc.disable()  # A collection is a pause, which would be taken for the server's.
+        gc.disable()  # A collection is a pause that would be blamed on the server.
         try:
             self._send(due[-1] + patience, patience)
         finally:
@@ -133,7 +133,7 @@ class Sender:
             return
         if connection in self._under_way:
             self._settle(*self._under_way.pop(connection), now, reply)
-        else:  # The server closed an idle one.
+        else:  # The server closed an idle connection.
             self._idle.remove(connection)
         if reply.reusable:
             self._idle.append(connection)

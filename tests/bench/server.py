@@ -1,4 +1,4 @@
-"""The service as a process of its own, on cores of its own."""
+"""The service as a process on its own cores."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ _START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Server:
-    """A service that is ready; `ready_seconds` counts from the start of its process."""
+    """A service that is ready; `ready_seconds`: from the start of its process."""
 
     pid: int
     host: str
@@ -27,7 +27,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where photos are POSTed."""
+        """The URL to POST photos to."""
         return f"http://{self.host}:{self.port}/v1/classify"
 
 
@@ -40,10 +40,10 @@ def serving(
     workers: int = 1,
     program: str = SERVICE,
 ) -> Iterator[Server]:
-    """Start the service, or a program that is run the same way, on these cores; SIGTERM in the end.
+    """Start the service, or a program that is run in the same way, on these cores; stop it at the end.
 
-    Its log goes to a file in `folder`: that never blocks it, as a pipe would that nobody empties,
-    and costs no other process any time, as a pipe would that somebody does.
+    Its log goes to a file in `folder`: unlike a pipe, a file neither blocks the service if nobody reads it,
+    nor costs another process time to read.
     """
     path = folder / f"service-{time.monotonic_ns()}.log"
     start = time.monotonic()
@@ -67,7 +67,7 @@ def _when_ready(process: "subprocess.Popen[bytes]", log: Path, start: float) -> 
         if process.poll() is not None:
             raise SystemExit(f"the service did not start: {log.read_text().strip()}")
         for line in log.read_text().splitlines(keepends=True):
-            # The runtime writes lines of its own beside the log's.
+            # The runtime writes lines of its own between the log's.
             if line.startswith("{") and line.endswith("\n") and "url" in (fields := json.loads(line)):
                 host, _, port = fields["url"].removeprefix("http://").rpartition(":")
                 return Server(process.pid, host, int(port), passed)

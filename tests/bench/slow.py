@@ -1,4 +1,4 @@
-"""A client among many that send a byte a second: what it notices of them."""
+"""How much many connections that send a byte a second slow another client down."""
 
 import contextlib
 import socket
@@ -16,7 +16,7 @@ from tests.bench.sender import OK, REFUSED, Sender, Sent, evenly
 from tests.bench.server import Server, serving
 
 DEFAULT_CONNECTIONS = 200
-# Of the capacity: the client's own requests don't wait for each other.
+# Of the capacity: low enough that the client's own requests don't wait for each other.
 _SHARE = 0.5
 
 
@@ -33,9 +33,9 @@ class Client:
 
 @dataclass(frozen=True)
 class SlowSenders:
-    """A client at `rate` requests a second without slow senders, and with them.
+    """A client at `rate` requests/s, without slow senders and among them.
 
-    `cut_off`: how many of these the service was tired of; each came again at once.
+    `cut_off`: how many slow senders the service disconnected; each reconnected at once.
     """
 
     photo: str
@@ -47,7 +47,7 @@ class SlowSenders:
 
 
 def measure_slow_senders(plan: Plan, photo: Photo, connections: int, seconds: float) -> SlowSenders:
-    """The same client for so many seconds alone, then among so many slow senders; round after round."""
+    """Measure a client for `seconds` alone, then among slow senders, in every round."""
     with serving(plan.folder, plan.server_cores, plan.settings) as server:
         plan.say("slow senders: the service's capacity")
         rate = _SHARE * measure_capacity(plan, server, photo)
@@ -76,13 +76,13 @@ def _client(rounds: Sequence[Sequence[Sent]]) -> Client:
 
 @contextmanager
 def _slow_senders(server: Server, size: int, connections: int) -> Iterator[list[int]]:
-    """So many connections that announce a body of `size` bytes; grows by one for each that is cut off."""
+    """Open connections that announce a body of `size` bytes; the list grows by one for each cut off."""
     stop, cut_off = threading.Event(), list[int]()
     open_ = [_announced(server, size) for _ in range(connections)]
 
     def send() -> None:
         number = 0
-        # One after the other, so that each sends a byte a second.
+        # In turn, so that each sends a byte a second.
         while not stop.wait(1 / connections):
             try:
                 open_[number].send(b"\xff")

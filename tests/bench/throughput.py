@@ -1,4 +1,4 @@
-"""The service's throughput and its processor time, against the bare loop of the same work."""
+"""The service's throughput and processor time, compared with a bare loop that does the same work."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,14 +12,17 @@ from tests.bench.plan import Plan
 from tests.bench.server import Server, serving
 from tests.bench.wrk import load
 
-# Two workers have both cores, and share one with the load.
+# Two workers use both cores, and share one with the load.
 TWO_WORKERS_CONNECTIONS = 8
 WARM_UP_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing that is measured for so many seconds, round by round: a loop, or the service under load."""
+    """What is measured in every round: a loop, or the service under load.
+
+    `measure` takes the number of seconds.
+    """
 
     photo: str
     name: str
@@ -43,7 +46,7 @@ LOOP, PILLOW, SERVICE = "bare loop", "plain Pillow loop", "service"
 
 
 def measure_throughput(plan: Plan, photos: Sequence[Photo]) -> list[Result]:
-    """Every subject in turn, round after round: what slows the machine for a while slows all of them."""
+    """Measure every subject in each round, so that a passing disturbance slows all of them."""
     with _subjects(plan, photos) as subjects:
         plan.say("throughput: warming up")
         for subject in subjects:

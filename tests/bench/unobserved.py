@@ -1,7 +1,7 @@
-"""`python -m tests.bench.unobserved`: the service with an empty registry, to see what observing costs.
+"""`python -m tests.bench.unobserved`: the service without metrics, to measure what they cost.
 
-Its metrics take what is counted and do nothing, and so do the methods of `service.monitoring` that are called
-with each answer.
+Metrics accept values and do nothing, as do the methods of `service.monitoring` that are called for each
+answer.
 """
 
 import pkgutil
@@ -14,12 +14,12 @@ import prometheus_client
 
 import service.monitoring
 
-# What the names of the methods begin with that are called with each answer, and that return nothing.
+# Prefixes of the methods that are called for each answer, and return nothing.
 _WITH_EACH_ANSWER = ("observe", "remember")
 
 
 class Silent:
-    """In place of any metric."""
+    """Replaces any metric."""
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
@@ -32,7 +32,7 @@ class Silent:
 
 
 def be_silent() -> None:
-    """Take the metrics away; only what is imported afterwards goes without them."""
+    """Replace the metrics; this affects only modules imported afterwards."""
     for kind in ("Counter", "Gauge", "Histogram", "Summary", "Info", "Enum"):
         setattr(prometheus_client, kind, Silent)
     prometheus_client.CollectorRegistry.register = Silent.ignore

@@ -1,4 +1,4 @@
-"""Load by wrk: so many connections, each with its next request as soon as the last is answered."""
+"""Load from wrk: on each connection the next request follows as soon as the last one is answered."""
 
 import json
 import os
@@ -12,20 +12,20 @@ from tests.bench.process import children_on, cpu_seconds, wait_until_idle
 from tests.bench.server import Server
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
-# Longer than any answer takes: wrk counts what comes later as failed, and goes on waiting.
+# Longer than any answer takes: wrk counts a later one as failed, and goes on waiting.
 _TIMEOUT_SECONDS = 60
 
 
 def program() -> str:
-    """The path of wrk."""
+    """Return the path of wrk."""
     path = shutil.which("wrk")
     if path is None:
-        raise SystemExit("wrk is missing, which makes the load: install it (apt-get install wrk)")
+        raise SystemExit("wrk, which generates the load, is missing: install it (apt-get install wrk)")
     return path
 
 
 def load(server: Server, photo: Photo, connections: int, seconds: float, cores: frozenset[int]) -> Measured:
-    """Send the photo over so many connections from these cores; the processor time is the server's."""
+    """Send the photo repeatedly from these cores; the processor time is the server's."""
     command = [program(), "-t1", f"-c{connections}", f"-d{seconds:g}s", f"--timeout={_TIMEOUT_SECONDS}s"]
     before = cpu_seconds(server.pid)
     with children_on(cores):

@@ -131,4 +131,4 @@ def test_without_wrk_it_says_what_to_do(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr == "wrk is missing, which makes the load: install it (apt-get install wrk)\n"
+    assert result.stderr == "wrk, which generates the load, is missing: install it (apt-get install wrk)\n"

@@ -57,7 +57,7 @@ def test_all_take_turns_with_one_thread_and_two(lite: dict[str, Candidate], pixe
 def test_an_engine_that_fails_is_said(lite: dict[str, Candidate], pixels: Path, tmp_path: Path) -> None:
     (tmp_path / "no.tflite").write_bytes(b"no model")
     broken = Candidate("broken", Engine.LITERT, (tmp_path / "no.tflite",))
-    with pytest.raises(SystemExit, match=r"no\.tflite .* ended; see above"):
+    with pytest.raises(SystemExit, match=r"no\.tflite .* exited; see above"):
         answers(broken, pixels, pixels, tmp_path / "logits.npy")
 
 

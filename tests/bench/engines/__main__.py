@@ -1,7 +1,7 @@
-"""`python -m tests.bench.engines CALIBRATION EVALUATION`: LiteRT beside ONNX Runtime and OpenVINO.
+"""`python -m tests.bench.engines CALIBRATION EVALUATION`: compare LiteRT with ONNX Runtime and OpenVINO.
 
-One network, the default bundle's, and the same photos. Int8 of the other engines is calibrated on the very
-photos of CALIBRATION that `ptq` was. Markdown comes on standard output; see docs/engines.md.
+All run the default bundle's network on the same photos. The other engines' int8 is calibrated on the same
+photos of CALIBRATION as `ptq`. Markdown is printed on standard output; see docs/engines.md.
 """
 
 import argparse
@@ -57,24 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _apart(folder: Path, calibration: PhotoSet, count: int) -> PhotoSet:
-    """Other photos of the folder, to choose between ways to calibrate."""
+    """Return other photos of the folder, to choose a calibration method by."""
     drawn = sample(folder, len(calibration.photos) + count, [calibration])
     known = {photo.sha256 for photo in calibration.photos}
     others = tuple(photo for photo in drawn.photos if photo.sha256 not in known)
     if not others:
         raise BuildError(
-            f"{folder} has no photos beside those to calibrate on; ask for fewer: --representative"
+            f"{folder} has no photos other than those to calibrate on; use fewer with --representative"
         )
     return PhotoSet(drawn.name, others)
 
 
 def _candidates(bundle: Bundle, calibration: PhotoSet, apart: PhotoSet, folder: Path) -> list[Candidate]:
-    """All that are compared: of ONNX Runtime's int8 the one of the least KL on the photos held apart."""
+    """Return all candidates; of ONNX Runtime's int8, the one with the least KL on the photos held apart."""
     preprocessing = bundle.manifest.preprocessing
     photos = pixels_of(calibration, preprocessing)
     known, float32 = of_bundle(bundle), bundle.variant_path("fp32")
     onnx = to_onnx(float32, folder)
-    with redirect_stdout(sys.stderr):  # Both quantizers tell how far they are.
+    with redirect_stdout(sys.stderr):  # Both quantizers print their progress.
         by_method = [onnx_int8(onnx.files[0], folder, photos, method) for method in METHODS]
         by_preset = [openvino_int8(float32, folder, photos, preset) for preset in PRESETS]
     others = _saved(folder / "apart.npy", pixels_of(apart, preprocessing))
@@ -132,12 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.engines", description=__doc__)
     parser.add_argument("calibration", type=Path, metavar="CALIBRATION")
     parser.add_argument("evaluation", type=Path, metavar="EVALUATION", help="one folder per class")
-    parser.add_argument("--crop", type=Crop, default=Crop.NONE, help="of EVALUATION: bundle, or none (none)")
+    parser.add_argument("--crop", type=Crop, default=Crop.NONE, help="of EVALUATION: bundle or none (none)")
     parser.add_argument(
         "--representative", type=int, default=500, help="photos to calibrate on (%(default)s)"
     )
     parser.add_argument("--apart", type=int, default=100, help="others, to choose a method by (%(default)s)")
-    parser.add_argument("--runs", type=int, default=200, help="inferences of each (%(default)s)")
+    parser.add_argument("--runs", type=int, default=200, help="inferences per candidate (%(default)s)")
     return parser
 
 

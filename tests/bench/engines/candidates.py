@@ -1,4 +1,4 @@
-"""What is compared: files that engines compute, and how those of the others are made of the bundle's."""
+"""The candidates: files that engines run, and how the other engines' are made from the bundle's."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from service.bundle.folder import Bundle
 from tests.bench.engines.engine import Engine
 
 OPSET = 18
-# ONNX Runtime's histograms hold all activations of so many photos at a time.
+# ONNX Runtime's histograms keep all activations of this many photos in memory.
 STRIDE = 20
 VARIANTS = ("ptq", "qat")
 METHODS = ("MinMax", "Entropy", "Percentile")
@@ -22,7 +22,7 @@ PRESETS = ("performance", "mixed")
 
 @dataclass(frozen=True)
 class Candidate:
-    """`files`: what it is made of, the first of which is loaded."""
+    """An engine with its files, the first of which is loaded."""
 
     name: str
     engine: Engine
@@ -30,7 +30,7 @@ class Candidate:
 
 
 def of_bundle(bundle: Bundle) -> list[Candidate]:
-    """The variants as LiteRT computes them; OpenVINO reads the same `fp32.tflite`."""
+    """Return the bundle's variants for LiteRT, and its `fp32.tflite` for OpenVINO, which reads it as well."""
     float32 = (bundle.variant_path("fp32"),)
     return [
         Candidate("LiteRT fp32", Engine.LITERT, float32),
@@ -41,7 +41,7 @@ def of_bundle(bundle: Bundle) -> list[Candidate]:
 
 
 def to_onnx(tflite: Path, folder: Path) -> Candidate:
-    """The float network for ONNX Runtime; its NHWC layout becomes NCHW, as the kernels want it."""
+    """Convert the float network for ONNX Runtime, from NHWC to the NCHW that its kernels expect."""
     path = folder / "fp32.onnx"
     command = [sys.executable, "-m", "tf2onnx.convert", "--tflite", tflite, "--output", path]
     made = subprocess.run(  # noqa: S603
@@ -53,7 +53,7 @@ def to_onnx(tflite: Path, folder: Path) -> Candidate:
 
 
 def onnx_int8(onnx: Path, folder: Path, photos: NDArray[np.uint8], method: str) -> Candidate:
-    """QDQ as ONNX Runtime recommends it for x86-64 with VNNI, weights by channel, its ranges by that method.
+    """Quantize as ONNX Runtime recommends for x86-64 with VNNI: QDQ, per channel, ranges by `method`.
 
     `photos`: uint8[n, height, width, 3], to calibrate on.
     """
@@ -62,7 +62,7 @@ def onnx_int8(onnx: Path, folder: Path, photos: NDArray[np.uint8], method: str) 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared, path = folder / "prepared.onnx", folder / f"{method.lower()}.onnx"
-    # Its shapes are all numbers, for which the symbolic inference has nothing to do.
+    # All its shapes are static, so there is nothing to infer symbolically.
     quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     quantize_static(
@@ -79,7 +79,7 @@ def onnx_int8(onnx: Path, folder: Path, photos: NDArray[np.uint8], method: str) 
 
 
 def _reader(name: str, photos: NDArray[np.uint8]) -> Any:
-    """A `CalibrationDataReader` of the photos, a part at a time."""
+    """Return a `CalibrationDataReader` of the photos, one range at a time."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
@@ -97,7 +97,7 @@ def _reader(name: str, photos: NDArray[np.uint8]) -> Any:
 
 
 def openvino_int8(float32: Path, folder: Path, photos: NDArray[np.uint8], preset: str) -> Candidate:
-    """As NNCF does it by itself with that preset: weights by channel, biases corrected.
+    """Quantize with NNCF's defaults for that preset: weights per channel, with bias correction.
 
     `photos`: uint8[n, height, width, 3], to calibrate on.
     """

@@ -14,9 +14,9 @@ Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Engine(StrEnum):
-    """Which one computes.
+    """The engines.
 
-    Unless told, OpenVINO computes a float network in bfloat16 where the processor has instructions for that.
+    By default OpenVINO computes a float network in bfloat16 if the processor has instructions for it.
     """
 
     LITERT = "litert"
@@ -26,7 +26,7 @@ class Engine(StrEnum):
 
 
 def load(engine: Engine, path: Path, threads: int) -> Logits:
-    """Load a file for inference one photo at a time. No engine is imported but this one."""
+    """Load a file for inference, one photo at a time; imports no other engine."""
     return _LOADERS[engine](path, threads)
 
 

@@ -19,14 +19,14 @@ from tests.bench.engines.runner import Memory, running
 
 THREADS = (1, 2)
 # A candidate's turn: long enough to have its weights in the caches, short enough that a slow moment of the
-# machine hits all alike.
+# machine hits all of them.
 TURN = 10
 _WARM_UP = 20
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a process of its own held after its warm-up, and its answers: float32[images, classes]."""
+    """The memory of a candidate's process after its warm-up; its answers: float32[images, classes]."""
 
     probabilities: NDArray[np.float32]
     memory: Memory
@@ -34,7 +34,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Quality:
-    """Of labelled images; `comparison`: with LiteRT's fp32."""
+    """The accuracy on labelled images; `comparison`: with LiteRT's fp32."""
 
     top1: Proportion
     top5: Proportion
@@ -43,14 +43,14 @@ class Quality:
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of its files as they are, and each packed by Zstandard as a bundle's variant is."""
+    """The bytes of a candidate's files, and if each is packed by Zstandard like a variant of a bundle."""
 
     bytes: int
     packed: int
 
 
 def answers(candidate: Candidate, warm_up: Path, pixels: Path, scratch: Path) -> Answered:
-    """What a candidate says of the pixels in a file, with one thread, after a warm-up on those in another.
+    """Return a candidate's answers to the pixels in a file, with one thread, after a warm-up on another.
 
     Both hold uint8[n, height, width, 3]. No other candidate's process runs meanwhile: they would share pages.
     """
@@ -64,7 +64,7 @@ def answers(candidate: Candidate, warm_up: Path, pixels: Path, scratch: Path) ->
 def quality(
     baseline: NDArray[np.float32], probabilities: NDArray[np.float32], labels: NDArray[np.intp]
 ) -> Quality:
-    """Of probabilities, beside the baseline's, both float32[images, classes].
+    """Return the quality of probabilities, compared with the baseline's, both float32[images, classes].
 
     `labels`: the true indices [images].
     """
@@ -76,7 +76,7 @@ def quality(
 
 
 def size(candidate: Candidate) -> Size:
-    """Of all its files."""
+    """Return the size of all files of a candidate."""
     contents = [path.read_bytes() for path in candidate.files]
     return Size(sum(map(len, contents)), sum(len(pack(content)) for content in contents))
 
@@ -84,9 +84,9 @@ def size(candidate: Candidate) -> Size:
 def latencies(
     candidates: Sequence[Candidate], pixels: Path, rounds: int
 ) -> Mapping[tuple[str, int], list[float]]:
-    """The seconds of inferences by candidate and number of threads.
+    """Return the seconds of inferences by candidate and number of threads.
 
-    All take turns, each in a process of its own with the pixels of the file, uint8[n, height, width, 3].
+    All take turns, each in its own process, with the pixels of the file, uint8[n, height, width, 3].
     """
     seconds: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The comparison as tables in Markdown, with what can be said of the claim."""
+"""The comparison as tables in Markdown, and whether the claim holds."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from tests.bench.markdown import table
 
 OURS = "LiteRT qat"
 CLAIM = 1.5
-"""How many times as fast LiteRT's int8 is to be as another engine's."""
+"""How many times as fast as another engine's int8 LiteRT's is claimed to be."""
 PACKAGES = ("ai-edge-litert", "onnxruntime", "openvino", "nncf", "tf2onnx")
 
 Seconds = Mapping[tuple[str, int], Sequence[float]]
@@ -20,7 +20,7 @@ Seconds = Mapping[tuple[str, int], Sequence[float]]
 
 
 def quality_table(qualities: Mapping[str, Quality], sizes: Mapping[str, Size]) -> str:
-    """A row for each candidate: accuracy, distance from LiteRT's fp32, and bytes."""
+    """Return a row for each candidate: accuracy, divergence from LiteRT's fp32, and size."""
     head = ["", "top-1 % (95 %)", "top-5 % (95 %)", "agreement % (95 %)", "KL, nats", "MB", "MB packed"]
     rows = [
         [
@@ -38,7 +38,7 @@ def quality_table(qualities: Mapping[str, Quality], sizes: Mapping[str, Size]) -
 
 
 def speed_table(seconds: Seconds, memories: Mapping[str, Memory]) -> str:
-    """A row for each candidate: latency with one thread and with two, and memory."""
+    """Return a row for each candidate: latency with one thread and with two, and memory."""
     head = [
         "",
         *(
@@ -62,7 +62,7 @@ def speed_table(seconds: Seconds, memories: Mapping[str, Memory]) -> str:
 
 
 def verdict(seconds: Seconds, others: Sequence[str]) -> str:
-    """Whether LiteRT's int8 is as much faster as is claimed than those of the `others`, each line for one."""
+    """Return a line for each of the `others`: whether LiteRT's int8 is as much faster as claimed."""
     lines = []
     for name in others:
         ratios = [_slower(seconds, name, threads) for threads in THREADS]
@@ -76,7 +76,7 @@ def verdict(seconds: Seconds, others: Sequence[str]) -> str:
 
 
 def versions() -> str:
-    """What was compared, and what made it."""
+    """Return the versions of the engines and converters."""
     return ", ".join(f"{package} {version(package)}" for package in PACKAGES)
 
 
@@ -86,5 +86,5 @@ def _times(seconds: Seconds, name: str, threads: int) -> list[str]:
 
 
 def _slower(seconds: Seconds, name: str, threads: int) -> float:
-    """The median as a multiple of that of LiteRT's int8, with as many threads."""
+    """Return the median latency as a multiple of LiteRT's int8 with as many threads."""
     return float(np.median(seconds[name, threads]) / np.median(seconds[OURS, threads]))

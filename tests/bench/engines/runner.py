@@ -1,7 +1,7 @@
-"""A process of one engine with one file, which answers and is timed when told; it waits between.
+"""A process with one engine and one file, which answers or is timed on request, and waits in between.
 
 `python -m tests.bench.engines.runner ENGINE FILE THREADS PIXELS` is the program; `running` starts it. It
-imports next to nothing but its engine, whose memory it has.
+imports little besides its engine, so its memory is the engine's.
 """
 
 import json
@@ -26,14 +26,14 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a process holds: all of it, and with what it shares divided among those who do."""
+    """A process's resident memory in bytes: in full, and with shared pages divided among their processes."""
 
     rss: int
     pss: int
 
 
 class Runner:
-    """A process that was started."""
+    """A started process."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -43,12 +43,12 @@ class Runner:
         self._ask(["answer", str(pixels), str(logits)])
 
     def time(self, count: int) -> list[float]:
-        """The seconds of so many inferences, one more went before, which is not counted."""
+        """Return the seconds of `count` inferences, after one that is not counted."""
         seconds: list[float] = self._ask(["time", count])
         return seconds
 
     def memory(self) -> Memory:
-        """What it holds now."""
+        """Return the memory that the process uses now."""
         rollup = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
         kilobytes = dict(re.findall(r"^(Rss|Pss): +(\d+) kB$", rollup, re.MULTILINE))
         return Memory(int(kilobytes["Rss"]) * 1024, int(kilobytes["Pss"]) * 1024)
@@ -60,13 +60,13 @@ class Runner:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{' '.join(map(str, self._process.args))} ended; see above")
+            raise SystemExit(f"{' '.join(map(str, self._process.args))} exited; see above")
         return json.loads(line)
 
 
 @contextmanager
 def running(engine: Engine, path: Path, threads: int, pixels: Path) -> Iterator[Runner]:
-    """A process with the file loaded; `pixels`, uint8[n, height, width, 3], are those that it is timed on."""
+    """Start a process with the file loaded; it is timed on `pixels`, uint8[n, height, width, 3]."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", __name__, engine, str(path), str(threads), str(pixels)],
         cwd=ROOT,
@@ -74,13 +74,13 @@ def running(engine: Engine, path: Path, threads: int, pixels: Path) -> Iterator[
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:  # Its end closes standard input, which ends the process.
+    with process:  # Leaving it closes standard input, which ends the process.
         yield Runner(process)
 
 
 def _timed(logits: Logits, photos: NDArray[np.uint8], count: int) -> list[float]:
     seconds = []
-    # The first is not counted: it finds the caches full of another engine's weights.
+    # The first is not counted: the caches are full of another engine's weights.
     for photo in islice(cycle(photos), 1 + count):
         start = perf_counter()
         logits(photo)
@@ -89,7 +89,7 @@ def _timed(logits: Logits, photos: NDArray[np.uint8], count: int) -> list[float]
 
 
 def main() -> None:
-    """A command a line on standard input, its answer a line on standard output, until it ends."""
+    """Answer each command, a line on standard input, with a line on standard output."""
     engine, path, threads, pixels = sys.argv[1:]
     logits, photos = load(Engine(engine), Path(path), int(threads)), np.load(pixels)
     for line in sys.stdin:
