@@ -1,0 +1,97 @@
+"""What keeps a load test from starting, and what it says then."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.bundle.folder import Bundle
+from tests.certificates import OPENSSL, made
+from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, told
+from tests.system.processes import ROOT, Service, serving
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--photos", "/nowhere"], "/nowhere can't be read: No such file or directory"),
+        (["--host", "http://127.0.0.1:9"], "does not answer .* is the service running there"),
+        (["--host", "http://[::1"], r"the host is 'http://\[::1', but it should be a URL"),
+        (["--host", "http://board:port"], "the host is 'http://board:port', but it should be a URL"),
+        (["--host", "board"], "the host is 'board', but it should be a URL"),
+        (["--passes", "1", "--processes", "2"], "--passes is for one process"),
+        (["--users", "-3"], "--users is -3, but it should be 1 or more"),
+        (["--users", "0"], "--users is 0, but it should be 1 or more"),
+        (["--run-time", "0s"], "--run-time is 0, but it should be 1 or more"),
+        (["--report", "README.md"], "the report can't be written to README.md: File exists"),
+        (["--report", "/proc"], "the report can't be written to /proc: .*"),
+    ],
+)
+def test_what_keeps_it_from_beginning_is_one_line(
+    service: Service, tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    result = load("--host", service.url, "--report", tmp_path, *arguments)
+    assert result.returncode == 2
+    assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
+
+
+def test_a_key_that_is_needed_is_asked_for_by_the_option_that_names_it(
+    photos: Path, colours: Bundle, tmp_path: Path
+) -> None:
+    keys, key = tmp_path / "keys", tmp_path / "key"
+    keys.write_text("a-secret-key-0123456 camera\n")
+    key.write_text("a-secret-key-0123456\n")
+    with serving(bundle=colours.path, api_keys_file=keys) as service:
+        given = ("--host", service.url, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
+        without, keyed = load(*given), load(*given, "--api-key-file", key)
+    assert without.returncode == 2
+    assert re.fullmatch("edgewise: .* answers 401: .* name it with --api-key-file .*\n", without.stderr)
+    assert keyed.returncode == 0, keyed.stderr
+    assert told(tmp_path)["errors"] == {}
+
+
+def test_a_place_for_reports_that_cant_be_written_to_is_told_before_the_test(
+    service: Service, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Where no folder is named, it is one below the working directory.
+    with loading("--host", service.url, "--photos", photos, folder=Path("/proc")) as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    assert re.fullmatch("edgewise: the report can't be written to runs: .*\n", errors)
+
+
+@pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+def test_no_certificate_is_taken_but_the_named_one(
+    colours: Bundle, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = made(tmp_path / "tls")
+    with serving(bundle=colours.path, **pair.settings) as service:
+        given = (
+            "--host",
+            service.url,
+            "--photos",
+            photos,
+            "--passes",
+            "1",
+            *LENIENT,
+            "--report",
+            tmp_path / "r",
+        )
+        result = load(*given)
+        assert result.returncode == 2, result.stderr
+        assert re.fullmatch("edgewise: the certificate of .* set SSL_CERT_FILE to .*\n", result.stderr)
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair.certificate))
+        result = load(*given)
+        assert result.returncode == 0, result.stderr
+        assert told(tmp_path / "r")["counts"]["answered"] == 7
+
+
+def test_what_locust_does_not_take_is_no_goal_that_was_missed(
+    service: Service, photos: Path, tmp_path: Path
+) -> None:
+    # As an earlier test may have left it.
+    (tmp_path / "report.json").write_text("{}")
+    result = load("--host", service.url, "--photos", photos, "Nobody", "--report", tmp_path)
+    assert result.returncode == 2, result.stderr

@@ -1,0 +1,85 @@
+"""What a load test says of a service that hangs, goes away or is overloaded."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from service.bundle.folder import Bundle
+from tests.system.loadtest.loads import LENIENT, SECONDS, answered, load, loading, told
+from tests.system.processes import serving, wait_for
+
+
+@pytest.mark.parametrize("client", ["App", "Inspector"])
+def test_a_service_that_hangs_to_the_end_fails_a_goal_without_cameras(
+    photos: Path, colours: Bundle, tmp_path: Path, client: str
+) -> None:
+    with serving(bundle=colours.path) as service:
+        given = (client, "--users", "8", "--run-time", "10s", "--slo-p50", "20000", "--slo-p99", "1000")
+        with loading("--host", service.url, "--photos", photos, *given, "--report", tmp_path) as process:
+            # More than the one that was asked for the classes: its users send.
+            wait_for(lambda: answered(service.url) > 8)
+            service.signal(signal.SIGSTOP)
+            try:
+                output, errors = process.communicate(timeout=SECONDS)
+            finally:
+                service.signal(signal.SIGCONT)
+    assert process.returncode == 1, errors
+    ((error, number),) = told(tmp_path)["errors"].items()
+    assert error == "no answer when the test ended, after more than 4 s"
+    assert 1 <= number <= 8
+    assert re.search("^edgewise: errors: .*FAILED$", errors, re.MULTILINE)
+    assert "- late: not judged: no camera sent a frame\n" in output
+    assert "given up" not in output
+
+
+def test_a_service_that_goes_away_is_told(photos: Path, colours: Bundle, tmp_path: Path) -> None:
+    with serving(bundle=colours.path) as service:
+        given = (
+            "Camera",
+            "--users",
+            "4",
+            "--fps",
+            "10",
+            "--run-time",
+            "6s",
+            *LENIENT[:4],
+            "--slo-late",
+            "0.1",
+        )
+        with loading("--host", service.url, "--photos", photos, *given, "--report", tmp_path) as process:
+            before = answered(service.url)
+            wait_for(lambda: answered(service.url) > before + 10)
+            service.process.kill()
+            _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    report = told(tmp_path)
+    assert report["errors"].keys() <= {
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "HTTPConnectionClosed",
+    }
+    failed = sum(report["errors"].values())
+    # A frame that has no answer is late.
+    assert report["counts"]["late"] >= failed > 10
+    assert "edgewise: late: " in errors
+
+
+def test_overload_is_no_error_and_cameras_back_off(photos: Path, colours: Bundle, tmp_path: Path) -> None:
+    # A queue of one, and far more at once than one worker takes.
+    with serving(bundle=colours.path, workers=1, queue_size=1) as service:
+        result = load(
+            *("--host", service.url, "--photos", photos, "Camera", "--users", "40", "--fps", "40"),
+            *("--run-time", "4s", *LENIENT, "--report", tmp_path),
+        )
+    report = told(tmp_path)
+    counts = report["counts"]
+    assert result.returncode == 0, result.stderr
+    assert report["errors"] == {}
+    assert counts["refused"] == counts["frames_refused"] > 0
+    # Retry-After is a second at the least, in which a camera has 40 frames.
+    assert counts["dropped"] > 10 * counts["refused"]
+    assert counts["frames"] >= counts["answered"] + counts["refused"] + counts["dropped"]
+    assert report["late_ratio"] > 0.5
