@@ -77,7 +77,7 @@ def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resize": Resize.SQUASH, "crop_fraction": 0.5}, "crop_fraction must be 1 where resize is squash"),
+        ({"resize": Resize.SQUASH, "crop_fraction": 0.5}, "crop_fraction must be 1 if resize is squash"),
         (
             {"crop_fraction": 0.99 / SIDE},
             f"leaves less than a pixel of a photo of the model's size, {SIDE} x {SIDE}; pass 0.0313 or",
@@ -163,8 +163,8 @@ def test_as_many_labels_as_outputs_are_wanted(models: Path, tmp_path: Path) -> N
 def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"labels\.txt can't be loaded"):
         imported(models / "labels.txt", tmp_path / "bundle")
-    with pytest.raises(BuildError, match=r"none\.tflite can't be read: No such file"):
-        imported(models / "none.tflite", tmp_path / "bundle")
+    with pytest.raises(BuildError, match=r"absent\.tflite can't be read: No such file"):
+        imported(models / "absent.tflite", tmp_path / "bundle")
 
 
 def test_a_name_that_bundles_use_otherwise_is_refused(models: Path, tmp_path: Path) -> None:
