@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from loadtest.errors import LoadTestError
 
 DEFAULT_PHOTOS = Path(__file__).parent / "photos"
 _NUMBERED = re.compile("[0-9]+_(.+)")
+_DIGITS = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,13 @@ def label(files: Sequence[tuple[Path, str]], classes: Sequence[ClassName]) -> li
     Raises:
         LoadTestError: a folder has another name.
     """
-    texts = Counter(each.label for each in classes)
-    names = {str(each.index): each.index for each in classes if each.class_id is None}
-    names |= {each.label: each.index for each in classes if texts[each.label] == 1}
-    names |= {each.class_id: each.index for each in classes if each.class_id is not None}
-    return [Photo(number, path, _index(names, path, name)) for number, (path, name) in enumerate(files)]
+    texts = Counter(_composed(each.label) for each in classes)
+    names = {text: each.index for each in classes if texts[text := _composed(each.label)] == 1}
+    names |= {_composed(each.class_id): each.index for each in classes if each.class_id is not None}
+    indices = {each.index for each in classes if each.class_id is None}
+    return [
+        Photo(number, path, _index(names, indices, path, name)) for number, (path, name) in enumerate(files)
+    ]
 
 
 class Queue:
@@ -108,11 +112,19 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _index(names: dict[str, int], path: Path, name: str) -> int:
+def _composed(name: str) -> str:
+    # As the service compares names: macOS may decompose accents.
+    return unicodedata.normalize("NFC", name)
+
+
+def _index(names: dict[str, int], indices: set[int], path: Path, folder: str) -> int:
+    name = _composed(folder)
     numbered = _NUMBERED.fullmatch(name)
     for known in (name, numbered[1] if numbered else name):
         if known in names:
             return names[known]
+    if _DIGITS.fullmatch(name) and int(name) in indices:
+        return int(name)
     raise LoadTestError(
         f"{path.parent} is named after no class of the service: expected a class id or a label,"
         f" such as {min(names)!r}, with or without a leading number (0_{min(names)})"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from build.errors import BuildError
 from build.network.classes import IMAGENET, read_lines
-from service.bundle.folder import Classes
-from service.measuring.labelled import composed, numbered
+from service.bundle.folder import Classes, composed
+from service.measuring.labelled import numbered
 
 LEAST_CLASSES = 2
 _WORDNET_ID = re.compile("n[0-9]{8}")

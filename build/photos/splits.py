@@ -20,10 +20,10 @@ from build.photos.data import (
     refuse_overlap,
 )
 from build.photos.readable import readable
-from service.bundle.folder import Classes
+from service.bundle.folder import Classes, composed
 from service.bundle.manifest import Preprocessing
 from service.host.output import write_whole
-from service.measuring.labelled import class_folders, composed, refuse_two_labels
+from service.measuring.labelled import class_folders, refuse_two_labels
 
 TESTED_SHARE = 5
 LEAST_PHOTOS = 5

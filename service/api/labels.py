@@ -2,7 +2,7 @@
 
 import re
 
-from service.bundle.folder import Classes
+from service.bundle.folder import Classes, composed
 from service.errors import BadParameter
 
 _DIGITS = re.compile("[0-9]+")
@@ -16,7 +16,7 @@ class Labels:
     def __init__(self, classes: Classes) -> None:
         self._classes = len(classes.labels)
         self._class_ids = classes.class_ids or ()
-        self._indices = {class_id: index for index, class_id in enumerate(self._class_ids)}
+        self._indices = classes.by_class_id()
         self._by_label = classes.by_label()
 
     def index(self, label: str | int) -> int:
@@ -28,7 +28,7 @@ class Labels:
             BadParameter: there is no such class, or several have the label.
         """
         if isinstance(label, str):
-            index = self._indices.get(label)
+            index = self._indices.get(composed(label))
             if index is not None:
                 return index
         if _INDEX.fullmatch(str(label)) and int(label) < self._classes:
@@ -51,7 +51,7 @@ class Labels:
     def _labelled(self, label: str | int) -> list[int]:
         if isinstance(label, int) or _DIGITS.fullmatch(label):
             return []
-        return self._by_label.get(label, [])
+        return self._by_label.get(composed(label), [])
 
     def _kinds(self) -> str:
         return "class id or index" if self._class_ids else "index"

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,20 @@ class Classes:
     class_ids: tuple[str, ...] | None
 
     def by_label(self) -> dict[str, list[int]]:
-        """Return the indices of the classes with each label; more than one if the label repeats."""
+        """Return the indices of the classes with each `composed` label; more than one if it repeats."""
         indices: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
-            indices.setdefault(label, []).append(index)
+            indices.setdefault(composed(label), []).append(index)
         return indices
+
+    def by_class_id(self) -> dict[str, int]:
+        """Return the index of the class with each `composed` class id; none without class ids."""
+        return {composed(class_id): index for index, class_id in enumerate(self.class_ids or ())}
+
+
+def composed(name: str) -> str:
+    """Return a name in the form in which names are compared, Unicode's NFC: macOS may decompose accents."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 import difflib
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle.folder import Classes, sha256_of
+from service.bundle.folder import Classes, composed, sha256_of
 from service.bundle.manifest import ImageSet
 from service.errors import DatasetError
 
@@ -94,11 +93,6 @@ def numbered(name: str) -> tuple[int | None, str]:
     return (int(match[1]), match[2]) if match else (None, name)
 
 
-def composed(name: str) -> str:
-    """Return a name in the form in which names are compared, Unicode's NFC: macOS may decompose accents."""
-    return unicodedata.normalize("NFC", name)
-
-
 def image_set(name: str, digests: Iterable[str]) -> ImageSet:
     """Return the set of images with these SHA-256 digests (hex), in any order."""
     lines = sorted(digests)
@@ -135,10 +129,9 @@ class _Names:
 
 
 def _names(classes: Classes) -> _Names:
-    labels = Classes(tuple(map(composed, classes.labels)), None).by_label()
     return _Names(
-        class_ids={composed(class_id): index for index, class_id in enumerate(classes.class_ids or ())},
-        labels={label: indices[0] for label, indices in labels.items() if len(indices) == 1},
+        class_ids=classes.by_class_id(),
+        labels={label: indices[0] for label, indices in classes.by_label().items() if len(indices) == 1},
         classes=len(classes.labels),
     )
 

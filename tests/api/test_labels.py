@@ -7,6 +7,7 @@ from service.errors import BadParameter
 TEXTS = ("crane", "crane", "7up", "Grüner Apfel", "2")
 WITH_IDS = Labels(Classes(TEXTS, ("n01", "n02", "1", "7up", "n05")))
 WITHOUT = Labels(Classes(TEXTS, None))
+DECOMPOSED = Labels(Classes(("crane", "cafe\u0301"), ("e\u03011", "e\u03012")))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,9 @@ WITHOUT = Labels(Classes(TEXTS, None))
         (WITHOUT, 0, 0),
         (WITHOUT, "7up", 2),
         (WITHOUT, "Grüner Apfel", 3),
+        (WITHOUT, "Gru\u0308ner Apfel", 3),  # As macOS writes it.
+        (DECOMPOSED, "é2", 1),
+        (DECOMPOSED, "café", 1),
     ],
 )
 def test_a_class_has_an_index_and_a_class_id_and_a_label(

@@ -1,4 +1,6 @@
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -36,7 +38,17 @@ def test_a_name_that_tells_no_class_is_refused(tmp_path: Path, name: str) -> Non
 
 def test_without_class_ids_an_index_is_a_name(tmp_path: Path) -> None:
     classes = [ClassName(0, None, "apple"), ClassName(1, None, "pear")]
-    assert [photo.label for photo in label(read_files(folder(tmp_path, "1", "apple")), classes)] == [1, 0]
+    files = read_files(folder(tmp_path, "1", "001", "apple"))
+    assert [photo.label for photo in label(files, classes)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_accent_is_one_in_each_form_of_unicode(tmp_path: Path, form: Literal["NFC", "NFD"]) -> None:
+    files = read_files(folder(tmp_path, normalize(form, "1_Café")))
+    others: list[Literal["NFC", "NFD"]] = ["NFC", "NFD"]
+    for other in others:
+        classes = [ClassName(0, None, "Thé"), ClassName(1, None, normalize(other, "Café"))]
+        assert [photo.label for photo in label(files, classes)] == [1]
 
 
 @pytest.mark.parametrize("names", [[], [".hidden"]])
