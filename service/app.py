@@ -108,6 +108,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="edgewise",
         version=VERSION,
         summary="Image classification on edge nodes",
+        # Relative to the document: behind a proxy that may be below a prefix.
+        servers=[{"url": "./"}],
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -51,6 +52,11 @@ def test_whatever_is_made_up_from_it_is_answered_as_it_says(service: Service, tm
     with service.client() as client:
         assert client.get("/readyz").status_code == 200
     assert not [line for line in service.log if line["level"] == "error"]
+
+
+def test_its_addresses_hold_behind_a_proxy_below_a_prefix(document: dict[str, Any]) -> None:
+    (server,) = document["servers"]
+    assert urljoin("https://example.com/edge/openapi.json", server["url"]) == "https://example.com/edge/"
 
 
 def test_every_operation_has_a_summary_and_examples(document: dict[str, Any]) -> None:
