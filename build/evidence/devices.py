@@ -1,4 +1,4 @@
-"""The tables of devices' reports, in Markdown: what each device is, and what each variant is worth on it."""
+"""Markdown tables of devices' reports: what each device is, and how well each variant does on it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,19 +21,19 @@ _VARIANT_HEADER = (
     "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 _NOTES = """\
-As fp32: the same top-1 class as `fp32` has on this device.
-p50 and p99 are of one inference with one thread, inferences/s of so many workers together; decoding is in
-none of them. Resident: a process with that variant alone and no HTTP. mJ: of one inference with all workers
-at work, and of all that the device did meanwhile. Clock: what the CPUs ran at meanwhile, of what they are
-made to run at. What was emulated has no speeds.\
+As fp32: the same top-1 class as `fp32` on this device.
+p50 and p99 are of one inference with one thread; inferences/s are of that many workers together. None of
+them includes decoding. Resident: a process with that variant alone and no HTTP. mJ: the energy per inference
+with all workers busy, including everything else that the device did meanwhile. Clock: what the CPUs ran at
+meanwhile, relative to their rated maximum. Emulated devices have no speeds.\
 """
 
 
 def read_reports(files: Sequence[Path]) -> dict[str, DeviceReport]:
-    """The reports by their files' names, in the names' order.
+    """Read reports by their files' names, in the names' order.
 
     Raises:
-        BuildError: a file can't be read, is no report, or has the name of another.
+        BuildError: a file can't be read, is not a report, or has the name of another.
     """
     reports: dict[str, DeviceReport] = {}
     for file in sorted(files, key=lambda path: path.name):
@@ -45,7 +45,7 @@ def read_reports(files: Sequence[Path]) -> dict[str, DeviceReport]:
 
 
 def device_tables(reports: Mapping[str, DeviceReport]) -> str:
-    """What the devices are, then one row for each of their variants, and what the numbers mean."""
+    """Return a table of the devices, a table of their variants, and notes on what the numbers mean."""
     devices = [_device_row(file, report) for file, report in reports.items()]
     variants = [
         _variant_row(report.device, name, variant)
@@ -114,7 +114,7 @@ def _accuracy(accuracy: Accuracy | None) -> list[str]:
 
 
 def _image_notes(reports: Mapping[str, DeviceReport]) -> list[str]:
-    """Which images accuracy was measured on, each set once."""
+    """Return a note for each set of images that accuracy was measured on."""
     accuracies = [
         variant.accuracy
         for report in reports.values()

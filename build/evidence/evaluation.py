@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 START = "start"
 START_DESCRIPTION = "the weights that training started from, in float32"
 
-# What tells one evaluation of a variant from another: the images' SHA-256, and the crop.
+# What identifies an evaluation of a variant: the images' SHA-256, and the crop.
 _Conditions = tuple[str, Literal["bundle", "none"]]
 
 
@@ -49,21 +49,21 @@ def record_evaluation(
 ) -> Bundle:
     """Evaluate every variant on labelled images and write the bundle with the results.
 
-    An evaluation on the same images with the same crop is replaced. The first on images that the
-    network has not seen becomes the reference, and a later one where it is named `as_reference`; of it are
-    `reference.json` and `per_class.csv`. A baseline that has seen some of them, where `allow_seen` lets it,
-    has no reference.
-    `start`, the network before training, and every variant of `baselines` are measured beside the
-    variants, as baselines that are not in the bundle, but for those that the bundle has as well.
+    An evaluation on the same images with the same crop is replaced. The first evaluation on images that the
+    network has not seen becomes the reference; a later one does if `as_reference` is set. `reference.json`
+    and `per_class.csv` are of the reference. A baseline that has seen some of its images, which needs
+    `allow_seen`, has none.
+    `start`, the network before training, and every variant of `baselines` are measured alongside, as
+    baselines that are not in the bundle. Variants that the bundle has itself are left out.
 
     Raises:
-        BuildError: a baseline's name is another's already, or its classes are not the bundle's.
+        BuildError: a baseline's name is taken, or its classes are not the bundle's.
         StartError: the network, or a baseline's, has seen some of the images and `allow_seen` is not set.
     """
     others = _candidates(bundle, baselines)
     with tempfile.TemporaryDirectory() as scratch:
         if start is not None:
-            # Imported where it is used: it loads TensorFlow.
+            # Imported here because it loads TensorFlow.
             from build.assembly.variants import quantize
 
             recipe = load_recipe(BASELINE)
@@ -82,11 +82,11 @@ def record_evaluation(
 
 
 def reference_in_words(manifest: Manifest) -> str:
-    """Which evaluation is the reference after the latest, and how to make that one it where it is not."""
+    """Return which evaluation is the reference, and how to make the latest one the reference if it isn't."""
     evaluations = manifest.variants[manifest.default_variant].evaluations
     reference = reference_evaluation(evaluations)
     if reference is None:
-        return "There is no reference, which must be on images that the network has not seen."
+        return "There is no reference: it must be on images that the network has not seen."
     told = f"Reference: {described_images(reference.dataset)}, crop {reference.crop}"
     if reference == evaluations[-1]:
         return f"{told}."
@@ -99,7 +99,7 @@ def _candidates(bundle: Bundle, baselines: Sequence[Bundle]) -> dict[str, Candid
     candidates: dict[str, Candidate] = {}
     for baseline in baselines:
         if baseline.classes != bundle.classes:
-            raise BuildError(f"{baseline.path} is no baseline for {bundle.path}: it has other classes")
+            raise BuildError(f"{baseline.path} can't be a baseline for {bundle.path}: it has other classes")
         for name, variant in baseline.manifest.variants.items():
             own = bundle.manifest.variants.get(name)
             if own is not None and own.sha256 == variant.sha256:
@@ -109,7 +109,7 @@ def _candidates(bundle: Bundle, baselines: Sequence[Bundle]) -> dict[str, Candid
             if name in taken or (earlier is not None and earlier.sha256 != variant.sha256):
                 raise BuildError(
                     f"{baseline.path} has a variant {name}, but another variant or baseline of {bundle.path}"
-                    " has that name; quantize the baseline by a recipe of another name"
+                    " has that name; quantize the baseline with a recipe of another name"
                 )
             candidates[name] = Candidate(baseline, name)
     return candidates
@@ -125,7 +125,7 @@ def _baseline(name: str, candidate: Candidate, earlier: Baseline | None) -> Base
 
 
 def baseline_of(variant: Variant, evaluations: tuple[Evaluation, ...]) -> Baseline:
-    """A variant as a baseline of a bundle that does not hold it."""
+    """Return a variant as a baseline of a bundle that does not hold it."""
     return Baseline(
         description=_described(variant),
         sha256=variant.sha256,
@@ -154,7 +154,7 @@ def _write(
     *,
     as_reference: bool,
 ) -> Bundle:
-    """Write the bundle with what was measured, and the files of the reference evaluation if this is it."""
+    """Write the bundle with what was measured, and the reference's files if this is the reference."""
     reference = _reference(manifest, measured, as_reference=as_reference)
     new = measured.evaluations
     variants = {
@@ -184,7 +184,7 @@ def _write(
 
 
 def _reference(manifest: Manifest, measured: Measured, *, as_reference: bool) -> _Conditions | None:
-    """Which evaluation is the reference of all variants, and of all baselines that have it."""
+    """Return which evaluation is the reference of all variants, and of all baselines that have it."""
     earlier = reference_evaluation(manifest.variants[manifest.default_variant].evaluations)
     new = measured.evaluations[manifest.default_variant]
     replaces = as_reference and new.seen_images == 0

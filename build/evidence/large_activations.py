@@ -1,8 +1,9 @@
-"""Activations of few bits, of which the few large values are kept: what that would lose, by simulation.
+"""What low-bit activations would lose if the few large values were kept, by simulation.
 
 Park, Yoo, Vajda, "Value-aware Quantization for Training and Inference of Neural Networks", ECCV 2018. No
-kernel of TFLite computes so. The float network runs, and what its convolutions and its classifier take is
-rounded before: small values to few levels, large ones to 16 bits in the range of all. Weights stay in float.
+TFLite kernel computes this way. Instead the float network runs, with the inputs of its convolutions and its
+classifier rounded: small values to few levels, large ones to 16 bits in the range of all values. Weights stay
+in float.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,10 +35,10 @@ _CLIPPED = "clipped"
 
 @dataclass(frozen=True)
 class Simulated:
-    """How well a network answers whose small activations have `bits`.
+    """The accuracy of a network whose small activations have `bits` bits.
 
-    `share`: how many of a tensor's values are large; `is_kept`: whether these are, or else clipped at the
-    largest small one; `against_clipped`: what keeping them changes, None where they are not kept.
+    `share`: which share of a tensor's values are large; `is_kept`: whether these are kept, or clipped to the
+    largest small one; `against_clipped`: what keeping them changes, None if they are not kept.
     """
 
     bits: int
@@ -56,13 +57,13 @@ def simulate_activations(
     bits: Sequence[int],
     shares: Sequence[float],
 ) -> list[Simulated]:
-    """Answer labelled photos with activations of so many bits, for each of the shares that is large.
+    """Classify labelled photos with activations of each number of bits and each share of large values.
 
-    Where a value begins to be large is chosen for each tensor on `calibration`. A share of 0 is the range of
-    all values.
+    The magnitude from which a value counts as large is chosen for each tensor on `calibration`. With a share
+    of 0 none is large, and the range is that of all values.
 
     Raises:
-        BuildError: an activation is infinite, or no number.
+        BuildError: an activation is infinite or NaN.
     """
     preprocessing = start.preprocessing
     _, _, statistics = observe(start.weights, pixels_of(calibration, preprocessing))
@@ -86,7 +87,7 @@ def simulate_activations(
 
 
 def activations_table(simulated: Iterable[Simulated]) -> str:
-    """Markdown: a row for each setting, against the float network, and against clipping."""
+    """Return a Markdown table: each setting compared with the float network, and with clipping."""
     head = (
         "| bits | large % | large values | top-1 % (95 %) | agreement % | KL, nats | lost / won (p)"
         " | lost / won (p) to clipped |\n|--:|--:|---|--:|--:|--:|--:|--:|"
@@ -115,7 +116,7 @@ def _discordant(comparison: Comparison) -> str:
 
 
 def small_range(seen: Statistics, share: float) -> Range:
-    """The range of a tensor's values but for that share of them, the largest by magnitude."""
+    """Return the range of a tensor's values without the given share of them, the largest by magnitude."""
     values = np.maximum(np.abs(seen.edges[:-1]), np.abs(seen.edges[1:]))
     order = np.argsort(values)
     counted = np.cumsum(seen.counts[order])
@@ -126,13 +127,13 @@ def small_range(seen: Statistics, share: float) -> Range:
 
 
 class RoundedNetwork:
-    """The float network, whose layers with weights take rounded inputs once `set` says how.
+    """The float network, whose layers with weights take rounded inputs once `set` has been called.
 
-    `rounded`: the names of these inputs. The photo is not among them: it is 8 bits as it comes.
+    `rounded`: the names of these inputs. The photo is not among them: it has 8 bits anyway.
     """
 
     def __init__(self, weights: Weights, size: int, statistics: Mapping[str, Statistics], bits: int) -> None:
-        """`statistics`: of every activation, by name; `bits`: those of small values."""
+        """`statistics`: of every activation, by name; `bits`: how many small values have."""
         classes = weights["predictions"].bias.size
         self.rounded = _taken_by_weights(size, classes)
         self._bits = bits
@@ -153,7 +154,7 @@ class RoundedNetwork:
         self._is_kept = is_kept
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """float32[n, classes] of uint8[n, size, size, 3]."""
+        """Return float32[n, classes] for pixels uint8[n, size, size, 3]."""
         if self._is_kept not in self._compiled:
             signature = tf.TensorSpec(self._model.input_shape, tf.float32)
             self._compiled[self._is_kept] = tf.function(self._model).get_concrete_function(signature)
@@ -168,7 +169,7 @@ class RoundedNetwork:
         every = self._every[index]
 
         def rounded(values: Any) -> Any:
-            # Decided while it is compiled: with tf.cond that takes longer than all three ways do alone.
+            # Decided at compile time: tf.cond takes longer to compile than all three cases separately.
             if self._is_kept is None:
                 return values
             low, high = tf.unstack(self._small[index])
@@ -183,7 +184,7 @@ class RoundedNetwork:
 
 
 def _taken_by_weights(size: int, classes: int) -> list[str]:
-    """The names of the activations that convolutions and the classifier take, but for the photo."""
+    """Return the names of the activations that convolutions and the classifier take, except the photo."""
     names: dict[str, str] = {}
 
     def note(name: str, site: Site, tensor: Any) -> Any:

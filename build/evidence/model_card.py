@@ -1,4 +1,4 @@
-"""The model card of a bundle, in Markdown: all of it from the manifest and the counts per class."""
+"""A bundle's model card, in Markdown, from its manifest and its counts per class."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -15,59 +15,59 @@ from service.bundle.manifest import BASELINE, PER_CLASS, Manifest, Resize, Tempe
 
 PICTURE = "variants.png"
 
-# One image fewer of a class says nothing.
+# One image fewer in a class says nothing.
 _LEAST_LOSS = 2
 _FEW_IMAGES = 10
 _MOST_CLASSES = 10
 
 
 def model_card(manifest: Manifest, classes: Sequence[ClassCount]) -> str:
-    """The model card: what the bundle is, its numbers, how it came about, what it is not good for.
+    """Return the model card: what the bundle is, its numbers, how it was made, its limitations.
 
-    `classes`: the counts per class of the reference evaluation, if there was one.
+    `classes`: the counts per class of the reference evaluation, if there is one.
     """
     pairs, losses = pair_table(manifest), _class_losses(manifest.default_variant, classes)
     sections = [
         f"# {manifest.name}",
         f"{manifest.architecture}, {manifest.classes} classes, as TFLite variants for edgewise."
         f" Input: {_preprocessing(manifest)}. Output: one score per class."
-        f" Licence of the weights: {manifest.licence}; the terms of the photos they were trained on may reach"
-        " further.",
+        f" Licence of the weights: {manifest.licence}; the terms of the photos they were trained on may"
+        " restrict their use further.",
         f"## Numbers\n\n{variant_table(manifest)}",
         f"![Accuracy against latency and against bytes]({PICTURE})",
-        *([f"## Every two compared\n\n{pairs}"] if pairs else []),
+        *([f"## Pairwise comparison\n\n{pairs}"] if pairs else []),
         *([f"## Class by class\n\n{losses}"] if losses else []),
-        f"## Every evaluation\n\n{evaluation_table(manifest)}",
-        f"## How it came about\n\n{_training(manifest.training)}\n\n{_recipes(manifest)}",
-        f"## What it is not good for\n\n{_limits(manifest)}",
+        f"## All evaluations\n\n{evaluation_table(manifest)}",
+        f"## How it was made\n\n{_training(manifest.training)}\n\n{_recipes(manifest)}",
+        f"## Limitations\n\n{_limits(manifest)}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _class_losses(default: str, classes: Sequence[ClassCount]) -> str:
-    """On which classes the default loses most against `fp32`; empty where the two were not evaluated."""
+    """Return on which classes the default loses most against `fp32`; empty if that was not evaluated."""
     if default == BASELINE or not classes or BASELINE not in classes[0].right:
         return ""
     typical = median(row.images for row in classes)
     told = (
-        f"[{PER_CLASS}]({PER_CLASS}) tells how many images of each class every variant has right:"
-        f" {len(classes)} classes in the reference evaluation, with {typical:g} of each (median)."
+        f"[{PER_CLASS}]({PER_CLASS}) lists how many images of each class every variant gets right:"
+        f" {len(classes)} classes in the reference evaluation, with a median of {typical:g} per class."
     )
-    few = " So few images can't tell how a variant does on one class." if typical < _FEW_IMAGES else ""
+    few = " That is too few to judge a variant on one class." if typical < _FEW_IMAGES else ""
     if max(row.images for row in classes) < _LEAST_LOSS:
         return told + few
     lost = [(row.right[BASELINE] - row.right[default], row) for row in classes]
     worst = sorted((pair for pair in lost if pair[0] >= _LEAST_LOSS), key=lambda pair: -pair[0])
     if not worst:
-        return f"{told}{few} On none of them has `{default}` {_LEAST_LOSS} fewer right than `{BASELINE}`."
+        return f"{told}{few} In no class does `{default}` get {_LEAST_LOSS} fewer right than `{BASELINE}`."
     rows = [
         f"| {row.label.replace('|', ' ')} | {row.images} | {row.right[BASELINE]} | {row.right[default]} |"
         for _, row in worst[:_MOST_CLASSES]
     ]
     return "\n".join(
         [
-            f"{told}{few} On {len(worst)} of them `{default}` has at least {_LEAST_LOSS} fewer right than"
-            f" `{BASELINE}`; the largest losses, of which some are chance where there are many classes:",
+            f"{told}{few} In {len(worst)} classes `{default}` gets at least {_LEAST_LOSS} fewer right than"
+            f" `{BASELINE}`. The largest losses, of which some are chance if there are many classes:",
             "",
             f"| class | images | {BASELINE} | {default} |",
             "|---|--:|--:|--:|",
@@ -103,7 +103,7 @@ def _training_facts(training: Training) -> list[str]:
         *map(described_images, training.images),
         f"{training.steps} steps of {training.batch_size}, learning rate {training.learning_rate:g},"
         f" seed {training.seed}, {training.seconds:.0f} seconds",
-        f"on photos that were not trained on: {losses}",
+        f"on held-out photos: {losses}",
     ]
     if training.temperature:
         facts.append(_temperature(training.temperature))
@@ -113,7 +113,7 @@ def _training_facts(training: Training) -> list[str]:
 def _temperature(fitted: Temperature) -> str:
     return (
         f"logits divided by a temperature of {fitted.value:g}, fitted on {described_images(fitted.images)}:"
-        f" on them the ECE was {100 * fitted.ece_before:.1f} %, and is {100 * fitted.ece_after:.1f} %"
+        f" their ECE was {100 * fitted.ece_before:.1f} %, and is now {100 * fitted.ece_after:.1f} %"
     )
 
 
@@ -136,10 +136,10 @@ def _recipes(manifest: Manifest) -> str:
 
 def _limits(manifest: Manifest) -> str:
     return (
-        f"It tells apart its {manifest.classes} classes and nothing else: an image of anything else gets the"
-        " likeliest of them all the same, so look at the probability. It says what is in an image, not where"
-        " or how often. Accuracy on your own photos may differ from the numbers above; measure it with"
-        " `python -m service evaluate`. It is not for decisions about people, nor where an error can harm."
+        f"The model knows its {manifest.classes} classes and nothing else: an image of anything else still"
+        " gets the likeliest of them, so look at the probability. It says what is in an image, not where or"
+        " how often. Accuracy on your own photos may differ from the numbers above; measure it with"
+        " `python -m service evaluate`. It is not for decisions about people, or where an error can do harm."
     )
 
 

@@ -16,14 +16,15 @@ from service.bundle.manifest import Evaluation, Manifest, Proportion, reference_
 
 _DPI = 120
 _MARKER_POINTS = 7.0
-# In pixels: how far a marker reaches from its middle; how far apart two are at least, unless a crowd of them
-# would come to be wider than it may.
+# In pixels: a marker's radius; the least distance between two, unless a crowd of them would become too wide;
+# the most that a crowd can be wide.
 _RADIUS = _MARKER_POINTS * _DPI / 72 / 2
 _LEAST_GAP = 8.0
 _WIDEST_CROWD = 64.0
-# From which ratio of the largest cost to the least on an axis is logarithmic.
+# An axis is logarithmic if its largest cost is more than this times its smallest.
 _FAR_APART = 10.0
-# Of the best top-1: what lies below is named, and not shown, so that the rest can be told apart.
+# Relative to the best top-1: points below this are listed rather than drawn, so that the others can be told
+# apart.
 _LEAST_SHOWN = 0.5
 _MOST_TOLD = 4
 _FRONT = "0.55"
@@ -46,11 +47,11 @@ class _Point:
 
 
 def pareto_picture(manifest: Manifest) -> bytes:
-    """A PNG with reference top-1 over median latency and over bytes as stored; bars are 95 % intervals.
+    """Return a PNG of reference top-1 over median latency and over stored bytes, with 95 % intervals.
 
-    The line in each panel is the Pareto front: it goes through the variants that no other beats in both.
-    Baselines, which have no latency, are hollow. Points that would cover each other are drawn side by side,
-    the nearer the more there are. What has less than half of the best top-1 is told in words.
+    The line in each panel is the Pareto front, through the variants that no other beats in both. Baselines,
+    which have no latency, are hollow. Points that would overlap are drawn side by side, closer together the
+    more there are. Those with less than half of the best top-1 are listed in words.
     """
     figure = Figure(figsize=(10, 4.5), layout="constrained", dpi=_DPI)
     by_latency, by_size = figure.subplots(1, 2, sharey=True)
@@ -63,7 +64,7 @@ def pareto_picture(manifest: Manifest) -> bytes:
         _set_limits(axes, points, large)
     _tell(by_latency, poor_slow)
     _tell(by_size, poor_large)
-    # Pixels are known, and stay, once everything around the points has its place.
+    # Pixel positions are fixed once everything around the points is laid out.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes, points in ((by_latency, slow), (by_size, large)):
@@ -75,9 +76,9 @@ def pareto_picture(manifest: Manifest) -> bytes:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which of the points (cost, gain) no other beats: one as cheap and as good, and better in one.
+    """Return the indices of the points (cost, gain) that no other beats, cheapest first.
 
-    Their indices, cheapest first; of equal points all.
+    One beats another if it is as cheap and as good, and better in one of the two; equal points are all kept.
     """
 
     def beaten(point: tuple[float, float]) -> bool:
@@ -88,7 +89,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _points(manifest: Manifest) -> tuple[list[_Point], list[_Point]]:
-    """Those of the two panels: by latency and by size."""
+    """Return the points of the two panels: by latency and by size."""
     slow, large = [], []
     for number, (name, variant) in enumerate(manifest.variants.items()):
         evaluation = reference_evaluation(variant.evaluations)
@@ -109,7 +110,7 @@ def _points(manifest: Manifest) -> tuple[list[_Point], list[_Point]]:
 
 
 def _split(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
-    """Those to show, and those that are too far below."""
+    """Return the points to draw, and those that are too far below."""
     least = _LEAST_SHOWN * max((point.top1.ratio for point in points), default=0.0)
     shown = [point for point in points if point.top1.ratio >= least]
     return shown, [point for point in points if point.top1.ratio < least]
@@ -152,7 +153,7 @@ def _set_limits(axes: Axes, points: Sequence[_Point], everything: Sequence[_Poin
 
 
 def _tell(axes: Axes, poor: Sequence[_Point]) -> None:
-    """Name those that are below the picture."""
+    """List the points that are too far below to be drawn."""
     if poor:
         best = sorted(poor, key=lambda point: -point.percent)
         named = ", ".join(f"{point.name} {point.percent:.1f} %" for point in best[:_MOST_TOLD])
@@ -203,7 +204,7 @@ def _side_by_side(axes: Axes, points: Sequence[_Point]) -> list[_Point]:
 
 
 def _make_room(axes: Axes, points: Sequence[_Point]) -> None:
-    """Widen the axis where points that were set apart would lie beyond it."""
+    """Widen the axis if points that were moved apart would be outside."""
     pixels = [_pixels(axes, point.cost, 0)[0] for point in points]
     to_cost = axes.transData.inverted()
     beyond = [to_cost.transform((x + side * 2 * _RADIUS, 0))[0] for x in pixels for side in (-1, 1)]
@@ -211,7 +212,7 @@ def _make_room(axes: Axes, points: Sequence[_Point]) -> None:
 
 
 def _front_line(axes: Axes, best: Sequence[_Point]) -> list[tuple[float, float]]:
-    """The corners of the steps through the best: to the right of them and below everything is beaten."""
+    """Return the corners of the steps through the best points; what is right of and below them is beaten."""
     if not best:
         return []
     corners = [(best[0].cost, axes.get_ylim()[0])]
@@ -250,14 +251,14 @@ def _label(axes: Axes, points: Sequence[_Point], front: Sequence[tuple[float, fl
 
 
 def _covered(axes: Axes, point: _Point) -> list[Box]:
-    """What a point and its bar cover, in pixels."""
+    """Return what a point and its bar cover, in pixels."""
     x, y = _pixels(axes, point.cost, point.percent)
     low, high = (_pixels(axes, point.cost, 100 * end) for end in (point.top1.lower, point.top1.upper))
     return [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS), _between(low, high)]
 
 
 def _between(start: tuple[float, float], end: tuple[float, float]) -> Box:
-    """What an upright or level line covers, in pixels, and a little on both sides."""
+    """Return what a vertical or horizontal line covers, in pixels, and a little on both sides."""
     (x0, y0), (x1, y1) = start, end
     return Box(min(x0, x1) - 3, min(y0, y1) - 3, max(x0, x1) + 3, max(y0, y1) + 3)
 

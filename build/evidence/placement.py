@@ -13,7 +13,7 @@ _FIRST_DISTANCE, _STEP, _DISTANCES = 11.0, 10.0, 12
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle, in pixels, y upwards."""
+    """An axis-aligned rectangle, in pixels, with y upwards."""
 
     left: float
     bottom: float
@@ -21,22 +21,22 @@ class Box:
     top: float
 
     def overlap(self, other: "Box") -> float:
-        """The area that both cover."""
+        """Return the area that both cover."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(0.0, width) * max(0.0, height)
 
     def outside(self, area: "Box") -> float:
-        """How much of this area lies outside of another."""
+        """Return how much of this box's area is outside another."""
         return (self.right - self.left) * (self.top - self.bottom) - self.overlap(area)
 
 
 def spread(places: Sequence[float], gap: float, widest: float = math.inf) -> list[float]:
-    """The places along an axis, moved as little as they must be for none to be nearer than `gap` to another.
+    """Return places along an axis, moved as little as possible to be at least `gap` apart.
 
-    Their order stays. As little: the least sum of squares, by isotonic regression of place - rank × gap,
-    neighbours that violate the order being pooled into their mean. A pool that would then be wider than
-    `widest` is drawn together to that, around its middle.
+    Their order stays. The sum of the squared moves is minimal, by isotonic regression of place - rank × gap:
+    neighbours that violate the order are pooled into their mean. A pool that would become wider than `widest`
+    is compressed to that width, around its middle.
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
     pools: list[list[float]] = []
@@ -62,10 +62,10 @@ def place_labels(
     obstacles: Sequence[Box],
     area: Box,
 ) -> list[Box]:
-    """A box for the label of each point, of the `sizes` (width, height), in the order of the points.
+    """Return a box for the label of each point, in the order of the points; `sizes` are (width, height).
 
-    One after another, each goes as near to its point as it can without covering an obstacle or an
-    earlier label and without leaving the area; where that is nowhere, where it covers least.
+    Each label in turn is placed as near to its point as possible without covering an obstacle or an earlier
+    label and without leaving the area. If that is impossible, it goes where it covers least.
     """
     placed: list[Box] = []
     for point, size in zip(points, sizes, strict=True):
@@ -80,14 +80,14 @@ def place_labels(
 
 
 def _boxes(point: tuple[float, float], size: tuple[float, float]) -> list[Box]:
-    """Where a label may go, nearest first: around its point, at growing distances."""
+    """Return where a label may go, nearest first: around its point, at growing distances."""
     (x, y), (width, height) = point, size
     boxes = []
     for number in range(_DISTANCES):
         distance = _FIRST_DISTANCE + number * _STEP
         for degrees in _DIRECTIONS:
             right, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-            # The side of the label that faces the point is what is so far away.
+            # The distance is to the side of the label that faces the point.
             left = x + distance * right + (right - 1) / 2 * width
             bottom = y + distance * up + (up - 1) / 2 * height
             boxes.append(Box(left, bottom, left + width, bottom + height))

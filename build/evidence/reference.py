@@ -1,7 +1,7 @@
-"""What the reference evaluation leaves in a bundle beside its manifest.
+"""The files that the reference evaluation adds to a bundle.
 
 `reference.json`: what the drift of a running service is measured against. `per_class.csv`: how many
-images of each class every variant has right.
+images of each class every variant gets right.
 """
 
 import csv
@@ -25,7 +25,7 @@ _FIRST_COLUMNS = ("index", "class_id", "label", "images")
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One class in the reference evaluation: its images, and how many each variant has right."""
+    """One class in the reference evaluation: its images, and how many each variant gets right."""
 
     label: str
     images: int
@@ -33,7 +33,7 @@ class ClassCount:
 
 
 def reference_files(bundle: Bundle, images: Sequence[LabelledImage], measured: Measured) -> dict[str, bytes]:
-    """The two files for a bundle whose variants were `measured` on `images`, in that order."""
+    """Return the two files for a bundle whose variants were `measured` on `images`, in that order."""
     probabilities = {name: measured.probabilities[name] for name in bundle.manifest.variants}
     evaluation = measured.evaluations[bundle.manifest.default_variant]
     reference = Reference(
@@ -48,7 +48,7 @@ def reference_files(bundle: Bundle, images: Sequence[LabelledImage], measured: M
 
 
 def read_per_class(bundle: Bundle) -> tuple[ClassCount, ...]:
-    """The rows of a bundle's `per_class.csv`; none where it has no such file.
+    """Return the rows of a bundle's `per_class.csv`, none if it has no such file.
 
     Raises:
         BundleError: the file is missing or damaged.
@@ -67,15 +67,15 @@ def read_per_class(bundle: Bundle) -> tuple[ClassCount, ...]:
         )
     except (KeyError, TypeError, ValueError, csv.Error):
         raise BundleError(
-            f"{bundle.path / PER_CLASS} is not the counts of this bundle's variants; evaluate it again"
+            f"{bundle.path / PER_CLASS} lacks valid counts of this bundle's variants; evaluate it again"
         ) from None
 
 
 def answers_of(probabilities: NDArray[np.float32]) -> Answers:
-    """What a variant answered, of its probabilities float32[images, classes]."""
+    """Return what a variant answered, by its probabilities float32[images, classes]."""
     top1 = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
     quantiles = np.quantile(probabilities.max(axis=1).astype(np.float64), np.linspace(0, 1, QUANTILES))
-    # A float's rounding may end above 1, or let a quantile fall by its last digit.
+    # Rounding can push a quantile above 1, or below the previous one in its last digit.
     rising = np.maximum.accumulate(np.minimum(quantiles, 1))
     return Answers(top1=tuple(top1.tolist()), confidence=tuple(rising.tolist()))
 

@@ -21,7 +21,7 @@ BEGIN, END = "<!-- variants -->", "<!-- /variants -->"
 def write_report(bundle: Bundle, runs: int) -> Bundle:
     """Measure latency, and write the bundle with it, its model card and its picture.
 
-    `runs`: inferences of each variant, at least.
+    `runs`: the least number of inferences of each variant.
 
     Raises:
         StartError: a variant can't be loaded, or the bundle can't be written.
@@ -30,7 +30,7 @@ def write_report(bundle: Bundle, runs: int) -> Bundle:
 
 
 def renew_report(bundle: Bundle) -> Bundle:
-    """Write the model card and the picture anew, if the bundle has them: they show its manifest's numbers.
+    """Update the model card and the picture, if the bundle has them, to its manifest's numbers.
 
     Raises:
         BundleError: the bundle can't be written.
@@ -65,8 +65,8 @@ def _with_latencies(bundle: Bundle, runs: int) -> Manifest:
 
 
 def card_files(manifest: Manifest, classes: Sequence[ClassCount]) -> dict[str, bytes]:
-    """The model card and the picture of a manifest, `classes` being the counts per class."""
-    # Imported where it is used: a bundle that has no picture needs no Matplotlib.
+    """Return the model card and the picture of a manifest; `classes`: the counts per class."""
+    # Imported here because a bundle without a picture needs no Matplotlib.
     from build.evidence.picture import pareto_picture
 
     return {PICTURE: pareto_picture(manifest), MODEL_CARD: model_card(manifest, classes).encode()}
@@ -102,7 +102,7 @@ def insert_between(file: Path, begin: str, end: str, text: str) -> None:
 
 
 def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
-    """What a Markdown file, which can be written, has before and after its markers.
+    """Return what a Markdown file has before and after its markers, and check that it can be written.
 
     Raises:
         BuildError: the file can't be read or has no markers.
@@ -121,7 +121,7 @@ def split_at_markers(file: Path, begin: str = BEGIN, end: str = END) -> tuple[st
 
 
 def _machine() -> str:
-    """The processor's name where Linux tells it, its architecture, and how many cores there are."""
+    """Return the processor's name if Linux tells it, its architecture, and the number of cores."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

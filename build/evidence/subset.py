@@ -1,4 +1,4 @@
-"""A bundle of some of another's variants, with all that was measured of them."""
+"""A bundle of some of another's variants, with all their measurements."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -20,10 +20,11 @@ _Value = TypeVar("_Value")
 
 
 def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
-    """Write a bundle of the variants of those names to `path`, in the order that they have in `bundle`.
+    """Write a bundle of the named variants to `path`, in the order that they have in `bundle`.
 
     The others become baselines: their accuracy stays, their files don't. The default stays if it is among the
-    variants, else the first of `names` becomes it. A model card and a picture are written anew.
+    named variants; otherwise the first of `names` becomes the default. The model card and the picture, if
+    there are any, are updated.
 
     Raises:
         BundleError: `bundle` has no variant of a name, or is damaged, or nothing can be written to `path`.
@@ -52,7 +53,7 @@ def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
 
 
 def _files_of(bundle: Bundle, kept: Sequence[str], dropped: Set[str]) -> dict[str, bytes]:
-    """The bundle's files that have something of each variant, with that of `kept` alone."""
+    """Return the bundle's files that hold something of every variant, with only that of `kept`."""
     vectors = {name: read_golden_vectors(bundle, name) for name in kept}
     golden = golden_file(vectors[kept[0]].pixels, {name: vector.expected for name, vector in vectors.items()})
     files = {GOLDEN: golden}

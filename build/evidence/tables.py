@@ -1,4 +1,4 @@
-"""The tables of a bundle's numbers, in Markdown: all of them from the manifest."""
+"""Markdown tables of a bundle's numbers, from its manifest."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _VARIANT_HEADER = (
 _PAIR_HEADER = (
     "| variant | against | agreement % (95 %) | KL nats | lost / won | p |\n|---|---|--:|--:|--:|--:|"
 )
-# Of a table in a recipe's settings.
+# A table in a recipe's settings with more keys is given by their number.
 _MOST_KEYS = 8
 _EVALUATION_HEADER = (
     "| variant | images | crop | seen in training | top-1 % (95 %) | top-5 % (95 %) | ECE % |\n"
@@ -37,16 +37,16 @@ _EVALUATION_HEADER = (
 
 
 def variant_table(manifest: Manifest) -> str:
-    """Every variant and baseline with its reference evaluation and latency, and what that was measured on."""
+    """Return every variant and baseline with its reference evaluation and latency, and notes on these."""
     rows = [_variant_row(manifest, name, variant) for name, variant in manifest.variants.items()]
     rows += [_baseline_row(name, baseline) for name, baseline in manifest.baselines.items()]
     return "\n".join([_VARIANT_HEADER, *rows, "", _table_notes(manifest)])
 
 
 def pair_table(manifest: Manifest) -> str:
-    """Every two variants and baselines that were evaluated together, in the reference evaluation.
+    """Return the comparison of every two variants and baselines in the reference evaluation.
 
-    Empty where no two were.
+    It is empty if no two were evaluated together.
     """
     evaluated = {name: reference_evaluation(e) for name, e in _evaluated(manifest).items()}
     references = {name: evaluation for name, evaluation in evaluated.items() if evaluation}
@@ -58,18 +58,18 @@ def pair_table(manifest: Manifest) -> str:
         return ""
     note = (
         "Agreement: same top-1. KL: mean of KL(against ‖ variant) ± its standard error. Lost: images that the"
-        " variant has wrong and the other right; won: the reverse. p is of McNemar's exact test"
+        " variant gets wrong and the other right; won: the reverse. p is from McNemar's exact test"
     )
     if len(rows) > 1:
         note += (
-            f", for each pair alone: of {len(rows)} pairs of equally good variants one in twenty, at"
-            " the most, is below 0.05 by chance"
+            f", for each pair alone: of {len(rows)} pairs of equally good variants, up to one in twenty is"
+            " below 0.05 by chance"
         )
     return "\n".join([_PAIR_HEADER, *rows, "", f"{note}."])
 
 
 def evaluation_table(manifest: Manifest) -> str:
-    """Every evaluation of every variant and baseline."""
+    """Return every evaluation of every variant and baseline."""
     lines = [_EVALUATION_HEADER]
     for name, evaluations in _evaluated(manifest).items():
         for evaluation in evaluations:
@@ -83,18 +83,19 @@ def evaluation_table(manifest: Manifest) -> str:
             ]
             lines.append(row(cells))
     note = (
-        "On images seen in training the numbers say how well those were learned, not how new ones are told."
+        "On images seen in training, the numbers say how well those were learned, not how well new ones are"
+        " classified."
     )
     return "\n".join([*lines, "", note])
 
 
 def described_images(images: ImageSet) -> str:
-    """A set of images in words, with the first digits of its hash."""
+    """Describe a set of images, with the first digits of its hash."""
     return f"{images.images} images of {images.name} (SHA-256 {images.sha256[:16]}…)"
 
 
 def settings_in_words(settings: Mapping[str, object]) -> str:
-    """A recipe's settings; of a table with many keys, as the steps of all layers are, how many it has."""
+    """Describe a recipe's settings; a table with many keys, like all layers' steps, by their number."""
     keys = Counter(key.partition(".")[0] for key in settings)
     told = [
         f"{key} = {value}" for key, value in settings.items() if keys[key.partition(".")[0]] <= _MOST_KEYS
@@ -135,7 +136,7 @@ def _pair_row(name: str, comparison: Comparison) -> str:
 
 
 def row(cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -171,13 +172,13 @@ def _table_notes(manifest: Manifest) -> str:
     notes = ["Bold: the default."]
     wires = [variant.wire for variant in manifest.variants.values()]
     if any(wires) or any(baseline.wire_bytes for baseline in manifest.baselines.values()):
-        notes[0] += " Packed: as the bundle holds it, by Zstandard."
+        notes[0] += " Packed: the size in the bundle, compressed by Zstandard."
     if evaluation:
         notes[0] += " ECE: expected calibration error of the top-1 probability, over 15 bins."
     if BASELINE in {*manifest.variants, *manifest.baselines}:
         notes.append(
-            "Agreement (same top-1), mean KL (± its standard error) and the images lost and won are against"
-            f" `{BASELINE}` on the same images; p is of McNemar's exact test."
+            "Agreement (same top-1), mean KL (± its standard error) and the images lost and won are relative"
+            f" to `{BASELINE}` on the same images; p is from McNemar's exact test."
         )
     if evaluation:
         notes.append(
@@ -186,25 +187,25 @@ def _table_notes(manifest: Manifest) -> str:
         )
     if latency:
         notes.append(
-            f"Latency is one inference without decoding, on one thread of {latency.machine}, by"
-            f" {latency.runtime} with {latency.delegate}, {latency.runs} runs in turn: compare the ratios."
+            f"Latency is that of one inference without decoding, on one thread of {latency.machine}, by"
+            f" {latency.runtime} with {latency.delegate}, {latency.runs} runs of each variant in turn:"
+            " compare the ratios."
         )
     notes += [f"*{name}*, not in the bundle: {b.description}." for name, b in manifest.baselines.items()]
     return "\n".join(notes)
 
 
 def _seen(manifest: Manifest) -> str:
-    """What is known of whether the network has seen the images of the reference evaluation."""
+    """Return what is known about whether the network has seen the images of the reference evaluation."""
     variants = manifest.variants.items()
     if unknown := [f"`{name}`" for name, variant in variants if not knows_its_images(variant)]:
-        return (
-            f"of the images that {', '.join(unknown)} may have been trained or calibrated on nothing is known"
-        )
+        names = ", ".join(unknown)
+        return f"nothing is known about the images that {names} may have been trained or calibrated on"
     if any(IMPORTED in variant.provenance.recipe for _, variant in variants):
-        return "none of them is among those that the network is known to have been trained or calibrated on"
+        return "the network is not known to have been trained or calibrated on any of them"
     return "edgewise neither trained nor calibrated the network on any of them"
 
 
 def _size(whole: int, packed: int | None) -> str:
-    """Bytes in MB, and those that it takes packed where it is."""
+    """Return a size in MB, followed by the packed size if there is one."""
     return f"{whole / 1e6:.1f}" + (f" ({packed / 1e6:.1f} packed)" if packed else "")

@@ -325,7 +325,7 @@ def test_baselines_are_named_by_their_bundles(
 ) -> None:
     options = ["evaluate", copy.path, "--evaluation", evaluation]
     said = wrong(capsys, *options, "--baseline", colours.path)
-    assert said == f"{colours.path} is no baseline for {copy.path}: it has other classes"
+    assert said == f"{colours.path} can't be a baseline for {copy.path}: it has other classes"
 
 
 def test_a_start_of_other_classes_is_no_baseline(

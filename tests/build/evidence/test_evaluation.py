@@ -234,7 +234,7 @@ def test_a_baseline_that_does_not_fit_is_refused(
         return str(caught.value)
 
     bundle = copy
-    assert refused(colours) == f"{colours.path} is no baseline for {bundle.path}: it has other classes"
+    assert refused(colours) == f"{colours.path} can't be a baseline for {bundle.path}: it has other classes"
     taken = "has a variant {}, but another variant or baseline of"
     assert taken.format("ptq") in refused(imported(copy, "fp32", tmp_path / "a" / "ptq.tflite"))
     naive = imported(copy, "ptq", tmp_path / "b" / "naive.tflite")

@@ -18,7 +18,7 @@ def test_the_card_says_how_the_bundle_came_about(measured: Bundle) -> None:
     assert "`python -m build quantize`" in card
     assert variant_table(measured.manifest) in card
     assert evaluation_table(measured.manifest) in card
-    assert f"## Every two compared\n\n{pair_table(measured.manifest)}\n\n## Class by class\n\n" in card
+    assert f"## Pairwise comparison\n\n{pair_table(measured.manifest)}\n\n## Class by class\n\n" in card
 
 
 def test_the_card_says_how_the_network_was_trained(measured: Bundle) -> None:
@@ -41,13 +41,13 @@ def test_the_card_says_what_the_logits_were_divided_by(measured: Bundle) -> None
     card = model_card(measured.manifest.model_copy(update={"training": training}), ())
     assert (
         f"- logits divided by a temperature of 0.5734, fitted on 296 images of val (SHA-256 {16 * 'a'}…):"
-        " on them the ECE was 29.8 %, and is 2.1 %"
+        " their ECE was 29.8 %, and is now 2.1 %"
     ) in card
 
 
 def test_a_bundle_that_was_not_evaluated_has_no_such_sections(small: Bundle) -> None:
     card = model_card(small.manifest, ())
-    assert "## Every two" not in card
+    assert "## Pairwise" not in card
     assert "## Class by class" not in card
 
 
@@ -67,14 +67,17 @@ def test_the_classes_that_lose_most_are_listed(small: Bundle) -> None:
         count("hat", 48, 40, 45),
         count("cat", 40, 9, 8),
     )
-    assert "4 classes in the reference evaluation, with 49 of each (median). On 2 of them `ptq` has" in told
+    assert (
+        "4 classes in the reference evaluation, with a median of 49 per class. In 2 classes `ptq` gets"
+        in told
+    )
     assert told.splitlines()[-2:] == ["| dog | 50 | 48 | 41 |", "| cup | 50 | 49 | 47 |"]
-    assert "So few" not in told
+    assert "too few" not in told
 
 
 def test_at_most_ten_classes_are_listed(small: Bundle) -> None:
     told = class_by_class(small, *(count(f"c{lost}", 50, 40, 40 - lost) for lost in range(14)))
-    assert "On 12 of them" in told
+    assert "In 12 classes" in told
     assert [line.split()[1] for line in told.splitlines() if line.startswith("| c")][1:] == [
         f"c{lost}" for lost in range(13, 3, -1)
     ]
@@ -82,11 +85,11 @@ def test_at_most_ten_classes_are_listed(small: Bundle) -> None:
 
 def test_few_images_are_called_few(small: Bundle) -> None:
     told = class_by_class(small, count("cup", 1, 1, 0), count("dog", 1, 1, 1))
-    assert told.endswith("with 1 of each (median). So few images can't tell how a variant does on one class.")
+    assert told.endswith("with a median of 1 per class. That is too few to judge a variant on one class.")
     told = class_by_class(small, count("cup", 2, 2, 1), count("dog", 1, 1, 1))
     assert told.endswith(
-        "So few images can't tell how a variant does on one class. On none of them has"
-        " `ptq` 2 fewer right than `fp32`."
+        "That is too few to judge a variant on one class. In no class does `ptq` get 2 fewer right than"
+        " `fp32`."
     )
 
 

@@ -52,7 +52,7 @@ def test_what_was_packed_is_compared_by_the_bytes_that_it_took(measured: Bundle,
     assert (left_out.bytes, left_out.wire_bytes) == (measured.variant("ptq").bytes, wire.bytes)
     card = (bundle.path / MODEL_CARD).read_text("utf-8")
     assert f"| *ptq* | int8 | {left_out.bytes / 1e6:.1f} ({wire.bytes / 1e6:.1f} packed) |" in card
-    assert "Packed: as the bundle holds it, by Zstandard." in card
+    assert "Packed: the size in the bundle, compressed by Zstandard." in card
     assert write_subset(measured, ["fp32"], tmp_path / "other").manifest.baselines["ptq"].wire_bytes is None
 
 

@@ -93,7 +93,7 @@ def test_the_tables_notes_name_fp32_where_it_is_a_baseline(measured: Bundle) -> 
     alone = {"ptq": measured.variant("ptq")}
     for baselines, is_named in (({"fp32": fp32}, True), ({}, False)):
         manifest = measured.manifest.model_copy(update={"variants": alone, "baselines": baselines})
-        assert ("are against `fp32` on the same images" in variant_table(manifest)) == is_named
+        assert ("are relative to `fp32` on the same images" in variant_table(manifest)) == is_named
 
 
 def test_a_bundle_that_was_not_measured_has_empty_cells(small: Bundle) -> None:
@@ -112,7 +112,7 @@ def test_what_is_packed_has_both_sizes(small: Bundle, tmp_path: Path) -> None:
     size = f"{variant.bytes / 1e6:.1f} ({variant.wire.bytes / 1e6:.1f} packed)"
     assert rows(table)["ptq"][1] == size
     assert "packed" not in rows(table)["fp32"][1]
-    assert "Packed: as the bundle holds it, by Zstandard." in table
+    assert "Packed: the size in the bundle, compressed by Zstandard." in table
     assert "acked" not in variant_table(small.manifest)
 
 
