@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -64,7 +64,8 @@ class Bundle:
 
     `labels` and `class_ids` are in index order; `class_ids` is None if the bundle has none.
     `seen_images` holds the first 16 hex digits of the SHA-256 of every image file that the
-    network was trained or calibrated on.
+    network was trained or calibrated on. `signed`: its signature was asked for and checked, so that
+    nothing may be loaded but the bytes that were checked.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Bundle:
     labels: tuple[str, ...]
     class_ids: tuple[str, ...] | None
     seen_images: frozenset[str]
+    signed: bool = False
 
     @property
     def classes(self) -> Classes:
@@ -121,9 +123,10 @@ def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
             raise BundleError(f"{path / CLASS_IDS} names {repeated} class ids twice; build the bundle again")
     seen = _read_lines(path, manifest, SEEN_IMAGES) if SEEN_IMAGES in manifest.files else ()
     bundle = Bundle(path, manifest, labels, class_ids, frozenset(seen))
-    if public_key is not None:
-        verify(bundle)
-    return bundle
+    if public_key is None:
+        return bundle
+    verify(bundle)
+    return replace(bundle, signed=True)
 
 
 def read_file(bundle: Bundle, name: str) -> bytes:
@@ -138,7 +141,8 @@ def read_file(bundle: Bundle, name: str) -> bytes:
 def verify_variant(bundle: Bundle, name: str) -> bytes | None:
     """Check the size and SHA-256 of a variant's file and, if it is packed, the SHA-256 of what it unpacks to.
 
-    Returns the unpacked bytes of the `.tflite`; None if the file is the `.tflite` itself.
+    Returns the bytes of the `.tflite` that were checked, if it is packed or the bundle signed. Otherwise
+    None: the file is the `.tflite` itself, and whoever maps it shares its memory with the page cache.
 
     Raises:
         BundleError: it is missing or damaged, or does not unpack to the variant's `.tflite`.
@@ -152,7 +156,8 @@ def verify_variant(bundle: Bundle, name: str) -> bytes | None:
             raise BundleError(
                 f"{path} has {size} bytes, but the manifest says {stored.bytes}; copy the bundle again"
             )
-        digest = sha256_of(path)
+        content = path.read_bytes() if bundle.signed and variant.wire is None else None
+        digest = sha256_of(path if content is None else content)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None
     if digest != stored.sha256:
@@ -160,7 +165,7 @@ def verify_variant(bundle: Bundle, name: str) -> bytes | None:
             f"{path} is not the file that the manifest names (SHA-256 differs); copy the bundle again"
         )
     if variant.wire is None:
-        return None
+        return content
     content = unpack(path, variant.bytes)
     if sha256_of(content) != variant.sha256:
         raise BundleError(

@@ -89,3 +89,15 @@ def test_what_was_put_in_place_of_a_variant_is_not_switched_to(
         answer = client.post("/v1/classify", content=photo("red"))
         assert (answer.status_code, answer.json()["variant"]) == (200, "ptq")
         assert client.put("/v1/variants/active", json={"variant": "fp32"}).status_code == 200
+
+
+def test_a_served_file_that_is_written_over_in_place_changes_nothing(bundle: Path, pair: KeyPair) -> None:
+    # Without a delegate, weights are read where they lie.
+    with (
+        serving(bundle=bundle, bundle_public_key=pair.public, delegate="none") as service,
+        service.client() as client,
+    ):
+        before = client.post("/v1/classify", content=photo("red")).json()["predictions"]
+        (bundle / "ptq.tflite").write_bytes(b"")
+        after = client.post("/v1/classify", content=photo("red"))
+        assert (after.status_code, after.json()["predictions"]) == (200, before)
