@@ -1,4 +1,4 @@
-"""The network that is built: its name, its input's side, and how much of a photo's shorter side it sees."""
+"""The network: its name, its input's side in pixels, and the share of a photo's shorter side that it sees."""
 
 ARCHITECTURE = "EfficientNetV2B0"
 INPUT_SIZE = 224

@@ -1,4 +1,4 @@
-"""What a network's outputs are called: ImageNet's classes, or those that text files name."""
+"""The names of a network's outputs: ImageNet's classes, or those in text files."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ IMAGENET_CLASSES = 1000
 
 
 def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Classes:
-    """Labels and class ids from text files, or ImageNet's where there are 1,000 and no file is named.
+    """Return labels and class ids from text files, or ImageNet's for 1,000 classes if no file is given.
 
-    Class ids may be one fewer than the labels if the first label is a background class.
+    There may be one class id fewer than labels if the first label is a background class.
 
     Raises:
-        BuildError: a file can't be read, has another number of lines than there are classes, or
-            repeats a class id.
+        BuildError: a file can't be read, does not have one line per class, or repeats a class id; or the
+            classes are not 1,000, and no file names them.
     """
     if labels is None:
         if count != IMAGENET_CLASSES:
@@ -36,12 +36,12 @@ def read_classes(count: int, labels: Path | None, class_ids: Path | None) -> Cla
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """The lines of a text file, as a bundle has them.
+    """Return the lines of a text file, split as in a bundle.
 
-    A byte order mark, which Windows writes before the first, is no part of it.
+    A byte order mark, which Windows writes before the first line, is not part of it.
 
     Raises:
-        BuildError: it can't be read, or is not in UTF-8.
+        BuildError: the file can't be read, or is not in UTF-8.
     """
     try:
         return lines_of(path.read_bytes().decode("utf-8-sig"))

@@ -1,6 +1,7 @@
-"""What the configuration of a Keras model names, checked before Keras makes anything of it.
+"""Checks of a Keras model's configuration, before Keras makes anything of it.
 
-Keras imports modules and calls what it finds in them as the configuration says: Keras 2 any, Keras 3 its own.
+Keras imports the modules that the configuration names, and calls what it finds there: Keras 2 in any module,
+Keras 3 in its own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,13 +25,13 @@ _PLAIN = {
     "Reshape",
     "Softmax",
 }
-# What changes pixels in training alone.
+# These change pixels only during training.
 _AUGMENTING = {
     *("GaussianNoise", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation"),
     *("RandomTranslation", "RandomZoom"),
 }
 _LAYERS = GROUPS | WEIGHTED | _NORMALISING | _PLAIN | _AUGMENTING
-# What matters in training alone, and is in a file all the same.
+# These matter only during training, but are in a file all the same.
 _TRAINING = {
     name
     for library in (keras, tf_keras)
@@ -42,14 +43,14 @@ _DTYPES = {"DTypePolicy", "FloatDTypePolicy", "Policy"}
 _VALUES = {"TensorShape", "__keras_tensor__", "__numpy__", "__tensor__", "__tuple__"}
 _OBJECTS = _LAYERS | _TRAINING | _DTYPES | _VALUES
 _FUNCTIONS = {"linear", "relu", "sigmoid", "silu", "softmax", "swish"}
-# Keras says `builtins` of its own functions.
+# Keras names `builtins` as the module of its own functions.
 _PACKAGES = {"builtins", "keras", "tf_keras"}
-# Where an initializer of Keras 2's own EfficientNetV2 is from.
+# The module of an initializer in Keras 2's own EfficientNetV2.
 _INITIALIZERS = "tensorflow.python.ops.init_ops_v2"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Check a whole model's configuration before it is loaded, which may run code that a file brings along.
+    """Check a whole model's configuration before it is loaded, since loading can run code that it names.
 
     Raises:
         UnfitError: it names a layer that the build stage does not know, or anything that is not Keras' own.
@@ -62,14 +63,14 @@ def check_config(config: Mapping[str, Any]) -> None:
 def _check_layers(config: Mapping[str, Any]) -> None:
     kind, inner = str(config["class_name"]), config["config"]
     if kind not in _LAYERS:
-        raise unfit(f"has a layer {inner.get('name')} of the kind {kind}")
+        raise unfit(f"has a layer {inner.get('name')} of type {kind}")
     if kind in GROUPS:
         for layer in inner["layers"]:
             _check_layers(layer)
 
 
 def _objects(part: Any) -> Iterator[Mapping[str, Any]]:
-    """All in it that Keras makes an object of, at any depth."""
+    """Yield every part, at any depth, that Keras makes an object from."""
     if isinstance(part, Mapping):
         if "class_name" in part:
             yield part
@@ -89,6 +90,6 @@ def _check_object(config: Mapping[str, Any]) -> None:
     if not is_known or is_registered or not is_keras:
         named = config.get("registered_name") or name
         raise UnfitError(
-            f"names {named} of {module}, which is none of Keras' own that build knows: train without it, and"
+            f"names {named} of {module}, which is not a part of Keras that build knows: train without it, and"
             f" {SAVE_WHOLE}"
         )

@@ -1,4 +1,4 @@
-"""A network out of a file that Keras saved: a whole model or weights alone, of Keras 2 or 3."""
+"""Loading a network from a file that Keras 2 or 3 saved: a whole model, or only weights."""
 
 import json
 import zipfile
@@ -25,12 +25,13 @@ _ARCHIVE_SUFFIXES, _HDF5_SUFFIXES = (".keras",), (".h5", ".hdf5")
 
 
 def load_keras_file(path: Path, size: int | None) -> tuple[Weights, int]:
-    """Load a `.keras` or `.h5` file: folded weights, and the side of the input in pixels.
+    """Load a `.keras` or `.h5` file; return the folded weights, and the side of the input in pixels.
 
-    A whole model has a side, and `size` must be the same; weights are of any, 224 without `size`.
+    A whole model has a side, and `size` must match it; weights alone fit any size, 224 by default.
 
     Raises:
-        BuildError: it can't be read, or is not of a network that the build stage takes; it says what to do.
+        BuildError: the file can't be read, or holds no network that the build stage takes; the message says
+            what to do.
     """
     try:
         return _of_archive(path, size) if _is_archive(path) else _of_hdf5(path, size)
@@ -41,9 +42,12 @@ def load_keras_file(path: Path, size: int | None) -> tuple[Weights, int]:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether it is a `.keras` archive, and otherwise it is HDF5: by its content, and by its name too.
+    """Return whether the file is a `.keras` archive and not HDF5, by both its content and its name.
 
     Keras goes by the name, and a file can be both at once: what is checked must be what Keras loads.
+
+    Raises:
+        UnfitError: it is neither, or both, or is not named after its format.
     """
     is_archive, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
     if not (is_archive or is_hdf5):
@@ -53,19 +57,19 @@ def _is_archive(path: Path) -> bool:
     suffixes = _ARCHIVE_SUFFIXES if is_archive else _HDF5_SUFFIXES
     if path.suffix not in suffixes:
         kind = "a zip archive" if is_archive else "HDF5"
-        raise UnfitError(f"is {kind}, and its name does not end in {' or '.join(suffixes)}: rename it")
+        raise UnfitError(f"is {kind}, but its name does not end in {' or '.join(suffixes)}: rename it")
     return is_archive
 
 
 def _of_archive(path: Path, size: int | None) -> tuple[Weights, int]:
     with zipfile.ZipFile(path) as archive:
         if sorted(archive.namelist()) != _MEMBERS:
-            raise UnfitError(f"does not hold {', '.join(_MEMBERS)} and no more: {SAVE_WHOLE}")
+            raise UnfitError(f"does not hold exactly {', '.join(_MEMBERS)}: {SAVE_WHOLE}")
         config, metadata, weights = (archive.read(name) for name in _MEMBERS)
     with h5py.File(BytesIO(weights)) as file:
         _check_own_values(file)
     config, metadata = json.loads(config), json.loads(metadata)
-    # May name a loss of the engineer's own; Keras, told not to compile, leaves it out of archives.
+    # It may name a custom loss; for an archive, Keras ignores it when told not to compile.
     config["compile_config"] = None
     return _of_model(path, config, metadata["keras_version"], size)
 
@@ -82,10 +86,10 @@ def _of_hdf5(path: Path, size: int | None) -> tuple[Weights, int]:
 
 
 def _check_own_values(file: h5py.File) -> None:
-    """Check that the values are in the file: HDF5 can name other files of the machine to read them from."""
+    """Check that the values are in the file itself: HDF5 can name other files to read them from."""
 
     def is_link(_: str, link: object) -> bool | None:
-        return isinstance(link, h5py.ExternalLink) or None  # None goes on to the next.
+        return isinstance(link, h5py.ExternalLink) or None  # None continues with the next.
 
     def is_elsewhere(_: str, item: object) -> bool | None:
         return (isinstance(item, h5py.Dataset) and (bool(item.external) or item.is_virtual)) or None

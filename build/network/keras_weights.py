@@ -1,6 +1,7 @@
-"""Keras files of weights alone, of Keras 2 and 3: what they hold, read by h5py.
+"""Files of Keras 2 and 3 with only weights, read by h5py.
 
-They tell neither the input's size nor, but for a Rescaling layer's place, how pixels were normalised.
+They tell neither the input's size nor, except by the normalising layers there are, how pixels were
+normalised.
 """
 
 import re
@@ -16,7 +17,7 @@ from build.network.architecture import ARCHITECTURE, INPUT_SIZE
 from build.network.keras_layers import SAVE_WHOLE, Arrays, UnfitError
 from build.network.model import keras_model
 
-# As `get_weights` has them; Keras 2 ends each with `:0`.
+# In the order of `get_weights`; Keras 2 appends `:0` to each.
 _PARTS = (
     *("kernel", "depthwise_kernel", "bias"),
     *("gamma", "beta", "moving_mean", "moving_variance"),
@@ -32,18 +33,18 @@ _KINDS = {
 
 
 def weights_by_name(file: h5py.File) -> dict[str, Arrays]:
-    """The weights of every layer by its name, the head's by any.
+    """Return the weights of every layer by its name; the head can have any name.
 
     Raises:
-        UnfitError: it is no weights file, or is known to be of a model that does not normalise pixels as
-            Keras' own does.
+        UnfitError: the file is not a weights file, or its model is known not to normalise pixels as Keras'
+            own does.
     """
     return _of_keras_2(file) if "layer_names" in file.attrs else _of_keras_3(file)
 
 
 def _of_keras_2(file: h5py.File) -> dict[str, Arrays]:
     names = [name.decode() if isinstance(name, bytes) else name for name in file.attrs["layer_names"]]
-    # A base that is nested as one layer hides its own.
+    # A base that is nested as one layer hides its normalisation.
     _check_normalisation(names, 1 if "stem_conv" in names else 0)
     layers: dict[str, dict[int, NDArray[np.float32]]] = defaultdict(dict)
     for path, values in _datasets(file):
@@ -54,7 +55,7 @@ def _of_keras_2(file: h5py.File) -> dict[str, Arrays]:
 
 
 def _of_keras_3(file: h5py.File) -> dict[str, Arrays]:
-    """The base's layers are in the order of Keras' own model, and get its names."""
+    """Return the weights by layer: the base's are in the order of Keras' own model, and get its names."""
     groups = _groups(file)
     bases = {folder for folder, kind, _ in groups if kind == "depthwise_conv2d"}
     if len(bases) != 1:
@@ -65,7 +66,7 @@ def _of_keras_3(file: h5py.File) -> dict[str, Arrays]:
     for name, kind in _own_layers():
         if in_base[kind]:
             layers[name] = groups.pop(in_base[kind].pop(0))
-    # Where the file tells of layers without weights too; another network is no matter of its normalisation.
+    # Only if the file lists layers without weights too. Another network is refused as such, by `filled`.
     if "activation" in kinds and "top_conv" in layers:
         _check_normalisation(kinds, 1)
     for (_, kind, number), arrays in groups.items():
@@ -76,13 +77,13 @@ def _of_keras_3(file: h5py.File) -> dict[str, Arrays]:
 
 @cache
 def _own_layers() -> list[tuple[str, str]]:
-    """Name and kind of the layers with weights of Keras' own model, in its order."""
+    """Return name and kind of the layers with weights in Keras' own model, in its order."""
     layers = keras_model(INPUT_SIZE, 2).layers
     return [(layer.name, _KINDS[type(layer).__name__]) for layer in layers if type(layer).__name__ in _KINDS]
 
 
 def _groups(file: h5py.File) -> dict[tuple[str, str, int], Arrays]:
-    """Each layer's weights by its folder in the file, its kind, and how many of the kind come before it."""
+    """Return each layer's weights, by folder in the file, kind, and how many of that kind come before it."""
     groups: dict[tuple[str, str, int], Arrays] = {}
 
     def visit(path: str, item: object) -> None:
@@ -107,11 +108,11 @@ def _datasets(file: h5py.File) -> list[tuple[str, NDArray[np.float32]]]:
 
 
 def _check_normalisation(names: Sequence[str], expected: int) -> None:
-    """Check that there is Keras' own normalisation, once, or where `expected` is 0 none beside it."""
+    """Check that each normalising layer of Keras' own model is there `expected` times: once or not at all."""
     for kind in ("rescaling", "normalization"):
         found = sum(name.startswith(kind) for name in names)
         if found != expected:
             raise UnfitError(
-                f"is of a model that normalises pixels otherwise than {ARCHITECTURE} by itself, which weights"
-                f" alone do not tell: {SAVE_WHOLE}"
+                f"is from a model that normalises pixels differently from {ARCHITECTURE} itself, which"
+                f" weights alone do not describe: {SAVE_WHOLE}"
             )

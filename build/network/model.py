@@ -3,8 +3,8 @@
 BatchNorm is folded into the convolutions in float, so that small data can't harm its
 statistics and quantization sees the weights that will run. The input normalisation is folded
 into the stem: the network takes `(pixel - 114) / 57.375`, in which uint8 pixels are already
-quantized exactly. SiLU is written as a sigmoid and a product, and every activation is an
-operator of its own, so that each tensor's range can be set. The network ends at the logits.
+quantized exactly. SiLU is written as a sigmoid and a product, and every activation is a
+separate operator, so that each tensor's range can be set. The network ends at the logits.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -24,7 +24,7 @@ _WEIGHTED = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.l
 
 
 class Site(StrEnum):
-    """Which kind of tensor an activation is; a quantization recipe treats each kind alike."""
+    """The kind of tensor that an activation is; quantization recipes treat all of one kind alike."""
 
     INPUT = "input"
     BEFORE_SILU = "before-silu"
@@ -44,7 +44,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a stem was trained on: `(pixel - mean) / std` of each channel, float32[3], in pixels of 0…255."""
+    """What a stem was trained on: `(pixel - mean) / std` per channel, float32[3], for pixels in 0…255."""
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -57,16 +57,16 @@ IMAGENET = Normalisation(
 
 Weights = dict[str, LayerWeights]
 Place = Callable[[str, Site, Any], Any]
-"""Called with every activation's name, kind and tensor; the graph goes on with what it returns."""
+"""Called with every activation's name, kind and tensor; the graph continues with what it returns."""
 
 
 def leave(_name: str, _site: Site, tensor: Any) -> Any:
-    """The `Place` of a float network: every tensor as it is."""
+    """Return the tensor unchanged: the `Place` of a float network."""
     return tensor
 
 
 def network(size: int, classes: int, place: Place = leave) -> tf_keras.Model:
-    """The folded network, with fresh weights; `set_weights` gives it trained ones.
+    """Return the folded network with fresh weights; `set_weights` gives it trained ones.
 
     It maps float32[n, size, size, 3], `(pixel - 114) / 57.375`, to logits float32[n, classes].
     """
@@ -102,21 +102,21 @@ def network(size: int, classes: int, place: Place = leave) -> tf_keras.Model:
 
 
 def keras_model(size: int, classes: int, weights: str | None = None) -> tf_keras.Model:
-    """Keras' own model, from pixels in 0…255 to logits; its weights are random, or `imagenet`'s."""
+    """Return Keras' own model, from pixels in 0…255 to logits, with random weights or those of `imagenet`."""
     return tf_keras.applications.EfficientNetV2B0(
         weights=weights, input_shape=(size, size, 3), classes=classes, classifier_activation=None
     )
 
 
 def with_pixel_input(model: tf_keras.Model) -> tf_keras.Model:
-    """The same network on raw pixels: float32[n, size, size, 3] in 0…255."""
+    """Return the same network on raw pixels: float32[n, size, size, 3] in 0…255."""
     pixels = tf_keras.Input(model.input_shape[1:], name="pixels")
     normalised = tf_keras.layers.Rescaling(1 / PIXEL_STEP, -PIXEL_ZERO / PIXEL_STEP, name="normalise")
     return tf_keras.Model(pixels, model(normalised(pixels)), name=model.name)
 
 
 def normalise(pixels: Any) -> Any:
-    """Pixels in 0…255, [n, height, width, 3] of any type, as `network` takes them, float32."""
+    """Convert pixels in 0…255, [n, height, width, 3] of any type, to the float32 input of `network`."""
     return (tf.cast(pixels, tf.float32) - PIXEL_ZERO) / PIXEL_STEP
 
 
@@ -134,15 +134,15 @@ def set_weights(model: tf_keras.Model, weights: Weights) -> None:
 
 
 def get_weights(model: tf_keras.Model) -> Weights:
-    """The weights of a `network`, as `set_weights` takes them."""
+    """Return the weights of a `network`, in the form that `set_weights` takes."""
     return {layer.name: LayerWeights(*layer.get_weights()) for layer in model.layers if layer.weights}
 
 
 def fold(source: tf_keras.Model, trained_on: Normalisation = IMAGENET) -> Weights:
-    """The weights of `network` that make it compute what a `keras_model` computes.
+    """Return the weights with which `network` computes what a `keras_model` computes.
 
-    `trained_on` is the normalisation that its stem's weights are for, whatever that of the model. The two
-    differ at the image's border alone: the stem pads with grey 114 where Keras' model pads with the mean
+    `trained_on` is the normalisation that the stem's weights are for, whatever the model's own is. The two
+    networks differ only at the image's border: the stem pads with grey 114, Keras' model with the mean
     colour.
     """
     weights: Weights = {}
@@ -166,7 +166,7 @@ def fold(source: tf_keras.Model, trained_on: Normalisation = IMAGENET) -> Weight
 
 
 def block_of(name: str) -> str:
-    """The block that an activation or a layer is of: stem, block1a … block6h, head."""
+    """Return the block that an activation or a layer belongs to: stem, block1a … block6h, head."""
     first = name.partition("_")[0]
     if first.startswith("block"):
         return first
@@ -174,13 +174,16 @@ def block_of(name: str) -> str:
 
 
 def within(blocks: Collection[str], names: Sequence[str]) -> frozenset[str]:
-    """Of all activations in the network's order, those inside the blocks: not what a block gives."""
+    """Return the activations inside the blocks, without the blocks' outputs.
+
+    `names`: all activations in the network's order.
+    """
     last = {block_of(name): name for name in names}
     return frozenset(name for name in names if block_of(name) in blocks and name != last[block_of(name)])
 
 
 def _with_bias(layer: Any) -> Any:
-    """A fresh layer like that of Keras' model, but with a bias and without activation."""
+    """Return a fresh layer like that of Keras' model, but with a bias and without activation."""
     match layer:
         case tf_keras.layers.Dense():
             return tf_keras.layers.Dense(layer.units, name=layer.name)
@@ -195,7 +198,7 @@ def _with_bias(layer: Any) -> Any:
 
 
 def _activated(name: str, activation: Any, tensor: Any, place: Place) -> Any:
-    """Apply an activation, every step of it an operator that `place` sees."""
+    """Apply an activation, with each of its steps as an operator that `place` sees."""
     if activation is tf_keras.activations.linear:
         return place(name, _linear_site(name), tensor)
     is_sigmoid = activation is tf_keras.activations.sigmoid

@@ -1,4 +1,4 @@
-"""The weights back out of a `.tflite` file, so that no second copy of them is needed."""
+"""Reading the weights back from a `.tflite` file, so that no second copy of them is needed."""
 
 import re
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ _WEIGHTED = {
     schema.BuiltinOperator.DEPTHWISE_CONV_2D,
     schema.BuiltinOperator.FULLY_CONNECTED,
 }
-# A kernel's name ends in its layer and what it does, and a number where the name is there twice.
+# A kernel's name ends in its layer and its operation, and a number if there are several of that name.
 _KERNEL = re.compile(r"(?:^|/)(?P<layer>\w+)/(?:Conv2D|depthwise|MatMul)\d*$")
 # From TFLite's layout to Keras'; a depthwise kernel's is [1, h, w, c] to [h, w, c, 1].
 _DENSE, _CONVOLUTION = (1, 0), (1, 2, 3, 0)
-# What an operator has in place of a tensor that it does without.
+# The index of an optional tensor that is left out.
 _ABSENT = -1
 
 # The values of a float32 constant; None for any other tensor.
@@ -31,13 +31,13 @@ Constant = NDArray[np.float32] | None
 
 
 def read_back(path: Path, size: int, classes: int, content: bytes | None = None) -> Weights:
-    """The folded weights out of a float32 `.tflite` file that the build stage converted.
+    """Return the folded weights from a float32 `.tflite` file that the build stage converted.
 
-    `size` is the side of its input in pixels; `content` is the file where that at `path` holds it packed.
+    `size` is the side of its input in pixels; `content` is the unpacked file if the one at `path` is packed.
 
     Raises:
-        BuildError: the file is not one.
-        BundleError: it is no `.tflite` file.
+        BuildError: the file is not one of those.
+        BundleError: it is not a `.tflite` file.
     """
     # Checks the file's structure, which the schema's classes take for granted.
     Interpreter(path, content=content)
@@ -49,7 +49,7 @@ def read_back(path: Path, size: int, classes: int, content: bytes | None = None)
     weights: Weights = {}
     for name, expected in get_weights(network(size, classes)).items():
         kernel, bias = found.get(name, (None, None))
-        if bias is None:  # The converter leaves out a bias of zeros alone.
+        if bias is None:  # The converter leaves out a bias of zeros.
             bias = np.zeros_like(expected.bias)
         if kernel is None or (kernel.shape, bias.shape) != (expected.kernel.shape, expected.bias.shape):
             raise BuildError(f"{other}: no {name}")
@@ -58,12 +58,12 @@ def read_back(path: Path, size: int, classes: int, content: bytes | None = None)
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Constant, Constant]]:
-    """Each layer's name, its kernel in Keras' layout, and its bias, None where it has none."""
+    """Yield each layer's name, its kernel in Keras' layout, and its bias, or None if it has none."""
     (graph,) = model.subgraphs
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode not in _WEIGHTED:
             continue
-        # Another converter leaves out the input of a bias that there isn't, and names.
+        # Other converters leave out the input for a missing bias, and names.
         kernel, bias = (*operator.inputs, _ABSENT)[1:3]
         match = _KERNEL.search((graph.tensors[kernel].name or b"").decode(errors="replace"))
         kernel_values = _constant(model, graph.tensors[kernel])

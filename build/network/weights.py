@@ -1,4 +1,4 @@
-"""Where a network comes from: Keras' weights, a folder that `train` left, or a bundle."""
+"""Where a network comes from: Keras' weights, the output folder of `train`, or a bundle."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ _UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class Network:
-    """Folded weights and what is known of them.
+    """Folded weights and what is known about them.
 
     `seen_images`: the first 16 hex digits of the SHA-256 of every image trained on. `licence`: the weights'.
     """
@@ -47,15 +47,14 @@ class Network:
 def load_network(
     source: str, *, labels: Path | None = None, class_ids: Path | None = None, size: int | None = None
 ) -> Network:
-    """Load a network from `imagenet`, a Keras file, a folder left by `train`, or a bundle's folder.
+    """Load a network from `imagenet`, a Keras file, the output folder of `train`, or a bundle's folder.
 
-    `labels` and `class_ids` are text files with one line per class; networks of 1,000 classes have
-    ImageNet's without them. `size` is the side of the input, in pixels, 224 without it. A trained
-    folder and a bundle have all these of their own, a file of a whole model the size; what is given must be
-    the same.
+    `labels` and `class_ids` are text files with one line per class; without them, networks of 1,000 classes
+    have ImageNet's. `size` is the side of the input in pixels, by default 224. A trained folder and a bundle
+    include all of these, a file with a whole model includes the size; what is given must match.
 
     Raises:
-        BuildError: there is no such source, or it is not what it should be.
+        BuildError: there is no such source, or it is not valid, or does not match what is given.
         BundleError: the bundle is damaged, or has no float variant.
     """
     path = Path(source)
@@ -65,8 +64,8 @@ def load_network(
         return _as_asked(_load_bundle(path), labels, class_ids, size)
     if source != "imagenet" and not path.is_file():
         raise BuildError(
-            f"--weights {source} is neither `imagenet`, nor a file that Keras saved (.keras, .h5),"
-            " nor a folder that `train` left, nor a bundle's folder"
+            f"--weights {source} is neither `imagenet`, nor a file saved by Keras (.keras, .h5),"
+            " nor an output folder of `train`, nor a bundle's folder"
         )
     if source == "imagenet":
         weights, side, licence = _download(), size or INPUT_SIZE, _DOWNLOAD_LICENCE
@@ -101,12 +100,12 @@ def save_trained(folder: Path, trained: Network, training: Training) -> None:
         "seen_images": sorted(trained.seen_images),
         "licence": trained.licence,
     }
-    # Last, since its presence says that the folder is whole.
+    # Last, since its presence says that the folder is complete.
     write_whole(folder / _TRAINING, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def default_preprocessing(size: int) -> Preprocessing:
-    """Shorter side, centre 0.875, bicubic: what serves this architecture best."""
+    """Return what suits this architecture best: shorter side, centre 0.875, bicubic."""
     return Preprocessing(
         height=size,
         width=size,
@@ -117,7 +116,7 @@ def default_preprocessing(size: int) -> Preprocessing:
 
 
 def weights_digest(weights: Weights) -> str:
-    """The SHA-256 over all names and values, in hex."""
+    """Return the SHA-256 over all names and values, in hex."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         for part in (weights[name].kernel, weights[name].bias):
@@ -126,11 +125,11 @@ def weights_digest(weights: Weights) -> str:
 
 
 def _as_asked(network: Network, labels: Path | None, class_ids: Path | None, size: int | None) -> Network:
-    """The network, if the names and the size that were given are its own."""
+    """Return the network if the given names and size are its own."""
     own, side = network.classes, network.preprocessing.height
     for file, lines in ((labels, own.labels), (class_ids, own.class_ids)):
         if file is not None and read_lines(file) != lines:
-            raise BuildError(f"{network.source} has classes of its own, and they are not those of {file}")
+            raise BuildError(f"{network.source} has its own classes, which are not those in {file}")
     if size not in (None, side):
         raise BuildError(f"{network.source} takes {side} x {side} pixels, not {size} x {size}")
     return network
@@ -154,7 +153,7 @@ def _load_trained(folder: Path) -> Network:
             licence=record.get("licence", _UNKNOWN_LICENCE),
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
-        raise BuildError(f"{folder} is damaged, train it again: {_one_line(error)}") from None
+        raise BuildError(f"{folder} is damaged; train it again: {_one_line(error)}") from None
 
 
 def _load_bundle(folder: Path) -> Network:
@@ -175,9 +174,9 @@ def _load_bundle(folder: Path) -> Network:
 def _download() -> Weights:
     try:
         return fold(keras_model(INPUT_SIZE, IMAGENET_CLASSES, weights="imagenet"))
-    except Exception as error:  # Keras raises nothing more special when a download fails.
+    except Exception as error:  # Keras raises nothing more specific when a download fails.
         raise BuildError(
-            f"Keras' weights can't be downloaded, name a file with --weights: {_one_line(error)}"
+            f"Keras' weights can't be downloaded; name a file with --weights: {_one_line(error)}"
         ) from None
 
 

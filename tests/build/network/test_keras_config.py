@@ -26,7 +26,7 @@ def test_code_in_a_file_is_not_run(library: ModuleType, name: str, tmp_path: Pat
     double = library.layers.Lambda(lambda pixels: 2 * pixels, name="double")
     library.Sequential([library.Input((8, 8, 3)), double]).save(tmp_path / name)
     assert refused(tmp_path / name).startswith(
-        "has a layer double of the kind Lambda: build takes EfficientNetV2B0"
+        "has a layer double of type Lambda: build takes EfficientNetV2B0"
     )
 
 
@@ -124,7 +124,7 @@ def test_only_keras_own_is_made_of_what_a_model_names(
     path = tmp_path / "mine.keras"
     library.Sequential([library.Input((8,)), library.layers.Dense(4)]).save(path)
     rewrite(path, edit)
-    assert refused(path).startswith(f"names {named}, which is none of Keras' own that build knows: train")
+    assert refused(path).startswith(f"names {named}, which is not a part of Keras that build knows: train")
     assert not written.exists()
 
 

@@ -119,7 +119,7 @@ def test_a_base_applied_inline_with_a_normalisation_of_its_own(
     assert size == SIZE
     assert_same(weights, model, folded)
     model.save_weights(tmp_path / "mine.weights.h5")
-    assert "normalises pixels otherwise" in refused(tmp_path / "mine.weights.h5")
+    assert "normalises pixels differently" in refused(tmp_path / "mine.weights.h5")
 
 
 @pytest.mark.parametrize("name", ["whole.keras", "whole.h5"])
@@ -167,7 +167,7 @@ def test_an_archive_holds_what_keras_saves_and_no_more(
         config = archive.read("config.json")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(member, config)
-    assert refused(path).startswith("does not hold config.json, metadata.json, model.weights.h5 and no more")
+    assert refused(path).startswith("does not hold exactly config.json, metadata.json, model.weights.h5: ")
 
 
 def link_elsewhere(file: h5py.File, name: str, other: Path) -> None:
@@ -227,9 +227,9 @@ def test_a_pickle_is_no_keras_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mine.h5", "is a zip archive, and its name does not end in .keras: rename it"),
-        ("mine.keras", "is HDF5, and its name does not end in .h5 or .hdf5: rename it"),
-        ("mine", "is HDF5, and its name does not end in .h5 or .hdf5: rename it"),
+        ("mine.h5", "is a zip archive, but its name does not end in .keras: rename it"),
+        ("mine.keras", "is HDF5, but its name does not end in .h5 or .hdf5: rename it"),
+        ("mine", "is HDF5, but its name does not end in .h5 or .hdf5: rename it"),
     ],
 )
 def test_a_name_that_denies_the_content_is_refused(
@@ -248,7 +248,7 @@ def test_a_name_that_denies_the_content_is_refused(
         (lambda layers: [layers.Dense(1, activation="sigmoid")], "has a single output"),
         (
             lambda layers: [layers.Dense(4)],
-            "is another network than EfficientNetV2B0, without its layer stem_conv",
+            "is not EfficientNetV2B0, since it has no layer stem_conv",
         ),
     ],
 )
@@ -273,14 +273,14 @@ def test_weights_that_lack_the_normalisation_are_refused(weights_file: Path, tmp
     with h5py.File(path, "r+") as file:
         names = file.attrs["layer_names"]
         file.attrs["layer_names"] = [name for name in names if not name.startswith(("rescal", "normal"))]
-    assert "normalises pixels otherwise than EfficientNetV2B0 by itself" in refused(path)
+    assert "normalises pixels differently from EfficientNetV2B0 itself" in refused(path)
 
 
 def test_a_head_of_sigmoids_is_refused(nested: keras.Model, tmp_path: Path) -> None:
     head = keras.layers.Dense(len(CLASSES), activation="sigmoid")
     keras.Model(nested.inputs, head(nested.layers[-2].output)).save(tmp_path / "mine.keras")
     assert refused(tmp_path / "mine.keras").startswith(
-        "computes something else than EfficientNetV2B0 with a head"
+        "does not compute the same as EfficientNetV2B0 with a head"
     )
 
 

@@ -118,13 +118,13 @@ def test_an_interrupted_save_is_no_trained_folder(trained: Path) -> None:
 )
 def test_a_damaged_trained_folder_says_so(trained: Path, file: str, content: bytes) -> None:
     (trained / file).write_bytes(content)
-    one_line(lambda: load_network(str(trained)), "trained is damaged, train it again")
+    one_line(lambda: load_network(str(trained)), "trained is damaged; train it again")
 
 
 def test_weights_cut_short_are_damaged(trained: Path) -> None:
     content = (trained / "weights.npz").read_bytes()
     (trained / "weights.npz").write_bytes(content[: len(content) // 2])
-    one_line(lambda: load_network(str(trained)), "trained is damaged, train it again")
+    one_line(lambda: load_network(str(trained)), "trained is damaged; train it again")
 
 
 def test_a_trained_folder_lacks_no_layer(trained: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_trained_folder_lacks_no_layer(trained: Path) -> None:
 
 
 def test_a_source_that_is_none_names_those_that_are() -> None:
-    one_line(lambda: load_network("nope.h5"), r"nope\.h5 is neither `imagenet`, nor a file that Keras saved")
+    one_line(lambda: load_network("nope.h5"), r"nope\.h5 is neither `imagenet`, nor a file saved by Keras")
 
 
 def test_a_file_that_holds_no_weights_is_refused(labels_file: Path) -> None:
@@ -145,13 +145,13 @@ def test_a_file_that_holds_no_weights_is_refused(labels_file: Path) -> None:
 def test_another_architectures_weights_are_refused(tmp_path: Path, labels_file: Path) -> None:
     path = tmp_path / "mobilenet.h5"
     tf_keras.applications.MobileNetV2(weights=None, classes=len(CLASSES)).save_weights(path)
-    one_line(lambda: load_network(str(path), labels=labels_file), "without its layer stem_conv: build takes")
+    one_line(lambda: load_network(str(path), labels=labels_file), "it has no layer stem_conv: build takes")
 
 
 def test_a_failed_download_says_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    one_line(lambda: load_network("imagenet"), "can't be downloaded, name a file with --weights: ")
+    one_line(lambda: load_network("imagenet"), "can't be downloaded; name a file with --weights: ")
 
 
 def test_weights_are_read_back_from_a_packed_variant_too(small: Bundle, tmp_path: Path) -> None:
@@ -228,10 +228,10 @@ def test_what_is_asked_for_must_be_what_the_folder_holds(
 ) -> None:
     load_network(str(trained), labels=labels_file, size=SIZE)
     one_line(lambda: load_network(str(trained), size=224), "takes 64 x 64 pixels, not 224 x 224")
-    one_line(lambda: load_network(str(trained), class_ids=labels_file), "has classes of its own")
+    one_line(lambda: load_network(str(trained), class_ids=labels_file), "has its own classes")
     other = tmp_path / "other.txt"
     other.write_text("cat\ntea\nflower\ntemple\n")
-    one_line(lambda: load_network(str(trained), labels=other), r"not those of .*other\.txt")
+    one_line(lambda: load_network(str(trained), labels=other), r"not those in .*other\.txt")
 
 
 def test_other_networks_must_be_given_labels(weights_file: Path) -> None:
