@@ -1,1 +1,1 @@
-"""Training: the loop, fine-tuning, one's own classes, quantization-aware training."""
+"""Training: the loop, fine-tuning, new classes, quantization-aware training."""

@@ -12,7 +12,7 @@ from service.bundle.manifest import Preprocessing
 from service.images.pixels import load_pixels
 
 _BATCH = 10
-# Where a probability is less, its logarithm is taken of this.
+# Smaller probabilities are replaced by this before the logarithm.
 _LEAST_PROBABILITY = 1e-12
 
 Network = Callable[[Any], Any]
@@ -20,7 +20,7 @@ Network = Callable[[Any], Any]
 
 
 def divergence(target: Any, logits: Any) -> Any:
-    """KL(target ‖ softmax(logits)) in nats, float32[n]; `target` holds probabilities [n, classes]."""
+    """Return KL(target ‖ softmax(logits)) in nats, float32[n]; `target` holds probabilities [n, classes]."""
     known = tf.math.log(tf.maximum(target, _LEAST_PROBABILITY))
     return tf.reduce_sum(target * (known - tf.nn.log_softmax(logits)), axis=-1)
 
@@ -28,9 +28,10 @@ def divergence(target: Any, logits: Any) -> Any:
 def held_out_losses(
     student: Network, target: Network, photos: Sequence[Photo], preprocessing: Preprocessing
 ) -> dict[str, float]:
-    """Mean KL of the student to `target`'s probabilities, and mean cross-entropy of the labelled photos.
+    """Return the mean KL of the student to `target`'s probabilities, and its mean cross-entropy.
 
-    The photos are seen as the service sees them. Both in nats; no cross-entropy where none has a label.
+    The photos are preprocessed as in the service. Both losses are in nats. The cross-entropy is that of the
+    labelled photos; if there are none, it is left out.
     """
 
     @tf.function

@@ -1,9 +1,9 @@
 """Fine-tuning with distillation: the network learns from labels and from the weights it started from.
 
-The teacher's probabilities are the mean over an image and its mirror image, which is a little
+The teacher's probabilities are the mean over an image and its mirror image, which is slightly
 better than the teacher alone; the student learns to give them from one view. Labelled images
 add the cross-entropy to their label. The method is that of Hinton, Vinyals, Dean, "Distilling
-the Knowledge in a Neural Network", 2015, with the student starting at the teacher.
+the Knowledge in a Neural Network", 2015, with the student starting at the teacher's weights.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,10 @@ from service.measuring.labelled import image_set
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left: the weights, and what it saw.
+    """The result of a training.
 
-    `losses` are on the held-out photos: mean KL to the teacher in nats, and the mean
-    cross-entropy of the labelled ones, before and after. `temperature`: what the weights' logits are
-    divided by already, where one was fitted.
+    `losses` are measured before and after, on photos that were held out. `temperature`: what the weights'
+    logits are already divided by, if one was fitted.
     """
 
     weights: Weights
@@ -52,7 +51,7 @@ def train_network(
     folder: Path,
     command: str,
 ) -> Network:
-    """Fine-tune a network on sets of photos and leave it in `folder`, where `load_network` finds it.
+    """Fine-tune a network on sets of photos and save it in `folder`, where `load_network` finds it.
 
     Raises:
         BuildError: there are too few photos, or `folder` holds another run.
@@ -79,7 +78,7 @@ def training_record(
     method: Literal["distillation", "new-classes", "quantization-aware"],
     temperature: Temperature | None = None,
 ) -> Training:
-    """What the manifest says of a training."""
+    """Return what the manifest says about a training."""
     return Training(
         method=method,
         command=command,
@@ -105,13 +104,14 @@ def train(
     label_weight: float,
     folder: Path,
 ) -> Trained:
-    """Fine-tune a network; go on from the last checkpoint in `folder` if there is one.
+    """Fine-tune a network, resuming from the last checkpoint in `folder` if there is one.
 
-    One photo in twenty, chosen by content hash, is held out to watch the losses. `label_weight` is the
-    labels' share of the loss.
+    One photo in twenty, chosen by its content, is held out to measure the losses: the mean KL to the teacher
+    in nats, and the mean cross-entropy of the labelled ones. `label_weight` is the weight of the labels'
+    cross-entropy in the loss.
 
     Raises:
-        BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
+        BuildError: there are too few photos, or `folder` holds the checkpoints of another run, or they
             can't be read or written.
     """
     training, held_out = split_held_out(photos)
@@ -134,25 +134,25 @@ def train(
 
 
 def split_held_out(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
-    """The photos to train on, and those kept out to watch it: one in twenty, by content.
+    """Return the photos to train on, and those held out to measure losses: one in twenty, by content.
 
     Raises:
-        BuildError: there are so few that none is kept out.
+        BuildError: there are so few that none is held out.
     """
     training = [photo for photo in photos if not is_held_out(photo)]
     held_out = [photo for photo in photos if is_held_out(photo)]
     if not held_out:
-        raise BuildError(f"{len(photos)} photos are too few to train on: none is left to watch it by")
+        raise BuildError(f"{len(photos)} photos are too few to train on: none is held out to measure losses")
     return training, held_out
 
 
 def run_record(weights: Weights, views: Views, schedule: Schedule) -> dict[str, Any]:
-    """What the outcome of a training of float weights depends on, for `claim`."""
+    """Return what the outcome of a training of float weights depends on, for `claim`."""
     return view_record(views, schedule) | {"started_from_sha256": weights_digest(weights)}
 
 
 def view_record(views: Views, schedule: Schedule) -> dict[str, Any]:
-    """What the views of any training depend on, and how long and fast it learns from them."""
+    """Return what the views of any training depend on, and how long and how fast it learns from them."""
     return {
         "schedule": asdict(schedule),
         "preprocessing": views.preprocessing.model_dump(mode="json"),
@@ -162,14 +162,14 @@ def view_record(views: Views, schedule: Schedule) -> dict[str, Any]:
 
 
 def before_and_after(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Losses as the manifest has them."""
+    """Return losses before and after training, under the names that the manifest has."""
     return {f"{name}_before": value for name, value in before.items()} | {
         f"{name}_after": value for name, value in after.items()
     }
 
 
 def inner(model: tf_keras.Model) -> tf_keras.Model:
-    """The network within a model of `with_pixel_input`."""
+    """Return the network inside a model of `with_pixel_input`."""
     return model.layers[-1]
 
 

@@ -1,6 +1,6 @@
 """The training loop: random views of photos, Adam, a moving average of the weights, checkpoints.
 
-What is trained, and towards what, is the caller's: a model and a loss.
+The caller provides what is trained, and towards what: a model and a loss.
 """
 
 import json
@@ -38,7 +38,7 @@ _DECODERS = 2
 
 @dataclass(frozen=True)
 class Views:
-    """Random views of photos, as the service's decoder and resize filter see them."""
+    """Random views of photos, made by the service's decoder and resize filter."""
 
     photos: Sequence[Photo]
     preprocessing: Preprocessing
@@ -48,18 +48,18 @@ class Views:
 Loss = Callable[[Any, Any], Any]
 """From float32[n, height, width, 3], views in 0…255, and int32[n], labels or -1, to a scalar."""
 BeforeStep = Callable[[int], None]
-"""Called with the number of a step before it is done, the first being 0."""
+"""Called before each step with its number, which starts at 0."""
 
 
 def nothing(_step: int) -> None:
-    """The `BeforeStep` of a training that needs none."""
+    """Do nothing: the `BeforeStep` of a training that needs none."""
 
 
 def claim(folder: Path, record: Mapping[str, Any]) -> None:
-    """Make a folder that of the run which `record` describes, if it is not another's.
+    """Claim a folder for the run that `record` describes, unless it belongs to another run.
 
-    `record` holds all that the run's outcome depends on: what is equal in it goes on where the
-    other stopped.
+    `record` holds everything that the run's outcome depends on: a run with an equal record resumes
+    where this one stopped.
 
     Raises:
         BuildError: the folder holds another run.
@@ -73,7 +73,7 @@ def claim(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def refuse_other_run(folder: Path, known: Mapping[str, Any]) -> None:
-    """Check before long work that a folder holds no other run, by what is `known` already of its record.
+    """Check, before long work, that a folder holds no other run, by the part of its record that is `known`.
 
     Raises:
         BuildError: the folder holds another run.
@@ -84,17 +84,17 @@ def refuse_other_run(folder: Path, known: Mapping[str, Any]) -> None:
     try:
         there = dict(json.loads(run.read_bytes()))
     except (ValueError, TypeError):
-        # Damaged: whatever it was, it is not known to be this run.
+        # Damaged: it can't be shown to be this run.
         raise _other_run(folder) from None
     if any(there.get(key) != value for key, value in json.loads(json.dumps(known)).items()):
         raise _other_run(folder)
 
 
 def steps_of(photos: Sequence[Photo], schedule: Schedule) -> int:
-    """How many steps a schedule takes.
+    """Return how many steps a schedule takes.
 
     Raises:
-        BuildError: there are fewer photos than a batch takes.
+        BuildError: there are fewer photos than one batch needs.
     """
     steps = schedule.epochs * (len(photos) // schedule.batch_size)
     if not steps:
@@ -111,16 +111,17 @@ def run_steps(
     folder: Path,
     before_step: BeforeStep = nothing,
 ) -> float:
-    """Train a model's trainable variables; go on from the last checkpoint in `folder` if there is one.
+    """Train a model's trainable variables, resuming from the last checkpoint in `folder` if there is one.
 
-    The model holds what training starts from, when it goes on too, and ends with the moving average of what
-    its variables were after each step. What `before_step` changes must be the model's, or follow from the
-    step's number. Returns the seconds that it took, those before an interruption included.
+    The model must hold the values that training starts from, even if it resumes, and ends with the moving
+    average of its variables over all steps. Whatever `before_step` changes must be part of the model, or
+    follow from the step's number. Returns how many seconds training took, including those before an
+    interruption.
 
     Raises:
-        BuildError: too few photos, the loss is no finite number any more, or a checkpoint can't be
+        BuildError: there are too few photos, the loss is no longer finite, or a checkpoint can't be
             read or written.
-        KeyboardInterrupt: as everywhere, with a note where there is a checkpoint to go on from.
+        KeyboardInterrupt: training was interrupted; it has a note if there is a checkpoint to resume from.
     """
     steps = steps_of(views.photos, schedule)
     optimizer = tf_keras.optimizers.Adam(
@@ -133,7 +134,7 @@ def run_steps(
     done = int(optimizer.iterations)
     started = time.monotonic() - float(seconds)
     step = _step_function(model, loss, optimizer)
-    # Closed however the training ends, so that what is said of its end has a line of its own.
+    # Closed however the training ends, so that a message about its end gets its own line.
     bar = tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1)
     with _told_to_go_on(manager), bar as progress:
         for pixels, labels in batches(views, schedule, done, steps):
@@ -154,9 +155,9 @@ def run_steps(
 def batches(
     views: Views, schedule: Schedule, first: int, last: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
-    """Batches `first` … `last` - 1 of a run: pixels uint8[n, height, width, 3] and labels int32[n].
+    """Yield batches `first` … `last` - 1 of a run: pixels uint8[n, height, width, 3] and labels int32[n].
 
-    A pure function of the seed and the position, so that a run resumes exactly.
+    They depend only on the seed and the position, so that a run resumes exactly.
     """
     photos = views.photos
     order = _order(len(photos), schedule, last)
@@ -186,7 +187,7 @@ def batches(
 
 
 def _order(count: int, schedule: Schedule, last: int) -> list[int]:
-    """Which photo is at each position of a run: every epoch all of them, but for an incomplete batch."""
+    """Return which photo is at each position of a run: in each epoch all, except for an incomplete batch."""
     per_epoch = count // schedule.batch_size
     epochs = [
         np.random.default_rng((schedule.seed, epoch)).permutation(count)[: per_epoch * schedule.batch_size]
@@ -208,9 +209,9 @@ def _step_function(model: tf_keras.Model, loss: Loss, optimizer: Any) -> Any:
 
 
 def _take_out(start: Sequence[Any], share: float, variables: Sequence[Any]) -> None:
-    """Take the values of the start out of the variables' averages, which hold that share of them.
+    """Remove the starting values from the variables' averages, of which they are the given share.
 
-    So that few steps count in full: Kingma and Ba, "Adam", 2015, correct their averages likewise.
+    This way even a few steps count in full: Kingma and Ba, "Adam", 2015, correct their averages likewise.
     """
     for before, variable in zip(start, variables, strict=True):
         variable.assign((variable - share * before) / (1 - share))
@@ -232,18 +233,18 @@ def _other_run(folder: Path) -> BuildError:
 
 @contextmanager
 def _told_to_go_on(manager: Any) -> Iterator[None]:
-    """Note at an interruption that it costs little, once there is a checkpoint."""
+    """Add a note to an interruption that training can resume, if there is a checkpoint."""
     try:
         yield
     except KeyboardInterrupt as error:
         if manager.latest_checkpoint:
-            error.add_note("training goes on from its last checkpoint when started again")
+            error.add_note("training resumes from its last checkpoint when started again")
         raise
 
 
 def _refuse_divergence(loss: float, done: int) -> None:
     if not math.isfinite(loss):
-        raise BuildError(f"after {done} steps the loss is {loss}; take a lower learning rate")
+        raise BuildError(f"after {done} steps the loss is {loss}; use a lower learning rate")
 
 
 def _save(manager: Any, done: int) -> None:
@@ -255,12 +256,12 @@ def _save(manager: Any, done: int) -> None:
 
 
 def _restore(checkpoint: Any, folder: Path) -> Any:
-    """Restore the last checkpoint, if there is one; returns what saves the next ones."""
+    """Restore the last checkpoint, if there is one, and return the manager that saves the next ones."""
     checkpoints = folder / "checkpoints"
     damaged = f"is damaged; remove {folder} to train anew"
     try:
         manager = tf.train.CheckpointManager(checkpoint, str(checkpoints), max_to_keep=1)
-    except ValueError:  # The file that names the last one is empty.
+    except ValueError:  # The file that names the last checkpoint is empty.
         raise BuildError(f"{checkpoints / 'checkpoint'} {damaged}") from None
     if manager.latest_checkpoint:
         try:

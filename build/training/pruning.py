@@ -1,20 +1,20 @@
-"""Pruning in quantization-aware training, and the whole network that teaches the pruned one.
+"""Pruning during quantization-aware training, and the unpruned network that teaches the pruned one.
 
-Kim, Chang, Kwak, "PQK: Model Compression via Pruning, Quantization, and Knowledge Distillation",
-Interspeech 2021. What is followed are its two phases, not its settings; here they are these:
+This follows the two phases, but not the settings, of Kim, Chang, Kwak, "PQK: Model Compression via Pruning,
+Quantization, and Knowledge Distillation", Interspeech 2021:
 
-1. The network is trained in fake quantization while ever more of its weights are pruned. The sparsity
-   follows the cubic schedule of Zhu and Gupta, "To prune, or not to prune", 2017: most at the beginning.
-   Which weights are pruned is decided anew each time, by their magnitude; a pruned weight stays where it
-   was, and may come back.
-2. Which are pruned is settled. The unpruned network, of the very same variables with the pruned weights put
-   back, is trained beside the pruned one and teaches it. It goes when the training ends.
+1. The network is trained with fake quantization while more and more of its weights are pruned. The sparsity
+   follows the cubic schedule of Zhu and Gupta, "To prune, or not to prune", 2017, which prunes most at the
+   beginning. Each time, the weights to prune are chosen again by their magnitude; a pruned weight keeps its
+   value, and can come back.
+2. The choice is fixed. The unpruned network, which has the same variables with the pruned weights put back,
+   is trained along with the pruned one and teaches it. It is discarded when the training ends.
 
-PQK is for where no trained teacher is at hand, and learns from labels. Here there is the float network before
-pruning: both learn from it in place of labels, and the whole network is a second teacher, nearer to the
-pruned one. The pruned network is in fake quantization, the whole one in float. And each time weights are
-pruned, the biases beside them take up what that shifts in the mean (`build.quantization.bias_correction`),
-as in pruning without training: few small steps could not.
+PQK is meant for cases without a trained teacher, and learns from labels. Here there is the float network
+before pruning: both learn from it instead of from labels, and the unpruned network is a second teacher that
+is closer to the pruned one. The pruned network is fake-quantized, the unpruned one float. Each time weights
+are pruned, their layers' biases compensate for the mean shift (`build.quantization.bias_correction`), as in
+pruning without training: a few small training steps could not.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ _RAMP = 0.5
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """How a training prunes; `means`: of the inputs of all layers with a grid, by `mean_inputs`."""
+    """How a training prunes; `means`: the `mean_inputs` of all layers with a grid."""
 
     how: Pruning
     means: Mapping[str, NDArray[np.float32]]
@@ -48,8 +48,8 @@ class PruningPlan:
 class GradualPruning:
     """Prunes a fake-quantized network before steps of its training.
 
-    Which weights are kept is in the network's variables, and so in its checkpoints; all else depends on
-    the step alone: a training that resumes prunes as one that went through.
+    Which weights are kept is in the network's variables, and so in its checkpoints. Everything else depends
+    only on the step, so a training that resumes prunes exactly like an uninterrupted one.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class GradualPruning:
     ) -> None:
         """`model`: a `fake_quantized_network` with these grids; `steps`: of the whole training.
 
-        `is_settled`: a variable, whether the pruning is over.
+        `is_settled`: a variable that is true once the choice of pruned weights is fixed.
         """
         self.is_settled = tf.Variable(False, trainable=False)
         self._plan = plan
@@ -66,7 +66,7 @@ class GradualPruning:
         self._ramp = min(round((plan.how.ramp or _RAMP) * steps), steps - 1)
 
     def __call__(self, step: int) -> None:
-        """Prune if it is time, `step` being done next."""
+        """Prune if it is due before `step`, the next one."""
         self.is_settled.assign(step >= self._ramp)
         if step == self._ramp or (step < self._ramp and step % STEPS_PER_PRUNING == 0):
             self._prune(sparsity_at(step, self._ramp, self._plan.how.sparsity))
@@ -84,13 +84,13 @@ class GradualPruning:
 
 
 def sparsity_at(step: int, ramp: int, final: float) -> float:
-    """The share of weights that are pruned before a step; `final` from step `ramp` on."""
+    """Return the share of weights that are pruned before a step: `final` from step `ramp` on."""
     left = 1 - min(step / ramp, 1) if ramp else 0
     return final * float(1 - left**3)
 
 
 def unpruned_network(model: tf_keras.Model, size: int, classes: int) -> tf_keras.Model:
-    """The float `network` whose kernels and biases are those variables that a fake-quantized one trains."""
+    """Return the float `network` whose kernels and biases are the variables of a fake-quantized one."""
     whole = network(size, classes)
     for layer in whole.layers:
         if name := kernel_name(layer):

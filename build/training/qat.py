@@ -1,7 +1,7 @@
-"""Quantization-aware training: the int8 network learns to answer as the float one does.
+"""Quantization-aware training: the int8 network learns to answer like the float one.
 
-Distillation, so photos need no labels: KL at a temperature (Hinton, Vinyals, Dean, "Distilling the
-Knowledge in a Neural Network", 2015) and the difference of the pooled features.
+It is distillation, so photos need no labels: KL at a temperature (Hinton, Vinyals, Dean, "Distilling the
+Knowledge in a Neural Network", 2015) plus the difference of the pooled features.
 """
 
 from collections.abc import Sequence
@@ -41,11 +41,11 @@ _FEATURES, _LOGITS = "avg_pool", "predictions"
 
 @dataclass(frozen=True)
 class QuantizedTraining:
-    """What quantization-aware training left.
+    """The result of quantization-aware training.
 
-    `model` is the fake-quantized network, on normalised pixels; `values` are what it ended with. `losses` are
-    on the watched photos, before and after: mean KL to the float network in nats, and the mean cross-entropy
-    of the labelled ones.
+    `model` is the fake-quantized network, on normalised pixels; `values` are its final values. `losses` are
+    measured on the watched photos, before and after: the mean KL to the float network in nats, and the mean
+    cross-entropy of the labelled ones.
     """
 
     model: tf_keras.Model
@@ -66,13 +66,13 @@ def train_quantized(
     folder: Path,
     pruning: PruningPlan | None = None,
 ) -> QuantizedTraining:
-    """Train an int8 network towards the float one of weights `teacher`, and prune it on the way if told so.
+    """Train an int8 network towards the float one with weights `teacher`, and prune it if `pruning` is given.
 
-    It goes on from the last checkpoint in `folder`. The photos need no labels. The losses are of
-    `watched`, which are not trained on.
+    Training resumes from the last checkpoint in `folder`. The photos need no labels. The losses are measured
+    on `watched`, which are not trained on.
 
     Raises:
-        BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
+        BuildError: there are too few photos, or `folder` holds the checkpoints of another run, or they
             can't be read or written.
     """
     steps = steps_of(photos, schedule)
@@ -121,7 +121,7 @@ def check_folder(
     pruning: Pruning | None,
     folder: Path,
 ) -> None:
-    """Check that `folder` can be that of such a training, before the weights that it starts from are known.
+    """Check that `folder` can be used for such a training, before the weights that it starts from are known.
 
     Raises:
         BuildError: it holds the checkpoints of a run with other options or photos.
@@ -130,13 +130,13 @@ def check_folder(
 
 
 def _known(views: Views, schedule: Schedule, range_rate: float, pruning: Pruning | None) -> dict[str, Any]:
-    """What the outcome depends on but for the weights, ranges and grids that training starts from."""
+    """Return what the outcome depends on, except the weights, ranges and grids that training starts from."""
     how = pruning.model_dump(mode="json") if pruning else None
     return view_record(views, schedule) | {"range_rate": range_rate, "pruning": how}
 
 
 def _loss(student: tf_keras.Model, target: tf_keras.Model) -> Loss:
-    """Both give features and logits, of normalised pixels."""
+    """Return the loss; both models map normalised pixels to features and logits."""
 
     def loss(batch: Any, _labels: Any) -> Any:
         pixels = normalise(batch)
@@ -148,7 +148,7 @@ def _loss(student: tf_keras.Model, target: tf_keras.Model) -> Loss:
 def _loss_with_teacher(
     student: tf_keras.Model, target: tf_keras.Model, whole: tf_keras.Model, is_settled: Any
 ) -> Loss:
-    """As `_loss`; once it is settled what is pruned, the whole network learns as well, and teaches."""
+    """Return the loss of `_loss`; once pruning is settled, the unpruned network learns too, and teaches."""
 
     def loss(batch: Any, _labels: Any) -> Any:
         pixels = normalise(batch)
@@ -165,7 +165,7 @@ def _loss_with_teacher(
 
 
 def _apart(own: Sequence[Any], wanted: Sequence[Any]) -> Any:
-    """How far features and logits are from those that are wanted."""
+    """Return how far features and logits are from those that are wanted."""
     (own_features, own_logits), (features, logits) = own, wanted
     soft = divergence(tf.nn.softmax(logits / TEMPERATURE), own_logits / TEMPERATURE)
     apart = tf.reduce_mean(tf.square(own_features - features)) / tf.reduce_mean(tf.square(features))

@@ -14,8 +14,8 @@ class Schedule:
 
 
 DISTILLATION = Schedule(epochs=4)
-"""For the classes of the weights."""
+"""For the classes that the weights already have."""
 LABEL_WEIGHT = 0.2
-"""Of the labels in the loss of distillation."""
+"""The weight of the labels' cross-entropy in the loss of distillation."""
 OWN_CLASSES = Schedule(epochs=8, learning_rate=1e-4)
-"""For one's own classes."""
+"""For new classes."""

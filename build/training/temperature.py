@@ -1,7 +1,7 @@
-"""Probabilities that can be believed: one temperature, which a network's logits are divided by.
+"""Calibrated probabilities: one temperature, which a network's logits are divided by.
 
-Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. It is folded into the
-last layer, so that nothing has to be done at run time, and whatever is made of the weights has it.
+Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. The temperature is folded
+into the last layer, so it costs nothing at run time, and everything made from the weights has it.
 """
 
 import numpy as np
@@ -11,19 +11,19 @@ from build.network.model import LayerWeights
 from service.inference.classifier import softmax
 
 LEAST_PHOTOS = 30
-"""Fewer tell a temperature too roughly: docs/build.md has what was measured."""
+"""Fewer photos determine a temperature too roughly: docs/build.md has the measurements."""
 _LOWEST, _HIGHEST = 1e-3, 1e3
 _HALVINGS = 60
 _DIGITS = 4
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.intp]) -> float | None:
-    """The temperature at which the cross-entropy of some photos is least, by their logits.
+    """Return the temperature that minimizes the cross-entropy of some photos, given their logits.
 
-    `logits`: float32[photos, classes]; `labels`: the true indices [photos]. Every label counts for a little
-    less than certain, by as much as n photos leave open (Platt, "Probabilistic Outputs for Support Vector
-    Machines", 1999): otherwise the temperature would be 0 where all photos are told right. None where
-    photos are fewer than `LEAST_PHOTOS`, or where the logits don't tell the classes at all.
+    `logits`: float32[photos, classes]; `labels`: the true indices [photos]. Every label counts as slightly
+    less than certain, by the number of photos (Platt, "Probabilistic Outputs for Support Vector Machines",
+    1999): otherwise the temperature would be 0 if all photos are classified correctly. Returns None if there
+    are fewer than `LEAST_PHOTOS` photos, or if the logits don't tell the classes apart at all.
     """
     count, classes = logits.shape
     if count < LEAST_PHOTOS:
@@ -33,7 +33,7 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.intp]) -> fl
     target[np.arange(count), labels] = 1 - doubt
 
     def slope(temperature: float) -> float:
-        """Of the cross-entropy over 1/temperature: it rises with that, since the cross-entropy is convex."""
+        """Return the slope of the cross-entropy, which is convex, over 1/temperature: it rises with that."""
         return float(((softmax(logits / temperature) - target) * logits).sum())
 
     low, high = _LOWEST, _HIGHEST
@@ -46,5 +46,5 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.intp]) -> fl
 
 
 def at_temperature(layer: LayerWeights, temperature: float) -> LayerWeights:
-    """The layer that gives the logits, with its logits divided by the temperature."""
+    """Return the layer that computes the logits, with its logits divided by the temperature."""
     return LayerWeights(layer.kernel / temperature, layer.bias / temperature)

@@ -1,4 +1,4 @@
-"""A network for one's own classes: a new head on frozen features first, then the whole network."""
+"""A network for new classes: first a new head on frozen features, then the whole network."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,10 +51,10 @@ _HEAD_FILE = "head.npz"
 
 
 def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Path, command: str) -> Network:
-    """Fit a network to the classes of one's own photos and leave it in `folder`, for `load_network`.
+    """Fit a network to the classes of the photos and save it in `folder`, where `load_network` finds it.
 
     Raises:
-        BuildError: too few photos, or `folder` holds another run, or can't be read or written.
+        BuildError: there are too few photos, or `folder` holds another run, or can't be read or written.
     """
     photos, classes = splits.train.photos, splits.classes
     trained = fit_classes(
@@ -86,10 +86,10 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
 
 
 def claim_classes(start: Network, splits: Splits, schedule: Schedule, folder: Path) -> None:
-    """Make `folder` that of the run which `train_classes` does with the same, before the work.
+    """Claim `folder` for the run that `train_classes` does with the same arguments, before the work.
 
     Raises:
-        BuildError: it holds another run.
+        BuildError: the folder holds another run.
     """
     views = Views(splits.train.photos, start.preprocessing, STRONG)
     claim(folder, _record(start.weights, len(splits.classes.labels), views, schedule, splits.val.photos))
@@ -104,15 +104,16 @@ def fit_classes(
     schedule: Schedule,
     folder: Path,
 ) -> Trained:
-    """Fit a network to other classes; go on from the last checkpoint in `folder` if there is one.
+    """Fit a network to other classes, resuming from the last checkpoint in `folder` if there is one.
 
-    A new head learns from the features of the network as it is; then all of it learns, from random
-    views of the photos, by cross-entropy with smoothed labels. Smoothing leaves probabilities too low, so
-    the logits get a temperature in the end. `photos` and `watched` have labels; of `watched` are the
-    losses, the mean cross-entropy in nats and the share that is not told right, and the temperature.
+    First a new head learns from the features of the unchanged network. Then the whole network learns from
+    random views of the photos, by cross-entropy with smoothed labels. Smoothing leaves probabilities too low,
+    so the logits get a temperature at the end. `photos` and `watched` must have labels. The temperature is
+    fitted on `watched`, which also gives the losses: the mean cross-entropy in nats, and the share of photos
+    that are classified wrongly.
 
     Raises:
-        BuildError: too few photos, or `folder` holds the checkpoints of another run, or they
+        BuildError: there are too few photos, or `folder` holds the checkpoints of another run, or they
             can't be read or written.
     """
     steps = steps_of(photos, schedule)
@@ -147,7 +148,7 @@ def _record(
 
 
 def _head(weights: Weights, classes: int, views: Views, schedule: Schedule, file: Path) -> LayerWeights:
-    """The new head: out of `file` if a run that was interrupted left it there, else fitted and left there."""
+    """Return the new head: from `file` if an interrupted run saved it there, else fitted and saved there."""
     if not file.exists():
         features, labels = _features(weights, replace(views, augmentation=MILD), schedule)
         kernel, bias = _fit_head(features, labels, classes)
@@ -164,7 +165,7 @@ def _head(weights: Weights, classes: int, views: Views, schedule: Schedule, file
 def _features(
     weights: Weights, views: Views, schedule: Schedule
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The pooled features of random views, float32[n, features], and their labels, int32[n]."""
+    """Return the pooled features of random views, float32[n, features], and their labels, int32[n]."""
     whole = network(views.preprocessing.height, weights[_HEAD].bias.size)
     set_weights(whole, weights)
     extract = tf.function(tf_keras.Model(whole.input, whole.get_layer("avg_pool").output))
@@ -181,17 +182,17 @@ def _features(
 
 
 def _fit_head(features: NDArray[np.float32], labels: NDArray[np.int32], classes: int) -> list[Any]:
-    """Kernel and bias of a dense layer that tells the classes by the features."""
+    """Return kernel and bias of a dense layer that predicts the classes from the features."""
     head = tf_keras.Sequential([tf_keras.layers.Dense(classes, kernel_initializer="zeros")])
     head.compile(tf_keras.optimizers.Adam(_HEAD_RATE), _smoothed_cross_entropy)
-    # The views come in random order already; so the same seed gives the same head.
+    # The views are already in random order; without another shuffle, the same seed gives the same head.
     head.fit(features, labels, batch_size=_HEAD_BATCH, epochs=HEAD_EPOCHS, shuffle=False, verbose=0)
     values: list[Any] = head.layers[0].get_weights()
     return values
 
 
 def _smoothed_cross_entropy(labels: Any, logits: Any) -> Any:
-    """Float32[n], for labels int32[n] or [n, 1] and logits float32[n, classes]."""
+    """Return the loss, float32[n], for labels int32[n] or [n, 1] and logits float32[n, classes]."""
     classes = logits.shape[-1]
     target = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
     target = (1 - LABEL_SMOOTHING) * target + LABEL_SMOOTHING / classes
@@ -201,7 +202,7 @@ def _smoothed_cross_entropy(labels: Any, logits: Any) -> Any:
 def _logits(
     model: tf_keras.Model, photos: Sequence[Photo], preprocessing: Preprocessing
 ) -> NDArray[np.float32]:
-    """What a network answers to photos as the service sees them: float32[photos, classes]."""
+    """Return a network's logits for photos that are preprocessed as in the service: [photos, classes]."""
     answer = tf.function(lambda pixels: model(tf.cast(pixels, tf.float32)))
     logits = []
     for start in range(0, len(photos), _WATCHED_BATCH):

@@ -77,7 +77,7 @@ def test_while_libraries_load_a_signal_ends_it_in_one_line(
 
 @pytest.mark.parametrize(
     ("steps", "told"),
-    [(0, "interrupted"), (1, "interrupted; training goes on from its last checkpoint when started again")],
+    [(0, "interrupted"), (1, "interrupted; training resumes from its last checkpoint when started again")],
 )
 def test_that_a_training_goes_on_is_told_where_it_does(
     steps: int,

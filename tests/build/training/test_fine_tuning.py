@@ -144,7 +144,7 @@ def test_too_few_photos_are_refused(crops: PhotoSet, start: Network, tmp_path: P
     large = replace(SCHEDULE, batch_size=25)
     with pytest.raises(BuildError, match="24 photos are too few to train on in batches of 25"):
         train(start.weights, crops.photos, start.preprocessing, large, LABEL_WEIGHT, tmp_path)
-    with pytest.raises(BuildError, match="24 photos are too few to train on: none is left to watch it by"):
+    with pytest.raises(BuildError, match="24 photos are too few to train on: none is held out to measure"):
         train(start.weights, crops.photos[:24], start.preprocessing, SCHEDULE, LABEL_WEIGHT, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

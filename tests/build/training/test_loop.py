@@ -271,7 +271,7 @@ def test_what_is_left_of_a_damaged_record_is_another_run(tmp_path: Path, damaged
 
 def test_training_that_diverges_says_so(views: Views, tmp_path: Path) -> None:
     model = student()
-    with pytest.raises(BuildError, match="after 6 steps the loss is nan; take a lower learning rate"):
+    with pytest.raises(BuildError, match="after 6 steps the loss is nan; use a lower learning rate"):
         run_steps(
             "train",
             model,
