@@ -1,1 +1,1 @@
-"""The search for recipes that lose least: weights' steps for a size, blocks in float for a time."""
+"""The search for recipes that lose least: weight steps for a size, float blocks for a time."""

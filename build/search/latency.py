@@ -1,7 +1,7 @@
-"""Which blocks to compute in float, for the milliseconds that they take more.
+"""Which blocks to compute in float, given the additional milliseconds that they take.
 
-In int8 a network is the fastest, on processors that have kernels for it. Where it may take longer, the time
-buys accuracy back: a block that is computed in float rounds nothing.
+A network is fastest in int8, on processors that have kernels for it. If it can take longer, that time buys
+accuracy back: a block that is computed in float rounds nothing.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Precision
 from service.results.profile import Profile, VariantProfile
 
-# A block must lower the loss by so many standard errors.
+# A block must lower the loss by this many standard errors.
 _SURE = 2.0
 # A block that takes no longer in float counts as one that takes this much longer.
 _LEAST_SECONDS = 1e-6
@@ -34,24 +34,25 @@ _LEAST_SECONDS = 1e-6
 
 @dataclass(frozen=True)
 class BlockTimes:
-    """What a device takes: `int8`, seconds of the whole network, and `extra`, of each block more in float."""
+    """Seconds on a device: `int8` of the whole network; `extra`: how much more each block takes in float."""
 
     int8: float
     extra: dict[str, float]
 
     def predicted(self, in_float: Collection[str]) -> float:
-        """Seconds of the network with those blocks in float."""
+        """Return the predicted seconds of the network with those blocks in float."""
         return self.int8 + sum(self.extra[block] for block in in_float)
 
 
 def read_times(file: Path, network: Network) -> BlockTimes:
-    """The times of a network's blocks in the first float32 and the first int8 variant of a profile.
+    """Return the times of a network's blocks, from the first float32 and first int8 variant of a profile.
 
-    An operator's time there is one of its own; here all are scaled by as much as they are off together. They
-    hang on the layers' shapes, so that any bundle of the network, trained further or not, does for a profile.
+    The profile times each operator separately; here the times are scaled to add up to that of the whole
+    graph. They depend only on the layers' shapes, so a profile of any bundle of the network will do, trained
+    further or not.
 
     Raises:
-        BuildError: the file can't be read, is no profile, or is one of other variants or another network.
+        BuildError: the file can't be read, is not a profile, or has other variants or another network.
     """
     profile = read_json(file, Profile, "profile as `service profile --json` writes it")
     in_float, in_int8 = (
@@ -62,7 +63,7 @@ def read_times(file: Path, network: Network) -> BlockTimes:
     blocks = [block for block in dict.fromkeys(map(block_of, network.weights)) if block.startswith("block")]
     fits = all(variant.operators[0].inputs[:1] == ((1, size, size, 3),) for variant in (in_float, in_int8))
     if not fits or not set(blocks) <= float_times.keys() & int8_times.keys():
-        raise BuildError(f"{file} is of another network, or of another input; profile a bundle of this one")
+        raise BuildError(f"{file} is for another network or input size; profile a bundle of this network")
     extra = {block: float_times[block] - int8_times[block] for block in blocks}
     return BlockTimes(in_int8.p50_seconds, extra)
 
@@ -70,18 +71,18 @@ def read_times(file: Path, network: Network) -> BlockTimes:
 def search_blocks(
     network: Network, recipe: Recipe, calibration: PhotoSet, others: PhotoSet, times: BlockTimes, most: float
 ) -> Recipe:
-    """The recipe with the blocks in float that lower the loss most in at most `most` seconds.
+    """Return the recipe with the float blocks that lower the loss most within `most` seconds.
 
-    `recipe` is of int8, its ranges are from `calibration`; losses are measured on `others`.
+    `recipe` must be int8. Ranges are calibrated on `calibration`, losses measured on `others`.
 
     Raises:
-        BuildError: int8 alone takes as long or longer, or no block lowers the loss in that time, or there is
-            one photo alone to measure it on.
+        BuildError: int8 alone takes as long or longer, no block lowers the loss in that time, or there is
+            only one photo to measure it on.
     """
     if len(others.photos) < 2:
-        raise BuildError("there is 1 photo to measure losses on, of which none is sure; give more")
+        raise BuildError("there is only 1 photo to measure losses on, which is not enough; give more")
     if most <= times.int8:
-        raise BuildError(f"int8 alone takes {1e3 * times.int8:.2f} ms there; allow more")
+        raise BuildError(f"int8 alone already takes {1e3 * times.int8:.2f} ms; allow more")
     pixels, other_pixels = (pixels_of(photos, network.preprocessing) for photos in (calibration, others))
     ranges, chosen = calibrate(network.weights, pixels), list[str]()
     with tqdm(desc="search", unit="photo") as progress:
@@ -90,7 +91,7 @@ def search_blocks(
             chosen.append(block)
     if not chosen:
         raise BuildError(
-            f"no block in float that fits in {1e3 * most:.2f} ms lowers the loss for sure on"
+            f"no float block that fits in {1e3 * most:.2f} ms lowers the loss significantly on"
             f" {len(others.photos)} photos; allow more time, or measure on more photos (--images)"
         )
     in_order = tuple(block for block in times.extra if block in chosen)
@@ -99,7 +100,7 @@ def search_blocks(
 
 
 class BlockLosses:
-    """The divergence of the int8 network from the float one, photo by photo, by the blocks left in float."""
+    """The divergence of the int8 network from the float one, photo by photo, for sets of float blocks."""
 
     def __init__(
         self, weights: Weights, ranges: dict[str, Range], pixels: NDArray[np.uint8], progress: tqdm
@@ -111,7 +112,7 @@ class BlockLosses:
         self._known: dict[frozenset[str], NDArray[np.float64]] = {}
 
     def of(self, in_float: Collection[str]) -> NDArray[np.float64]:
-        """KL(float ‖ int8 but for those blocks), float64[photos], in nats."""
+        """Return KL(float ‖ int8 except those blocks), float64[photos], in nats."""
         blocks = frozenset(in_float)
         if blocks not in self._known:
             self._known[blocks] = self._measure(blocks)
@@ -125,7 +126,10 @@ class BlockLosses:
 
 
 def next_block(loss: BlockLosses, chosen: Sequence[str], times: BlockTimes, most: float) -> str | None:
-    """The block that lowers the loss most for each second that it takes more, all that is chosen in place."""
+    """Return the block that lowers the loss most per additional second, on top of those already chosen.
+
+    It is None if no further block fits, or none lowers the loss significantly.
+    """
     now, ratios = loss.of(chosen), dict[str, float]()
     for block, extra in times.extra.items():
         if block in chosen or times.predicted([*chosen, block]) > most:
@@ -140,11 +144,11 @@ def _first(file: Path, profile: Profile, precision: Precision) -> VariantProfile
     found = (variant for variant in profile.variants.values() if variant.precision is precision)
     if variant := next(found, None):
         return variant
-    raise BuildError(f"{file} has no {precision} variant; profile one of float32 and one of int8")
+    raise BuildError(f"{file} has no {precision} variant; profile a float32 one and an int8 one")
 
 
 def _times(variant: VariantProfile) -> dict[str, float]:
-    """The seconds of each block, of which all together are the whole graph's."""
+    """Return the seconds of each block, scaled to add up to those of the whole graph."""
     times: dict[str, float] = {}
     for operator in variant.operators:
         if operator.p50_seconds is not None:

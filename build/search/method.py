@@ -1,4 +1,4 @@
-"""The names of the ways to search."""
+"""The names of the search methods."""
 
 from enum import StrEnum
 
@@ -6,8 +6,9 @@ from enum import StrEnum
 class Method(StrEnum):
     """How steps are chosen.
 
-    `uniform`: as many levels in every layer. `greedy`: the layer that loses least for the bits it saves is
-    made coarser, by what each alone was measured to lose. `differentiable`: by the gradient of the loss.
+    `uniform`: the same number of levels in every layer. `greedy`: the layer that loses least for the bits it
+    saves is made coarser, by the measured loss of each layer alone. `differentiable`: by the gradient of the
+    loss.
     """
 
     UNIFORM = "uniform"

@@ -1,4 +1,4 @@
-"""Ways to choose the step of each layer's weights for a number of bits, all layers' entropies together."""
+"""Ways to choose the step of each layer's weights for a number of bits, the sum of all layers' entropies."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,24 +8,24 @@ from build.network.model import Weights
 from build.search.noise import NoisyNetwork
 from build.search.size import Steps, entropies, entropy_slopes, of_entropy, scaled
 
-# What all start from: so many steps from zero to a layer's largest weight, as int8 has.
+# All methods start from this many steps from zero to a layer's largest weight, as int8 has.
 _FINEST = 127
-# Of the greedy one: the first width has a quarter of int8's levels, each other half those of the one before.
+# For the greedy method: the first width has half of int8's levels, and each further one half as many.
 _LADDER = tuple(2.0**k for k in range(1, 6))
-# Of the differentiable one.
+# For the differentiable method.
 _ROUNDS = 5
 _LAST_ROUNDS = 1
-# How far a step moves in a round, at most: where a layer has next to no slope, the next round may find one.
+# The largest factor by which a step changes in a round: a layer with almost no slope may get one in the next.
 _FARTHEST = 4.0
 
 
 def uniform(weights: Weights, bits: float) -> Steps:
-    """As many steps from zero to the largest weight in every layer."""
+    """Return steps of which every layer has the same number from zero to its largest weight."""
     return of_entropy(weights, _finest(weights), bits)
 
 
 def greedy(weights: Weights, noisy: NoisyNetwork, bits: float) -> Steps:
-    """Again and again the layer is made coarser by a bit that loses least for what that saves, by measure."""
+    """Repeatedly make the layer coarser by one bit that loses least for what that saves, as measured."""
     ladder = [scaled(_finest(weights), factor) for factor in _LADDER]
     names = list(weights)
     losses = np.array(
@@ -42,11 +42,11 @@ def greedy(weights: Weights, noisy: NoisyNetwork, bits: float) -> Steps:
 
 
 def differentiable(weights: Weights, noisy: NoisyNetwork, bits: float) -> Steps:
-    """Until a bit is worth as much in every layer, in nats of the loss.
+    """Move the steps until a bit is worth the same in every layer, in nats of the loss.
 
-    With a loss that grows as the square of a step, and so by its slope, one move by half of what the slopes'
-    logarithms are apart would do. It is repeated while the steps grow to what the bits allow, since a layer's
-    slope depends on its step, and on the noise of the others.
+    If the loss grew exactly as the square of a step, and its slope with it, one move by half the difference
+    between the slopes' logarithms would be enough. It is repeated while the steps grow to what the bits
+    allow, since a layer's slope depends on its step and on the noise of the others.
     """
     steps = _finest(weights)
     sizes = np.geomspace(entropies(weights, steps).sum(), bits, _ROUNDS)
@@ -58,14 +58,14 @@ def differentiable(weights: Weights, noisy: NoisyNetwork, bits: float) -> Steps:
 
 
 def _finest(weights: Weights) -> Steps:
-    # A layer of zeros has any step.
+    # Any step will do for a layer of zeros.
     return {name: float(np.abs(layer.kernel).max()) / _FINEST or 1.0 for name, layer in weights.items()}
 
 
 def _cheapest(losses: NDArray[np.float64], sizes: NDArray[np.float64], at: NDArray[np.int_]) -> int:
-    """The layer whose next width loses least for each bit that it saves.
+    """Return the index of the layer whose next width loses least per bit that it saves.
 
-    `losses` and `sizes`: [layers, widths]; `at`: the width that each layer has.
+    `losses` and `sizes`: [layers, widths]; `at`: the current width of each layer.
     """
     layers = range(len(at))
     after = np.minimum(at + 1, len(_LADDER) - 1)
@@ -76,7 +76,7 @@ def _cheapest(losses: NDArray[np.float64], sizes: NDArray[np.float64], at: NDArr
 
 
 def _towards_one_price(steps: Steps, prices: NDArray[np.float64]) -> Steps:
-    """`prices`: of each layer, nats for a bit."""
+    """Return the steps, moved towards the same price in every layer; `prices`: nats per bit by layer."""
     logarithms = np.log(np.maximum(prices, np.finfo(float).tiny))
     moves = (np.median(logarithms) - logarithms) / 2
     factors = np.exp(np.clip(moves, -np.log(_FARTHEST), np.log(_FARTHEST)))

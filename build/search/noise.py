@@ -1,4 +1,4 @@
-"""What coarse weights cost a network, and by how much more each layer's step would make it."""
+"""What coarse weights cost a network, and how much more a larger step in each layer would cost."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +14,11 @@ _BATCH = 16
 
 
 class NoisyNetwork:
-    """The float network with noise in its weights, in place of their rounding.
+    """The float network with noise added to its weights instead of rounding them.
 
-    Noise that is uniform and as wide as a step errs as much as rounding does, and unlike it has a gradient
-    by the step: Défossez, Adi, Synnaeve, "Differentiable Model Compression via Pseudo Quantization Noise",
-    TMLR 2022. Like rounding with corrected biases, it shifts no channel in the mean.
+    Uniform noise as wide as a step causes the same error as rounding, but it has a gradient by the step:
+    Défossez, Adi, Synnaeve, "Differentiable Model Compression via Pseudo Quantization Noise", TMLR 2022. Like
+    rounding with corrected biases, it shifts no channel's mean.
     """
 
     def __init__(self, weights: Weights, pixels: NDArray[np.uint8]) -> None:
@@ -34,19 +34,19 @@ class NoisyNetwork:
         self._measure_slopes = tf.function(self._noisy_slopes)
 
     def loss(self, steps: Mapping[str, float], seed: int) -> float:
-        """The mean KL to the float network, in nats; layers that `steps` does not name have no noise."""
+        """Return the mean KL to the float network, in nats; layers that `steps` omits have no noise."""
         return float(self._mean(self._measure_loss, steps, seed))
 
     def slopes(self, steps: Mapping[str, float], seed: int) -> NDArray[np.float64]:
-        """By how many nats the mean KL grows while the logarithm of a layer's step does by one.
+        """Return by how many nats the mean KL grows when the logarithm of a layer's step grows by one.
 
-        float64[layers]. By the expected squares of the gradients at the noisy weights (the diagonal of the
-        Fisher matrix), which vary far less from photo to photo than the derivative of the loss itself.
+        float64[layers], from the expected squares of the gradients at the noisy weights (the diagonal of the
+        Fisher matrix). They vary far less from photo to photo than the derivative of the loss itself.
         """
         return self._mean(self._measure_slopes, steps, seed)
 
     def _mean(self, function: Any, steps: Mapping[str, float], seed: int) -> NDArray[np.float64]:
-        """The mean over all photos of what `function` gives as the mean over those of a batch."""
+        """Return the mean over all photos of what `function` returns as the mean over a batch."""
         widths = tf.constant([steps.get(name, 0.0) for name in self._layers], tf.float32)
         means = [
             function(batch, target, widths, tf.constant((seed, index))).numpy()
@@ -64,7 +64,7 @@ class NoisyNetwork:
     def _noisy_slopes(self, batch: Any, target: Any, widths: Any, seed: Any) -> Any:
         self._add_noise(widths, seed)
         classes = tf.random.stateless_categorical(tf.math.log(target), 1, seed)[:, 0]
-        # Squares of the gradients' sum are, with random signs, in the mean the sums of their squares.
+        # With random signs, the square of the gradients' sum is on average the sum of their squares.
         signs = tf.sign(tf.random.stateless_normal((_BATCH,), seed))[: tf.shape(batch)[0]]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._kernels)
@@ -72,7 +72,7 @@ class NoisyNetwork:
             total = tf.reduce_sum(signs * losses)
         squares = [tf.reduce_sum(tf.square(g)) for g in tape.gradient(total, self._kernels)]
         photos = tf.cast(tf.shape(batch)[0], tf.float32)
-        # Half the second derivative times the noise's variance is the loss, which grows as the step's square.
+        # The loss is half the second derivative times the noise's variance, and grows as the step's square.
         return tf.square(widths) / 12 * tf.stack(squares) / photos
 
     def _add_noise(self, widths: Any, seed: Any) -> None:

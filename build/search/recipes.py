@@ -1,4 +1,4 @@
-"""A search from photos to a recipe."""
+"""A search, from photos to a recipe."""
 
 import json
 import os
@@ -21,25 +21,25 @@ from build.search.noise import NoisyNetwork
 from build.search.size import Packing, entropies, of_size
 from service.bundle.folder import SEEN_DIGITS
 
-# As the recipes that come along.
+# As in the included recipes.
 _REPRESENTATIVE = 500
-# How many photos each layer alone is measured on, five times: as many as the other takes would be hours.
+# How many photos each layer is measured on alone, five times; the other method's number would take hours.
 _GREEDY = 64
 
 
 def new_recipe(path: Path, wire: Literal["zstd"] | None = "zstd") -> Recipe:
-    """What a search fills: int8, for a variant named as the file `path`, NAME.toml; `wire` is the recipe's.
+    """Return the int8 recipe that a search fills in, named after its file `path`; `wire` is the recipe's.
 
     Raises:
-        BuildError: no variant can be named so, it is no .toml file, there is such a file, or it can't be
+        BuildError: no variant can have that name, the file is not a .toml file, already exists, or can't be
             written.
     """
     if path.suffix != ".toml":
-        raise BuildError(f"a recipe is a .toml file; {path} is none")
+        raise BuildError(f"a recipe is a .toml file, but {path} is not")
     if path.exists():
-        raise BuildError(f"{path} is there; remove it, or name another file")
+        raise BuildError(f"{path} already exists; remove it, or name another file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise BuildError(f"{path} can't be written: {path.parent} is no folder that can be written to")
+        raise BuildError(f"{path} can't be written: {path.parent} is not a writable folder")
     try:
         return Recipe(
             name=path.stem,
@@ -53,20 +53,20 @@ def new_recipe(path: Path, wire: Literal["zstd"] | None = "zstd") -> Recipe:
 
 
 def search_steps(network: Network, recipe: Recipe, photos: PhotoSet, method: Method, most: int) -> Recipe:
-    """The recipe with the steps by which its packed file comes to about `most` bytes.
+    """Return the recipe with the steps that make its packed file about `most` bytes.
 
-    `recipe` is of int8 without steps; `photos` are calibrated on, and losses measured on them. Training
-    is not thought of, and moves the size by some kB.
+    `recipe` must be int8 without steps. Ranges are calibrated, and losses measured, on `photos`. Later
+    training is not taken into account; it changes the size by some kB.
 
     Raises:
-        BuildError: the network takes more bytes than that whatever its weights are.
+        BuildError: the network takes more bytes than that with any weights.
     """
     weights, pixels = network.weights, pixels_of(photos, network.preprocessing)
     int8 = quantize_after_training(recipe, weights, pixels[: recipe.representative_images])
     means = mean_inputs(weights, list(weights), pixels)
     packing = Packing(convert_int8(int8, pixels.shape[1]), weights, means)
     even = of_size(packing, uniform(weights, 8.0 * most), most)
-    # What is left for the weights when the graph, the scales and the biases have theirs.
+    # What is left for the weights, besides the graph, the scales and the biases.
     bits = float(entropies(weights, even).sum())
     match method:
         case Method.UNIFORM:
@@ -80,7 +80,7 @@ def search_steps(network: Network, recipe: Recipe, photos: PhotoSet, method: Met
 
 
 def recipe_text(recipe: Recipe, comment: str) -> str:
-    """A recipe that was searched as TOML, behind a comment of one line."""
+    """Return a searched recipe as TOML, below a comment of one line."""
     lines = [
         f"# {comment}",
         *(f'{key} = "{getattr(recipe, key)}"' for key in ("name", "weights", "activations")),

@@ -1,4 +1,4 @@
-"""How many bytes the weights of a network take, by the steps of its layers."""
+"""How many bytes a network's weights take, given the steps of its layers."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -15,42 +15,41 @@ from service.bundle.packing import pack
 
 Steps = dict[str, float]
 """The step of each layer's weights, by its name."""
-# Common factors are powers of this, up to some 10,000 and down to its inverse.
+# Common factors are powers of this, from about 1/10,000 to 10,000.
 _FACTOR = 1.001
 _FARTHEST = 9200
-# How far below what it may take a file may end up.
+# How far below its limit a file may end up, as a share of it.
 _SLACK = 0.002
 _TRIES = 8
-# The slope of a layer's entropy is that between a step this much finer and one this much coarser.
+# The slope of a layer's entropy is measured between a step finer and one coarser by this factor.
 _APART = 1.2
 
 
 @dataclass(frozen=True)
 class Packing:
-    """An int8 file of a network, whose weights' steps can be exchanged; `means` of every layer's inputs."""
+    """An int8 file of a network whose weight steps can be replaced; `means`: of every layer's inputs."""
 
     content: bytes
     weights: Weights
     means: Mapping[str, NDArray[np.float32]]
 
     def size(self, steps: Mapping[str, float]) -> int:
-        """Bytes of the file with those steps and with the biases that they need, packed."""
+        """Return the packed size, in bytes, of the file with those steps and the biases that they need."""
         grids = grids_of(self.weights, steps=steps)
         corrected = correct_by_means(self.weights, grids, self.means)
         return len(pack(store_levels(self.content, corrected, grids)))
 
 
 def entropies(weights: Weights, steps: Mapping[str, float]) -> NDArray[np.float64]:
-    """The bits of each layer's levels, if each of them took what its frequency in the layer is worth.
+    """Return the total entropy of each layer's levels, in bits: float64[layers].
 
-    Of as many levels as there are: int8 holds 255, but a search that stopped there would see no step that is
-    finer as one that costs more.
+    Levels are not limited to the 255 of int8: otherwise a search would not see that finer steps cost more.
     """
     return np.array([_entropy(weights[name].kernel / np.float32(step)) for name, step in steps.items()])
 
 
 def entropy_slopes(weights: Weights, steps: Mapping[str, float]) -> NDArray[np.float64]:
-    """By how many bits each layer's entropy falls while the logarithm of its step grows by one."""
+    """Return by how many bits each layer's entropy falls when the logarithm of its step grows by one."""
     finer, coarser = scaled(steps, 1 / _APART), scaled(steps, _APART)
     fall = entropies(weights, finer) - entropies(weights, coarser)
     slopes: NDArray[np.float64] = fall / (2 * np.log(_APART))
@@ -58,12 +57,12 @@ def entropy_slopes(weights: Weights, steps: Mapping[str, float]) -> NDArray[np.f
 
 
 def scaled(steps: Mapping[str, float], factor: float) -> Steps:
-    """All steps larger by one factor."""
+    """Return all steps multiplied by one factor."""
     return {name: factor * step for name, step in steps.items()}
 
 
 def of_entropy(weights: Weights, steps: Mapping[str, float], bits: float) -> Steps:
-    """The steps with the common factor by which the layers' entropies are `bits` together, or just below."""
+    """Return the steps, scaled by the factor that makes the layers' entropies sum to `bits` or just less."""
     powers = range(-_FARTHEST, _FARTHEST + 1)
     index = bisect_left(
         powers, True, key=lambda power: entropies(weights, scaled(steps, _FACTOR**power)).sum() <= bits
@@ -72,12 +71,12 @@ def of_entropy(weights: Weights, steps: Mapping[str, float], bits: float) -> Ste
 
 
 def of_size(packing: Packing, steps: Mapping[str, float], most: int) -> Steps:
-    """The steps with the common factor by which the packed file comes to `most` bytes, or just below.
+    """Return the steps, scaled by the factor that makes the packed file `most` bytes or just less.
 
-    Where int8 can't take so many, they are fine ones.
+    If int8 weights can't take that many, the steps are fine ones.
 
     Raises:
-        BuildError: the file is larger whatever the factor.
+        BuildError: the file is larger with any factor.
     """
     bits, fitting = 8.0 * most, dict[int, Steps]()
     for _ in range(_TRIES):
@@ -90,7 +89,7 @@ def of_size(packing: Packing, steps: Mapping[str, float], most: int) -> Steps:
         if (1 - _SLACK) * most <= size <= most or bits <= 0:
             break
     if not fitting:
-        raise BuildError("the network takes more bytes than that whatever its weights are; allow it more")
+        raise BuildError("the network takes more bytes than that with any weights; allow more")
     return fitting[max(fitting)]
 
 

@@ -28,10 +28,10 @@ def test_a_new_recipe_is_packed_int8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("small.json", "a recipe is a .toml file; .*small.json is none"),
-        ("there.toml", "there.toml is there; remove it, or name another file"),
-        ("nowhere/mine.toml", "nowhere/mine.toml can't be written: .*nowhere is no folder"),
-        ("there.toml/mine.toml", "mine.toml can't be written: .*there.toml is no folder"),
+        ("small.json", "a recipe is a .toml file, but .*small.json is not"),
+        ("there.toml", "there.toml already exists; remove it, or name another file"),
+        ("nowhere/mine.toml", "nowhere/mine.toml can't be written: .*nowhere is not a writable folder"),
+        ("there.toml/mine.toml", "mine.toml can't be written: .*there.toml is not a writable folder"),
         ("A b.toml", "A b.toml: name: String should match"),
         ("images.toml", "images.toml: .*a variant can't be named images"),
     ],

@@ -52,7 +52,7 @@ def test_one_factor_brings_steps_to_an_entropy(start: Network) -> None:
 def test_one_factor_brings_steps_to_a_size(packing: Packing, start: Network) -> None:
     found = of_size(packing, uniform(start.weights, 1e7), 2_000_000)
     assert 0.995 * 2_000_000 < packing.size(found) <= 2_000_000
-    with pytest.raises(BuildError, match="takes more bytes than that whatever its weights are"):
+    with pytest.raises(BuildError, match="takes more bytes than that with any weights"):
         of_size(packing, found, 10_000)
 
 
