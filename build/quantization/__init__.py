@@ -1,1 +1,1 @@
-"""Quantization: recipes, ranges, conversion, and what each part loses."""
+"""Quantization: recipes, ranges, conversion, and what each part of the network loses."""

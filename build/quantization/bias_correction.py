@@ -1,4 +1,4 @@
-"""Biases that take up what rounding the weights beside them shifts in the mean.
+"""Bias correction: biases compensate for the mean shift that rounding their layer's weights causes.
 
 Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization Through Weight Equalization and Bias
 Correction", ICCV 2019, with means that are measured on photos.
@@ -19,10 +19,10 @@ _BATCH = 20
 
 
 def correct_biases(weights: Weights, grids: Mapping[str, Grid], pixels: NDArray[np.uint8]) -> Weights:
-    """The weights, with the biases of the layers of `grids` moved so that rounding shifts no channel's mean.
+    """Return the weights, with the biases in `grids` moved so that rounding shifts no channel's mean.
 
-    `pixels`: uint8[n, size, size, 3]. A layer's inputs are those of the float network, and at the image's
-    border, where they are zeros, taken for those of its middle.
+    `pixels`: uint8[n, size, size, 3]. A layer's inputs are those of the float network; the zeros that pad
+    them at the image's border are treated like inputs from its middle.
     """
     return correct_by_means(weights, grids, mean_inputs(weights, list(grids), pixels))
 
@@ -30,7 +30,7 @@ def correct_biases(weights: Weights, grids: Mapping[str, Grid], pixels: NDArray[
 def correct_by_means(
     weights: Weights, grids: Mapping[str, Grid], means: Mapping[str, NDArray[np.float32]]
 ) -> Weights:
-    """As `correct_biases`, with what `mean_inputs` of the layers gives."""
+    """Return what `correct_biases` does, given the layers' `mean_inputs`."""
     rounded = on_grids(weights, grids)
     return weights | {name: _corrected(weights[name], rounded[name], means[name]) for name in grids}
 
@@ -38,7 +38,7 @@ def correct_by_means(
 def mean_inputs(
     weights: Weights, layers: Sequence[str], pixels: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
-    """What the layers' input channels are in the mean of all photos and places: float32[channels] each.
+    """Return each layer's input channels, averaged over all photos and positions: float32[channels] each.
 
     `pixels`: uint8[n, size, size, 3].
     """
@@ -62,7 +62,7 @@ def mean_inputs(
 
 
 def _corrected(layer: LayerWeights, rounded: LayerWeights, mean: NDArray[np.float32]) -> LayerWeights:
-    """A layer with the bias that makes up for its rounding; `mean`: of its input channels."""
+    """Return a layer with the bias that compensates for its rounding; `mean`: of its input channels."""
     error = rounded.kernel - layer.kernel
     of_pair = mean[:, np.newaxis] * (error.sum(axis=(0, 1)) if error.ndim == 4 else error)
     # A depthwise layer's channels are those of its input, with one output each.

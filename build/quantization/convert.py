@@ -19,14 +19,14 @@ from service.bundle.manifest import Precision
 
 
 def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
-    """Make the variant that a recipe describes.
+    """Return the `.tflite` file of the variant that a recipe describes.
 
-    `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. A variant
-    with float or int16 activations takes float32 pixels in 0…255, an int8 one uint8 pixels, with int4
-    weights the pixels - 128 as int8; all end at the logits.
+    `representative` is uint8[n, size, size, 3], empty for a recipe that needs none. The input of a variant
+    with float or int16 activations is float32 pixels in 0…255; with int8 activations it is uint8 pixels, or
+    with int4 weights the pixels - 128 as int8. All end at the logits.
 
     Raises:
-        BuildError: the recipe is of 4 bits, and leaves no layer with so few.
+        BuildError: the recipe is for int4 weights, but leaves no layer at 4 bits.
     """
     if recipe.weights is WeightType.INT4_PER_CHANNEL:
         return _convert_int4(recipe, weights, size, representative)
@@ -55,11 +55,11 @@ def convert(recipe: Recipe, weights: Weights, size: int, representative: NDArray
 
 
 def convert_int8(int8: Int8Network, size: int) -> bytes:
-    """Int8: activations in the network's ranges, weights per output channel.
+    """Return the int8 file of a network: activations in its ranges, weights per output channel.
 
-    Every activation gets a fake quantization, from which the converter takes its scale and
-    zero point; it quantizes the float weights itself, with the largest value of each channel,
-    but for those of the network's grids. What lies between activations without a range is in float.
+    Every activation with a range gets a fake quantization, from which the converter takes its scale and zero
+    point. It quantizes the float weights itself, by the largest value of each channel, except for those on
+    the network's grids. Whatever lies between activations without a range is in float.
     """
     model = network(size, int8.weights["predictions"].bias.size, fake_quantize(int8.ranges))
     set_weights(model, on_grids(int8.weights, int8.grids))
@@ -71,24 +71,24 @@ def convert_int8(int8: Int8Network, size: int) -> bytes:
 
 
 def _calibrate_by_converter(converter: Any, representative: NDArray[np.uint8]) -> None:
-    """Have the converter choose the activations' ranges itself, from the least to the largest value."""
+    """Have the converter choose the activations' ranges itself, from the smallest to the largest value."""
     pixels = representative.copy()
-    # Whatever the photos hold, the input's range is 0…255, so that a pixel is its own quantized value.
+    # The input's range must be 0…255, whatever the photos hold, so that a pixel is its own quantized value.
     pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([photo[np.newaxis].astype(np.float32)] for photo in pixels)
 
 
 def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: NDArray[np.uint8]) -> bytes:
-    """Int4 weights; int8 activations in the ranges of `calibrate`, by the layer that each comes out of.
+    """Return a file with int4 weights; int8 activations have the ranges that `calibrate` finds for outputs.
 
-    Given photos, the biases make up for what rounding to 4 bits shifts.
+    If there are photos, biases compensate for the mean shift of rounding to 4 bits.
     """
-    # What the recipe says goes before what is left for the others.
+    # The recipe's own patterns come before the defaults for other layers.
     others = {name: bits for name, bits in INT4_BITS.items() if name not in recipe.weight_bits}
     grids = grids_of(weights, recipe.weight_bits | others)
     if not grids:
-        raise BuildError(f"recipe {recipe.name} leaves no layer weights of 4 bits; give it another precision")
+        raise BuildError(f"recipe {recipe.name} leaves no layer at 4 bits; give it another type of weights")
     ranges: dict[str, Range] = {}
 
     def by_layer(name: str, _site: Site, tensor: Any) -> Any:
@@ -107,7 +107,7 @@ def _convert_int4(recipe: Recipe, weights: Weights, size: int, representative: N
 
 
 def fake_quantize(ranges: dict[str, Range]) -> Place:
-    """A `Place` that rounds and clips each activation as int8 would in its range; without one it stays."""
+    """Return a `Place` that rounds and clips each activation that has a range, as int8 would in it."""
 
     def place(name: str, _site: Site, tensor: Any) -> Any:
         if name not in ranges:
@@ -123,10 +123,10 @@ def fake_quantize(ranges: dict[str, Range]) -> Place:
 
 
 def _converter(model: tf_keras.Model) -> Any:
-    """A converter of the model with a batch of exactly one."""
+    """Return a converter of the model with a batch size of exactly one."""
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="pixels")
     function = tf.function(model).get_concrete_function(signature)
-    # Given the model itself, the converter would save it layer by layer, for most of a minute.
+    # Given the model itself, the converter would save it layer by layer, which takes most of a minute.
     variables = tf.Module()
     variables.held = model.weights
     return tf.lite.TFLiteConverter.from_concrete_functions([function], variables)

@@ -1,9 +1,9 @@
 """The network with fake quantization, by tf-model-optimization: it computes in float what int8 would.
 
-Kernels are rounded per output channel, symmetrically; every activation is rounded and clipped in a
-range of its own. The ranges start where calibration put them and are trained with the weights: the
-zero point stays, the step is learned as in Esser et al., "Learned Step Size Quantization", ICLR 2020.
-The steps of the kernels' grids stay: learned, they become finer, and the file packs worse.
+Kernels are rounded per output channel, symmetrically; every activation is rounded and clipped in its own
+range. The ranges start at their calibrated values and are trained with the weights: the zero point is
+fixed, the step is learned as in Esser et al., "Learned Step Size Quantization", ICLR 2020. The steps of the
+kernels' grids are fixed: if they are learned, they become finer, and the file packs worse.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from build.quantization.ranges import INPUT_RANGE, STEPS, Range
 
 _LEAST_REACH = 1e-9
 WRAPPED = "quant_"
-"""What tf-model-optimization puts before the name of a layer that it wraps."""
+"""The prefix that tf-model-optimization gives the name of a layer that it wraps."""
 KEPT = "kept"
 """The variable that says which weights of a kernel are not pruned: bool, in the kernel's layout."""
 _STEP = "log_step"
@@ -33,9 +33,9 @@ _KERNELS = {
 
 
 def fake_quantized_network(int8: Int8Network, size: int, range_rate: float = 1.0) -> tf_keras.Model:
-    """The network in fake quantization, each of its layers wrapped as tf-model-optimization does.
+    """Return the network with fake quantization, each of its layers wrapped by tf-model-optimization.
 
-    The input is as it is: pixels are quantized exactly. `range_rate` scales how far the logarithms of
+    The input is left unchanged: pixels are quantized exactly. `range_rate` scales how far the logarithms of
     learned steps move.
     """
     sites: dict[str, tuple[Range, bool]] = {}
@@ -72,20 +72,20 @@ def fake_quantized_network(int8: Int8Network, size: int, range_rate: float = 1.0
 
 
 def variables_of(wrapper: Any) -> dict[str, Any]:
-    """The variables of a wrapped layer: its own and those of its quantization, by their names in it.
+    """Return the variables of a wrapped layer and of its quantization, by their names in it.
 
-    Among them are a kernel as it is trained, in float and unpruned, and `KEPT` where it is pruned.
+    They include the kernel as it is trained, in float and unpruned, and `KEPT` if it is pruned.
     """
     return {variable.name.split("/")[-1].split(":")[0]: variable for variable in wrapper.weights}
 
 
 def kernel_name(layer: Any) -> str | None:
-    """What the kernel of a layer is called, which needs not be wrapped; None of a layer without one."""
+    """Return the name of a layer's kernel, or None if it has none; `layer` is not wrapped."""
     return _KERNELS.get(type(layer))
 
 
 def trained_values(model: tf_keras.Model, size: int, classes: int) -> Int8Network:
-    """What a fake-quantized network holds, as the converter takes it: kernels are still to be rounded."""
+    """Return the values of a fake-quantized network for the converter: its kernels are not rounded yet."""
     found = Int8Network({}, {"input": INPUT_RANGE}, {})
 
     def read(name: str, _site: Site, tensor: Any) -> Any:
@@ -108,7 +108,7 @@ def trained_values(model: tf_keras.Model, size: int, classes: int) -> Int8Networ
 
 
 class _ActivationQuantizer(tfmot.quantizers.Quantizer):
-    """Rounds and clips an activation in 255 steps; the step is learned, or fixed."""
+    """Rounds and clips an activation in 255 steps; the step is learned or fixed."""
 
     def __init__(self, low: float, high: float, rate: float | None) -> None:
         self.low, self.high, self.rate = low, high, rate
@@ -126,7 +126,7 @@ class _ActivationQuantizer(tfmot.quantizers.Quantizer):
         return _fake_quantize(inputs, self.step * tf.exp(self.rate * weights[_STEP]), self.zero_point)
 
     def range(self, log_step: Any) -> Range:
-        """What it holds with a learned step."""
+        """Return the range, given the learned `log_step`, which is None if the step is fixed."""
         if self.rate is None:
             return Range(self.low, self.high)
         step = float(self.step * np.exp(self.rate * log_step))
@@ -146,7 +146,7 @@ class _KernelQuantizer(tfmot.quantizers.Quantizer):
         return {}
 
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
-        # The operation takes channels in the last place; a depthwise kernel has them in the one before.
+        # The operation expects channels in the last axis; a depthwise kernel has them in the one before.
         last = tf.transpose(inputs, (0, 1, 3, 2)) if self.is_depthwise else inputs
         reach = tf.reduce_max(tf.abs(tf.stop_gradient(last)), axis=tuple(range(last.shape.rank - 1)))
         reach = tf.maximum(reach, _LEAST_REACH)
@@ -160,7 +160,7 @@ class _KernelQuantizer(tfmot.quantizers.Quantizer):
 
 
 class _GridQuantizer(tfmot.quantizers.Quantizer):
-    """Rounds a kernel to a grid; what is pruned is 0, and has no gradient."""
+    """Rounds a kernel to a grid; pruned weights are 0 and have no gradient."""
 
     def __init__(self, bits: int, step: list[float], is_pruned: bool, is_depthwise: bool) -> None:
         self.bits, self.step, self.is_pruned, self.is_depthwise = bits, step, is_pruned, is_depthwise
@@ -175,16 +175,16 @@ class _GridQuantizer(tfmot.quantizers.Quantizer):
         if self.is_pruned:
             inputs = tf.where(weights[KEPT], inputs, 0.0)
         step = tf.constant(self.step)
-        # A depthwise kernel has its channels in the place before the last, of one.
+        # A depthwise kernel has its channels in the last axis but one, and the last has size 1.
         step = step[:, tf.newaxis] if self.is_depthwise else step
         most = float(self.grid.largest_level)
         levels = tf.clip_by_value(inputs / step, -most, most)
-        # The gradient passes the rounding by, and ends where a weight is clipped.
+        # The gradient passes straight through the rounding, and is 0 for a clipped weight.
         return (levels + tf.stop_gradient(tf.round(levels) - levels)) * step
 
     @property
     def grid(self) -> Grid:
-        """What it rounds to."""
+        """The grid that kernels are rounded to."""
         return Grid(self.bits, np.array(self.step, np.float32))
 
     def get_config(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class _GridQuantizer(tfmot.quantizers.Quantizer):
 class _Config(tfmot.QuantizeConfig):
     """One layer: its kernel per output channel, and its output in a range.
 
-    `rate` is None where the range is fixed; `grid` has its bits, its steps, and whether it is pruned.
+    `rate` is None if the range is fixed; `grid` has the grid's bits, its steps, and whether it is pruned.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class _Config(tfmot.QuantizeConfig):
         self.low, self.high, self.rate, self.grid = low, high, rate, grid
 
     def kernel_quantizer(self, layer: Any) -> Any:
-        """What rounds the layer's kernel."""
+        """Return the quantizer of the layer's kernel."""
         is_depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
         return _GridQuantizer(*self.grid, is_depthwise) if self.grid else _KernelQuantizer(is_depthwise)
 
@@ -234,7 +234,7 @@ class _Config(tfmot.QuantizeConfig):
 
 
 class _Scheme(tfmot.default_8bit.Default8BitQuantizeScheme):
-    """Leaves the graph as it is: BatchNorm is folded, and the stock scheme would round the input in ±6."""
+    """Leaves the graph unchanged: BatchNorm is folded, and the stock scheme would round the input in ±6."""
 
     def get_layout_transformer(self) -> Any:
         return _UnchangedLayout()
@@ -246,9 +246,10 @@ class _UnchangedLayout(tfmot.QuantizeLayoutTransform):
 
 
 def _fake_quantize(inputs: Any, step: Any, zero_point: int) -> Any:
-    """`inputs` in 255 steps, with the gradient of learned step sizes.
+    """Quantize `inputs` in 255 steps, with the gradient of learned step sizes.
 
-    Of a value inside the range the step sees its rounding error, of one outside where it is clipped.
+    In the step's gradient, a value inside the range counts with its rounding error, a value outside with the
+    level that it is clipped to.
     """
 
     @tf.custom_gradient

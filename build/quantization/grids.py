@@ -1,20 +1,20 @@
-"""Grids of weights: coarser ones than the converter's, in int8's storage.
+"""Weight grids that are coarser than the converter's, stored as int8.
 
-The file keeps a weight's level itself, as int8, with the grid's step as its scale. Kernels compute with it
-as with any int8 weight, at the same speed; all channels share one alphabet of few symbols, so that a
-compressor comes near its entropy. A smaller file as it runs is not what this gives.
+The file stores a weight's level as int8, and the grid's step as its scale. Kernels compute with it as with
+any int8 weight, at the same speed. All channels share one alphabet of few symbols, so a compressor comes
+close to its entropy. Uncompressed, the file is not smaller.
 
-A grid is given by its bits or by its step. One of b bits has the levels -L … L with L = 2^(b-1) - 1, and a
-step of its own for each output channel. One of a given step has it in all channels, and all of int8's
-levels: few weights are at the outer ones, which so cost few bytes, and none is clipped. That is what comes
-near the least error for an entropy (Choi, El-Khamy, Lee, "Towards the Limit of Network Quantization", ICLR
+A grid is given by its bits or by its step. A grid of b bits has the levels -L … L with L = 2^(b-1) - 1, and a
+separate step for each output channel. A grid with a given step uses it in all channels, with all levels of
+int8: the outer ones hold few weights, so they cost few bytes, and no weight is clipped. This comes close to
+the smallest error for an entropy (Choi, El-Khamy, Lee, "Towards the Limit of Network Quantization", ICLR
 2017).
 
-A grid of b bits may keep its few large weights: Park, Yoo, Vajda, "Value-aware Quantization for Training and
+A grid of b bits can keep its few large weights: Park, Yoo, Vajda, "Value-aware Quantization for Training and
 Inference of Neural Networks", ECCV 2018. A share of each channel's weights then lies beyond L, on the other
-levels of int8: the step is fitted to the small ones, and none is clipped. In the paper large values have a
-finer grid of their own. Here theirs is that of the small ones: a finer one for 2 % of the weights errs hardly
-less, and takes more bytes.
+levels of int8: the step is fitted to the small weights, and none is clipped. In the paper, large values have
+a finer grid of their own. Here they share that of the small ones: a finer one for 2 % of the weights hardly
+reduces the error, and takes more bytes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,21 +31,21 @@ from build.network.model import LayerWeights, Weights
 from build.quantization.layer_names import layer_of
 
 FULL_BITS = 8
-"""What a layer without a grid has: the converter's int8, each channel by its largest value."""
-# Of a channel's largest value, what the largest level may be worth: little where one weight stands out.
+"""The bits of a layer without a grid: the converter's int8, each channel scaled by its largest value."""
+# What the largest level may be worth, as shares of a channel's largest value: small if one weight stands out.
 _SHARES = np.linspace(0.04, 1.0, 49)
-# A channel of zeros has no least error, and a step can't be 0.
+# In a channel of zeros every step has the same error, but a step can't be 0.
 _LEAST_SHARE = 1e-6
-# As the converter has it: what a kernel adds to a bias fits into int32 beside it.
+# The converter's limit: it leaves room in int32 for what a kernel adds to a bias.
 _LARGEST_BIAS = 2**30 - 1
 
 
 @dataclass(frozen=True)
 class Grid:
-    """`step`: float32[channels], the difference of two neighbouring levels of each output channel.
+    """The grid of one layer's weights.
 
-    `kept`: in the kernel's layout, false for a weight that is pruned, whose only level is 0; None where
-    the layer is not pruned.
+    `step`: float32[channels], the difference between neighbouring levels in each output channel; `kept`: in
+    the kernel's layout, false for a pruned weight, whose only level is 0; None if the layer is not pruned.
     """
 
     bits: int
@@ -54,7 +54,7 @@ class Grid:
 
     @property
     def largest_level(self) -> int:
-        """What a weight is clipped at, in steps."""
+        """Where a weight is clipped, in steps."""
         return largest_level(self.bits)
 
 
@@ -63,25 +63,25 @@ _Value = TypeVar("_Value")
 
 
 def largest_level(bits: int) -> int:
-    """The levels of a grid go from minus this to this."""
+    """Return the largest level of a grid; the smallest one is its negative."""
     return int(2 ** (bits - 1) - 1)
 
 
 def bits_of(layer: str, patterns: Mapping[str, int]) -> int:
-    """The bits of a layer's weights by the first pattern that its name fits; 8 by none."""
+    """Return the bits of a layer's weights by the first pattern that matches its name, or 8 if none does."""
     return first_fit(layer, patterns) or FULL_BITS
 
 
 def check_patterns(weights: Weights, patterns: Iterable[str]) -> None:
-    """Check that each pattern fits a layer.
+    """Check that each pattern matches a layer.
 
     Raises:
-        BuildError: one does not; names it.
+        BuildError: a pattern matches none; the message names it.
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in weights):
             raise BuildError(
-                f"the recipe's pattern {pattern} fits no layer of the network; the first is"
+                f"the recipe's pattern {pattern} matches no layer of the network; the first layer is"
                 f" {next(iter(weights))}"
             )
 
@@ -92,15 +92,15 @@ def grids_of(
     steps: Mapping[str, float] = NOTHING,
     large: float | None = None,
 ) -> dict[str, Grid]:
-    """The grids of layers by name: by bits or by steps, for patterns of which the first that fits counts.
+    """Return the grids of layers by name, for bits or steps by pattern; the first matching pattern counts.
 
-    The step of a grid of fewer than 8 bits is the one of each channel, of a share of its largest value, by
-    which rounding and clipping err least in the mean square; or, with `large`, the one by which this share of
-    the channel's weights lies beyond the levels of those bits, on further ones. That step, or a given one, is
-    made larger in a channel whose largest value would be beyond the levels of int8.
+    With fewer than 8 bits, the step of each channel is the share of its largest value that minimizes the mean
+    squared error of rounding and clipping. With `large`, it is instead the step with which this share of the
+    channel's weights lies beyond the levels of those bits, on further ones. The latter, or a given step, is
+    enlarged in a channel whose largest value would be beyond the levels of int8.
 
     Raises:
-        BuildError: as `check_patterns` says.
+        BuildError: a pattern matches no layer.
     """
     check_patterns(weights, [*bits, *steps])
     of_layers = {name: bits_of(name, bits) for name in weights}
@@ -116,42 +116,42 @@ def grids_of(
 
 
 def has_grid(layer: str, bits: Mapping[str, int], steps: Mapping[str, float]) -> bool:
-    """Whether `grids_of` gives a layer of that name a grid."""
+    """Return whether `grids_of` gives a layer with that name a grid."""
     return bits_of(layer, bits) < FULL_BITS or first_fit(layer, steps) is not None
 
 
 def first_fit(layer: str, patterns: Mapping[str, _Value]) -> _Value | None:
-    """The value of the first pattern, as a shell's, that a layer's name fits."""
+    """Return the value of the first shell pattern that matches a layer's name, or None if none does."""
     return next((value for pattern, value in patterns.items() if fnmatchcase(layer, pattern)), None)
 
 
 def levels_of(layer: LayerWeights, grid: Grid) -> NDArray[np.int8]:
-    """A kernel's levels, int8 in the kernel's own layout: each weight's nearest, 0 of a pruned one."""
+    """Return a kernel's levels, int8 in its own layout: the nearest to each weight, 0 for a pruned one."""
     most = grid.largest_level
     levels = np.clip(np.round(in_steps(layer, grid)), -most, most).astype(np.int8)
     return levels if grid.kept is None else levels * grid.kept
 
 
 def in_steps(layer: LayerWeights, grid: Grid) -> NDArray[np.float32]:
-    """A kernel's weights in its own layout, each in steps of its channel's grid."""
+    """Return a kernel's weights in its own layout, each in steps of its channel's grid."""
     steps: NDArray[Any] = _by_channel(layer, layer.kernel) / grid.step
     return steps.reshape(layer.kernel.shape)
 
 
 def on_grids(weights: Weights, grids: Mapping[str, Grid]) -> Weights:
-    """The weights, with the kernels of `grids` at their nearest levels."""
+    """Return the weights with the kernels of `grids` rounded to their nearest levels."""
     return weights | {name: _rounded(weights[name], grid) for name, grid in grids.items()}
 
 
 def store_levels(content: bytes, weights: Weights, grids: Mapping[str, Grid]) -> bytes:
-    """The int8 file of `on_grids(weights, grids)`, with the levels of those kernels for its own int8 values.
+    """Return the int8 file of `on_grids(weights, grids)`, with the levels of those kernels as int8 values.
 
-    The converter takes the scale of each channel from its largest value, so that channels whose outer
-    levels are empty have others than the rest. Kernels, scales and biases are replaced where they lie.
-    A channel whose weights are next to nothing beside its bias gets a larger step, in which the bias fits.
+    The converter takes the scale of each channel from its largest value, so channels whose outer levels are
+    empty have other scales than the rest. Kernels, scales and biases are replaced in place. A channel whose
+    weights are tiny compared with its bias gets a larger step, so that the bias fits.
 
     Raises:
-        BuildError: the file has a layer's operator in another form than the converter gives it.
+        BuildError: the file has no kernel of a layer of `grids` in the form that the converter gives it.
     """
     data = bytearray(content)
     model = schema.Model.GetRootAs(data, 0)
@@ -206,7 +206,7 @@ def _least_error_grid(layer: LayerWeights, bits: int) -> Grid:
 
 def _large_kept(layer: LayerWeights, bits: int, large: float) -> Grid:
     small = np.quantile(np.abs(_by_channel(layer, layer.kernel)), 1 - large, axis=0)
-    # What is nearer to the largest level of the bits than to the next one is small.
+    # A weight is small if it is nearer to the largest level of the bits than to the next one.
     return _grid_of_step(layer, small / (largest_level(bits) + 0.5))
 
 
@@ -216,7 +216,7 @@ def _grid_of_step(layer: LayerWeights, step: float | NDArray[np.float64]) -> Gri
 
 
 def _reach(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest value of each channel of [weights, channels], or next to nothing where all are zeros."""
+    """Return the largest magnitude in each channel of [weights, channels], or a tiny one if all are zero."""
     reach = np.abs(kernel).max(0)
     floored: NDArray[np.float32] = np.maximum(reach, _LEAST_SHARE * max(float(reach.max()), _LEAST_SHARE))
     return floored
@@ -228,8 +228,9 @@ def _rounded(layer: LayerWeights, grid: Grid) -> LayerWeights:
 
 
 def _by_channel(layer: LayerWeights, values: NDArray[Any]) -> NDArray[Any]:
-    """A value of each weight, as [weights of a channel, output channels].
+    """Return the values of all weights as [weights of a channel, output channels].
 
-    In a kernel's own layout these are last, in a depthwise one before a last place of one.
+    Output channels are the last axis of a kernel's own layout, except that a depthwise one ends in an axis of
+    size 1 after them.
     """
     return values.reshape(-1, layer.bias.size)

@@ -1,4 +1,4 @@
-"""A network as its int8 file computes it, and how it comes about without training."""
+"""A network as its int8 file computes it, and how to get there without training."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from build.quantization.recipe import Recipe
 
 @dataclass(frozen=True)
 class Int8Network:
-    """What an int8 file is made of.
+    """What an int8 file is made from.
 
-    `weights`: float kernels, which `grids` or else the converter rounds, and the biases beside them;
-    `ranges`: those of all activations, by name, but for those that stay in float; `grids`: those of kernels,
-    by layer, that are not the converter's.
+    `weights`: biases, and float kernels that are still to be rounded, to `grids` or by the converter;
+    `ranges`: of all activations by name, except those that stay in float; `grids`: of kernels by layer, if
+    they are not the converter's.
     """
 
     weights: Weights
@@ -32,15 +32,14 @@ class Int8Network:
 def quantize_after_training(
     recipe: Recipe, weights: Weights, representative: NDArray[np.uint8]
 ) -> Int8Network:
-    """The network of a recipe with least-error ranges, before any training that it wants.
+    """Return the network of a recipe with least-error ranges, before any training that the recipe has.
 
-    It is pruned already where the recipe does not train; otherwise its training does it.
-
+    If the recipe does not train, the network is already pruned; otherwise its training does that.
     `representative`: uint8[n, size, size, 3].
 
     Raises:
-        BuildError: an activation is infinite or no number, a pattern of the recipe fits no layer, none is
-            left to prune, or the network lacks a block of the recipe's.
+        BuildError: an activation is infinite or NaN, a pattern of the recipe matches no layer, no layer is
+            left to prune, or the network lacks one of the recipe's blocks.
     """
     check_blocks(weights, recipe.float_blocks)
     grids = grids_of(weights, recipe.weight_bits, recipe.weight_steps, recipe.large_weights)
@@ -58,7 +57,7 @@ def check_blocks(weights: Weights, blocks: Collection[str]) -> None:
     """Check that the network has each block.
 
     Raises:
-        BuildError: it lacks one; names it.
+        BuildError: it lacks one; the message names it.
     """
     there = sorted(set(map(block_of, weights)) - {"stem", "head"})
     for block in blocks:

@@ -1,7 +1,7 @@
-"""Whether a converted file computes, layer by layer, what the fake-quantized network does.
+"""Check that a converted file computes, layer by layer, what the fake-quantized network does.
 
-Each layer of the network is given the very tensors that its operator in the file took, so that roundings
-of earlier layers do not add up, and a layer that was converted wrongly stands out by itself.
+Each layer of the network is given exactly the tensors that its operator in the file took, so that rounding
+in earlier layers does not add up, and a layer that was converted wrongly stands out by itself.
 """
 
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ from build.quantization.fake_quantization import WRAPPED
 from build.quantization.layer_names import layer_of
 
 MOST_STEPS = 1.01
-"""Integer kernels round what float does not: by one step at most, and float's own last digits."""
+"""Integer kernels round where float does not: up to one step, plus float's own last digits."""
 MOST_UNEVEN = 0.01
-"""How far what a layer computes may be from whole steps of the file; of other steps it is by up to a half."""
-# What an operator has in place of a tensor that it does without, such as a bias of zeros alone.
+"""How far a layer's output may be from whole steps of the file; with other steps it is up to half a step."""
+# The index of an optional tensor that is left out, such as a bias of zeros.
 _ABSENT = -1
 
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """How far an operator's output was from its layer's, at most, in steps of its quantization."""
+    """The largest difference between an operator's output and its layer's, in steps of its quantization."""
 
     layer: str
     steps: float
@@ -36,7 +36,7 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class _Operator:
-    """An operator of the file: the layer it is named after, and its tensors that are no constants."""
+    """An operator of the file: the layer it is named after, and its tensors that are not constants."""
 
     layer: str
     inputs: tuple[int, ...]
@@ -45,18 +45,19 @@ class _Operator:
 
 
 def check_layers(content: bytes, model: tf_keras.Model, pixels: NDArray[np.uint8]) -> list[LayerDifference]:
-    """Compare the int8 file `content` with the fake-quantized `model` that it was made of, on one image.
+    """Compare the int8 file `content` with the fake-quantized `model` that it was made from, on one image.
 
     `pixels` is uint8[height, width, 3]. Returns every layer's difference.
 
     Raises:
-        BuildError: the file lacks a layer, leaves one in float, or computes something else; names it.
+        BuildError: the file lacks a layer, leaves one in float, or computes something else in it; the message
+            names the layer.
     """
     operators = list(_operators(content))
     layers = {layer.name.removeprefix(WRAPPED): layer for layer in model.layers if layer.weights}
     in_float = [operator.layer for operator in operators if not operator.is_int8]
     if in_float:
-        # What takes a tensor to float is named after the layer before.
+        # An operator that converts a tensor to float is named after the layer before it.
         first = next((layer for layer in in_float if layer in layers), in_float[0])
         raise BuildError(f"{first} is not int8 throughout in the converted file")
     missing = sorted(layers.keys() - {operator.layer for operator in operators})
@@ -69,14 +70,14 @@ def check_layers(content: bytes, model: tf_keras.Model, pixels: NDArray[np.uint8
     if wrong:
         worst = max(wrong, key=lambda difference: difference.steps)
         raise BuildError(
-            f"the converted file computes something else than the fake-quantized network: {worst.layer} is"
-            f" {worst.steps:.1f} steps away (at most 1); this converter is at fault, take the pinned one"
+            f"the converted file does not match the fake-quantized network: {worst.layer} is"
+            f" {worst.steps:.1f} steps away (at most 1); this converter is at fault, use the pinned one"
         )
     return differences
 
 
 def _operators(content: bytes) -> Iterator[_Operator]:
-    """Every operator but the first, which takes the pixels from uint8 to int8."""
+    """Yield every operator except the first, which converts the pixels from uint8 to int8."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     (graph,) = model.subgraphs
     for operator in graph.operators[1:]:
@@ -92,7 +93,7 @@ def _difference(
     operator: _Operator, layers: dict[str, Any], values: dict[int, tuple[NDArray[np.float32], float]]
 ) -> LayerDifference:
     if operator.layer not in layers:
-        raise BuildError(f"the converted file has an operator {operator.layer!r} that is no layer's")
+        raise BuildError(f"the converted file has an operator {operator.layer!r} that belongs to no layer")
     inputs = [values[index][0] for index in operator.inputs]
     expected = layers[operator.layer](inputs if len(inputs) > 1 else inputs[0], training=False).numpy()
     actual, step = values[operator.output]
@@ -102,11 +103,11 @@ def _difference(
 
 
 def _values(content: bytes, pixels: NDArray[np.uint8]) -> dict[int, tuple[NDArray[np.float32], float]]:
-    """The int8 activations for one image, dequantized, each with its step, by tensor."""
+    """Return the int8 activations for one image, dequantized, each with its step, by tensor index."""
     interpreter = Interpreter(
         model_content=content,
         experimental_preserve_all_tensors=True,
-        # A delegate keeps what lies between its operators to itself.
+        # A delegate does not expose the tensors between its operators.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()

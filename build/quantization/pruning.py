@@ -1,9 +1,9 @@
-"""Pruning: weights that become zero, which take next to no bytes once the file is packed.
+"""Pruning: weights become zero, and then take next to no bytes once the file is packed.
 
-Single weights, by their magnitude (Han, Pool, Tran, Dally, "Learning both Weights and Connections for
-Efficient Neural Networks", 2015), and over all pruned layers at once. What a weight's magnitude is measured
-in is the step of its channel's grid: a step tells what an error costs there, as the searched ones do by
-construction, so that a layer which bears coarse weights loses more of them than one that does not.
+Single weights are pruned, by their magnitude (Han, Pool, Tran, Dally, "Learning both Weights and Connections
+for Efficient Neural Networks", 2015), over all pruned layers at once. A weight's magnitude is measured in
+steps of its channel's grid. A step tells what an error costs there, as searched steps do by construction, so
+a layer that tolerates coarse weights loses more of them than one that does not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,24 +18,24 @@ from build.quantization.grids import Grid, in_steps
 
 
 def pruned_layers(with_grid: Iterable[str], keep: Sequence[str]) -> list[str]:
-    """Those of the layers with a grid whose names fit no pattern of `keep`.
+    """Return the layers with a grid whose names match no pattern of `keep`.
 
     Raises:
-        BuildError: none is left to prune.
+        BuildError: no layer is left to prune.
     """
     layers = [name for name in with_grid if not any(fnmatchcase(name, pattern) for pattern in keep)]
     if not layers:
-        raise BuildError("pruning: no layer is left to prune; give one a grid that keep does not name")
+        raise BuildError("pruning: no layer is left to prune; give a grid to one that keep does not match")
     return layers
 
 
 def prune(
     weights: Weights, grids: Mapping[str, Grid], sparsity: float, keep: Sequence[str]
 ) -> dict[str, Grid]:
-    """The grids, with the smallest weights pruned: the share `sparsity` of those of the layers they are in.
+    """Return the grids with the smallest weights pruned: the share `sparsity` of all in the pruned layers.
 
-    A layer without a grid is not pruned, nor is one whose name fits a pattern of `keep`. Those that round to
-    zero anyway are among the smallest and count.
+    Layers without a grid are not pruned, nor are those whose names match a pattern of `keep`. Weights that
+    round to zero anyway are among the smallest, and count.
 
     Raises:
         BuildError: no layer is left to prune.

@@ -1,8 +1,8 @@
 """Calibration: the range of every activation, from representative photos.
 
-The loss of EfficientNetV2 in int8 comes from the ranges of its SiLU outputs and its
-squeeze-and-excite tensors: a few outliers stretch them. Their ranges are those of the least
-mean error of quantization; the others take the mean of the batches' extremes.
+What EfficientNetV2 loses in int8 comes from the ranges of its SiLU outputs and its
+squeeze-and-excite tensors: a few outliers stretch them. Their ranges minimize the mean
+quantization error; the others are the mean of the batches' extremes.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ BINS = 2048
 STEPS = 255
 SHARES = np.linspace(0.2, 1.0, 33)
 ERROR_POWER = 1.6
-"""Of what power of the errors the mean is to be least: below 2 clips a few large values more readily, and
+"""The power of the errors whose mean is minimized: a power below 2 clips a few large values more readily, and
 rounds the many small ones more finely. Mean KL to the float network on photos that were not calibrated
 on: power 1 gave 0.041, 1.6 0.013, 2 0.019, 3 0.040."""
 SILU_TAIL = 1 / 32
-"""Where SiLU(x) is less than this share of a step of its output, x is clipped. Chosen by the mean KL
+"""If SiLU(x) is less than this share of a step of its output, x is clipped. Chosen by the mean KL
 to the float network on photos that were not calibrated on: 1/4 gave 0.022, 1/16 0.021, 1/32 0.019."""
 _LEAST_WIDTH = 1e-6
 
@@ -41,12 +41,14 @@ class Range:
 
 INPUT_RANGE = Range(-PIXEL_ZERO / PIXEL_STEP, (STEPS - PIXEL_ZERO) / PIXEL_STEP)
 SIGMOID_RANGE = Range(0.0, 255 / 256)
-"""The one range that the int8 LOGISTIC kernel has."""
+"""The only range that the int8 LOGISTIC kernel has."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What was seen of one tensor: the means of the batches' extremes, each weighted by its photos, and a
+    """What was observed of one tensor.
+
+    `low`, `high`: the means of the batches' extremes, weighted by the batches' sizes; `edges`, `counts`: a
     histogram of all values.
     """
 
@@ -57,12 +59,12 @@ class Statistics:
 
 
 def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
-    """The range of every activation of the network, by its name.
+    """Return the range of every activation of the network, by its name.
 
     `pixels` is uint8[n, size, size, 3], the representative photos.
 
     Raises:
-        BuildError: an activation is infinite, or no number.
+        BuildError: an activation is infinite or NaN.
     """
     names, sites, statistics = observe(weights, pixels)
     ranges = {"input": INPUT_RANGE}
@@ -81,12 +83,12 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
 
 
 def _with_steps(seen: Range) -> Range:
-    """The range, or one next to nothing for a tensor that is zero throughout: a step can't be 0."""
+    """Return the range, or a tiny one for a tensor that is always zero: a step can't be 0."""
     return seen if seen.high - seen.low >= _LEAST_WIDTH else Range(0.0, _LEAST_WIDTH)
 
 
 def least_error_range(seen: Statistics) -> Range:
-    """The range whose rounding and clipping err least, by the histogram."""
+    """Return the range with the smallest error of rounding and clipping, by the histogram."""
     values = (seen.edges[:-1] + seen.edges[1:]) / 2
     low, high = min(float(seen.edges[0]), 0.0), max(float(seen.edges[-1]), 0.0)
     best = min(
@@ -106,11 +108,13 @@ def _error(values: Any, counts: Any, low: float, high: float) -> float:
 
 
 def _before_silu(before: Range, silu: Range) -> Range:
-    """Give up what its SiLU can't tell: far negative values, next to nothing in steps of its output, and
-    positive ones whose SiLU is clipped.
+    """Return the range without values that make no difference after the SiLU.
+
+    These are very negative ones, whose SiLU is tiny in steps of its output, and positive ones whose SiLU is
+    clipped.
     """
     least = SILU_TAIL * (silu.high - silu.low) / STEPS
-    cuts = np.arange(1.3, 30, 0.03)  # From SiLU's minimum on, where it only rises towards 0.
+    cuts = np.arange(1.3, 30, 0.03)  # From its minimum towards minus infinity, SiLU rises towards 0.
     far = cuts[cuts / (1 + np.exp(cuts)) <= least]
     low = -float(far[0] if far.size else cuts[-1])
     inputs = np.linspace(0, silu.high + 1, 10_000)  # SiLU(x) > x - 0.28 where x is positive.
@@ -121,12 +125,12 @@ def _before_silu(before: Range, silu: Range) -> Range:
 def observe(
     weights: Weights, pixels: NDArray[np.uint8]
 ) -> tuple[list[str], list[Site], dict[str, Statistics]]:
-    """Every activation's name and kind in the network's order, and what was seen of it on the photos.
+    """Return every activation's name and kind in the network's order, and its statistics on the photos.
 
-    `pixels` is uint8[n, size, size, 3]. The photo itself is no activation here.
+    `pixels` is uint8[n, size, size, 3]. The photo itself does not count as an activation.
 
     Raises:
-        BuildError: an activation is infinite, or no number.
+        BuildError: an activation is infinite or NaN.
     """
     taps: list[tuple[str, Site, Any]] = []
 
@@ -148,7 +152,7 @@ def observe(
     seen = np.stack([extremes(batch) for batch in tqdm(batches, desc="calibrate 1/2", unit="batch")])
     for (name, _, _), bounds in zip(taps, seen.swapaxes(0, 1), strict=True):
         if not np.isfinite(bounds).all():
-            raise BuildError(f"the network's {name} is no finite number on a photo: its weights are damaged")
+            raise BuildError(f"the network's {name} is not finite on a photo: its weights are damaged")
     lowest, highest = seen[:, :, 0].min(0), seen[:, :, 1].max(0)
     highest = np.maximum(highest, lowest + 1e-6)
     bounds = np.stack([lowest, highest], axis=1).astype(np.float32)
@@ -161,7 +165,7 @@ def observe(
     counts = np.zeros((len(taps), BINS))
     for batch in tqdm(batches, desc="calibrate 2/2", unit="batch"):
         counts += histograms(batch).numpy()
-    # Of few photos the extremes are nearer: a last batch of few counts for as much less.
+    # Fewer photos have less extreme values: a smaller last batch is weighted by its size.
     shares = np.array([len(batch) / BATCH for batch in batches], np.float32)
     means = (seen * shares[:, np.newaxis, np.newaxis]).sum(0) / shares.sum()
     statistics = {

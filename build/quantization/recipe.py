@@ -1,6 +1,6 @@
-"""Recipes: what is quantized to what, as TOML files.
+"""Recipes: TOML files that say what is quantized to what.
 
-`recipes/` holds those that come with edgewise; a path names one's own.
+`recipes/` holds the included ones; any other is given by its path.
 """
 
 import tomllib
@@ -26,16 +26,16 @@ from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import BASELINE, Precision, VariantName
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-# Golden vectors lie beside "pixels", by NumPy's savez; "start" is a baseline's name; the rest are columns
-# of per_class.csv, beside which each variant has one. EDGEWISE_VARIANT=auto measures; "all" and "none" are
-# what an image's VARIANTS can be beside names.
+# Golden vectors are stored next to "pixels" by NumPy's savez, which has parameters `file` and `allow_pickle`;
+# "start" is a baseline's name; "auto" is a setting, "all" and "none" are build arguments of the image; the
+# rest are columns of per_class.csv, which also has one for each variant.
 RESERVED_NAMES = frozenset(
     {"pixels", "file", "allow_pickle", "start", "index", "class_id", "label", "images", "auto", "all", "none"}
 )
 
 
 class WeightType(StrEnum):
-    """What weights are stored as."""
+    """The type that weights are stored as."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -44,7 +44,7 @@ class WeightType(StrEnum):
 
 
 class ActivationType(StrEnum):
-    """What activations are held in between two operators."""
+    """The type of the activations between operators."""
 
     FLOAT32 = "float32"
     INT8 = "int8"
@@ -54,8 +54,8 @@ class ActivationType(StrEnum):
 class RangeRule(StrEnum):
     """How the ranges of integer activations are chosen.
 
-    `least-error`: as `build.quantization.ranges` does. `converter`: as TFLite's converter does by itself,
-    from the least to the largest value.
+    `least-error`: by `build.quantization.ranges`. `converter`: by TFLite's converter, from the smallest to
+    the largest value.
     """
 
     LEAST_ERROR = "least-error"
@@ -82,7 +82,7 @@ def _range_rule(fields: dict[str, Any]) -> RangeRule | None:
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-# Beyond any weight of a network, and within float32's numbers.
+# The limit is larger than any weight of a network, and fits into float32.
 _Step = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -93,11 +93,11 @@ _Block = Annotated[str, Field(pattern=r"^block[1-9][a-z]$")]
 
 
 class QuantizationAwareTraining(BaseModel):
-    """How long and how fast the quantized network learns to answer as the float one does.
+    """How long and how fast the quantized network is trained to answer like the float one.
 
-    `epochs` are of the photos to train on, in batches of `batch_size`; `learning_rate` is Adam's peak.
-    `range_rate`: how much further than a weight the logarithm of a range moves in a step.
-    Adam moves each variable by about the learning rate: much for a weight, next to nothing for a range.
+    `epochs`: passes over the training photos, in batches of `batch_size`; `learning_rate`: Adam's peak.
+    `range_rate`: how much further than a weight the logarithm of a range moves per step. Adam moves each
+    variable by about the learning rate, which is a lot for a weight and next to nothing for a range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,10 +115,10 @@ class Pruning(BaseModel):
     """Which weights become zero (`build.quantization.pruning`).
 
     `sparsity`: their share of the weights of the pruned layers; `keep`: patterns of names of layers that
-    are not pruned, by default those that hold next to no bytes and bear little.
-    Where the recipe trains, `ramp` is the share of its steps over which the sparsity grows, half of them
-    where it does not say, and `teacher` whether the unpruned network teaches the pruned one in the rest
-    (`build.training.pruning`).
+    are not pruned, by default those that hold next to no bytes and tolerate little.
+    The others are for recipes that train (`build.training.pruning`). `ramp`: the share of the steps over
+    which the sparsity grows, half of them by default; `teacher`: whether the unpruned network teaches the
+    pruned one in the remaining steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,26 +134,27 @@ class Pruning(BaseModel):
 
 
 class Recipe(BaseModel):
-    """One recipe: `name` becomes the variant's name and its file's.
+    """One recipe: `name` becomes the name of the variant and of its file.
 
-    `representative_images`: how many photos the ranges of the activations are calibrated on, and the biases
-    beside coarse weights corrected by; with float activations, int4 weights may go without;
-    `ranges`: how they are chosen, least-error where a recipe with int8 activations does not say;
-    `weight_only`: whether float activations meet int4 weights as floats, unpacked, and are not rounded
-    themselves as they come;
+    `representative_images`: on how many photos the ranges of activations are calibrated and the biases of
+    coarse weights corrected; optional for int4 weights with float activations;
+    `ranges`: how ranges are chosen, least-error by default for int8 activations;
+    `weight_only`: whether int4 weights are unpacked to floats and used with float activations, which are
+    then not rounded at run time;
     `weight_bits`, `weight_steps`: bits by layer, or the step between two levels, for a coarser grid
-    (`build.quantization.grids`): the first pattern that fits a layer's name counts; where none does, or a
-    recipe does not say, the grid is the converter's. Of int4 weights, the bits name the layers that keep 8;
-    `large_weights`: which share of each output channel's weights lies beyond the levels of `weight_bits`, on
-    further ones, in place of steps that clip them;
-    `searched_on`: of the photos that steps or blocks were searched on, the first digits of their SHA-256, so
+    (`build.quantization.grids`). The first pattern that matches a layer's name counts; layers without a
+    match use the converter's grid. For int4 weights, the bits name the layers that keep 8;
+    `large_weights`: the share of each output channel's weights that lie beyond the levels of `weight_bits`,
+    on further ones, instead of being clipped;
+    `searched_on`: the photos that steps or blocks were searched on, as the first digits of their SHA-256, so
     that nothing is evaluated on them;
-    `float_blocks`: blocks, `block4a` say, that are computed in float, their weights on no grid, while what
-    they take and give is int8;
-    `pruning`: which weights of those grids become zero, none where a recipe does not say;
-    `training`: quantization-aware training from there, none where a recipe does not say;
-    `wire`: how the bundle holds the file, as it is where a recipe does not say;
-    `like`: the file, as seen from the recipe's own, of one that has the keys, but the name, which it lacks.
+    `float_blocks`: blocks, such as `block4a`, that are computed in float, with their weights on no grid; what
+    goes into and comes out of them is int8;
+    `pruning`: which weights of those grids become zero, none by default;
+    `training`: quantization-aware training from there on, none by default;
+    `wire`: how the bundle stores the file, unpacked by default;
+    `like`: the file of another recipe, relative to this one's folder: it supplies the keys that are missing
+    here, except the name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -176,19 +177,19 @@ class Recipe(BaseModel):
 
     @property
     def precision(self) -> Precision:
-        """The name of what comes out."""
+        """The precision of the resulting variant."""
         return Precision.MIXED if self.float_blocks else _PRECISIONS[self.weights, self.activations]
 
     @property
     def dynamic_range(self) -> bool:
-        """Whether float activations are rounded as they come, in the range of their values."""
+        """Whether float activations are rounded at run time, in the range of their values."""
         integer = self.weights in (WeightType.INT8_PER_CHANNEL, WeightType.INT4_PER_CHANNEL)
         return integer and self.activations is ActivationType.FLOAT32 and not self.weight_only
 
     def settings(self) -> dict[str, str | int | float]:
-        """Every key and its value, those of a table as `table.key`, as a manifest records them.
+        """Return every key and its value as a manifest records them, those of a table as `table.key`.
 
-        But for `searched_on`, which the bundle's list of seen images has, and for `like`.
+        `searched_on`, which is in the bundle's list of seen images, and `like` are left out.
         """
         flat: dict[str, str | int | float] = {}
         for key, value in self.model_dump(mode="json").items():
@@ -204,7 +205,8 @@ class Recipe(BaseModel):
             raise ValueError(f"{self.activations} activations need {needed} weights, not {self.weights}")
         if self.name == BASELINE and self.precision is not Precision.FLOAT32:
             raise ValueError(
-                f"{BASELINE} is float32, what all others are compared with; name another {self.precision}"
+                f"{BASELINE} must be float32, since all others are compared with it; rename this"
+                f" {self.precision} one"
             )
         integer = self.activations is not ActivationType.FLOAT32
         if integer and not self.representative_images:
@@ -214,23 +216,21 @@ class Recipe(BaseModel):
                 "representative_images are for integer activations and int4 weights; leave them out otherwise"
             )
         if not integer and self.ranges is not None:
-            raise ValueError("ranges are those of integer activations; leave them out for float32 ones")
+            raise ValueError("ranges are for integer activations only; leave them out for float32 ones")
         if self.activations is ActivationType.INT16 and self.ranges is not RangeRule.CONVERTER:
-            raise ValueError("int16 activations are in the converter's ranges")
+            raise ValueError("int16 activations need the converter's ranges")
         return self
 
     @model_validator(mode="after")
     def _weights_can_be_made(self) -> Self:
         if self.weight_bits and self.weight_steps:
-            raise ValueError("weights have weight_bits or weight_steps, not both")
+            raise ValueError("weights can have weight_bits or weight_steps, not both")
         if self.large_weights and not self.weight_bits:
-            raise ValueError("large_weights are those beyond the levels of weight_bits; give these as well")
+            raise ValueError("large_weights lie beyond the levels of weight_bits; set weight_bits as well")
         if self.weights is WeightType.INT4_PER_CHANNEL:
             return self._int4_weights_can_be_made()
         if self.large_weights and set(self.weight_bits.values()) == {8}:
-            raise ValueError(
-                "large_weights are those beyond the levels of fewer than 8 bits; weight_bits has none"
-            )
+            raise ValueError("large_weights need layers with fewer than 8 bits, but weight_bits has none")
         if self.weight_only:
             raise ValueError("weight_only needs int4-per-channel weights and float32 activations")
         if (self.weight_bits or self.weight_steps) and self.ranges is not RangeRule.LEAST_ERROR:
@@ -246,7 +246,7 @@ class Recipe(BaseModel):
         if self.weights is WeightType.INT4_PER_CHANNEL or not (self.weight_bits or self.weight_steps):
             raise ValueError("pruning needs int8-per-channel weights with weight_bits or weight_steps")
         if self.training is None and (self.pruning.ramp or self.pruning.teacher):
-            raise ValueError("pruning.ramp and pruning.teacher are of recipes that train; leave them out")
+            raise ValueError("pruning.ramp and pruning.teacher are for recipes that train; leave them out")
         return self
 
     @model_validator(mode="after")
@@ -258,7 +258,7 @@ class Recipe(BaseModel):
             if self.training or self.pruning:
                 raise ValueError("float_blocks can't be trained or pruned; leave out one or the other")
         if len(set(self.float_blocks)) < len(self.float_blocks):
-            raise ValueError("float_blocks has a block more than once")
+            raise ValueError("float_blocks names a block more than once")
         return self
 
     @field_serializer("float_blocks")
@@ -269,20 +269,20 @@ class Recipe(BaseModel):
         if self.weight_only and self.activations is not ActivationType.FLOAT32:
             raise ValueError("weight_only needs int4-per-channel weights and float32 activations")
         if self.ranges is RangeRule.CONVERTER:
-            raise ValueError("the ranges of int8 activations of int4-per-channel weights are least-error")
+            raise ValueError("int8 activations with int4-per-channel weights need least-error ranges")
         if set(self.weight_bits.values()) - {8}:
-            raise ValueError("weight_bits of int4-per-channel weights name the layers that keep 8 bits")
+            raise ValueError("with int4-per-channel weights, weight_bits only name layers that keep 8 bits")
         if self.weight_steps:
             raise ValueError("weight_steps need int8-per-channel weights")
         if self.large_weights:
             raise ValueError("large_weights need int8-per-channel weights: int4 has no levels for them")
         if self.training:
-            raise ValueError("training needs int8-per-channel weights; weight_bits can have them on 4 bits")
+            raise ValueError("training needs int8-per-channel weights; weight_bits can round them to 4 bits")
         return self
 
 
 def load_recipes(names: Sequence[str]) -> list[Recipe]:
-    """The recipes of those names or paths.
+    """Return the recipes with the given names or paths.
 
     Raises:
         BuildError: there is no such recipe, one is not valid, or two have the same name.
@@ -290,20 +290,20 @@ def load_recipes(names: Sequence[str]) -> list[Recipe]:
     recipes = [load_recipe(name) for name in names]
     for name, count in Counter(recipe.name for recipe in recipes).items():
         if count > 1:
-            raise BuildError(f"{count} of the recipes are named {name}; give each a name of its own")
+            raise BuildError(f"{count} recipes are named {name}; give each its own name")
     return recipes
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of that name, or in the TOML file of that path.
+    """Return the recipe with that name, or in the TOML file at that path.
 
     Raises:
-        BuildError: there is none, or it is not valid.
+        BuildError: the recipe does not exist or is not valid.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise BuildError(f"there is no recipe {name!r}; there are: {known}, or the path of a .toml file")
+        raise BuildError(f"there is no recipe {name!r}; name one of {known}, or the path of a .toml file")
     keys = _keys(path, ())
     try:
         return Recipe.model_validate(keys)
@@ -312,15 +312,15 @@ def load_recipe(name: str) -> Recipe:
 
 
 def _keys(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of a file, and of those that it is like; `before`: the files that lead to it."""
+    """Return the keys of a file and of those that it is like; `before`: the files that lead to it."""
     if path in before:
-        raise BuildError(f"{path} is like itself, by way of {before[-1]}")
+        raise BuildError(f"{path} is like itself, through {before[-1]}")
     try:
         keys = tomllib.loads(path.read_text())
         if "like" not in keys:
             return keys
         like = (path.parent / str(keys["like"])).resolve()
-    except (OSError, ValueError, RecursionError) as error:  # A TOML error is a ValueError, and one of UTF-8.
+    except (OSError, ValueError, RecursionError) as error:  # TOML and UTF-8 errors are ValueErrors.
         raise BuildError(f"{path} can't be read: {error}") from None
     inherited = _keys(like, (*before, path))
     inherited.pop("name", None)

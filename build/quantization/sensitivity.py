@@ -1,9 +1,9 @@
 """Sensitivity: what int8 costs a network, one group of its tensors quantized at a time.
 
 The groups are the kinds of activation that a recipe treats alike, all weights, and the network's
-blocks from the stem to the head. A group is fake-quantized, activations in the ranges that a
-recipe chooses and weights as the converter does; all else stays in float, and the answers are
-compared with those of the float network.
+blocks from the stem to the head. A group is fake-quantized: activations in the ranges that a
+recipe chooses, weights as the converter rounds them. Everything else stays in float, and the
+answers are compared with those of the float network.
 """
 
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Loss:
-    """What quantizing a group costs, against the float network on the same photos.
+    """What quantizing a group costs, compared with the float network on the same photos.
 
     `kl_nats`: the mean of KL(float ‖ quantized); `kl_error`: its standard error. `agreement`: the
-    share of the photos with the same top-1.
+    share of the photos with the same top-1 class.
     """
 
     kl_nats: float
@@ -57,8 +57,8 @@ class Loss:
 class Sensitivity:
     """The losses by kind of tensor, and by block (weights and activations) in the network's order.
 
-    `everything`: with all of it quantized at once. `calibrated_on` gave the ranges, `measured_on`
-    the losses; they have no photo in common.
+    `everything`: the loss with all tensors quantized at once. `calibrated_on` gave the ranges,
+    `measured_on` the losses; they have no photo in common.
     """
 
     network: str
@@ -71,20 +71,20 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Group:
-    """What is quantized together: activations by their names, kernels by their layers'."""
+    """Tensors that are quantized together: activations by their names, kernels by their layers' names."""
 
     activations: frozenset[str]
     kernels: frozenset[str]
 
 
 def photos_apart(folder: Path, representative: int, images: int) -> tuple[PhotoSet, PhotoSet]:
-    """Photos of a folder to calibrate on, and others to measure on, told apart by their content.
+    """Return photos of a folder to calibrate on, and others to measure on, with no content in common.
 
-    At most `images`, and at most half of all, are measured on; at most `representative` of the
-    rest are calibrated on.
+    At most `images`, and at most half of all, are for measuring; at most `representative` of the
+    rest are for calibrating.
 
     Raises:
-        BuildError: there are fewer than four photos of different content.
+        BuildError: there are fewer than four photos with different content.
     """
     drawn = without_repeats([sample(folder, representative + images)])
     if len(drawn) < LEAST_PHOTOS:
@@ -101,8 +101,8 @@ def photos_apart(folder: Path, representative: int, images: int) -> tuple[PhotoS
 def measure_sensitivity(start: Network, calibration: PhotoSet, others: PhotoSet) -> Sensitivity:
     """Quantize each group of a network's tensors alone, and measure on `others` what it loses.
 
-    The ranges come from `calibration`, chosen as for the `ptq` recipe. Both hold photos that can
-    be decoded.
+    The ranges are calibrated on `calibration`, as for the `ptq` recipe. Every photo of both sets must be
+    decodable.
     """
     preprocessing = start.preprocessing
     ranges = calibrate(start.weights, pixels_of(calibration, preprocessing))
@@ -127,18 +127,18 @@ def measure_sensitivity(start: Network, calibration: PhotoSet, others: PhotoSet)
 
 
 def quantized_kernel(kernel: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """A kernel in Keras' layout, rounded as the converter does: symmetric, a scale an output channel."""
+    """Return a kernel in Keras' layout, rounded like the converter does: symmetric, a scale per channel."""
     # A depthwise kernel is [height, width, channels, 1].
     axis = kernel.ndim - 1 if kernel.shape[-1] == channels else kernel.ndim - 2
     others = tuple(other for other in range(kernel.ndim) if other != axis)
     step = np.abs(kernel).max(axis=others, keepdims=True) / np.float32(LARGEST_WEIGHT)
-    step[step == 0] = 1  # A channel of zeros alone.
+    step[step == 0] = 1  # All weights of the channel are zero.
     rounded: NDArray[np.float32] = np.round(kernel / step) * step
     return rounded
 
 
 class SwitchedNetwork:
-    """One graph for all groups, compiled once: every fake quantization in it has a switch of its own."""
+    """One graph for all groups, compiled once: every fake quantization in it has its own switch."""
 
     def __init__(self, weights: Weights, size: int, ranges: dict[str, Range]) -> None:
         self.sites: dict[str, Site] = {}
@@ -161,7 +161,7 @@ class SwitchedNetwork:
             layer.weights[0].assign(kernels[name])
 
     def log_probabilities(self, pixels: NDArray[np.uint8], progress: tqdm) -> NDArray[np.float64]:
-        """The logarithms of the probabilities, float64[n, classes], of uint8[n, size, size, 3]."""
+        """Return the log-probabilities, float64[n, classes], for pixels uint8[n, size, size, 3]."""
         answers = []
         for start in range(0, len(pixels), BATCH):
             batch = pixels[start : start + BATCH]
@@ -177,7 +177,7 @@ class SwitchedNetwork:
         self.sites[name] = site
 
         def switched(values: Any) -> Any:
-            # Not tf.where, which would compute all of them every time.
+            # Not tf.where, which would compute every fake quantization each time.
             return tf.cond(
                 self._switches[index],
                 lambda: tf.quantization.fake_quant_with_min_max_args(values, range_.low, range_.high),
@@ -188,7 +188,7 @@ class SwitchedNetwork:
 
 
 def groups_of(sites: dict[str, Site], layers: Sequence[str]) -> dict[str, Group]:
-    """All groups by their names: the kinds, all weights, the blocks, and everything."""
+    """Return all groups by their names: the kinds, all weights, the blocks, and everything."""
     groups = {
         kind: Group(frozenset(name for name in sites if sites[name] is site), frozenset())
         for site, kind in KINDS.items()
@@ -208,13 +208,13 @@ def _image_set(photos: PhotoSet) -> ImageSet:
 
 
 def divergences(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """KL(expected ‖ actual) in nats, float64[n], of logarithms of probabilities, float64[n, classes]."""
+    """Return KL(expected ‖ actual) in nats, float64[n], for log-probabilities, float64[n, classes]."""
     apart: NDArray[np.float64] = (np.exp(expected) * (expected - actual)).sum(axis=1)
     return apart
 
 
 def _loss(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> Loss:
-    """Both are logarithms of probabilities, [photos, classes]."""
+    """Return the loss, given log-probabilities [photos, classes]."""
     apart = divergences(expected, actual)
     return Loss(
         kl_nats=max(0.0, float(apart.mean())),

@@ -1,4 +1,4 @@
-"""What a sensitivity analysis leaves: a table, a picture and the numbers."""
+"""The results of a sensitivity analysis: a table, a picture and the numbers."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -15,7 +15,7 @@ NUMBERS, PICTURE = "sensitivity.json", "sensitivity.png"
 
 
 def write_sensitivity(measured: Sensitivity, folder: Path) -> tuple[Path, Path]:
-    """Leave the picture and the numbers in a folder that is there; returns their paths.
+    """Write the picture and the numbers to an existing folder, and return their paths.
 
     Raises:
         OSError: they can't be written.
@@ -27,7 +27,7 @@ def write_sensitivity(measured: Sensitivity, folder: Path) -> tuple[Path, Path]:
 
 
 def sensitivity_table(measured: Sensitivity) -> str:
-    """Markdown: a table of the kinds, by falling loss, and one of the blocks, in the network's order."""
+    """Return Markdown: a table of the kinds by descending loss, and one of the blocks in network order."""
     return (
         f"{_table('kind of tensor', {EVERYTHING: measured.everything} | _falling(measured.kinds))}\n\n"
         f"{_table('block', measured.blocks)}\n\n"
@@ -47,7 +47,7 @@ def _table(first: str, losses: Mapping[str, Loss]) -> str:
 
 
 def sensitivity_picture(measured: Sensitivity) -> bytes:
-    """A PNG with the mean KL of every kind and of every block as bars, with their standard errors."""
+    """Return a PNG with the mean KL of every kind and every block as bars, with their standard errors."""
     figure = Figure(figsize=(10, 5.5), layout="constrained", dpi=100)
     by_kind, by_block = figure.subplots(1, 2)
     _bars(by_kind, {EVERYTHING: measured.everything} | _falling(measured.kinds), "by kind of tensor")

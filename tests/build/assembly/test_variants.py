@@ -36,7 +36,7 @@ def test_a_recipe_that_trains_needs_photos_to_train_on(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"weight_bits": {"blokc*": 4}}, r"the recipe's pattern blokc\* fits no layer of the network"),
+        ({"weight_bits": {"blokc*": 4}}, r"the recipe's pattern blokc\* matches no layer of the network"),
         ({"float_blocks": ("block9a",)}, "float_blocks has block9a, but the network has block1a, block2a"),
     ],
 )

@@ -29,7 +29,7 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         ("--labels", "nope.txt", "nope.txt can't be read"),
         ("--calibration", "nope", "nope can't be read: No such file or directory"),
         ("--evaluation", "nope", "nope can't be read: No such file or directory"),
-        ("--recipes", "ptq4", "there is no recipe 'ptq4'; there are: dynamic, fp16, "),
+        ("--recipes", "ptq4", "there is no recipe 'ptq4'; name one of dynamic, fp16, "),
         ("--out", "my bundle", "my bundle can't be a bundle's folder"),
         ("--out", "tests", "tests is a folder with other things in it"),
         ("--insert", "pyproject.toml", "pyproject.toml has no lines <!-- variants -->"),
@@ -211,7 +211,7 @@ def test_two_recipes_of_one_name_are_refused(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = wrong(capsys, "all", *every(arguments), "--recipes", "fp32", "fp32")
-    assert said == "2 of the recipes are named fp32; give each a name of its own"
+    assert said == "2 recipes are named fp32; give each its own name"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_recipe_that_leaves_nothing_to_prune_is_refused_before_training(
     )
     arguments["--calibration"] = tmp_path / "absent"
     said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
-    assert said == "pruning: no layer is left to prune; give one a grid that keep does not name"
+    assert said == "pruning: no layer is left to prune; give a grid to one that keep does not match"
 
 
 def test_a_damaged_photo_is_refused_before_the_work(

@@ -122,9 +122,9 @@ def test_large_weights_beyond_the_levels_of_int8_make_the_step_larger() -> None:
 
 
 def test_a_pattern_that_fits_no_layer_is_refused(start: Network) -> None:
-    with pytest.raises(BuildError, match="the recipe's pattern blokc\\* fits no layer of the network"):
+    with pytest.raises(BuildError, match="the recipe's pattern blokc\\* matches no layer of the network"):
         grids_of(start.weights, {"blokc*": 4})
-    with pytest.raises(BuildError, match="the recipe's pattern blokc\\* fits no layer of the network"):
+    with pytest.raises(BuildError, match="the recipe's pattern blokc\\* matches no layer of the network"):
         grids_of(start.weights, steps={"*": 0.1, "blokc*": 0.1})
 
 

@@ -95,7 +95,7 @@ def test_a_file_of_the_same_weights_and_ranges_passes(
         (
             "stem_conv",
             other_weights,
-            "something else than the fake-quantized network: stem_conv is ",
+            "does not match the fake-quantized network: stem_conv is ",
         ),
         ("block4a_dwconv2", other_weights, "fake-quantized network: block4a_dwconv2 is "),
         ("block4a_se_reduce", other_weights, "fake-quantized network: block4a_se_reduce is "),

@@ -43,7 +43,7 @@ def recipe_of(name: str) -> Recipe:
 
 def test_a_recipe_that_leaves_nothing_to_4_bits_is_refused(start: Network) -> None:
     recipe = recipe_of("int4").model_copy(update={"weight_bits": {"*": 8}})
-    with pytest.raises(BuildError, match="int4 leaves no layer weights of 4 bits"):
+    with pytest.raises(BuildError, match="int4 leaves no layer at 4 bits"):
         convert(recipe, start.weights, SIZE, np.zeros((1, SIZE, SIZE, 3), np.uint8))
 
 
@@ -184,7 +184,7 @@ def test_a_bias_that_does_not_fit_beside_its_weights_is_refused(
     kernel, bias = layer.kernel.copy(), layer.bias.copy()
     kernel[..., 3], bias[3] = 1e-9 * kernel[..., 3], 1
     weights = start.weights | {"block6a_project_conv": LayerWeights(kernel, bias)}
-    with pytest.raises(BuildError, match=r"^block6a_project_conv has a channel with weights next"):
+    with pytest.raises(BuildError, match=r"^block6a_project_conv has a channel whose weights are"):
         convert(recipe_of("int4"), weights, SIZE, representative[:1])
 
 

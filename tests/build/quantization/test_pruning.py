@@ -55,7 +55,7 @@ def test_a_layer_that_is_kept_or_has_no_grid_is_not_pruned() -> None:
 
 def test_nothing_left_to_prune_is_an_error() -> None:
     weights = two_layers()
-    with pytest.raises(BuildError, match="no layer is left to prune; give one a grid that keep does not"):
+    with pytest.raises(BuildError, match="no layer is left to prune; give a grid to one that keep does"):
         prune(weights, grids_of(weights, steps={"fine": 0.1}), 0.5, keep=["fine"])
     with pytest.raises(BuildError, match="no layer is left to prune"):
         prune(weights, {}, 0.5, keep=())

@@ -241,7 +241,7 @@ def test_a_recipe_like_another_has_its_keys_but_for_those_of_its_own(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nope", "there is no recipe 'nope'; there are: dynamic, fp16, fp32, naive, ptq, qat, or the path"),
+        ("nope", "there is no recipe 'nope'; name one of dynamic, fp16, fp32, naive, ptq, qat, or the path"),
         ("none.toml", "there is no recipe"),
     ],
 )
@@ -261,17 +261,17 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ((RECIPES / "naive.toml").read_text() + '[weight_steps]\n"*" = 0.1', "need least-error ranges"),
         (
             (RECIPES / "ptq.toml").read_text() + '[weight_bits]\n"*" = 4\n[weight_steps]\n"*" = 0.1',
-            "weights have weight_bits or weight_steps, not both",
+            "weights can have weight_bits or weight_steps, not both",
         ),
-        ((RECIPES / "ptq.toml").read_text() + "large_weights = 0.02", "levels of weight_bits; give these as"),
+        ((RECIPES / "ptq.toml").read_text() + "large_weights = 0.02", "levels of weight_bits; set"),
         (
             (RECIPES / "ptq.toml").read_text() + 'large_weights = 0.02\n[weight_bits]\n"*" = 8',
-            "large_weights are those beyond the levels of fewer than 8 bits; weight_bits has none",
+            "large_weights need layers with fewer than 8 bits, but weight_bits has none",
         ),
-        ((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"fp32"'), "fp32 is float32, what all others"),
+        ((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"fp32"'), "fp32 must be float32, since all"),
         (
             (RECIPES / "ptq.toml").read_text() + 'large_weights = 0.02\n[weight_steps]\n"*" = 0.1',
-            "large_weights are those beyond the levels of weight_bits",
+            "large_weights lie beyond the levels of weight_bits",
         ),
         (
             (RECIPES / "ptq.toml").read_text() + 'large_weights = 1\n[weight_bits]\n"*" = 4',
@@ -305,26 +305,26 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ),
         (
             'name = "a"\nweights = "float16"\nactivations = "float32"\nranges = "least-error"',
-            "ranges are those of integer activations; leave them out",
+            "ranges are for integer activations only; leave them out",
         ),
         (
             'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nranges = "largest"',
             "ranges: Input should be 'least-error' or 'converter'",
         ),
-        (INT16 + 'ranges = "least-error"', "int16 activations are in the converter's ranges"),
+        (INT16 + 'ranges = "least-error"', "int16 activations need the converter's ranges"),
         (INT16.replace("int8-per", "int4-per"), "int16 activations need int8-per-channel weights, not int4"),
         (INT16 + '[weight_bits]\n"*" = 4', "need least-error ranges"),
         (INT16 + TRAINING, "starts from least-error"),
         (INT16 + "weight_only = true", "weight_only needs int4-per-channel weights and float32 activations"),
         (INT4 + "weight_only = true", "weight_only needs int4-per-channel weights and float32 activations"),
-        (INT4 + 'ranges = "converter"', "of int4-per-channel weights are least-error"),
-        (INT4 + '[weight_bits]\n"*" = 6', "name the layers that keep 8 bits"),
+        (INT4 + 'ranges = "converter"', "with int4-per-channel weights need least-error ranges"),
+        (INT4 + '[weight_bits]\n"*" = 6', "only name layers that keep 8 bits"),
         (QAT + "[pruning]\nsparsity = 0.5", "pruning needs int8-per-channel weights with weight_bits or"),
         (INT4 + PRUNING.replace("4", "8"), "pruning needs int8-per-channel weights with weight_bits or"),
         (QAT + PRUNING.replace("0.5", "1.0"), "pruning.sparsity: Input should be less than 1"),
         (QAT + PRUNING + "ramp = 0", "pruning.ramp: Input should be greater than 0"),
-        ((RECIPES / "ptq.toml").read_text() + PRUNING + "ramp = 0.5", "are of recipes that train; leave"),
-        ((RECIPES / "ptq.toml").read_text() + PRUNING + "teacher = true", "are of recipes that train; leave"),
+        ((RECIPES / "ptq.toml").read_text() + PRUNING + "ramp = 0.5", "are for recipes that train"),
+        ((RECIPES / "ptq.toml").read_text() + PRUNING + "teacher = true", "are for recipes that train"),
         (INT4 + TRAINING, "training needs int8-per-channel weights"),
         (FLOAT_BLOCK + INT4, "float_blocks need int8-per-channel weights and least-error ranges"),
         (FLOAT_BLOCK + INT16, "float_blocks need int8-per-channel weights and least-error ranges"),
@@ -332,7 +332,7 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         (FLOAT_BLOCK.replace("block6h", "stem") + INT16, "float_blocks.0: String should match pattern"),
         (
             'float_blocks = ["block6h", "block6h"]\n' + INT16.replace("int16", "int8"),
-            "float_blocks has a block more than once",
+            "float_blocks names a block more than once",
         ),
         (QAT.replace("epochs = 1", ""), "training.epochs: Field required"),
         (QAT.replace("epochs = 1", "epochs = 0"), "training.epochs: Input should be greater than 0"),
@@ -371,5 +371,5 @@ def test_a_recipe_is_like_one_that_is_like_another(tmp_path: Path) -> None:
 def test_a_recipe_is_not_like_itself(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('name = "a"\nlike = "b.toml"\n')
     (tmp_path / "b.toml").write_text('name = "b"\nlike = "a.toml"\n')
-    with pytest.raises(BuildError, match=r"a\.toml is like itself, by way of .*b\.toml"):
+    with pytest.raises(BuildError, match=r"a\.toml is like itself, through .*b\.toml"):
         load_recipe(str(tmp_path / "a.toml"))
