@@ -69,7 +69,7 @@ def import_command(parser: argparse.ArgumentParser) -> None:
         "--class-ids",
         type=Path,
         metavar="FILE",
-        help="one class id per line; omit it for a first label `background`",
+        help="one class id per line; may omit that of a first label `background`",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
     parser.add_argument(
@@ -85,10 +85,26 @@ def import_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--std", type=per_channel(POSITIVE), default=1.0, metavar="S[,S,S]", help="as --mean (default: 1)"
     )
-    parser.add_argument("--resize", type=Resize, choices=list(Resize), default=Resize.SHORTER_SIDE)
-    parser.add_argument("--crop-fraction", type=SHARE, help=f"of the shorter side (default: {CROP_FRACTION})")
-    parser.add_argument("--filter", type=Filter, choices=list(Filter), default=Filter.BILINEAR)
-    parser.add_argument("--licence", default="unknown", help="of the model")
+    parser.add_argument(
+        "--resize",
+        type=Resize,
+        choices=list(Resize),
+        default=Resize.SHORTER_SIDE,
+        help="how photos are fitted to the model's size (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--crop-fraction",
+        type=SHARE,
+        help=f"share of the shorter side to keep (default: {CROP_FRACTION}; with --resize squash: 1)",
+    )
+    parser.add_argument(
+        "--filter",
+        type=Filter,
+        choices=list(Filter),
+        default=Filter.BILINEAR,
+        help="how pixels are resampled (default: %(default)s)",
+    )
+    parser.add_argument("--licence", default="unknown", help="licence of the model (default: %(default)s)")
     parser.add_argument(
         "--seen",
         type=Path,

@@ -56,7 +56,8 @@ def all_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=COUNT_OR_NONE,
-        help=f"0: do not train (default: {OWN_CLASSES.epochs} with --data, else {DISTILLATION.epochs})",
+        help=f"passes over the photos; 0: do not train (default: {OWN_CLASSES.epochs} with --data,"
+        f" else {DISTILLATION.epochs})",
     )
     recipe_options(parser)
     parser.add_argument(
@@ -81,7 +82,9 @@ def train_command(parser: argparse.ArgumentParser) -> None:
     )
     training_options(parser)
     corrupt_option(parser)
-    parser.add_argument("--epochs", type=COUNT, help=f"(default: {DISTILLATION.epochs})")
+    parser.add_argument(
+        "--epochs", type=COUNT, help=f"passes over the photos (default: {DISTILLATION.epochs})"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and the result"
     )
@@ -139,7 +142,7 @@ def activations_command(parser: argparse.ArgumentParser) -> None:
         type=FEW_BITS,
         nargs="+",
         default=ACTIVATION_BITS,
-        help="bits of small values (default: %(default)s)",
+        help=f"bits of small values (default: {' '.join(map(str, ACTIVATION_BITS))})",
     )
     parser.add_argument(
         "--large",
@@ -147,7 +150,8 @@ def activations_command(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=LARGE_SHARES,
         metavar="SHARE",
-        help="share of a tensor's values that are large (default: %(default)s)",
+        help="share of a tensor's values that are large"
+        f" (default: {' '.join(f'{share:g}' for share in LARGE_SHARES)})",
     )
 
 

@@ -36,18 +36,22 @@ def licence_option(parser: argparse.ArgumentParser) -> None:
     """Add `--licence`."""
     parser.add_argument(
         "--licence",
-        help="of the weights (default: their bundle's or folder's; imagenet: Apache-2.0; else unknown)",
+        help="licence of the weights (default: their bundle's or folder's; imagenet: Apache-2.0;"
+        " else unknown)",
     )
 
 
 def training_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of training, except `--epochs`, whose default depends on the command."""
     unlabelled_option(parser)
-    parser.add_argument("--batch-size", type=COUNT, help=f"(default: {DISTILLATION.batch_size})")
+    parser.add_argument(
+        "--batch-size", type=COUNT, help=f"photos per training step (default: {DISTILLATION.batch_size})"
+    )
     parser.add_argument(
         "--learning-rate",
         type=POSITIVE,
-        help=f"(default: {DISTILLATION.learning_rate:g}; all --data: {OWN_CLASSES.learning_rate:g})",
+        help=f"highest learning rate (default: {DISTILLATION.learning_rate:g}; all --data:"
+        f" {OWN_CLASSES.learning_rate:g})",
     )
     parser.add_argument(
         "--label-weight",
@@ -82,7 +86,7 @@ def unlabelled_option(parser: argparse.ArgumentParser) -> None:
 
 def seed_option(parser: argparse.ArgumentParser) -> None:
     """Add `--seed`."""
-    parser.add_argument("--seed", type=COUNT_OR_NONE, help=f"(default: {DISTILLATION.seed})")
+    parser.add_argument("--seed", type=COUNT_OR_NONE, help=f"random seed (default: {DISTILLATION.seed})")
 
 
 def run_option(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +141,7 @@ def report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         type=COUNT,
-        help=f"inferences per variant, in tens (default: {BENCHMARK_RUNS})",
+        help=f"inferences per variant, rounded up to tens (default: {BENCHMARK_RUNS})",
     )
     parser.add_argument(
         "--insert", type=Path, metavar="FILE", help="also put the table into this Markdown file"

@@ -7,10 +7,10 @@ from build.errors import BuildError
 
 
 def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse those of the options that were given; they would have no effect, and `why` says in what case.
+    """Refuse options that were given but would have no effect; `why` says in what case.
 
     Raises:
-        BuildError: one was given; names all of them.
+        BuildError: one was given; names all that were.
     """
     unused = [name for name in names if vars(options)[name.replace("-", "_")] not in (None, [])]
     if unused:

@@ -1,4 +1,4 @@
-"""The values of the build stage's options: from text, or an error that says what is wanted."""
+"""The types of the options' values: each parses text, or raises an error that says what is expected."""
 
 import argparse
 import math
@@ -20,7 +20,7 @@ _Number = TypeVar("_Number", int, float)
 def _number(
     kind: Callable[[str], _Number], holds: Callable[[_Number], bool], wanted: str
 ) -> Callable[[str], _Number]:
-    """A `type` for an option: a number for which `holds`, or an error that says what is wanted."""
+    """Return a `type` for an option: a number that `holds` accepts; `wanted` describes it in the error."""
 
     def parse(text: str) -> _Number:
         try:
@@ -34,26 +34,26 @@ def _number(
     return parse
 
 
-COUNT = _number(int, lambda n: n >= 1, "a whole number from 1 on")
-SEVERAL = _number(int, lambda n: n >= 2, "a whole number from 2 on")
-COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number from 0 on")
-SIZE = _number(int, lambda n: n >= _LEAST_SIZE, f"a whole number from {_LEAST_SIZE} on")
+COUNT = _number(int, lambda n: n >= 1, "a whole number of at least 1")
+SEVERAL = _number(int, lambda n: n >= 2, "a whole number of at least 2")
+COUNT_OR_NONE = _number(int, lambda n: n >= 0, "a whole number of at least 0")
+SIZE = _number(int, lambda n: n >= _LEAST_SIZE, f"a whole number of at least {_LEAST_SIZE}")
 FINITE = _number(float, math.isfinite, "a number")
 POSITIVE = _number(float, lambda x: 0 < x < math.inf, "a number above 0")
 MEGABYTES = _number(float, lambda x: 0 < x <= 1000, "a number above 0 and at most 1000")
-WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number from 0 on")
+WEIGHT = _number(float, lambda x: 0 <= x < math.inf, "a number of at least 0")
 SHARE = _number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
-LARGE_SHARE = _number(float, lambda x: 0 <= x < 1, "a number from 0 on and below 1")
+LARGE_SHARE = _number(float, lambda x: 0 <= x < 1, "a number of at least 0 and below 1")
 FEW_BITS = _number(int, lambda n: 2 <= n <= 8, "a whole number from 2 to 8")
 
 
 def names(text: str) -> list[str]:
-    """What is between commas."""
+    """Split text at commas."""
     return text.split(",")
 
 
 def per_channel(parse: Callable[[str], float]) -> Callable[[str], PerChannel]:
-    """A `type` for an option: one number, or three with commas between."""
+    """Return a `type` for an option: one number, or three separated by commas."""
 
     def parse_all(text: str) -> PerChannel:
         match [parse(part) for part in text.split(",")]:
@@ -67,7 +67,7 @@ def per_channel(parse: Callable[[str], float]) -> Callable[[str], PerChannel]:
 
 
 def named_file(text: str) -> tuple[str | None, Path]:
-    """NAME=FILE as both, FILE alone with None; what has a slash before the `=` is a file."""
+    """Parse NAME=FILE; FILE alone, or text with a slash before the `=`, is a path with None as its name."""
     name, given, file = text.partition("=")
     if not given or "/" in name:
         return None, Path(text)
@@ -75,12 +75,13 @@ def named_file(text: str) -> tuple[str | None, Path]:
         return TypeAdapter(VariantName).validate_python(name), Path(file)
     except ValidationError:
         raise argparse.ArgumentTypeError(
-            f"{name!r} can't be a variant's name: lower-case letters, digits, - and _, no sign first"
+            f"{name!r} can't be a variant's name: use lower-case letters, digits, - and _,"
+            " and start with a letter or digit"
         ) from None
 
 
 def delegate(name: str) -> Delegate:
-    """As `EDGEWISE_DELEGATE` names it."""
+    """Parse a delegate as `EDGEWISE_DELEGATE` names it."""
     try:
         return parse_delegate(name)
     except ValueError as error:
