@@ -2,7 +2,7 @@
 
 import os
 
-# For TensorFlow, whichever module loads it first. One operation at a time, each of them on all cores: where
-# two of oneDNN's run at once, how they split their sums depends on what is free just then, and on a busy
-# machine the same training would end with other weights.
+# Set here so that it holds whichever module loads TensorFlow first. TensorFlow then runs one operation at a
+# time, on all cores: if two oneDNN operations ran at once, how they split their sums would depend on which
+# cores are free, and on a busy machine the same training would end with different weights.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")

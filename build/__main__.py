@@ -1,7 +1,7 @@
 """`python -m build COMMAND`: turn a network into a bundle of TFLite variants.
 
-Exit status: 0 when all is well, 2 when the command line or the data can't be used (one line on
-standard error says why), 130 when interrupted, 143 when ended by SIGTERM; a training resumes after both.
+Exit status: 0 on success, 2 if the command line or the data can't be used (one line on standard error says
+why), 130 if interrupted, 143 if ended by SIGTERM. Training can be resumed after either of the last two.
 """
 
 import signal
@@ -18,11 +18,11 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class _Termination(KeyboardInterrupt):
-    """SIGTERM, which ends a command in as good an order as an interruption from the keyboard."""
+    """SIGTERM, which ends a command as cleanly as an interruption from the keyboard."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     open_standard_descriptors()
     escape_unencodable()
     forgive_standard_error()
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     except StartError as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
-        return refuse(f"{error.name} is missing; run it by `make build`, or as .venv/bin/python")
+        return refuse(f"{error.name} is missing; run it with `make build` or with .venv/bin/python")
     except OSError as error:  # A file or folder that can't be read or written, a full disk.
         where = f"{error.filename}: " if error.filename else ""
         return refuse(f"{where}{error.strerror or error}")
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    # Only now, as all that takes time or needs packages: an interruption meanwhile, or that they are missing,
-    # is told without a traceback.
+    # Imported here because this takes time and needs packages: `main` reports an interruption or a missing
+    # package without a traceback.
     from build.commands.dispatch import run
     from build.commands.options.parser import command_parser
     from build.files import command_line
@@ -53,11 +53,11 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # A second one ends it at once.
+    signal.signal(number, signal.SIG_DFL)  # A second one ends the process at once.
     raise _Termination
 
 
 if __name__ == "__main__":
-    # The first process of a container, too, for which a signal has no effect by default.
+    # Also needed as the first process of a container, on which a signal has no effect by default.
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main(sys.argv[1:]))

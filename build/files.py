@@ -1,4 +1,4 @@
-"""Files: read as what they should be, and their names in what is written."""
+"""Reading JSON files, and how names of files are recorded."""
 
 import re
 import shlex
@@ -12,33 +12,33 @@ from build.errors import BuildError, first_fault
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-# An option, or a name that a file gets, before its value.
+# What comes before a value: an option, or a variant's name, as in `--out=DIR` or `fp32=FILE`.
 _NAMED = re.compile(r"-*[\w-]+=")
 
 
 def read_json(file: Path, model: type[_Model], what: str) -> _Model:
-    """What a JSON file holds; `what` it should be, in words, is said where it is something else.
+    """Read a JSON file as a `model`; `what` describes such a file in the error message.
 
     Raises:
-        BuildError: it can't be read, or is no `what`.
+        BuildError: the file can't be read, or isn't valid.
     """
     try:
         return model.model_validate_json(file.read_bytes())
     except OSError as error:
         raise BuildError(f"{file} can't be read: {error.strerror}") from None
     except ValidationError as error:
-        raise BuildError(f"{file} is no {what}: {first_fault(error)}") from None
+        raise BuildError(f"{file} is not a {what}: {first_fault(error)}") from None
 
 
 def in_utf8(name: str) -> str:
-    """Text with names of files in it, as JSON can hold it: U+FFFD for each byte that is not UTF-8."""
+    """Return text that names files as JSON can hold it: with U+FFFD for each byte that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """A command as a bundle records it: of files and folders only the names, not where they lie.
+    """Return a command as a bundle records it: with the names of files and folders, but without their paths.
 
-    A bundle is for others to read. What the files held is recorded beside it, by their hashes.
+    Others read the bundle. The contents of the files are recorded separately, by their hashes.
     """
 
     def told(argument: str) -> str:
@@ -49,6 +49,6 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def _is_path(value: str) -> bool:
-    """Whether it is one of several parts: one that exists at least in part, or leads away from here."""
+    """Whether a value is a path with a slash: its first part exists here, or it leads out of this folder."""
     first, slash, _ = value.partition("/")
     return bool(slash) and (first in ("", ".", "..") or first.startswith("~") or Path(first).is_dir())

@@ -1,4 +1,4 @@
-"""Signing a bundle, so that nodes with the public key serve it and no other."""
+"""Signing a bundle: nodes with the public key serve only bundles signed with its private key."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from service.host.output import write_whole
 
 
 def sign_bundle(path: Path, key: Path) -> Path:
-    """Verify every file of a bundle, and write its manifest's signature beside it; says where that is.
+    """Verify every file of a bundle, sign its manifest, and return the path of the signature.
 
     Raises:
         BuildError: the key can't be used.
@@ -33,6 +33,6 @@ def _private_key(path: Path) -> bytes:
         raise BuildError(f"--key {path} can't be read: {error.strerror}") from None
     except ValueError:
         raise BuildError(
-            f"--key {path} holds no Ed25519 private key in PEM, or an encrypted one; make one by openssl"
-            " genpkey -algorithm ed25519 -out KEY.pem, or sign by openssl itself (see docs/build.md)"
+            f"--key {path} holds no Ed25519 private key in PEM, or an encrypted one; make one with openssl"
+            " genpkey -algorithm ed25519 -out KEY.pem, or sign with openssl itself (see docs/build.md)"
         ) from None

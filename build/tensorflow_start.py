@@ -1,4 +1,4 @@
-"""TensorFlow's start, without what its libraries write then, which would bury the one line that matters."""
+"""Starting TensorFlow without the output of its libraries, which would bury the one line that matters."""
 
 import os
 import sys
@@ -13,10 +13,10 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 @contextmanager
 def starting_tensorflow() -> Iterator[None]:
-    """What is imported within this may load TensorFlow, which finds its devices in the end.
+    """Hold back standard error while modules that load TensorFlow are imported and it finds its devices.
 
-    What is written to standard error meanwhile is shown only where it fails, or where the environment has a
-    `TF_CPP_MIN_LOG_LEVEL` of its own: a process that a library ends has nothing else to say why.
+    What was held back is shown if an import fails. If the environment sets `TF_CPP_MIN_LOG_LEVEL`, nothing is
+    held back: set it if a library kills the process, because then nothing else says why.
     """
     if _LEVEL in os.environ:
         yield
@@ -26,13 +26,13 @@ def starting_tensorflow() -> Iterator[None]:
         yield
         import tensorflow as tf
 
-        # Else it would look for them, and tell of it, at the first operation.
+        # Otherwise it would look for them, and log that, at the first operation.
         tf.config.list_logical_devices()
 
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """By the descriptor, since the libraries are of C++."""
+    """Redirect the file descriptor: the libraries are written in C++, and bypass `sys.stderr`."""
     sys.stderr.flush()
     shown = os.dup(STANDARD_ERROR)
     with tempfile.TemporaryFile() as held:

@@ -1,20 +1,20 @@
-"""The versions of the tools that a bundle is made with."""
+"""The versions of the tools that make a bundle."""
 
 import platform
 from importlib.metadata import version
 
-# What runs a file, and makes pixels of photos; and what converts a network to one.
+# Packages that run a TFLite file and decode photos, and packages that convert a network to one.
 _RUNNING = ("ai-edge-litert", "pillow", "simplejpeg")
 _CONVERTING = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-quantizer", "numpy")
 
 
 def tool_versions() -> dict[str, str]:
-    """The versions that a converted file depends on."""
+    """Return the versions that a converted file depends on."""
     return _versions(*_CONVERTING, *_RUNNING)
 
 
 def running_versions() -> dict[str, str]:
-    """The versions that the golden vectors of a file depend on which others converted."""
+    """Return the versions that the golden vectors of a third-party file depend on."""
     return _versions(*_RUNNING)
 
 

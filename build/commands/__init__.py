@@ -1,1 +1,1 @@
-"""The commands of `python -m build`: one module each, and what several of them share."""
+"""The commands of `python -m build`: one module per command, and what several of them share."""

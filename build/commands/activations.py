@@ -1,4 +1,4 @@
-"""`python -m build activations`: what low-bit activations would lose, simulated."""
+"""`python -m build activations`: simulate what low-bit activations would lose."""
 
 import argparse
 
@@ -9,15 +9,15 @@ from build.evidence.large_activations import activations_table, simulate_activat
 from build.photos.data import labelled_photos, refuse_overlap, sample
 from service.bundle.folder import SEEN_DIGITS
 
-# What is large among millions of values needs no more.
+# Enough to tell which of millions of values are large.
 _CALIBRATION_PHOTOS = 100
 
 
 def run(options: argparse.Namespace, _command: str) -> None:
-    """Simulate low-bit activations with large values kept, and show a table.
+    """Simulate low-bit activations with large values kept, and print a table.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     network = network_of(options)
     calibration = sample(options.calibration, _CALIBRATION_PHOTOS)
@@ -30,12 +30,12 @@ def run(options: argparse.Namespace, _command: str) -> None:
         calibration,
         evaluation,
         options.crop,
-        # What is named twice is measured once.
+        # Without duplicates.
         list(dict.fromkeys(options.bits)),
         list(dict.fromkeys(options.large)),
     )
     seen = sum(photo.sha256[:SEEN_DIGITS] in network.seen_images for photo in evaluation.photos)
-    marked = f" {seen} of the photos are among those that the weights come from." if seen else ""
+    marked = f" {seen} of the photos were also used to make the weights." if seen else ""
     show(
         f"{activations_table(simulated)}\n\nSimulated in float, on {len(evaluation.photos)} photos of"
         f" {evaluation.name}, crop {options.crop}; weights in float.{marked}"

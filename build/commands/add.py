@@ -1,4 +1,4 @@
-"""`python -m build add`: more variants for a bundle."""
+"""`python -m build add`: add variants to a bundle."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     """Add the recipes' variants to a bundle, leaving its others unchanged.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     check_destination(options.out)
     recipes = load_recipes(options.recipes)
@@ -25,10 +25,10 @@ def run(options: argparse.Namespace, command: str) -> None:
     if BASELINE not in bundle.manifest.variants:
         raise BuildError(
             f"{options.out} has no variant {BASELINE}, which holds the network's weights: add to the bundle"
-            " that it comes from, and make a subset of that"
+            " that it was made from, then make a subset of that"
         )
     make_variants(load_network(str(options.out)), recipes, options, command, bundle)
     show(
-        f"{options.out} has no accuracy, baselines and latency any more: evaluate and report its variants"
-        " side by side"
+        f"{options.out} no longer has accuracy, baselines and latency: measure its variants again, side by"
+        " side, with `evaluate` and `report`"
     )

@@ -1,4 +1,4 @@
-"""`python -m build all`: every step in one go, for one's own classes or for those of the weights."""
+"""`python -m build all`: every step in one command, for your own classes or for those of the weights."""
 
 import argparse
 import tempfile
@@ -51,7 +51,7 @@ from build.training.transfer import claim_classes, train_classes
 
 @dataclass(frozen=True)
 class _Material:
-    """What variants are made of and measured on; `start` is the network before training, to compare with."""
+    """What variants are made from and measured on; `start` is the network before training, as a baseline."""
 
     network: Network
     calibration: PhotoSet
@@ -61,16 +61,16 @@ class _Material:
 
 
 def run(options: argparse.Namespace, command: str) -> None:
-    """Train, quantize, evaluate and report. What would end it is said before the long work.
+    """Train, quantize, evaluate and report, after checking everything that can be checked beforehand.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     given = bool(options.data), bool(options.calibration), bool(options.evaluation)
     if given not in {(True, False, False), (False, True, True)}:
         raise BuildError("all takes --data, or both --calibration and --evaluation")
     if options.data:
-        refuse_unused(options, ["label-weight"], "with --data, which is trained on by its labels alone")
+        refuse_unused(options, ["label-weight"], "with --data, where training uses only the labels")
     if options.epochs == 0:
         refuse_unused(options, ["batch-size", "learning-rate", "label-weight"], "with --epochs 0")
     check_destination(options.out)
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     if options.epochs != 0 or any(recipe.training for recipe in recipes):
         check_runs(options)
     else:
-        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "with --epochs 0 where no recipe trains")
+        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "with --epochs 0 because no recipe trains")
     make = _with_own_classes if options.data else _with_the_weights_classes
     made = make(start, recipes, options, command)
     bundle = quantize(made.network, kept, made.calibration, command, options.out, made.plan)
@@ -108,11 +108,11 @@ def run(options: argparse.Namespace, command: str) -> None:
 def _with_own_classes(
     start: Network, recipes: Sequence[Recipe], options: argparse.Namespace, command: str
 ) -> _Material:
-    """The network fitted to the classes of one's own photos."""
+    """Train the network on the classes of your own photos."""
     if options.epochs == 0:
-        raise BuildError("--epochs 0 with --data would leave the classes unlearned; name 1 or more")
+        raise BuildError("--epochs 0 with --data would not learn the classes; set it to 1 or more")
     if not any(recipe.training for recipe in recipes):
-        refuse_unused(options, ["unlabelled"], "with --data where no recipe trains")
+        refuse_unused(options, ["unlabelled"], "with --data because no recipe trains")
     splits = split_folder(options.data, start.preprocessing, skip_corrupt=options.skip_corrupt)
     refuse_other_classes(options.out, splits.classes)
     others = readable_sets([unlabelled_photos(path) for path in options.unlabelled], start, options)
@@ -132,7 +132,7 @@ def _with_own_classes(
     listed = write_splits(splits, runs)
     show(
         f"{len(splits.classes.labels)} classes; {len(splits.train.photos)} photos to train on,"
-        f" {len(splits.val.photos)} to watch training by, {len(splits.test.photos)} to test on: {listed}"
+        f" {len(splits.val.photos)} to validate on, {len(splits.test.photos)} to test on: {listed}"
     )
     show(in_words(seconds))
     network = train_classes(start, splits, schedule, runs / "train", command)
@@ -147,20 +147,21 @@ def _with_own_classes(
 
 
 def _calibrated(network: Network, watched: int) -> str:
-    """How far the network's probabilities can be believed, in words; `watched`: photos to tell that by."""
+    """Describe how the probabilities were calibrated; `watched` is the number of validation photos."""
     temperature = network.training.temperature if network.training else None
     if temperature is None:
-        return f"probabilities as they were learned: {watched} photos tell no temperature for them"
+        return f"probabilities as learned: no temperature can be fitted on {watched} validation photos"
     return (
-        f"temperature {temperature.value:g}, by {temperature.images.images} photos; their calibration error:"
-        f" {100 * temperature.ece_before:.1f} % before, {100 * temperature.ece_after:.1f} % with it"
+        f"temperature {temperature.value:g}, fitted on {temperature.images.images} validation photos; their"
+        f" calibration error: {100 * temperature.ece_before:.1f} % before,"
+        f" {100 * temperature.ece_after:.1f} % after"
     )
 
 
 def _with_the_weights_classes(
     start: Network, recipes: Sequence[Recipe], options: argparse.Namespace, command: str
 ) -> _Material:
-    """The network fine-tuned with distillation, or as it is."""
+    """Fine-tune the network with distillation, or take it as it is with `--epochs 0`."""
     refuse_other_classes(options.out, start.classes)
     trains = options.epochs != 0
     if trains:
@@ -190,5 +191,5 @@ def _with_the_weights_classes(
 
 
 def _seen(start: Network, recipes: Sequence[Recipe]) -> frozenset[str]:
-    """The first digits of the photos that weights or recipes come from."""
+    """Return the first SHA-256 digits of the photos that the weights and the recipes come from."""
     return start.seen_images.union(*(recipe.searched_on for recipe in recipes))

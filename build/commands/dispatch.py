@@ -1,4 +1,4 @@
-"""Running a command by its name: TensorFlow is loaded for those that make or simulate networks alone."""
+"""Running a command by its name; TensorFlow is loaded only for the commands that need it."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ _BUNDLE_COMMANDS: Commands = {
 
 
 def run(options: argparse.Namespace, command: str) -> None:
-    """Run the command that `options` name; `command` is the whole command line, for the records.
+    """Run the command that `options` name; `command` is the whole command line, to be recorded.
 
-    Where that leaves a signed bundle with a new manifest, and so without a signature, it says so.
+    If this removes a bundle's signature, because its manifest is new, say so.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     folder: Path | None = vars(options).get("bundle") or vars(options).get("out")
     if folder is None:  # No bundle changes.
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, command: str) -> None:
         _run(options, command)
     finally:
         if was_signed and not signature.is_file():
-            show(f"{folder} is not signed any more, since its manifest is new: sign it again by `build sign`")
+            show(f"{folder} is no longer signed, since its manifest is new: sign it again with `build sign`")
 
 
 def _run(options: argparse.Namespace, command: str) -> None:
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace, command: str) -> None:
 
 
 def _network_commands() -> Commands:
-    # Imported here: they load TensorFlow, which the others do without.
+    # Imported here because they load TensorFlow, which the other commands don't need.
     with starting_tensorflow():
         from build.commands import activations, add, quantize, search, sensitivity, train
         from build.commands import all as all_

@@ -1,4 +1,4 @@
-"""How long a build for one's own classes will take, from a forward pass that is timed on this machine."""
+"""Estimating how long `all` takes for your own classes, from a forward pass timed on this machine."""
 
 import time
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ from build.training.transfer import HEAD_VIEWS
 
 _BATCH = 16
 _TIMED = 3
-# What the steps cost, in forward passes of the float network over the same photos; measured on two cores.
+# The cost of each step in forward passes of the float network over the same photos, measured on two cores.
 _TRAINING_STEP = 5.6
 _QUANTIZED_TRAINING_STEP = 6.5
 _FEATURES = 1.6
 _CALIBRATION = 5.5
 _EVALUATION_BY_VARIANT = 2.4
-# What costs the same whatever the photos: graphs that are traced and converted, latencies that are measured.
+# Fixed costs: tracing and converting graphs, and measuring latency.
 _CONVERSION_SECONDS = 12.0
 _TRACING_SECONDS = 30.0
 _REPORT_SECONDS = 45.0
 
 
 def forward_seconds(weights: Weights, size: int) -> float:
-    """What the float network takes for one photo, in a batch of 16, with the least of three passes."""
+    """Return the seconds that the float network takes per photo, in the fastest of three batches of 16."""
     model = network(size, weights["predictions"].bias.size)
     set_weights(model, weights)
     forward = tf.function(model)
     batch = tf.zeros((_BATCH, size, size, 3))
-    forward(batch)  # Traced here, which is not what is timed.
+    forward(batch)  # Traces the graph, which should not be timed.
     seconds = []
     for _ in range(_TIMED):
         start = time.perf_counter()
@@ -47,10 +47,10 @@ def estimate(
     schedule: Schedule,
     recipes: Sequence[Recipe],
 ) -> dict[str, float]:
-    """The seconds of each step; `forward` is what `forward_seconds` gives.
+    """Return the seconds of each step; `forward` is the result of `forward_seconds`.
 
-    `photos`: how many have labels to learn; `quantized_on`: how many quantization-aware training takes;
-    `tested`: how many each recipe's variant is evaluated on.
+    `photos` is the number of labelled photos to train on, `quantized_on` the number for quantization-aware
+    training, and `tested` the number that each recipe's variant is evaluated on.
     """
     seconds = {
         "features": _TRACING_SECONDS + forward * photos * HEAD_VIEWS * _FEATURES,
@@ -70,7 +70,7 @@ def estimate(
 
 
 def in_words(seconds: dict[str, float]) -> str:
-    """One line: the whole, and what takes a tenth of it or more."""
+    """Return one line with the total, and each step that takes a tenth of it or more."""
     whole = sum(seconds.values())
     parts = [f"{name} {_minutes(took)}" for name, took in seconds.items() if took >= whole / 10]
     return f"about {_minutes(whole)} on this machine if nothing else runs on it: {', '.join(parts)}"

@@ -1,4 +1,4 @@
-"""`python -m build evaluate`: the accuracy of a bundle's variants, recorded in the bundle."""
+"""`python -m build evaluate`: measure the accuracy of a bundle's variants."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ def run(options: argparse.Namespace, _command: str) -> None:
     """Measure accuracy, and record it in the bundle.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     if options.reference and options.allow_seen:
-        raise BuildError("--reference takes no images that were trained on; leave out --allow-seen")
+        raise BuildError("--reference doesn't accept images that were trained on; leave out --allow-seen")
     bundle = load_bundle(options.bundle)
     check_replaceable(options.bundle)
     start = _start_of(bundle, options.start) if options.start else None
@@ -46,8 +46,8 @@ def run(options: argparse.Namespace, _command: str) -> None:
 
 
 def _start_of(bundle: Bundle, weights: str) -> "Network":
-    """The weights that a bundle's training started from; they must have its classes and its size."""
-    # Imported where it is used: it loads TensorFlow.
+    """Load the weights that a bundle's training started from, which have its classes and its input size."""
+    # Imported here because it loads TensorFlow.
     with starting_tensorflow():
         from build.network.weights import load_network, weights_digest
 

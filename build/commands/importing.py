@@ -1,4 +1,4 @@
-"""`python -m build import`: a bundle from third-party .tflite classifiers."""
+"""`python -m build import`: make a bundle from third-party .tflite classifiers."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from service.bundle.manifest import BASELINE
 
 
 def run(options: argparse.Namespace, command: str) -> None:
-    """Make a bundle from files that others converted.
+    """Make a bundle from third-party files.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     check_destination(options.out)
     models = named_models(options.models)
@@ -38,11 +38,14 @@ def run(options: argparse.Namespace, command: str) -> None:
     )
     show(f"{bundle.path}: serve it with EDGEWISE_BUNDLE={options.out} make serve")
     if len(models) > 1 and BASELINE not in models:
-        show(f"none is named {BASELINE}, which tables compare the others with: name it by {BASELINE}=FILE")
+        show(
+            f"no variant is named {BASELINE}, which tables compare the others with:"
+            f" pass its file as {BASELINE}=FILE"
+        )
 
 
 def _seen_images(folders: Sequence[Path] | None) -> frozenset[str] | None:
-    """The first digits of what lies in folders; None without folders."""
+    """Return the first SHA-256 digits of the photos in folders; None without folders."""
     if folders is None:
         return None
     return frozenset(

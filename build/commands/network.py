@@ -1,4 +1,4 @@
-"""The network that the options of a command name."""
+"""The network that a command's options name."""
 
 import argparse
 from dataclasses import replace
@@ -8,7 +8,7 @@ from build.network.weights import Network, load_network
 
 
 def network_of(options: argparse.Namespace) -> Network:
-    """The network that `--weights` and what goes with it name; of `--licence`, where it is given."""
+    """Load the network that `--weights` and its related options name, with `--licence` if that is given."""
     network = load_network(
         options.weights, labels=options.labels, class_ids=options.class_ids, size=options.size
     )

@@ -1,4 +1,4 @@
-"""The sets of photos that the options of a command name, without TensorFlow."""
+"""The sets of photos that a command's options name; TensorFlow is not loaded."""
 
 import argparse
 from collections.abc import Sequence
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 def readable_sets(
     sets: Sequence[PhotoSet], of: "Network | Manifest", options: argparse.Namespace
 ) -> list[PhotoSet]:
-    """The sets, checked: what can't be read is refused or left out, and no image has two labels."""
+    """Check the sets, and return them without the unreadable images if `--skip-corrupt` is set.
+
+    Raises:
+        BuildError: an image can't be read and `--skip-corrupt` is not set, or its class or set has no others.
+        DatasetError: an image is in the folders of two classes.
+    """
     kept = readable(sets, of.preprocessing, skip_corrupt=options.skip_corrupt)
     for photo_set in kept:
         refuse_two_labels(photo_set.images)
@@ -34,21 +39,21 @@ def readable_sets(
 
 
 def training_sets(network: "Network", labelled: Path, unlabelled: Sequence[Path]) -> list[PhotoSet]:
-    """What to fine-tune on: labelled photos of the network's classes, and others."""
+    """Return the photos to fine-tune on: labelled ones of the network's classes, and unlabelled ones."""
     return [training_photos(labelled, network.classes), *map(unlabelled_photos, unlabelled)]
 
 
 def unlabelled_sets(options: argparse.Namespace) -> list[PhotoSet]:
-    """What quantization-aware training needs no labels of: the photos to calibrate on, and others."""
+    """Return the photos for quantization-aware training: those to calibrate on, and `--unlabelled` ones."""
     own = replace(unlabelled_photos(training_folder(options.calibration)), name=set_name(options.calibration))
     return [own, *map(unlabelled_photos, options.unlabelled)]
 
 
 def sample_for(recipes: Sequence[Recipe], folder: Path, known: Sequence[PhotoSet] = ()) -> PhotoSet:
-    """As many representative photos as the recipe with the most wants; `known` ones are not hashed again."""
+    """Sample as many photos as the recipe that wants the most; `known` ones are not hashed again."""
     return sample(folder, most_representative(recipes), known)
 
 
 def most_representative(recipes: Sequence[Recipe]) -> int:
-    """How many representative photos the recipe with the most wants."""
+    """Return the number of representative photos of the recipe that wants the most."""
     return max(recipe.representative_images for recipe in recipes)

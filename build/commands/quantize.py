@@ -1,4 +1,4 @@
-"""`python -m build quantize`: a bundle of a network's variants."""
+"""`python -m build quantize`: make a bundle of a network's variants."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     """Make a bundle of the recipes' variants.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     check_destination(options.out)
     recipes = load_recipes(options.recipes)
@@ -36,14 +36,17 @@ def make_variants(
     command: str,
     beside: Bundle | None = None,
 ) -> None:
-    """Make the recipes' variants at `--out`, and show what lies there then."""
+    """Make the recipes' variants in the bundle at `--out`, and print the sizes of all its variants.
+
+    `beside` is the bundle that is there already, whose variants are kept.
+    """
     check_fit(network, recipes)
     sets: list[PhotoSet] = []
     if any(recipe.training for recipe in recipes):
         check_runs(options)
         sets = unlabelled_sets(options)
     else:
-        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "where no recipe trains")
+        refuse_unused(options, QUANTIZED_TRAINING_OPTIONS, "because no recipe trains")
     calibration = sample_for(recipes, options.calibration, sets)
     *sets, calibration = readable_sets([*sets, calibration], network, options)
     plan = plan_of(recipes, sets, calibration, network, options)

@@ -1,4 +1,4 @@
-"""`python -m build report`: the latency and the model card of a bundle, or tables of devices."""
+"""`python -m build report`: measure a bundle's latency and write its model card, or tabulate devices."""
 
 import argparse
 
@@ -15,13 +15,13 @@ from service.bundle.manifest import MODEL_CARD
 
 
 def run(options: argparse.Namespace, _command: str) -> None:
-    """Report on a bundle, or tabulate the devices' reports.
+    """Report on a bundle, or make tables from the reports of devices.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     if (options.bundle is None) == (options.devices is None):
-        raise BuildError("report takes a bundle, or --devices with reports of devices")
+        raise BuildError("report takes either a bundle or --devices with device reports")
     if options.bundle:
         bundle = load_bundle(options.bundle)
         check_replaceable(options.bundle)
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, _command: str) -> None:
             split_at_markers(options.insert)
         report_on(bundle, options)
         return
-    refuse_unused(options, ["runs"], "with --devices, whose reports were measured already")
+    refuse_unused(options, ["runs"], "with --devices, whose reports are already measured")
     tables = device_tables(read_reports(options.devices))
     if options.insert:
         insert_between(options.insert, BEGIN, END, tables)
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, _command: str) -> None:
 
 
 def report_on(bundle: Bundle, options: argparse.Namespace) -> None:
-    """Measure latency, write the model card, and show the table."""
+    """Measure latency, write the model card, and print the table."""
     bundle = write_report(bundle, options.runs or BENCHMARK_RUNS)
     if options.insert:
         insert_table(bundle.manifest, options.insert)

@@ -1,4 +1,4 @@
-"""`python -m build search`: a recipe with a given packed size or inference time."""
+"""`python -m build search`: search for a recipe with a given packed size or inference time."""
 
 import argparse
 
@@ -19,16 +19,16 @@ def run(options: argparse.Namespace, command: str) -> None:
     """Search for a recipe, and write it.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     found = _search_steps(options) if options.megabytes else _search_blocks(options)
     write_whole(options.out, recipe_text(found, command).encode())
-    show(f"{options.out}: make it with `quantize --recipes {options.out}`")
+    show(f"{options.out}: make the variant with `quantize --recipes {options.out}`")
 
 
 def _search_steps(options: argparse.Namespace) -> Recipe:
     if options.profile:
-        raise BuildError("--profile goes with --milliseconds")
+        raise BuildError("--profile needs --milliseconds")
     recipe = new_recipe(options.out)
     network = network_of(options)
     (photos,) = readable_sets([sample(options.calibration, options.images)], network, options)
@@ -40,7 +40,7 @@ def _search_blocks(options: argparse.Namespace) -> Recipe:
     if not options.profile:
         raise BuildError("--milliseconds needs the --profile of a device")
     if options.method:
-        raise BuildError("--method goes with --megabytes; there is one way for --milliseconds")
+        raise BuildError("--method needs --megabytes; there is only one method for --milliseconds")
     recipe = new_recipe(options.out, wire=None)
     network = network_of(options)
     times = read_times(options.profile, network)
@@ -48,7 +48,5 @@ def _search_blocks(options: argparse.Namespace) -> Recipe:
     calibration, others = readable_sets(apart, network, options)
     found = search_blocks(network, recipe, calibration, others, times, options.milliseconds / 1e3)
     blocks, predicted = ", ".join(found.float_blocks), 1e3 * times.predicted(found.float_blocks)
-    show(
-        f"{blocks} in float: {predicted:.2f} ms by the profile, where int8 alone takes {1e3 * times.int8:.2f}"
-    )
+    show(f"{blocks} in float: {predicted:.2f} ms by the profile; int8 alone takes {1e3 * times.int8:.2f} ms")
     return found

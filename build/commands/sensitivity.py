@@ -1,4 +1,4 @@
-"""`python -m build sensitivity`: which parts of a network lose in int8."""
+"""`python -m build sensitivity`: measure which parts of a network lose in int8."""
 
 import argparse
 
@@ -14,10 +14,10 @@ _RECIPE = "ptq"
 
 
 def run(options: argparse.Namespace, _command: str) -> None:
-    """Measure which parts lose, and write a picture and the numbers.
+    """Measure which parts lose, print a table, and write a picture and the numbers.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     network = network_of(options)
     wanted = load_recipe(_RECIPE).representative_images

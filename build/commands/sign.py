@@ -1,4 +1,4 @@
-"""`python -m build sign`: a bundle's signature."""
+"""`python -m build sign`: sign a bundle."""
 
 import argparse
 
@@ -10,7 +10,7 @@ def run(options: argparse.Namespace, _command: str) -> None:
     """Sign a bundle.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     signature = sign_bundle(options.bundle, options.key)
     show(f"{signature}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY")

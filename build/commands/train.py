@@ -1,4 +1,4 @@
-"""`python -m build train`: a network fine-tuned with distillation."""
+"""`python -m build train`: fine-tune a network with distillation."""
 
 import argparse
 
@@ -11,10 +11,10 @@ from build.training.schedule import DISTILLATION
 
 
 def run(options: argparse.Namespace, command: str) -> None:
-    """Fine-tune a network; goes on with a training that was interrupted.
+    """Fine-tune a network, or resume a training that was interrupted.
 
     Raises:
-        StartError: it can't be done.
+        StartError: the command can't be carried out.
     """
     refuse_bundle(options.out)
     start = network_of(options)

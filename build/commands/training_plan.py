@@ -1,4 +1,4 @@
-"""How a command trains, by its options: for how long, from which photos, with checkpoints in which folder."""
+"""How a command trains, according to its options: schedule, photos, and the folder for checkpoints."""
 
 import argparse
 import os
@@ -18,54 +18,54 @@ from service.bundle.manifest import MANIFEST
 
 RUNS = Path("runs")
 QUANTIZED_TRAINING_OPTIONS = ("unlabelled", "seed", "run")
-"""What only a training takes, of the options of all commands that make variants."""
+"""Of the options of every command that makes variants, those that only training uses."""
 
 
 def runs_of(options: argparse.Namespace) -> Path:
-    """Where checkpoints lie: `--run`, or a folder of the bundle's name."""
+    """Return the folder for checkpoints: `--run`, or `runs/NAME` with the name of the bundle's folder."""
     folder: Path = options.run or RUNS / options.out.absolute().name
     return folder
 
 
 def seed_of(options: argparse.Namespace) -> int:
-    """What a training's random numbers start from."""
+    """Return the random seed of training."""
     return DISTILLATION.seed if options.seed is None else options.seed
 
 
 def label_weight_of(options: argparse.Namespace) -> float:
-    """The labels' share of distillation's loss."""
+    """Return the weight of the labels in the distillation loss."""
     return LABEL_WEIGHT if options.label_weight is None else options.label_weight
 
 
 def refuse_bundle(folder: Path) -> None:
-    """Check that a folder for checkpoints is no bundle's, before the work that fills it.
+    """Check, before the long work, that a folder for checkpoints holds no bundle.
 
     Raises:
-        BuildError: a bundle lies there.
+        BuildError: it holds one.
     """
     if (folder / MANIFEST).exists():
-        raise BuildError(f"{folder} holds a bundle, which checkpoints would be mixed into; name another")
+        raise BuildError(f"{folder} holds a bundle; choose another folder for checkpoints")
 
 
 def check_runs(options: argparse.Namespace) -> None:
-    """Check that checkpoints and the bundle get a folder each, before the work that fills them.
+    """Check, before the long work, that checkpoints and the bundle have separate folders.
 
     Raises:
-        BuildError: one of the folders is the other, or in it, or another bundle lies where checkpoints would.
+        BuildError: one folder is the other or inside it, or the folder for checkpoints holds another bundle.
     """
     runs = runs_of(options)
     refuse_bundle(runs)
-    # Not `resolve`, which fails where a link leads to itself.
+    # Not `resolve`, which fails if a link points to itself.
     checkpoints, bundle = Path(os.path.realpath(runs)), Path(os.path.realpath(options.out))
     if checkpoints.is_relative_to(bundle) or bundle.is_relative_to(checkpoints):
         raise BuildError(
-            f"checkpoints would lie in {runs}, and the bundle in {options.out}: neither may be in the other;"
-            " name another folder by --run"
+            f"checkpoints would be in {runs} and the bundle in {options.out}, but neither may be inside the"
+            " other; choose another folder with --run"
         )
 
 
 def schedule_of(options: argparse.Namespace, default: Schedule) -> Schedule:
-    """How long and how fast to train; `default` has what the options leave open."""
+    """Return how long and how fast to train; `default` holds what the options leave unset."""
     return Schedule(
         default.epochs if options.epochs is None else options.epochs,
         options.batch_size or default.batch_size,
@@ -81,13 +81,13 @@ def plan_of(
     network: Network,
     options: argparse.Namespace,
 ) -> TrainingPlan | None:
-    """What recipes that train do so with: the photos of the sets, but for one in twenty; None without sets.
+    """Return how recipes train: on the photos of the sets, with one in twenty held out; None without sets.
 
-    Of those, the ones that are calibrated on tell nothing of new photos: training is watched by the others,
-    if there are any.
+    Calibration photos say nothing about new photos, so training is validated on the other held-out ones, if
+    there are any.
 
     Raises:
-        BuildError: as `check_trainable` says.
+        BuildError: as for `check_trainable`.
     """
     if not sets:
         return None
@@ -100,10 +100,10 @@ def plan_of(
 
 
 def check_trainable(recipes: Sequence[Recipe], plan: TrainingPlan, network: Network) -> None:
-    """Check that every recipe that trains has photos enough and a folder, before the work that comes first.
+    """Check, before the long work, that each recipe that trains has enough photos and a folder of its own.
 
     Raises:
-        BuildError: there are fewer photos than one of its batches takes, or its folder holds another run.
+        BuildError: there are fewer photos than in one of its batches, or its folder holds another run.
     """
     for recipe in recipes:
         if how := recipe.training:

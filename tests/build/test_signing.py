@@ -74,7 +74,7 @@ def test_what_is_no_private_key_is_told(
     none = tmp_path / "none.pem"
     assert refused(path, none, capsys) == f"--key {none} can't be read: No such file or directory"
     told = (
-        f"--key {pair.public} holds no Ed25519 private key in PEM, or an encrypted one; make one by openssl"
+        f"--key {pair.public} holds no Ed25519 private key in PEM, or an encrypted one; make one with openssl"
     )
     assert refused(path, pair.public, capsys).startswith(told)
 
@@ -92,7 +92,7 @@ def test_a_new_manifest_is_not_signed_and_the_command_says_so(
 ) -> None:
     path = signed_copy(colours, tmp_path / "colours", pair)
     command = ["report", str(path), "--runs", "10"]
-    told = rf"^{path} is not signed any more, since its manifest is new: sign it again by `build sign`"
+    told = rf"^{path} is no longer signed, since its manifest is new: sign it again with `build sign`"
     assert main(command) == 0
     assert re.search(told, capsys.readouterr().out, re.MULTILINE)
     assert not (path / SIGNATURE).exists()

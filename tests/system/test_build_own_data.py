@@ -61,7 +61,7 @@ def test_a_build_that_was_killed_goes_on_to_a_bundle_that_tells_ones_own_classes
     assert bundle.manifest.default_variant == "trained"
     splits = split_folder(data, bundle.manifest.preprocessing)
     watched = len(splits.val.photos)
-    assert f"probabilities as they were learned: {watched} photos tell no temperature" in second.stdout
+    assert f"no temperature can be fitted on {watched} validation photos" in second.stdout
     for name, variant in bundle.manifest.variants.items():
         (evaluation,) = variant.evaluations
         assert evaluation.dataset.images == len(splits.test.photos)

@@ -190,7 +190,7 @@ def test_add_keeps_the_variants_of_a_bundle(
     shutil.copytree(measured.path, path)
     command = ["add", path, "--calibration", calibration, "--recipes", recipe]
     assert main(list(map(str, command))) == 0
-    assert "has no accuracy, baselines and latency any more: evaluate and report" in capsys.readouterr().out
+    assert "no longer has accuracy, baselines and latency: measure its variants" in capsys.readouterr().out
     bundle = load_bundle(path)
     verify(bundle)
     assert list(bundle.manifest.variants) == ["fp32", "ptq", "mine"]

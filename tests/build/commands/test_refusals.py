@@ -126,7 +126,7 @@ def test_classes_of_ones_own_must_be_learned(
     tmp_path: Path,
 ) -> None:
     said = wrong(capsys, "all", *every(own(arguments, training_folder)), "--epochs", "0")
-    assert said == "--epochs 0 with --data would leave the classes unlearned; name 1 or more"
+    assert said == "--epochs 0 with --data would not learn the classes; set it to 1 or more"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -139,7 +139,7 @@ def test_unlabelled_photos_that_nothing_trains_on_are_refused(
 ) -> None:
     given = every(own(arguments, training_folder) | {"--recipes": "fp32", "--unlabelled": calibration})
     said = wrong(capsys, "all", *given)
-    assert said == "--unlabelled would have no effect with --data where no recipe trains; leave that out"
+    assert said == "--unlabelled would have no effect with --data because no recipe trains; leave that out"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,7 +189,7 @@ def test_where_no_recipe_trains_what_training_takes_is_refused(
 ) -> None:
     del arguments["--run"], arguments["--evaluation"]
     said = wrong(capsys, "quantize", *every(arguments), "--recipes", "fp32", "ptq", option, "1")
-    assert said == f"{option} would have no effect where no recipe trains; leave that out"
+    assert said == f"{option} would have no effect because no recipe trains; leave that out"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,7 +204,7 @@ def test_what_is_not_installed_is_named(
     # As TensorFlow is in the service's own environment.
     monkeypatch.setitem(sys.modules, "build.commands.dispatch", None)
     said = wrong(capsys, "evaluate", "models/imagenet-1k", "--evaluation", "tests")
-    assert said == "build.commands.dispatch is missing; run it by `make build`, or as .venv/bin/python"
+    assert said == "build.commands.dispatch is missing; run it with `make build` or with .venv/bin/python"
 
 
 def test_two_recipes_of_one_name_are_refused(
@@ -226,8 +226,8 @@ def test_checkpoints_and_the_bundle_can_not_lie_in_each_other(
     arguments["--calibration"] = tmp_path / "absent"
     said = wrong(capsys, "quantize", *every(arguments), "--recipes", "fp32", "qat")
     assert said == (
-        f"checkpoints would lie in {tmp_path / run}, and the bundle in {tmp_path / out}: neither may be in"
-        " the other; name another folder by --run"
+        f"checkpoints would be in {tmp_path / run} and the bundle in {tmp_path / out}, but neither may be"
+        " inside the other; choose another folder with --run"
     )
     assert not (tmp_path / "bundle").exists()
 
@@ -314,7 +314,7 @@ def test_checkpoints_are_not_mixed_into_a_bundle(
     data = {"--data": arguments.pop("--calibration")}
     del arguments["--evaluation"]
     rest = {name: arguments[name] for name in ("--weights", "--labels", "--size")}
-    refused = f"{copy.path} holds a bundle, which checkpoints would be mixed into; name another"
+    refused = f"{copy.path} holds a bundle; choose another folder for checkpoints"
     assert wrong(capsys, "train", *every(rest | data | {"--out": copy.path})) == refused
     assert wrong(capsys, "all", *every(arguments | data | {"--run": copy.path})) == refused
     assert sorted(copy.path.iterdir()) == before

@@ -77,7 +77,7 @@ def test_what_an_import_is_told_to_have_seen_is_not_evaluated_on(colour_models: 
     assert "5 of the 5 images" in result.stderr
     refused = build("evaluate", path, "--evaluation", photos, "--reference", "--allow-seen")
     assert refused.stderr == (
-        "edgewise: --reference takes no images that were trained on; leave out --allow-seen\n"
+        "edgewise: --reference doesn't accept images that were trained on; leave out --allow-seen\n"
     )
 
 
@@ -91,4 +91,4 @@ def test_what_a_picture_needs_is_named(imported: Path) -> None:
     assert result.returncode == 2
     last = result.stderr.splitlines()[-1]
     assert last.startswith("edgewise: matplotlib")
-    assert last.endswith("is missing; run it by `make build`, or as .venv/bin/python")
+    assert last.endswith("is missing; run it with `make build` or with .venv/bin/python")

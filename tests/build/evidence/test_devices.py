@@ -89,10 +89,10 @@ def test_what_was_not_measured_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is no report of schema version 1 .*: Invalid JSON"),
-        (b"\xff", "is no report"),
-        (json.dumps(report(schema_version=2)).encode(), "is no report .*: schema_version: Input should be 1"),
-        (json.dumps(report(user="ada")).encode(), "is no report .*: user: Extra inputs are not permitted"),
+        (b"", "is not a report of schema version 1 .*: Invalid JSON"),
+        (b"\xff", "is not a report"),
+        (json.dumps(report(schema_version=2)).encode(), "is not a report .*: schema_version: Input should"),
+        (json.dumps(report(user="ada")).encode(), "is not a report .*: user: Extra inputs are not permitted"),
     ],
 )
 def test_what_is_no_report_is_named(content: bytes, told: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_report_is_of_a_bundle_or_of_devices(
         assert main(["report", *arguments]) == 2
         assert (
             capsys.readouterr().err
-            == "edgewise: report takes a bundle, or --devices with reports of devices\n"
+            == "edgewise: report takes either a bundle or --devices with device reports\n"
         )
 
 

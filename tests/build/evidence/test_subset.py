@@ -70,7 +70,7 @@ def test_a_bundle_does_not_lose_its_files_to_its_subset(
 ) -> None:
     path = copy.path.parent / out
     assert main(["subset", str(copy.path), "--variants", "ptq", "--out", str(path)]) == 2
-    assert f"{path} is in {copy.path}, which would lose its files" in capsys.readouterr().err
+    assert f"{path} is inside {copy.path}, which would lose its files" in capsys.readouterr().err
     verify(load_bundle(copy.path))
 
 
@@ -86,5 +86,5 @@ def test_the_command_says_how_much_there_is_to_send(
     assert main(["subset", str(small.path), "--variants", "ptq", "--out", str(out)]) == 0
     size = sum(file.stat().st_size for file in out.iterdir())
     assert capsys.readouterr().out == (
-        f"{out}: {size / 1e6:.1f} MB in all; serve it with EDGEWISE_BUNDLE={out} make serve\n"
+        f"{out}: {size / 1e6:.1f} MB; serve it with EDGEWISE_BUNDLE={out} make serve\n"
     )

@@ -169,10 +169,10 @@ def test_a_search_leaves_a_recipe_within_its_time(
     ("options", "message"),
     [
         (["--milliseconds", "9"], "--milliseconds needs the --profile of a device"),
-        (["--megabytes", "3", "--profile", "p.json"], "--profile goes with --milliseconds"),
+        (["--megabytes", "3", "--profile", "p.json"], "--profile needs --milliseconds"),
         (
             ["--milliseconds", "9", "--profile", "p", "--method", "greedy"],
-            "--method goes with --megabytes",
+            "--method needs --megabytes",
         ),
         (["--milliseconds", "9", "--profile", "p.json"], "p.json can't be read: No such file"),
     ],
@@ -222,7 +222,7 @@ def test_photos_that_tell_too_little_are_named(
 def test_a_profile_of_something_else_is_refused(
     profiled: dict[str, Any], start: Network, write: Write
 ) -> None:
-    with pytest.raises(BuildError, match="is no profile as `service profile --json` writes it: device"):
+    with pytest.raises(BuildError, match="is not a profile as `service profile --json` writes it: device"):
         read_times(write({key: value for key, value in profiled.items() if key != "device"}), start)
     alone = profiled | {"variants": {"ptq": profiled["variants"]["ptq"]}}
     with pytest.raises(BuildError, match="has no float32 variant; profile a float32 one and an int8 one"):
