@@ -75,6 +75,28 @@ def test_while_libraries_load_a_signal_ends_it_in_one_line(
     assert (process.returncode, said) == (status, b"edgewise: interrupted\n")
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_native_code_imports_python_s_ends_it_in_one_line(name: str, status: int) -> None:
+    # pydantic_core panics if its own import of datetime fails.
+    program = f"""
+import signal, sys
+from build.__main__ import _terminate, main
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "datetime":
+            signal.raise_signal(signal.{name})
+
+sys.meta_path.insert(0, Interrupting())
+signal.signal(signal.SIGTERM, _terminate)
+sys.exit(main(["report"]))
+"""
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (status, "edgewise: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("steps", "told"),
     [(0, "interrupted"), (1, "interrupted; training resumes from its last checkpoint when started again")],
