@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,8 +86,7 @@ class AccessLog:
         state = done.scope["state"]
         variant: str = state.get("variant", "")
         self._metrics.requests.labels(_route(done.scope), str(done.status), variant).inc()
-        errors = (state.get("error"), *state.get("errors", ()))
-        reasons = [REASONS[type(error)] for error in errors if type(error) in REASONS]
+        reasons = [REASONS[type(error)] for error in _errors(state) if type(error) in REASONS]
         for reason in [CLIENT_GONE] if done.status == GONE_STATUS else reasons:
             self._metrics.rejected.labels(reason).inc()
         for stages in state.get("stages", ()):
@@ -95,13 +95,12 @@ class AccessLog:
     def _is_logged(self, done: _Done) -> bool:
         if not _log.isEnabledFor(logging.INFO):
             return False
-        if done.status >= HTTPStatus.BAD_REQUEST:
+        if done.status >= HTTPStatus.BAD_REQUEST or done.scope["state"].get("errors"):
             return self._logged is not LogRequests.NONE
         return self._logged is LogRequests.ALL and _route(done.scope) not in PROBES
 
     def _log(self, done: _Done) -> None:
         scope, state = done.scope, done.scope["state"]
-        error: RequestError | None = state.get("error")
         stages: list[dict[str, float]] = state.get("stages", [])
         line = (scope["method"], _route(scope), done.status)
         details = fields(
@@ -113,7 +112,7 @@ class AccessLog:
             timing_ms=milliseconds(stages[0]) if len(stages) == 1 else None,
             variant=state.get("variant") or None,
             key=state.get("key"),
-            problem=error.code if error else None,
+            problem=_problem(_errors(state)),
             **state["correlation"],
         )
         record = _log.makeRecord(
@@ -166,6 +165,19 @@ class Access:
             await self._app(scope, receive, watch)
         finally:
             enter()
+
+
+def _errors(state: dict[str, Any]) -> list[RequestError]:
+    """Return why the request has no answer, or else why images of it have none."""
+    error: RequestError | None = state.get("error")
+    return [error] if error else state.get("errors", [])
+
+
+def _problem(errors: list[RequestError]) -> str | None:
+    # A fault of the service among those of clients is the one that somebody looks for.
+    server = (error for error in errors if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    error = next(server, errors[0] if errors else None)
+    return error.code if error else None
 
 
 def _route(scope: Scope) -> str:

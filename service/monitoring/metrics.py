@@ -16,7 +16,9 @@ from service.bundle.manifest import Variant, reference_evaluation
 from service.errors import (
     DeadlineExceeded,
     Draining,
+    InternalError,
     InvalidHttp,
+    NoAnswer,
     QueueFull,
     RequestError,
     SlowBody,
@@ -36,6 +38,8 @@ REASONS: dict[type[RequestError], str] = {
     Draining: "draining",
     TooManyConnections: "too_many_connections",
     InvalidHttp: "invalid_http",
+    NoAnswer: "no_answer",
+    InternalError: "internal_error",
 }
 CLIENT_GONE = "client_gone"
 REJECTIONS = (*REASONS.values(), CLIENT_GONE)

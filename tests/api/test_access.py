@@ -7,6 +7,7 @@ import pytest
 
 from service.api import unread
 from service.api.access import MAX_PATH, PROBES
+from service.bundle.folder import Bundle
 from service.monitoring.logs import JsonFormatter
 from service.settings import LogRequests, Settings
 from tests.api.running import access_log, photo, running, samples, wait_for
@@ -93,3 +94,24 @@ def test_the_settings_say_which_requests_are_lines(
         counted = samples(client)
     assert [record.message for record in records] == expected
     assert counted['edgewise_requests_total{route="/v1/classify",status="200",variant="fp32"}'] == 1
+
+
+def test_a_batch_with_an_image_that_failed_is_a_line_that_says_why(
+    settings: Settings, logarithmic: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"bundle": logarithmic.path, "log_requests": LogRequests.FAILED}
+    batches = (
+        [photo("red"), photo("red")],
+        [photo("red"), b"no image", b""],
+        # What the service could not do comes before what clients got wrong.
+        [b"no image", photo("red"), photo("black")],
+    )
+    with access_log(caplog) as records, running(settings.model_copy(update=changes)) as client:
+        for images in batches:
+            form = [("image", image) for image in images]
+            client.post("/v1/classify/batch", files=form).raise_for_status()
+    lines = [json.loads(JsonFormatter().format(record)) for record in records]
+    assert [(line["message"], line["problem"]) for line in lines] == [
+        ("POST /v1/classify/batch 200", "unsupported-image"),
+        ("POST /v1/classify/batch 200", "no-answer"),
+    ]

@@ -76,6 +76,8 @@ def test_what_the_model_has_no_answer_to_does_not_concern_the_others(
         counted = samples(client)
         assert counted['edgewise_requests_total{route="/v1/classify",status="500",variant="fp32"}'] == 2
         assert counted['edgewise_confidence_count{variant="fp32"}'] == 1
+        # Those of requests that failed and of images that failed in a batch.
+        assert counted['edgewise_rejected_total{reason="no_answer"}'] == 3
 
 
 def test_no_image_stays_with_the_error_of_another(client: httpx.Client) -> None:
@@ -206,6 +208,7 @@ def test_what_nobody_foresaw_of_one_does_not_concern_the_others(
         for classifier in apps[0].state.context.variants.active.classifiers:
             classifier.classify = functools.partial(break_at_blue, classifier.classify)
         response = client.post(BATCH, files=form(photo("red"), photo("blue"), photo("green")))
+        assert samples(client)['edgewise_rejected_total{reason="internal_error"}'] == 1
     assert response.status_code == 200
     red, blue, green = response.json()["results"]
     assert [red["predictions"][0]["label"], green["predictions"][0]["label"]] == ["red", "green"]
