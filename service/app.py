@@ -27,6 +27,7 @@ from service.api.head import HeadAsGet
 from service.api.labels import Labels
 from service.api.open_inference import messages
 from service.api.open_inference import routes as open_inference
+from service.api.origins import Origins
 from service.api.unread import UnreadBody
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.reference import read_reference
@@ -140,6 +141,8 @@ class _Application(FastAPI):
         if api_keys:
             routes = keys.ApiKeys(routes, api_keys)
         app: ASGIApp = HeadAsGet(routes)
+        if "*" not in self.state.cors_origins:
+            app = Origins(app, self.state.cors_origins)
         if self.state.cors_origins:
             app = CORSMiddleware(
                 app,

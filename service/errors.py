@@ -14,6 +14,7 @@ EdgewiseError
     ├── EmptyBody           400  the body has no bytes                    (api)
     ├── Unauthorized        401  the key or token is missing or wrong     (api)
     ├── SwitchingDisabled   403  the service has no admin token           (api)
+    ├── ForeignOrigin       403  a page of another origin sent it         (api)
     ├── BadMultipart        400  the form can't be parsed or has no image (api)
     ├── BadInferenceRequest 400  an inference request breaks the protocol (api)
     ├── UnknownRoute        404  no such path                             (api)
@@ -132,6 +133,14 @@ class SwitchingDisabled(RequestError):
     status = 403
     code = "switching-disabled"
     title = "Switching is disabled"
+
+
+class ForeignOrigin(RequestError):
+    """A web page of an origin that is not listed sent the request."""
+
+    status = 403
+    code = "foreign-origin"
+    title = "The page's origin is not allowed"
 
 
 class BadMultipart(RequestError):

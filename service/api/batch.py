@@ -29,6 +29,7 @@ from service.errors import (
     Draining,
     EmptyBody,
     EncodedBody,
+    ForeignOrigin,
     InternalError,
     QueueFull,
     RequestError,
@@ -87,6 +88,7 @@ _REQUEST_BODY: dict[str, Any] = {
     openapi_extra={"requestBody": _REQUEST_BODY},
     responses=documented(
         BadMultipart,
+        ForeignOrigin,
         UnknownVariant,
         VariantNotLoaded,
         SlowBody,

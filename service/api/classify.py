@@ -34,6 +34,7 @@ from service.errors import (
     Draining,
     EmptyBody,
     EncodedBody,
+    ForeignOrigin,
     ImageTooLarge,
     InternalError,
     NoAnswer,
@@ -181,6 +182,7 @@ _REQUEST_BODY = {
     responses=documented(
         EmptyBody,
         BadMultipart,
+        ForeignOrigin,
         UnknownVariant,
         SlowBody,
         VariantNotLoaded,

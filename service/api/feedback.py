@@ -13,6 +13,7 @@ from service.errors import (
     BodyTooLarge,
     Draining,
     EncodedBody,
+    ForeignOrigin,
     InternalError,
     QueueFull,
     SlowBody,
@@ -65,6 +66,7 @@ _BODY = {
     summary="Report the true class of an answer",
     openapi_extra=_BODY,
     responses=documented(
+        ForeignOrigin,
         UnknownAnswer,
         SlowBody,
         TruthAlreadyTold,

@@ -26,6 +26,7 @@ from service.errors import (
     BodyTooLarge,
     Draining,
     EncodedBody,
+    ForeignOrigin,
     InternalError,
     QueueFull,
     SlowBody,
@@ -170,6 +171,7 @@ async def variants(shared: Shared) -> VariantList:
     responses=documented(
         Unauthorized,
         SwitchingDisabled,
+        ForeignOrigin,
         UnknownVariant,
         SlowBody,
         SwitchInProgress,

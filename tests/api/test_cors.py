@@ -18,10 +18,11 @@ def open_client(settings: Settings) -> Iterator[httpx.Client]:
 
 def test_without_origins_it_is_off(client: httpx.Client) -> None:
     answers = [
+        client.get("/v1/variants", headers={"Origin": PAGE}),
         client.post("/v1/classify", content=photo("red"), headers={"Origin": PAGE}),
         client.options("/v1/classify", headers={"Origin": PAGE, **PREFLIGHT}),
     ]
-    assert [answer.status_code for answer in answers] == [200, 405]
+    assert [answer.status_code for answer in answers] == [200, 403, 405]
     assert not [name for answer in answers for name in answer.headers if name.startswith("access-control")]
 
 
@@ -54,4 +55,5 @@ def test_pages_of_other_origins_may_not(open_client: httpx.Client) -> None:
     other = {"Origin": "https://other.example"}
     assert open_client.options("/v1/classify", headers={**other, **PREFLIGHT}).status_code == 400
     response = open_client.post("/v1/classify", content=photo("red"), headers=other)
+    assert (response.status_code, response.json()["type"]) == (403, "/problems/foreign-origin")
     assert "access-control-allow-origin" not in response.headers

@@ -40,6 +40,7 @@ from service.errors import (
     DeadlineExceeded,
     Draining,
     EncodedBody,
+    ForeignOrigin,
     ImageTooLarge,
     InternalError,
     NoAnswer,
@@ -85,6 +86,7 @@ _INFERENCE: dict[int | str, dict[str, Any]] = {
     },
     **documented(
         BadInferenceRequest,
+        ForeignOrigin,
         UnknownModel,
         UnknownVariant,
         VariantNotLoaded,

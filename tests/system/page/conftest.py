@@ -17,7 +17,9 @@ def browser() -> Iterator[Browser]:
     # Of one module alone: while it is open, no other test could run an event loop.
     expect.set_options(timeout=DEADLINE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--host-resolver-rules=MAP *.test 127.0.0.1"]
+        )
         yield browser
         browser.close()
 
