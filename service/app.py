@@ -204,7 +204,7 @@ def _arrivals(settings: Settings) -> Arrivals:
 
 
 def _watch_load(metrics: Metrics, variants: Variants, pool: Pool) -> None:
-    if variants.relief is not None:
+    if variants.under_load is not None:
         # If no request has noticed yet that the load is over, the scrape does.
-        metrics.under_load.set_function(lambda: variants.is_relieved(pool.wait_seconds))
-        pool.on_full = variants.relief.refused
+        metrics.under_load.set_function(lambda: variants.is_under_load(pool.wait_seconds))
+        pool.on_full = variants.under_load.refused

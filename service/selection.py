@@ -9,7 +9,7 @@ from service.errors import BundleError, SettingsError
 from service.host.process import give_back_memory
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
+from service.inference.variants import LoadedVariant, UnderLoad, Variants, load_variant
 from service.measuring.auto import Contender, measure_variants, too_inaccurate
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.settings import AUTO, Settings
@@ -35,7 +35,7 @@ def select(settings: Settings, bundle: Bundle) -> Selection:
     """
     _check_names(settings, bundle)
     _check_shadow(settings, bundle)
-    _check_relief(settings, bundle)
+    _check_under_load(settings, bundle)
     if settings.variant == AUTO:
         active, contenders = measure_variants(
             bundle, settings.chosen_delegate, settings.min_top1, settings.delegate_fallback
@@ -68,11 +68,11 @@ def load_variants(settings: Settings, bundle: Bundle) -> Variants:
         give_back_memory()
     loaded = {name: load(settings, bundle, name) for name in lasting(settings)}
     active = loaded.get(selection.active) or load(settings, bundle, selection.active)
-    relief = None
+    under_load = None
     if settings.variant_under_load:
         variant = loaded[settings.variant_under_load]
-        relief = Relief(variant, settings.under_load_seconds, _tell_load(variant.name))
-    return Variants(bundle, active, loaded.values(), relief)
+        under_load = UnderLoad(variant, settings.under_load_seconds, _tell_load(variant.name))
+    return Variants(bundle, active, loaded.values(), under_load)
 
 
 def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
@@ -143,11 +143,11 @@ def _check_shadow(settings: Settings, bundle: Bundle) -> None:
         )
 
 
-def _check_relief(settings: Settings, bundle: Bundle) -> None:
-    relief = settings.variant_under_load
-    if settings.admin_token_file is None and relief == (settings.variant or bundle.manifest.default_variant):
+def _check_under_load(settings: Settings, bundle: Bundle) -> None:
+    variant, active = settings.variant_under_load, settings.variant or bundle.manifest.default_variant
+    if settings.admin_token_file is None and variant == active:
         raise SettingsError(
-            f"EDGEWISE_VARIANT_UNDER_LOAD is {relief}, which answers anyway; set it to a faster variant, or"
+            f"EDGEWISE_VARIANT_UNDER_LOAD is {variant}, which answers anyway; set it to a faster variant, or"
             " leave it out"
         )
 

@@ -50,8 +50,8 @@ def test_others_are_loaded_beside_it_each_once(colours: Bundle) -> None:
     assert lasting(settings) == ("int8", "ptq", "fp32")
     variants = load_variants(settings, colours)
     assert [variant.name for variant in variants.all] == ["ptq", "int8", "fp32"]
-    assert variants.relief is not None
-    assert variants.relief.variant is variants.loaded("fp32")
+    assert variants.under_load is not None
+    assert variants.under_load.variant is variants.loaded("fp32")
     assert variants.active is variants.loaded("ptq")
 
 

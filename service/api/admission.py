@@ -26,6 +26,6 @@ def admit(request: Request, shared: Context, named: LoadedVariant | None, deadli
 def choose(request: Request, shared: Context, named: LoadedVariant | None) -> LoadedVariant:
     """Return the variant for a request whose body is complete: `named`, or the one that answers now."""
     variants = shared.variants
-    variant = variants.choose(named, shared.pool.wait_seconds if variants.relief else 0.0)
+    variant = variants.choose(named, shared.pool.wait_seconds if variants.under_load else 0.0)
     request.state.variant = variant.name
     return variant

@@ -44,7 +44,7 @@ class LoadedVariant:
         return self.classifiers[0].runtime
 
 
-class Relief:
+class UnderLoad:
     """A faster variant that answers in place of the active one while the load is high.
 
     This begins when images wait longer than `seconds` or one is refused, and ends when they wait less than
@@ -87,11 +87,11 @@ class Variants:
         bundle: Bundle,
         active: LoadedVariant,
         lasting: Iterable[LoadedVariant] = (),
-        relief: Relief | None = None,
+        under_load: UnderLoad | None = None,
     ) -> None:
-        """`lasting` stay loaded, whichever is active; `relief` must be one of them."""
+        """`lasting` stay loaded, whichever is active; `under_load` must be one of them."""
         self.active = active
-        self.relief = relief
+        self.under_load = under_load
         self._bundle = bundle
         self._lasting = {variant.name: variant for variant in lasting}
 
@@ -135,15 +135,15 @@ class Variants:
         `wait_seconds`: how long an image would wait for a worker.
         """
         variant = self.active
-        if self.relief is not None and self.is_relieved(wait_seconds):
-            variant = self.relief.variant
+        if self.under_load is not None and self.is_under_load(wait_seconds):
+            variant = self.under_load.variant
         return named or variant
 
-    def is_relieved(self, wait_seconds: float) -> bool:
+    def is_under_load(self, wait_seconds: float) -> bool:
         """Return whether the variant for high load answers in place of the active one."""
-        if self.relief is None or self.relief.variant.name == self.active.name:
+        if self.under_load is None or self.under_load.variant.name == self.active.name:
             return False
-        return self.relief.consider(wait_seconds)
+        return self.under_load.consider(wait_seconds)
 
     def activate(self, variant: LoadedVariant) -> None:
         """Make `variant` the one that answers; the previous one is released unless it is to stay loaded."""

@@ -9,7 +9,7 @@ from service.images.pixels import Crop
 from service.inference.delegates import Delegate
 from service.inference.job import Job
 from service.inference.pool import Pool
-from service.inference.variants import LoadedVariant, Relief, Variants, load_variant
+from service.inference.variants import LoadedVariant, UnderLoad, Variants, load_variant
 from tests.api.running import photo, wait_for
 
 
@@ -83,41 +83,41 @@ def test_a_worker_that_waits_holds_on_to_no_variant(colours: Bundle) -> None:
         pool.close()
 
 
-def test_relief_begins_beyond_the_waiting_time_and_ends_at_half_of_it(
+def test_it_begins_beyond_the_waiting_time_and_ends_at_half_of_it(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:
     changes: list[tuple[bool, float]] = []
-    relief = Relief(ptq, 0.1, lambda *change: changes.append(change))
-    variants = Variants(colours, fp32, [ptq], relief)
+    under_load = UnderLoad(ptq, 0.1, lambda *change: changes.append(change))
+    variants = Variants(colours, fp32, [ptq], under_load)
     waits = [0.0, 0.09, 0.1, 0.11, 0.2, 0.06, 0.05, 0.04, 0.09]
     chosen = [variants.choose(None, wait).name for wait in waits]
     assert chosen == ["fp32"] * 3 + ["ptq"] * 4 + ["fp32"] * 2
     assert changes == [(True, 0.11), (False, 0.04)]
 
 
-def test_relief_begins_where_an_image_is_refused_and_lasts_for_a_while(
+def test_it_begins_if_an_image_is_refused_and_lasts_for_a_while(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:
-    relief = Relief(ptq, 0.1, lambda *_: None)
-    variants = Variants(colours, fp32, [ptq], relief)
+    under_load = UnderLoad(ptq, 0.1, lambda *_: None)
+    variants = Variants(colours, fp32, [ptq], under_load)
     assert variants.choose(None, 0.0) is fp32
-    relief.refused()
+    under_load.refused()
     assert variants.choose(None, 0.0) is ptq
     wait_for(lambda: variants.choose(None, 0.0) is fp32)
 
 
-def test_there_is_no_relief_where_its_variant_answers_anyway(colours: Bundle, ptq: LoadedVariant) -> None:
+def test_a_variant_that_answers_anyway_does_not_do_so_under_load(colours: Bundle, ptq: LoadedVariant) -> None:
     changes: list[bool] = []
-    variants = Variants(colours, ptq, [ptq], Relief(ptq, 0.1, lambda begins, _: changes.append(begins)))
+    variants = Variants(colours, ptq, [ptq], UnderLoad(ptq, 0.1, lambda begins, _: changes.append(begins)))
     assert variants.choose(None, 1) is ptq
-    assert not variants.is_relieved(1)
+    assert not variants.is_under_load(1)
     assert not changes
 
 
 def test_a_request_that_names_a_variant_gets_it_under_load_too(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:
-    variants = Variants(colours, fp32, [ptq], Relief(ptq, 0.1, lambda *_: None))
+    variants = Variants(colours, fp32, [ptq], UnderLoad(ptq, 0.1, lambda *_: None))
     assert variants.choose(variants.find("fp32"), 1) is fp32
     assert variants.choose(None, 1) is ptq
 
