@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -43,6 +43,8 @@ class Room(Generic[Waiting]):
 
     def __init__(self, limit: float) -> None:
         """`limit`: bytes of all large images together; a single one can be of any size."""
+        # Called when the first in line may fit, without a lock held.
+        self.on_free: Callable[[], None] = lambda: None
         self._limit = limit
         self._lock = threading.Lock()
         self._taken = 0
@@ -77,13 +79,14 @@ class Room(Generic[Waiting]):
         with self._lock:
             self._line.append((waiting, size))
 
-    def leave_line(self, waiting: Waiting) -> bool:
-        """Remove `waiting` from the line; return whether others may fit now because of that."""
+    def leave_line(self, waiting: Waiting) -> None:
+        """Remove `waiting` from the line, if it is there."""
         with self._lock:
             stay = [entry for entry in self._line if entry[0] is not waiting]
             left = len(stay) < len(self._line)
             self._line = deque(stay)
-        return left and bool(stay)
+        if left and stay:
+            self.on_free()
 
     def next_in_line(self) -> tuple[Waiting, int] | None:
         """Hold the bytes of the first in line and return both; None if there is none or it does not fit."""
@@ -94,12 +97,18 @@ class Room(Generic[Waiting]):
                 return None
             waiting, size = self._line.popleft()
             self._taken += size
+            others = bool(self._line)
+        if others:
+            self.on_free()
         return waiting, size
 
     def give_back(self, size: int) -> None:
         """Release `size` bytes."""
         with self._lock:
             self._taken -= size
+            others = bool(self._line)
+        if size and others:
+            self.on_free()
 
     def _fits(self, size: int) -> bool:
         return not self._taken or self._taken + size <= self._limit

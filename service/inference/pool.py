@@ -62,6 +62,8 @@ class Pool:
         # Called when images are refused for lack of places or memory, which a longer deadline would not help.
         self.on_full: Callable[[], None] = lambda: None
         self._room: Room[Queued] = room or Room(math.inf)
+        # A worker may be free while those that hold memory are still busy.
+        self._room.on_free = lambda: self._queue.put(_Signal.LOOK_AT_LINE)
         self._shadow = shadow
         self._queue_bytes = queue_bytes
         self._queue: SimpleQueue[Queued | _Signal] = SimpleQueue()
@@ -192,8 +194,7 @@ class Pool:
             self._waiting_bytes -= job.size
             if not queued.in_line:
                 self._owed[job.variant.name] -= 1
-        if self._room.leave_line(queued):
-            self._queue.put(_Signal.LOOK_AT_LINE)
+        self._room.leave_line(queued)
 
     def _no_memory(self, size: int) -> BodyTooLarge | QueueFull:
         if size > self._queue_bytes:
@@ -232,9 +233,6 @@ class Pool:
         called = self._room.next_in_line()
         if called is not None:
             queued, size = called
-            if self._room.waiting:
-                # Another image may fit as well, and another worker may be free.
-                self._queue.put(_Signal.LOOK_AT_LINE)
             granted = Granted(self._room, size)
             try:
                 self._work_on(queued, worker, granted)

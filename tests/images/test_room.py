@@ -6,6 +6,15 @@ LIMIT = 160
 SMALL = 9
 
 
+class Count:
+    """Counts how often it is called."""
+
+    calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+
+
 def is_refused(room: Room[str], size: int) -> bool:
     try:
         with room.hold(size):
@@ -60,12 +69,33 @@ def test_those_in_line_come_in_order_and_before_others() -> None:
 
 
 def test_who_leaves_the_line_lets_others_move_up() -> None:
-    room = Room[str](LIMIT)
+    room, told = Room[str](LIMIT), Count()
+    room.on_free = told
     with room.hold(100):
         room.put_in_line("large", 140)
         room.put_in_line("other", 20)
-        assert not room.leave_line("nobody")
-        assert room.leave_line("large")
+        room.leave_line("nobody")
+        assert told.calls == 0
+        room.leave_line("large")
+        assert told.calls == 1
         assert room.next_in_line() == ("other", 20)
-        assert not room.leave_line("other")
+        room.leave_line("other")
+    assert told.calls == 1
     assert room.waiting == 0
+
+
+def test_it_tells_whenever_the_first_in_line_may_fit() -> None:
+    room, told = Room[str](LIMIT), Count()
+    room.on_free = told
+    with room.hold(100):
+        room.put_in_line("large", 140)
+        room.put_in_line("other", 20)
+        with room.hold(SMALL):
+            pass
+        assert told.calls == 0
+    assert told.calls == 1
+    assert room.next_in_line() == ("large", 140)
+    assert told.calls == 2
+    assert room.next_in_line() == ("other", 20)
+    room.give_back(140)
+    assert told.calls == 2
