@@ -102,7 +102,7 @@ def test_of_two_at_once_the_second_waits_and_finds_it_set_up(tmp_path: Path, req
         both = list(pool.map(lambda _: install(tmp_path / "made", requirements), range(2)))
     assert sorted(map(set_up, both)) == [False, True]
     told = sorted(result.stderr for result in both)
-    assert told == ["", f"Waiting for another that sets up {tmp_path / 'made'} ...\n"]
+    assert told == ["", f"Waiting for another process to set up {tmp_path / 'made'} ...\n"]
 
 
 def test_the_environment_of_another_checkout_is_used_but_not_changed(
@@ -117,7 +117,7 @@ def test_the_environment_of_another_checkout_is_used_but_not_changed(
     requirements.write_text("# none still\n")
     result = install(link, requirements)
     assert result.returncode == 1
-    assert result.stderr == f"edgewise: {link} is a link to what is out of date; remove the link.\n"
+    assert result.stderr == f"edgewise: {link} is a link to an outdated environment; remove the link.\n"
     assert (folder / "installed").exists()
 
 

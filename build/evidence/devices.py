@@ -38,7 +38,7 @@ def read_reports(files: Sequence[Path]) -> dict[str, DeviceReport]:
     reports: dict[str, DeviceReport] = {}
     for file in sorted(files, key=lambda path: path.name):
         if file.name in reports:
-            raise BuildError(f"two reports are named {file.name}; give each a name of its own")
+            raise BuildError(f"two reports are named {file.name}; give each its own name")
         what = "report of schema version 1 as `service benchmark --report` writes it"
         reports[file.name] = read_json(file, DeviceReport, what)
     return reports

@@ -165,7 +165,7 @@ def _files(folder: Path) -> list[Path]:
     """Return every file below a folder except hidden ones, following linked folders, as for class folders.
 
     Raises:
-        BuildError: there are no files, or a link leads nowhere or back to a folder that it is in.
+        BuildError: there are no files, or a link is broken or leads back to a folder that it is in.
         OSError: a folder can't be read.
     """
     paths = sorted(_below(folder, ()))

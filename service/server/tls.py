@@ -42,7 +42,7 @@ def load_tls(settings: Settings) -> Tls | None:
         return None
     if certificate is None or key is None:
         raise SettingsError(
-            "EDGEWISE_TLS_CERT_FILE and EDGEWISE_TLS_KEY_FILE belong together: set both, or none"
+            "EDGEWISE_TLS_CERT_FILE and EDGEWISE_TLS_KEY_FILE belong together: set both or neither"
             " (see docs/settings.md)"
         )
     return renewed_certificate(certificate, key)

@@ -187,8 +187,8 @@ def test_what_can_not_be_used_stops_the_start_in_one_line(
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("no PEM")
     cases: list[tuple[dict[str, Path], str]] = [
-        ({"tls_cert_file": pair.certificate}, "belong together: set both, or none"),
-        ({"tls_key_file": pair.key}, "belong together: set both, or none"),
+        ({"tls_cert_file": pair.certificate}, "belong together: set both or neither"),
+        ({"tls_key_file": pair.key}, "belong together: set both or neither"),
         ({**pair.settings, "tls_cert_file": tmp_path / "no"}, "EDGEWISE_TLS_CERT_FILE can't be used: "),
         ({**pair.settings, "tls_key_file": tmp_path}, "EDGEWISE_TLS_KEY_FILE can't be used: "),
         ({**pair.settings, "tls_key_file": other.key}, "(key values mismatch)"),
