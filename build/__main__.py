@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> None:
     # Imported here because this takes time and needs packages: `main` reports an interruption or a missing
     # package without a traceback.
-    _load_pydantic_core()
+    _load_pydantic()
     from build.commands.dispatch import run
     from build.commands.options.parser import command_parser
     from build.files import command_line
@@ -53,11 +53,11 @@ def _run(arguments: Sequence[str]) -> None:
     run(options, command_line(arguments))
 
 
-def _load_pydantic_core() -> None:
-    """Import pydantic's native module with signals held back: a handler that raises would make it panic."""
+def _load_pydantic() -> None:
+    """Import pydantic with signals held back: a handler that raises would make its native module panic."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        import pydantic_core  # noqa: F401
+        import pydantic  # noqa: F401
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

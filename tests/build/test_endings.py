@@ -92,7 +92,11 @@ signal.signal(signal.SIGTERM, _terminate)
 sys.exit(main(["report"]))
 """
     result = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+        [*WITH_SIGNALS, sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (result.returncode, result.stderr) == (status, "edgewise: interrupted\n")
 

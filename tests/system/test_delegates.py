@@ -98,7 +98,7 @@ def test_the_cpu_stands_in_loudly_where_allowed(colours: Bundle, library: Path) 
         delegate_fallback="cpu",
         workers=1,
     ) as service:
-        ready, warning = service.line("ready"), service.line("not running on the delegate")
+        ready, warning = service.line("ready"), service.line("not running on the requested delegate")
         with service.client() as client:
             answer = client.post("/v1/classify?top_k=1", content=photo("blue")).json()
             health = client.get("/readyz").json()

@@ -105,5 +105,5 @@ def test_every_module_of_the_service_is_imported_there(python: Path) -> None:
 def test_it_can_not_be_profiled(python: Path, default_bundle: Bundle) -> None:
     result = run("profile", python=python, bundle=default_bundle.path)
     assert result.returncode == 2
-    told = "^edgewise: tflite-runtime .* takes ai-edge-litert: install that$"
+    told = "^edgewise: tflite-runtime .* can't read a graph's operators; install ai-edge-litert, which can$"
     assert re.search(told, result.stderr, re.MULTILINE)
