@@ -125,7 +125,8 @@ def _index(names: dict[str, int], indices: set[int], path: Path, folder: str) ->
             return names[known]
     if _DIGITS.fullmatch(name) and int(name) in indices:
         return int(name)
+    kinds = [f"a class id or a label, such as {min(names)!r}, optionally after a number"] if names else []
+    kinds += [f"an index up to {max(indices)}"] if indices else []
     raise LoadTestError(
-        f"{path.parent} is named after no class of the service: expected a class id or a label,"
-        f" such as {min(names)!r}, with or without a leading number (0_{min(names)})"
+        f"{path.parent} is named after no class of the service: expected {', or '.join(kinds)}"
     )

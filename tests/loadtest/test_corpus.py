@@ -42,6 +42,13 @@ def test_without_class_ids_an_index_is_a_name(tmp_path: Path) -> None:
     assert [photo.label for photo in label(files, classes)] == [1, 1, 0]
 
 
+def test_what_is_expected_is_told_even_if_no_label_names_a_class(tmp_path: Path) -> None:
+    classes = [ClassName(0, None, "pear"), ClassName(1, None, "pear")]
+    files = read_files(folder(tmp_path, "pear"))
+    with pytest.raises(LoadTestError, match=r"pear is named after no class .*: expected an index up to 1$"):
+        label(files, classes)
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_an_accent_is_one_in_each_form_of_unicode(tmp_path: Path, form: Literal["NFC", "NFD"]) -> None:
     files = read_files(folder(tmp_path, normalize(form, "1_Café")))
