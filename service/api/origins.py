@@ -10,6 +10,8 @@ from service.errors import ForeignOrigin
 
 # Browsers let any page send these, too, but they change nothing, and its scripts don't see the answer.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# Browsers leave them out of `Origin`, but other clients and proxies may name them in `Host`.
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
 class Origins:
@@ -46,5 +48,7 @@ def _is_own(origin: bytes, headers: dict[bytes, bytes]) -> bool:
     site = headers.get(b"sec-fetch-site")
     if site is not None:
         return site in (b"same-origin", b"none")
-    # Without the scheme: a proxy in front may be the one that has the certificate.
-    return origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
+    # The scheme may differ, because a proxy in front has the certificate.
+    scheme, _, address = origin.lower().partition(b"://")
+    host = headers.get(b"host", b"").lower()
+    return bool(address) and address == host.removesuffix(_DEFAULT_PORTS.get(scheme, b""))

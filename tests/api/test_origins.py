@@ -39,6 +39,16 @@ def test_another_origin_is_one_that_is_not_the_host(client: httpx.Client, origin
     assert sent(client, Origin=origin).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [("https://cam.local", "cam.local:80"), ("http://cam.local", "cam.local:8080"), ("null", ""), ("", "")],
+)
+def test_another_port_is_another_origin_and_none_is_not_its_own(
+    client: httpx.Client, origin: str, host: str
+) -> None:
+    assert sent(client, Origin=origin, Host=host).status_code == 403
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_the_browser_is_believed_before_the_host(client: httpx.Client, site: str) -> None:
     assert sent(client, Origin=OTHER, Host="other.example", Sec_Fetch_Site=site).status_code == 403
@@ -49,6 +59,8 @@ def test_the_browser_is_believed_before_the_host(client: httpx.Client, site: str
     [
         pytest.param({"Origin": "http://cam.local:8000", "Host": "cam.local:8000"}, id="its own"),
         pytest.param({"Origin": "https://example.com", "Host": "Example.com"}, id="behind TLS"),
+        pytest.param({"Origin": "https://example.com", "Host": "example.com:443"}, id="port of TLS"),
+        pytest.param({"Origin": "http://[::1]", "Host": "[::1]:80"}, id="port of HTTP"),
         pytest.param({"Origin": "https://example.com", "Sec-Fetch-Site": "same-origin"}, id="another Host"),
         pytest.param({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, id="private"),
         pytest.param({"Sec-Fetch-Site": "cross-site"}, id="no origin"),
