@@ -64,8 +64,8 @@ class Bundle:
 
     `labels` and `class_ids` are in index order; `class_ids` is None if the bundle has none.
     `seen_images` holds the first 16 hex digits of the SHA-256 of every image file that the
-    network was trained or calibrated on. `signed`: its signature was asked for and checked, so that
-    nothing may be loaded but the bytes that were checked.
+    network was trained or calibrated on. `public_key`: the key that its signature was checked against, if
+    that was asked for: then nothing may be loaded but the bytes that were checked.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Bundle:
     labels: tuple[str, ...]
     class_ids: tuple[str, ...] | None
     seen_images: frozenset[str]
-    signed: bool = False
+    public_key: Path | None = None
 
     @property
     def classes(self) -> Classes:
@@ -126,7 +126,7 @@ def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
     if public_key is None:
         return bundle
     verify(bundle)
-    return replace(bundle, signed=True)
+    return replace(bundle, public_key=public_key)
 
 
 def read_file(bundle: Bundle, name: str) -> bytes:
@@ -156,7 +156,7 @@ def verify_variant(bundle: Bundle, name: str) -> bytes | None:
             raise BundleError(
                 f"{path} has {size} bytes, but the manifest says {stored.bytes}; copy the bundle again"
             )
-        content = path.read_bytes() if bundle.signed and variant.wire is None else None
+        content = path.read_bytes() if bundle.public_key and variant.wire is None else None
         digest = sha256_of(path if content is None else content)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; copy the bundle again") from None

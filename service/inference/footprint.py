@@ -1,6 +1,7 @@
 """Loading one variant in a separate process: what that takes, and whether the process survives.
 
-`python -m service.inference.footprint BUNDLE VARIANT DELEGATE OPTIONS` prints what it takes as JSON.
+`python -m service.inference.footprint BUNDLE PUBLIC_KEY VARIANT DELEGATE OPTIONS` prints what it takes as
+JSON; the key is empty if the bundle need not be signed.
 """
 
 import json
@@ -52,7 +53,7 @@ def try_out(bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float
     """Check whether a delegate with its own library crashes the process that loads it.
 
     Any other fault shows when it is loaded for use. The file is verified first, because that process reads
-    the manifest again.
+    the manifest, and checks its signature, again.
 
     Raises:
         BundleError: the variant's file is missing or damaged.
@@ -66,9 +67,10 @@ def try_out(bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float
 def _load_alone(
     bundle: Bundle, variant: str, delegate: Delegate, max_seconds: float
 ) -> subprocess.CompletedProcess[str]:
+    key = str(bundle.public_key.absolute()) if bundle.public_key else ""
     try:
         process = subprocess.run(  # noqa: S603 (this module)
-            [sys.executable, "-m", __name__, str(bundle.path.absolute()), variant, *delegate.arguments],
+            [sys.executable, "-m", __name__, str(bundle.path.absolute()), key, variant, *delegate.arguments],
             cwd=_ROOT,
             capture_output=True,
             text=True,
@@ -103,8 +105,9 @@ if __name__ == "__main__":
     result = os.fdopen(os.dup(1), "w")
     os.dup2(STANDARD_ERROR, 1)
     try:
-        path, name, *delegated = sys.argv[1:]
-        footprint = _load(load_bundle(Path(path)), name, parse_delegate(*delegated))
+        path, public_key, name, *delegated = sys.argv[1:]
+        bundle = load_bundle(Path(path), Path(public_key) if public_key else None)
+        footprint = _load(bundle, name, parse_delegate(*delegated))
         result.write(json.dumps(asdict(footprint)))
         result.flush()
     except EdgewiseError as error:

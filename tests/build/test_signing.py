@@ -35,7 +35,7 @@ def test_sign_leaves_a_signature_that_the_service_accepts(
     assert main(["sign", str(path), "--key", str(pair.private)]) == 0
     told = f"{path / SIGNATURE}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY\n"
     assert capsys.readouterr().out == told
-    assert load_bundle(path, pair.public) == replace(before, signed=True)
+    assert load_bundle(path, pair.public) == replace(before, public_key=pair.public)
     first = (path / SIGNATURE).read_bytes()
     assert sign_bundle(path, pair.private).read_bytes() == first
 

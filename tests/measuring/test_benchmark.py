@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.folder import Bundle
+from service.bundle.folder import Bundle, load_bundle
+from service.bundle.manifest import MANIFEST
 from service.errors import BundleError, StartError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
@@ -15,6 +16,7 @@ from service.inference.footprint import measure_footprint
 from service.inference.runtime import RUNTIME
 from service.measuring.benchmark import benchmark, measure
 from tests.colours import altered
+from tests.signed import make_key_pair, signed_copy
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +104,16 @@ def test_a_variant_that_cannot_be_loaded_says_why(colours: Bundle, tmp_path: Pat
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match="no variant 'nope'"):
         benchmark(colours, ["nope"], runs=10)
+
+
+def test_a_process_of_its_own_loads_a_signed_bundle_only_as_it_was_signed(
+    colours: Bundle, tmp_path: Path
+) -> None:
+    pair = make_key_pair(tmp_path / "keys")
+    bundle = load_bundle(signed_copy(colours, tmp_path / "signed", pair), pair.public)
+    assert measure_footprint(bundle, "ptq", Delegate.XNNPACK).load_seconds > 0
+    put = altered(colours, tmp_path / "put", {"ptq.tflite": colours.variant_path("softmax").read_bytes()})
+    for name in (MANIFEST, "ptq.tflite"):
+        (bundle.path / name).write_bytes((put.path / name).read_bytes())
+    with pytest.raises(StartError, match=rf"loading ptq .* failed: .* is not the signature of {MANIFEST}"):
+        measure_footprint(bundle, "ptq", Delegate.XNNPACK)
