@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 QUIET = ("--headless", "--only-summary", "--skip-log-setup")
 # Cameras need no staggered start: they spread their frames themselves.
 AT_ONCE = ("--spawn-rate", "100")
-# Seconds that a master waits for its workers; by default Locust waits for ever.
+# Seconds that a master waits for its workers; by default it waits forever.
 MOST_WAIT = ("--expect-workers-max-wait", "120")
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
