@@ -56,20 +56,22 @@ def running(
 
 @contextmanager
 def access_log(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
-    """The access log's records of what is answered from now on, there at the end.
+    """The access log's records of the requests answered in the block; complete when it ends.
 
-    A service that tests share writes what it answered a moment later, be it in another test.
+    A shared service may still log requests of an earlier test: records from before are left out.
     """
     began = time.time()
     records: list[logging.LogRecord] = []
     with caplog.at_level(logging.INFO, ACCESS_LOGGER):
         yield records
-    records += [one for one in caplog.records if one.name == ACCESS_LOGGER and one.created >= began]
+    records += [
+        record for record in caplog.records if record.name == ACCESS_LOGGER and record.created >= began
+    ]
 
 
 @contextmanager
-def held_up(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
-    """A client of a service whose only worker holds an image until the end, and its pool: one may wait."""
+def blocked_worker(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
+    """A client of a service whose only worker is busy until the block ends, and its pool; one may wait."""
     end = threading.Event()
     apps: list[FastAPI] = []
     with running(settings.model_copy(update={"workers": 1, "queue_size": 1}), apps.append) as client:
@@ -77,11 +79,11 @@ def held_up(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
         (classifier,) = context.variants.active.classifiers
         classify = classifier.classify
 
-        def held(data: bytes, crop: Crop, room: Room) -> Prediction:
+        def blocked(data: bytes, crop: Crop, room: Room) -> Prediction:
             end.wait()
             return classify(data, crop, room)
 
-        classifier.classify = held
+        classifier.classify = blocked
         with ThreadPoolExecutor(1) as thread:
             answer = thread.submit(client.post, "/v1/classify", content=photo("red"))
             try:
@@ -108,7 +110,7 @@ def photo(colour: str, format_: str = "PNG", size: tuple[int, int] = (40, 30)) -
 
 
 def samples(client: httpx.Client) -> dict[str, float]:
-    """Every sample of /metrics, by its name and labels as they stand there."""
+    """Every sample of /metrics, by its name and labels as written there."""
     lines = client.get("/metrics").text.splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}

@@ -15,7 +15,7 @@ from tests.api.running import access_log, photo, running, samples, wait_for
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_request_is_logged_as_one_line(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     image = photo("red")
     with access_log(caplog) as records, running(settings) as client:
         answer = client.post("/v1/classify?top_k=1", content=image).json()
@@ -23,9 +23,9 @@ def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureF
         client.get("/a%0Aline/break")
     lines = [JsonFormatter().format(record) for record in records]
     assert all("\n" not in line for line in lines)
-    told = re.search(r"about (\d+) bytes", (ROOT / "docs" / "logs.md").read_text())
-    assert told
-    assert len(lines[0]) == pytest.approx(int(told[1]), rel=0.1)
+    documented = re.search(r"about (\d+) bytes", (ROOT / "docs" / "logs.md").read_text())
+    assert documented
+    assert len(lines[0]) == pytest.approx(int(documented[1]), rel=0.1)
     first, second, third = map(json.loads, lines)
     assert first["message"] == "POST /v1/classify 200"
     assert (first["id"], first["variant"], first["problem"]) == (answer["id"], "fp32", None)
@@ -36,7 +36,9 @@ def test_each_request_is_one_line(settings: Settings, caplog: pytest.LogCaptureF
     assert (third["message"], third["path"]) == ("GET unmatched 404", "/a\nline/break")
 
 
-def test_a_line_is_short_whatever_is_asked_for(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_line_is_short_however_long_the_path_is(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     with access_log(caplog) as records, running(settings) as client:
         client.delete("/livez")
         client.get("/" + "%1b" * 20_000)
@@ -47,7 +49,7 @@ def test_a_line_is_short_whatever_is_asked_for(settings: Settings, caplog: pytes
     assert max(map(len, lines)) < 4096
 
 
-def test_probes_and_scrapes_are_lines_only_where_they_fail(
+def test_probes_and_scrapes_are_logged_only_if_they_fail(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with access_log(caplog) as records, running(settings) as client:
@@ -59,7 +61,7 @@ def test_probes_and_scrapes_are_lines_only_where_they_fail(
     assert [record.message for record in records] == ["POST /metrics 405"]
 
 
-def test_an_early_answer_is_a_line_at_once_whatever_is_left_of_the_body(
+def test_an_early_answer_is_logged_before_the_body_has_arrived(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unread, "DISCARD_SECONDS", 60)
@@ -83,7 +85,7 @@ def test_an_early_answer_is_a_line_at_once_whatever_is_left_of_the_body(
         (LogRequests.NONE, []),
     ],
 )
-def test_the_settings_say_which_requests_are_lines(
+def test_the_settings_say_which_requests_are_logged(
     settings: Settings, caplog: pytest.LogCaptureFixture, logged: LogRequests, expected: list[str]
 ) -> None:
     settings = settings.model_copy(update={"log_requests": logged})
@@ -96,14 +98,14 @@ def test_the_settings_say_which_requests_are_lines(
     assert counted['edgewise_requests_total{route="/v1/classify",status="200",variant="fp32"}'] == 1
 
 
-def test_a_batch_with_an_image_that_failed_is_a_line_that_says_why(
+def test_a_batch_with_a_failed_image_is_logged_with_the_problem(
     settings: Settings, logarithmic: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     changes = {"bundle": logarithmic.path, "log_requests": LogRequests.FAILED}
     batches = (
         [photo("red"), photo("red")],
         [photo("red"), b"no image", b""],
-        # What the service could not do comes before what clients got wrong.
+        # A failure of the service goes before a mistake of the client.
         [b"no image", photo("red"), photo("black")],
     )
     with access_log(caplog) as records, running(settings.model_copy(update=changes)) as client:

@@ -1,4 +1,4 @@
-"""Bodies on their way, in pieces and at paces that a test decides."""
+"""Request bodies that arrive in pieces, at a rate that the test sets."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,7 @@ from service.errors import BodyTooLarge, QueueFull, SlowBody
 
 
 class Sender:
-    """A request whose body comes as it is sent."""
+    """A request whose body arrives as `send` is called."""
 
     def __init__(self, announced: int | None = None) -> None:
         self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -24,7 +24,7 @@ class Sender:
     def send(self, data: bytes, *, more: bool = True) -> None:
         self._messages.put_nowait({"type": "http.request", "body": data, "more_body": more})
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         self._messages.put_nowait({"type": "http.disconnect"})
 
     def read(self, by: Arrivals) -> asyncio.Task[None]:
@@ -44,7 +44,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_body_comes_whole_in_its_pieces() -> None:
+def test_a_body_in_pieces_arrives_whole() -> None:
     async def test() -> None:
         sender = Sender()
         reading = sender.read(bounded())
@@ -70,10 +70,10 @@ def test_a_body_beyond_the_limit_is_refused(announced: int | None) -> None:
     run(test)
 
 
-def test_a_sender_that_leaves_is_no_longer_waited_for() -> None:
+def test_reading_stops_when_the_client_disconnects() -> None:
     async def test() -> None:
         sender = Sender()
-        sender.leave()
+        sender.disconnect()
         with pytest.raises(ClientDisconnect):
             await sender.read(bounded())
 
@@ -81,28 +81,28 @@ def test_a_sender_that_leaves_is_no_longer_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "message"),
     [
         ({"seconds": 0.1}, "it must arrive within 0.1 seconds"),
         ({"min_rate": 1000}, "1000 bytes a second or more"),
     ],
 )
 def test_a_slow_sender_is_cut_off(
-    limits: dict[str, float], told: str, monkeypatch: pytest.MonkeyPatch
+    limits: dict[str, float], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "GRACE_SECONDS", 0.1)
 
     async def test() -> None:
         sender = Sender()
         sender.send(bytes(7))
-        with pytest.raises(SlowBody, match=rf"7 bytes of the body arrived in \d+\.\d seconds; .*{told}"):
+        with pytest.raises(SlowBody, match=rf"7 bytes of the body arrived in \d+\.\d seconds; .*{message}"):
             await sender.read(bounded(**limits))
         assert sender.request.state.bytes_in == 7
 
     run(test)
 
 
-def test_a_sender_has_the_grace_and_what_its_bytes_may_take() -> None:
+def test_the_timeout_grows_with_the_bytes_received_up_to_a_limit() -> None:
     async def test() -> None:
         room, sender = bounded(min_rate=10, seconds=12), Sender()
         reading = sender.read(room)
@@ -119,7 +119,7 @@ def test_a_sender_has_the_grace_and_what_its_bytes_may_take() -> None:
     run(test)
 
 
-def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slowest_body_is_dropped_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
 
     async def test() -> None:
@@ -141,7 +141,7 @@ def test_where_memory_is_short_the_slowest_gives_way(monkeypatch: pytest.MonkeyP
     run(test)
 
 
-def test_the_slowest_is_the_one_of_the_least_pace_not_of_the_fewest_bytes(
+def test_the_slowest_body_has_the_lowest_rate_not_the_fewest_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
@@ -168,7 +168,7 @@ def test_the_slowest_is_the_one_of_the_least_pace_not_of_the_fewest_bytes(
     run(test)
 
 
-def test_the_slowest_takes_no_room_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slowest_body_is_dropped_if_it_needs_more_memory_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "MIN_SECONDS", 0.02)
 
     async def test() -> None:
@@ -188,7 +188,7 @@ def test_the_slowest_takes_no_room_from_others(monkeypatch: pytest.MonkeyPatch) 
     run(test)
 
 
-def test_where_none_is_slow_the_one_without_room_is_refused() -> None:
+def test_a_body_that_does_not_fit_is_refused_if_no_other_is_slow() -> None:
     async def test() -> None:
         room = bounded()
         first, second = Sender(), Sender()
@@ -200,7 +200,7 @@ def test_where_none_is_slow_the_one_without_room_is_refused() -> None:
             await reading[1]
         first.send(b"", more=False)
         await reading[0]
-        # What was taken is given back.
+        # Their memory is free again.
         third = Sender()
         third.send(bytes(100), more=False)
         await third.read(room)
@@ -208,13 +208,13 @@ def test_where_none_is_slow_the_one_without_room_is_refused() -> None:
     run(test)
 
 
-def test_who_gives_way_takes_no_more_room_though_more_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_body_takes_no_memory_for_pieces_that_still_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
 
     async def test() -> None:
         room = bounded()
         slow, fast = Sender(), Sender()
-        # The fast one makes room when the slow one's next piece is there, but not read.
+        # The fast one has the slow one dropped while the slow one's next piece is there, but not read.
         reading = [fast.read(room), slow.read(room)]
         slow.send(bytes(60))
         fast.send(bytes(70))
@@ -239,7 +239,7 @@ def test_who_gives_way_takes_no_more_room_though_more_has_come(monkeypatch: pyte
     run(test)
 
 
-def test_one_whose_time_is_over_just_now_is_no_trouble_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_times_out_just_then_does_not_harm_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "MIN_SECONDS", 0)
 
     async def test() -> None:
@@ -250,7 +250,7 @@ def test_one_whose_time_is_over_just_now_is_no_trouble_to_others(monkeypatch: py
         await settle()
         coming = new.read(room)
         await settle()
-        # All in one turn of the loop: its time ends, and the other needs room before it is told so.
+        # All in one turn of the loop: its time ends, and the other needs room before it has seen that.
         new.send(bytes(90), more=False)
         (arrival,) = [a for a in room._arriving if a.received == 90]
         arrival.timeout._on_timeout()

@@ -24,8 +24,8 @@ def form(*images: bytes) -> list[tuple[str, bytes]]:
 
 
 def code(problem: dict[str, object]) -> str:
-    waits = {"retry_after"} if problem["status"] == 429 else set()
-    assert set(problem) == {"type", "title", "status", "detail", "instance"} | waits
+    optional = {"retry_after"} if problem["status"] == 429 else set()
+    assert set(problem) == {"type", "title", "status", "detail", "instance"} | optional
     return str(problem["type"]).removeprefix("/problems/")
 
 
@@ -38,18 +38,18 @@ def test_every_image_is_answered_in_order(client: httpx.Client) -> None:
     assert len({result["id"] for result in results}) == len(RGB)
 
 
-def test_each_is_answered_as_it_is_alone(client: httpx.Client) -> None:
+def test_an_image_is_answered_as_in_a_request_of_its_own(client: httpx.Client) -> None:
     query = {"crop": "none", "min_probability": "1"}
     (result,) = client.post(BATCH, files=form(photo("red")), params=query).json()["results"]
     alone = client.post("/v1/classify", content=photo("red"), params=query).json()
-    unlike = ("id", "timing_ms")
-    assert {k: v for k, v in result.items() if k not in unlike} == {
-        k: v for k, v in alone.items() if k not in unlike
+    differing = ("id", "timing_ms")
+    assert {k: v for k, v in result.items() if k not in differing} == {
+        k: v for k, v in alone.items() if k not in differing
     }
     assert result["timing_ms"].keys() == alone["timing_ms"].keys()
 
 
-def test_what_is_wrong_with_one_does_not_concern_the_others(client: httpx.Client) -> None:
+def test_a_bad_image_does_not_fail_the_others(client: httpx.Client) -> None:
     images = form(photo("red"), b"no image", b"", photo("blue")[:60], photo("blue"))
     red, *problems, blue = client.post(BATCH, files=images).json()["results"]
     assert red["predictions"][0]["label"] == "red"
@@ -60,9 +60,7 @@ def test_what_is_wrong_with_one_does_not_concern_the_others(client: httpx.Client
     assert instances == [f"urn:uuid:{red['id'].removesuffix('0')}{number}" for number in (1, 2, 3)]
 
 
-def test_what_the_model_has_no_answer_to_does_not_concern_the_others(
-    settings: Settings, logarithmic: Bundle
-) -> None:
+def test_an_image_with_a_nan_output_does_not_fail_the_others(settings: Settings, logarithmic: Bundle) -> None:
     with running(settings.model_copy(update={"bundle": logarithmic.path})) as client:
         response = client.post(BATCH, files=form(photo("red"), photo("black")))
         assert response.status_code == 200
@@ -76,24 +74,24 @@ def test_what_the_model_has_no_answer_to_does_not_concern_the_others(
         counted = samples(client)
         assert counted['edgewise_requests_total{route="/v1/classify",status="500",variant="fp32"}'] == 2
         assert counted['edgewise_confidence_count{variant="fp32"}'] == 1
-        # Those of requests that failed and of images that failed in a batch.
+        # It counts failed requests and failed images of batches.
         assert counted['edgewise_rejected_total{reason="no_answer"}'] == 3
 
 
-def test_no_image_stays_with_the_error_of_another(client: httpx.Client) -> None:
+def test_no_image_is_kept_in_memory_by_the_error_of_another(client: httpx.Client) -> None:
     gc.collect()
     gc.disable()
     try:
         client.post(BATCH, files=form(photo("red"), b"", photo("blue")))
-        # The access log lets go of its requests some at a time.
+        # The access log frees its requests in batches, a moment later.
         wait_for(lambda: not any(isinstance(each, Job) for each in gc.get_objects()))
     finally:
         gc.enable()
 
 
-def test_no_image_stays_with_the_form_that_it_came_in(client: httpx.Client) -> None:
+def test_no_image_is_kept_in_memory_by_its_form(client: httpx.Client) -> None:
     def forms() -> int:
-        # Not one of them is in memory only until the next collection, which comes rarely.
+        # None may stay until the next garbage collection, which is rare.
         return sum(isinstance(each, FormImages) for each in gc.get_objects())
 
     gc.collect()
@@ -108,20 +106,20 @@ def test_no_image_stays_with_the_form_that_it_came_in(client: httpx.Client) -> N
         gc.enable()
 
 
-def test_while_a_batch_waits_what_was_refused_is_held_no_longer(settings: Settings) -> None:
+def test_refused_images_are_freed_while_the_batch_waits(settings: Settings) -> None:
     large = photo("red", size=(4500, 4500))
     limits = {"workers": 1, "queue_size": 1, "max_pixels": 50_000_000, "max_body_bytes": 10_000_000}
 
-    def held() -> int:
+    def jobs_in_memory() -> int:
         return sum(isinstance(each, Job) for each in gc.get_objects())
 
     with running(settings.model_copy(update=limits)) as client, ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(client.post, BATCH, files=form(*[large] * 8))
+        answer = threads.submit(client.post, BATCH, files=form(*[large] * 8))
         counts = []
-        while not asked.done():
-            counts.append(held())
-        assert sum("problem" in result for result in asked.result().json()["results"]) == 6
-    # One is worked on, one waits.
+        while not answer.done():
+            counts.append(jobs_in_memory())
+        assert sum("problem" in result for result in answer.result().json()["results"]) == 6
+    # One is being classified, one waits.
     assert 1 <= max(counts) <= 2
 
 
@@ -134,7 +132,7 @@ def test_while_a_batch_waits_what_was_refused_is_held_no_longer(settings: Settin
         (bytes(200_001), "multipart/form-data; boundary=x", 413, "body-too-large", "200000"),
     ],
 )
-def test_a_bad_form_is_a_problem_as_a_whole(
+def test_a_bad_form_fails_the_whole_batch(
     client: httpx.Client, content: bytes, content_type: str, status: int, expected: str, detail: str
 ) -> None:
     response = client.post(BATCH, content=content, headers={"Content-Type": content_type})
@@ -143,7 +141,7 @@ def test_a_bad_form_is_a_problem_as_a_whole(
     assert detail in response.json()["detail"]
 
 
-def test_one_image_too_many_is_told_the_limit(client: httpx.Client) -> None:
+def test_one_image_too_many_is_refused_with_the_limit(client: httpx.Client) -> None:
     assert client.post(BATCH, files=form(*[photo("red")] * 8)).status_code == 200
     response = client.post(BATCH, files=form(*[photo("red")] * 9))
     assert response.status_code == 413
@@ -152,12 +150,12 @@ def test_one_image_too_many_is_told_the_limit(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("query", "status"), [("top_k=6", 422), ("topk=1", 422), ("variant=nope", 404)])
-def test_parameters_are_those_of_a_single_image(client: httpx.Client, query: str, status: int) -> None:
+def test_parameters_are_checked_as_for_a_single_image(client: httpx.Client, query: str, status: int) -> None:
     assert client.post(f"{BATCH}?{query}", files=form(photo("red"))).status_code == status
 
 
-def test_each_is_measured_and_each_that_found_no_place_is_told(settings: Settings) -> None:
-    # One is worked on for long, and two find a place, or more where that one is done.
+def test_images_beyond_the_queue_are_refused_and_the_others_measured(settings: Settings) -> None:
+    # One takes long to classify and two may wait, or more once that one is done.
     large = photo("red", size=(4500, 4500))
     limits = {"workers": 1, "queue_size": 2, "max_pixels": 50_000_000, "max_body_bytes": 10_000_000}
     with running(settings.model_copy(update=limits)) as client:
@@ -175,22 +173,22 @@ def test_each_is_measured_and_each_that_found_no_place_is_told(settings: Setting
         assert counted[f'edgewise_requests_total{{route="{BATCH}",status="200",variant="fp32"}}'] == 1
 
 
-def test_free_workers_take_images_beside_those_that_may_wait(settings: Settings) -> None:
+def test_free_workers_take_images_beyond_the_queue_size(settings: Settings) -> None:
     with running(settings.model_copy(update={"workers": 4, "queue_size": 4})) as client:
         results = client.post(BATCH, files=form(*[photo("red")] * 6)).json()["results"]
     assert all("predictions" in result for result in results)
 
 
-def test_many_batches_at_once_are_answered_each_with_its_own(client: httpx.Client) -> None:
-    asked = [[*RGB][number % 5 :] for number in range(12)]
+def test_concurrent_batches_each_get_their_own_answers(client: httpx.Client) -> None:
+    batches = [[*RGB][number % 5 :] for number in range(12)]
 
     def ask(colours: list[str]) -> list[str]:
         results = client.post(BATCH, files=form(*map(photo, colours))).json()["results"]
         return [r["predictions"][0]["label"] if "predictions" in r else "refused" for r in results]
 
     with ThreadPoolExecutor(3) as threads:
-        for colours, labels in zip(asked, threads.map(ask, asked), strict=True):
-            assert all(said in (colour, "refused") for colour, said in zip(colours, labels, strict=True))
+        for colours, labels in zip(batches, threads.map(ask, batches), strict=True):
+            assert all(label in (colour, "refused") for colour, label in zip(colours, labels, strict=True))
             assert set(labels) != {"refused"}
 
 
@@ -200,7 +198,7 @@ def break_at_blue(classify: Callable[..., Prediction], data: bytes, *rest: Any) 
     return classify(data, *rest)
 
 
-def test_what_nobody_foresaw_of_one_does_not_concern_the_others(
+def test_an_unexpected_error_does_not_fail_the_other_images(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     apps: list[FastAPI] = []

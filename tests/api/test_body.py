@@ -1,4 +1,4 @@
-"""Bodies that are too large, too slow, cut off, or not waited for."""
+"""Request bodies that are too large, too slow, cut off, or refused unread."""
 
 import gzip
 import http.client
@@ -14,7 +14,7 @@ import pytest
 
 from service.api import unread
 from service.settings import Settings
-from tests.api.running import held_up, photo, running, samples, wait_for
+from tests.api.running import blocked_worker, photo, running, samples, wait_for
 
 CLASSIFY = "/v1/classify"
 
@@ -31,7 +31,7 @@ def head(*lines: str, route: str = CLASSIFY) -> bytes:
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Everything received until the server closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -73,13 +73,13 @@ def test_a_body_with_a_content_coding_is_refused(
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
-def test_the_coding_identity_is_none(client: httpx.Client, coding: str) -> None:
+def test_the_content_coding_identity_is_accepted(client: httpx.Client, coding: str) -> None:
     response = client.post(CLASSIFY, content=photo("red"), headers={"Content-Encoding": coding})
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize(("megabytes", "announced"), [(1, False), (50, False), (50, True)])
-def test_a_client_that_sends_all_before_it_reads_sees_the_413(
+def test_a_client_that_sends_everything_before_it_reads_gets_the_413(
     client: httpx.Client, megabytes: int, announced: bool
 ) -> None:
     url = client.base_url
@@ -93,7 +93,7 @@ def test_a_client_that_sends_all_before_it_reads_sees_the_413(
     connection.close()
 
 
-def test_a_connection_outlives_the_refusal_of_a_short_body(client: httpx.Client) -> None:
+def test_a_connection_stays_open_after_a_short_body_is_refused(client: httpx.Client) -> None:
     url = client.base_url
     connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
     for _ in range(3):
@@ -111,7 +111,9 @@ def test_a_connection_outlives_the_refusal_of_a_short_body(client: httpx.Client)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_a_short_body_on_a_connection_that_ends_is_read_too(client: httpx.Client, version: str) -> None:
+def test_a_short_refused_body_is_read_before_the_connection_closes(
+    client: httpx.Client, version: str
+) -> None:
     begin = head("Content-Length: 1000000", "Connection: close").replace(
         b"HTTP/1.1", f"HTTP/{version}".encode()
     )
@@ -128,7 +130,7 @@ def _chunked(announced: bool) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("route", "status"), [("/nope", 404), ("/livez", 405), (f"{CLASSIFY}?top_k=0", 422)])
-def test_other_early_answers_are_seen_too(client: httpx.Client, route: str, status: int) -> None:
+def test_other_early_answers_reach_the_client_too(client: httpx.Client, route: str, status: int) -> None:
     url = client.base_url
     connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
     connection.request("POST", route, bytes(20_000_000))
@@ -142,7 +144,9 @@ def test_the_answer_does_not_wait_for_the_rest_of_the_body(client: httpx.Client)
         assert answer_of(connection)[0] == 413
 
 
-def test_what_is_discarded_is_bounded(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_much_of_a_refused_body_is_read_and_discarded(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(unread, "DISCARD_BYTES", 1_000_000)
     with connected(client) as connection:
         connection.sendall(head("Content-Length: 50000000"))
@@ -151,16 +155,14 @@ def test_what_is_discarded_is_bounded(client: httpx.Client, monkeypatch: pytest.
             connection.sendall(bytes(50_000_000))
 
 
-def test_a_sender_that_stalls_is_not_waited_for(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_stalls_is_disconnected(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unread, "DISCARD_SECONDS", 0.2)
     with connected(client) as connection:
         connection.sendall(head("Content-Length: 50000000") + b"some")
         assert received(connection).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_that_is_held_back_is_not_asked_for(client: httpx.Client) -> None:
+def test_no_100_continue_is_sent_for_a_refused_body(client: httpx.Client) -> None:
     with connected(client) as connection:
         connection.sendall(head("Content-Length: 50000000", "Expect: 100-continue"))
         answer = received(connection)
@@ -168,7 +170,7 @@ def test_a_body_that_is_held_back_is_not_asked_for(client: httpx.Client) -> None
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_to_a_client_of_http_1_0_nothing_is_said_before_the_answer(client: httpx.Client) -> None:
+def test_no_100_continue_is_sent_to_an_http_1_0_client(client: httpx.Client) -> None:
     image = photo("red")
     for length, status in ((len(image), 200), (5_000_000, 413)):
         begin = head(f"Content-Length: {length}", "Expect: 100-continue")
@@ -179,7 +181,7 @@ def test_to_a_client_of_http_1_0_nothing_is_said_before_the_answer(client: httpx
         assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_body_that_is_held_back_is_asked_for_when_it_is_wanted(client: httpx.Client) -> None:
+def test_100_continue_is_sent_when_the_body_is_read(client: httpx.Client) -> None:
     image = photo("red")
     with connected(client) as connection:
         connection.sendall(head(f"Content-Length: {len(image)}", "Expect: 100-continue", "Connection: close"))
@@ -189,9 +191,9 @@ def test_a_body_that_is_held_back_is_asked_for_when_it_is_wanted(client: httpx.C
 
 
 @pytest.mark.parametrize("route", [CLASSIFY, f"{CLASSIFY}/batch", "/v2/models/colours/infer"])
-def test_a_body_for_which_there_is_no_place_is_not_asked_for(settings: Settings, route: str) -> None:
+def test_no_100_continue_is_sent_if_the_queue_is_full(settings: Settings, route: str) -> None:
     image = photo("red")
-    with held_up(settings) as (client, pool), connected(client) as first, connected(client) as second:
+    with blocked_worker(settings) as (client, pool), connected(client) as first, connected(client) as second:
         first.sendall(head(f"Content-Length: {len(image)}") + image)
         wait_for(lambda: pool.waiting == 1)
         second.sendall(head("Content-Length: 1000", "Expect: 100-continue", route=route))
@@ -213,8 +215,8 @@ def test_a_connection_serves_one_request_after_another(client: httpx.Client) -> 
 
 
 def test_a_slow_body_is_cut_off(settings: Settings) -> None:
-    hasty = settings.model_copy(update={"read_timeout_seconds": 1})
-    with running(hasty) as client, connected(client) as connection:
+    impatient = settings.model_copy(update={"read_timeout_seconds": 1})
+    with running(impatient) as client, connected(client) as connection:
         connection.sendall(head("Content-Length: 1000") + bytes(7))
         status, body = answer_of(connection)
         assert status == 408
@@ -246,7 +248,7 @@ def test_a_client_that_goes_away_is_counted(settings: Settings, path: str, route
 
 
 def test_nothing_is_written_to_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As on a root that is read-only: whatever spools a form of this size to a file fails here.
+    # As on a read-only root file system: a parser that spools a form of this size to a file fails here.
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
     image = photo("green", "BMP", (1000, 1000))
     with running(settings.model_copy(update={"max_body_bytes": 4_000_000})) as client:

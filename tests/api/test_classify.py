@@ -15,7 +15,7 @@ from service.bundle.manifest import CLASS_IDS
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.settings import Settings
-from tests.api.running import held_up, photo, running, samples
+from tests.api.running import blocked_worker, photo, running, samples
 from tests.colours import CLASS_IDS_OF, LABELS_OF, RGB, altered
 
 CLASSIFY = "/v1/classify"
@@ -24,8 +24,8 @@ CLASSIFY = "/v1/classify"
 def code(response: httpx.Response) -> str:
     assert response.headers["content-type"] == "application/problem+json"
     document = response.json()
-    waits = {"retry_after"} & {header.replace("-", "_") for header in response.headers}
-    assert set(document) == {"type", "title", "status", "detail", "instance"} | waits
+    optional = {"retry_after"} & {header.replace("-", "_") for header in response.headers}
+    assert set(document) == {"type", "title", "status", "detail", "instance"} | optional
     assert document["status"] == response.status_code
     return document["type"].removeprefix("/problems/")
 
@@ -49,7 +49,7 @@ def test_probabilities_are_the_classifiers_own(client: httpx.Client, colours: Bu
     assert answer["crop"] == crop
 
 
-def test_an_answer_says_what_gave_it(client: httpx.Client) -> None:
+def test_an_answer_names_its_bundle_variant_crop_and_timings(client: httpx.Client) -> None:
     response = client.post(CLASSIFY, content=photo("red"))
     answer = response.json()
     assert set(answer) == {"id", "bundle", "variant", "crop", "uncertain", "predictions", "timing_ms"}
@@ -70,22 +70,20 @@ def test_ids_are_random(client: httpx.Client) -> None:
     "content_type",
     [None, "image/png", "image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "x"],
 )
-def test_the_content_tells_the_type(client: httpx.Client, content_type: str | None) -> None:
+def test_the_content_decides_the_image_type(client: httpx.Client, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     response = client.post(CLASSIFY, content=photo("blue"), headers=headers)
     assert response.json()["predictions"][0]["label"] == "blue"
 
 
-def test_a_form_is_answered_as_a_body_is(client: httpx.Client) -> None:
+def test_a_form_is_answered_like_a_raw_body(client: httpx.Client) -> None:
     as_form = client.post(CLASSIFY, files={"image": ("photo.png", photo("green"), "image/png")}).json()
     as_body = client.post(CLASSIFY, content=photo("green")).json()
     assert as_form["predictions"] == as_body["predictions"]
 
 
 @pytest.mark.parametrize(("top_k", "count"), [(None, 5), (1, 1), (3, 3), (5, 5)])
-def test_top_k_classes_are_named_the_likeliest_first(
-    client: httpx.Client, top_k: int | None, count: int
-) -> None:
+def test_top_k_classes_come_likeliest_first(client: httpx.Client, top_k: int | None, count: int) -> None:
     params = {} if top_k is None else {"top_k": top_k}
     predictions = client.post(CLASSIFY, content=photo("red"), params=params).json()["predictions"]
     probabilities = [prediction["probability"] for prediction in predictions]
@@ -93,18 +91,18 @@ def test_top_k_classes_are_named_the_likeliest_first(
     assert probabilities == sorted(probabilities, reverse=True)
 
 
-@pytest.mark.parametrize(("least", "uncertain"), [(None, False), ("0", False), ("1", True)])
-def test_uncertain_says_that_the_top_class_is_below_the_least(
-    client: httpx.Client, least: str | None, uncertain: bool
+@pytest.mark.parametrize(("min_probability", "uncertain"), [(None, False), ("0", False), ("1", True)])
+def test_uncertain_means_the_top_class_is_below_min_probability(
+    client: httpx.Client, min_probability: str | None, uncertain: bool
 ) -> None:
-    params = {} if least is None else {"min_probability": least}
+    params = {} if min_probability is None else {"min_probability": min_probability}
     answer = client.post(CLASSIFY, content=photo("red"), params=params).json()
     assert answer["uncertain"] is uncertain
     exactly = {"min_probability": repr(answer["predictions"][0]["probability"])}
     assert client.post(CLASSIFY, content=photo("red"), params=exactly).json()["uncertain"] is False
 
 
-def test_the_service_may_say_the_least(settings: Settings) -> None:
+def test_the_settings_can_set_min_probability(settings: Settings) -> None:
     uncertain = 'edgewise_uncertain_total{variant="fp32"}'
     with running(settings.model_copy(update={"min_probability": 1.0})) as client:
         file = photo("red")
@@ -127,19 +125,19 @@ def test_the_service_may_say_the_least(settings: Settings) -> None:
         assert samples(client)[uncertain] == 1
 
 
-def test_the_loaded_variant_can_be_named(client: httpx.Client) -> None:
+def test_the_loaded_variant_can_be_requested(client: httpx.Client) -> None:
     response = client.post(CLASSIFY, content=photo("red"), params={"variant": "fp32"})
     assert response.json()["variant"] == "fp32"
 
 
-def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
+def test_an_enormous_timeout_is_accepted(client: httpx.Client) -> None:
     response = client.post(f"{CLASSIFY}?timeout_ms=1{'0' * 400}", content=photo("red"))
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("path", [CLASSIFY, f"{CLASSIFY}/batch"])
-def test_no_image_waits_longer_than_its_request_says(settings: Settings, path: str) -> None:
-    with held_up(settings) as (client, _):
+def test_an_image_waits_no_longer_than_timeout_ms(settings: Settings, path: str) -> None:
+    with blocked_worker(settings) as (client, _):
         response = client.post(f"{path}?timeout_ms=50", files={"image": photo("red")})
         document = response.json() if path == CLASSIFY else response.json()["results"][0]["problem"]
     assert document["type"] == "/problems/deadline-exceeded"
@@ -175,7 +173,9 @@ def test_no_image_waits_longer_than_its_request_says(settings: Settings, path: s
         ("top_k=x&crop=y", "bad-parameter", "; crop is 'y'"),
     ],
 )
-def test_bad_parameters_are_told(client: httpx.Client, query: str, expected: str, detail: str) -> None:
+def test_bad_parameters_are_refused_with_the_reason(
+    client: httpx.Client, query: str, expected: str, detail: str
+) -> None:
     response = client.post(f"{CLASSIFY}?{query}", content=photo("red"))
     assert code(response) == expected
     assert detail in response.json()["detail"]
@@ -193,13 +193,13 @@ def test_bad_parameters_are_told(client: httpx.Client, query: str, expected: str
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_bad_images_are_told(client: httpx.Client, body: bytes, expected: str) -> None:
+def test_bad_images_are_refused_with_the_reason(client: httpx.Client, body: bytes, expected: str) -> None:
     response = client.post(CLASSIFY, content=body)
     assert code(response) == expected
     assert response.json()["detail"]
 
 
-def test_class_ids_are_null_where_the_bundle_has_none(
+def test_class_ids_are_null_if_the_bundle_has_none(
     colours: Bundle, tmp_path: Path, settings: Settings
 ) -> None:
     bundle = altered(colours, tmp_path / "bundle", {CLASS_IDS: None})
@@ -208,20 +208,20 @@ def test_class_ids_are_null_where_the_bundle_has_none(
     assert {prediction["class_id"] for prediction in predictions} == {None}
 
 
-def test_many_at_once_are_answered_each_with_its_own(client: httpx.Client) -> None:
-    asked = [*RGB] * 10
+def test_concurrent_requests_each_get_their_own_answer(client: httpx.Client) -> None:
+    colours = [*RGB] * 10
 
     def ask(colour: str) -> str:
         return client.post(CLASSIFY, content=photo(colour)).json()["predictions"][0]["label"]
 
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(ask, asked)) == asked
+        assert list(threads.map(ask, colours)) == colours
 
 
-def test_what_finds_no_place_is_refused_and_told_when_to_come_back(
+def test_a_full_queue_refuses_requests_with_retry_after(
     settings: Settings,
 ) -> None:
-    # Decoding this takes a worker long enough for the others to come meanwhile.
+    # Decoding this takes long enough for the other requests to arrive meanwhile.
     large = photo("red", size=(4500, 4500))
     limits = {"workers": 1, "queue_size": 1, "max_pixels": 50_000_000, "max_body_bytes": 10_000_000}
     with running(settings.model_copy(update=limits)) as client, ThreadPoolExecutor(12) as threads:
@@ -236,7 +236,7 @@ def test_what_finds_no_place_is_refused_and_told_when_to_come_back(
         assert rejected == statuses.count(429)
 
 
-def test_what_would_take_too_much_memory_to_decode_is_refused(settings: Settings) -> None:
+def test_an_image_that_takes_too_much_memory_to_decode_is_refused(settings: Settings) -> None:
     limits = {"max_decode_bytes": 1_000_000}
     with running(settings.model_copy(update=limits)) as client:
         response = client.post(CLASSIFY, content=photo("red", size=(900, 900)))

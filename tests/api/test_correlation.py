@@ -21,9 +21,9 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
         f"cc-{TRACE}-{SPAN}-01-what-the-future-will-be",
     ],
 )
-def test_a_trace_is_read(value: str) -> None:
-    told = correlation([(b"host", b"a"), (b"traceparent", value.encode())])
-    assert told == {"trace_id": TRACE, "span_id": SPAN}
+def test_a_traceparent_is_read(value: str) -> None:
+    ids = correlation([(b"host", b"a"), (b"traceparent", value.encode())])
+    assert ids == {"trace_id": TRACE, "span_id": SPAN}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_trace_is_read(value: str) -> None:
         f" 00-{TRACE}-{SPAN}-01",
     ],
 )
-def test_a_malformed_trace_is_ignored(value: str) -> None:
+def test_a_malformed_traceparent_is_ignored(value: str) -> None:
     assert correlation([(b"traceparent", value.encode())]) == {}
 
 
@@ -52,11 +52,11 @@ def test_a_request_id_is_read(given: bytes) -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"a\tb", b"\x1b[31m", b"\xc3\xa9", b"a\x7f"])
-def test_another_is_ignored(given: bytes) -> None:
+def test_a_malformed_request_id_is_ignored(given: bytes) -> None:
     assert correlation([(b"x-request-id", given)]) == {}
 
 
-def test_the_answer_has_the_clients_id_or_the_services_own(client: httpx.Client) -> None:
+def test_the_answer_has_the_clients_request_id_or_a_new_one(client: httpx.Client) -> None:
     for path in ("/livez", "/nope", "/v1/variants"):
         assert client.get(path, headers={"X-Request-ID": "mine"}).headers["x-request-id"] == "mine"
         assert UUID(client.get(path, headers={"X-Request-ID": b"\xe9"}).headers["x-request-id"])
@@ -64,7 +64,9 @@ def test_the_answer_has_the_clients_id_or_the_services_own(client: httpx.Client)
     assert problem.json()["instance"] == f"urn:uuid:{problem.headers['x-request-id']}"
 
 
-def test_the_log_has_them_where_they_came(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_ids_that_the_client_sent(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     with access_log(caplog) as records, running(settings) as client:
         client.get("/v1/variants", headers={"X-Request-ID": "mine", "traceparent": f"00-{TRACE}-{SPAN}-01"})
         client.get("/nope")

@@ -16,7 +16,7 @@ def open_client(settings: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_without_origins_it_is_off(client: httpx.Client) -> None:
+def test_cors_is_off_without_origins(client: httpx.Client) -> None:
     answers = [
         client.get("/v1/variants", headers={"Origin": PAGE}),
         client.post("/v1/classify", content=photo("red"), headers={"Origin": PAGE}),
@@ -27,21 +27,23 @@ def test_without_origins_it_is_off(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("body", [photo("red"), b"no image"], ids=["answer", "problem"])
-def test_a_page_of_the_origin_reads_answers_and_their_headers(open_client: httpx.Client, body: bytes) -> None:
+def test_a_page_of_a_listed_origin_can_read_answers_and_their_headers(
+    open_client: httpx.Client, body: bytes
+) -> None:
     response = open_client.post("/v1/classify", content=body, headers={"Origin": PAGE})
     assert response.headers["access-control-allow-origin"] == PAGE
     exposed = response.headers["access-control-expose-headers"].lower().split(", ")
     assert {"server-timing", "retry-after", "x-request-id"} <= set(exposed)
 
 
-def test_a_page_of_the_origin_may_ask_with_a_key(open_client: httpx.Client) -> None:
+def test_a_page_of_a_listed_origin_may_send_an_api_key(open_client: httpx.Client) -> None:
     response = open_client.options("/v1/classify", headers={"Origin": PAGE, **PREFLIGHT})
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == PAGE
     assert "x-api-key" in response.headers["access-control-allow-headers"]
 
 
-def test_a_page_of_the_origin_may_ask_from_a_public_network(open_client: httpx.Client) -> None:
+def test_a_page_of_a_listed_origin_may_send_from_a_public_network(open_client: httpx.Client) -> None:
     private = {**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
     response = open_client.options("/v1/classify", headers={"Origin": PAGE, **private})
     assert response.status_code == 200
@@ -51,7 +53,7 @@ def test_a_page_of_the_origin_may_ask_from_a_public_network(open_client: httpx.C
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_pages_of_other_origins_may_not(open_client: httpx.Client) -> None:
+def test_pages_of_other_origins_are_refused(open_client: httpx.Client) -> None:
     other = {"Origin": "https://other.example"}
     assert open_client.options("/v1/classify", headers={**other, **PREFLIGHT}).status_code == 400
     response = open_client.post("/v1/classify", content=photo("red"), headers=other)

@@ -1,4 +1,4 @@
-"""Large images that find no memory to be decoded in."""
+"""Large images while there is no free memory to decode them."""
 
 import base64
 import threading
@@ -31,7 +31,7 @@ def pool_of(app: FastAPI) -> Pool:
     return pool
 
 
-def test_while_a_large_image_waits_for_memory_the_only_worker_answers_others(settings: Settings) -> None:
+def test_the_only_worker_answers_others_while_an_image_waits_for_memory(settings: Settings) -> None:
     apps: list[FastAPI] = []
     settings = settings.model_copy(update={"workers": 1, "max_decode_bytes": LIMIT})
     with running(settings, apps.append) as client, ThreadPoolExecutor(1) as threads:
@@ -45,12 +45,12 @@ def test_while_a_large_image_waits_for_memory_the_only_worker_answers_others(set
             assert counted['edgewise_stage_seconds_count{stage="decode",variant="fp32"}'] == 1
             assert pool.oldest_since is None
             assert not large.done()
-        # The next one has the worker look who waits.
+        # The next image makes the worker look at those that wait.
         assert ask(client, photo("blue")).status_code == 200
         assert large.result().json()["predictions"][0]["label"] == "red"
 
 
-def test_an_image_that_waits_for_memory_is_told_at_its_deadline(settings: Settings) -> None:
+def test_an_image_that_waits_for_memory_is_refused_at_its_deadline(settings: Settings) -> None:
     apps: list[FastAPI] = []
     settings = settings.model_copy(update={"workers": 1, "max_decode_bytes": LIMIT})
     with running(settings, apps.append) as client:
@@ -62,10 +62,10 @@ def test_an_image_that_waits_for_memory_is_told_at_its_deadline(settings: Settin
         assert ask(client, LARGE).status_code == 200
 
 
-def test_images_that_found_places_together_keep_them_whatever_comes_back_to_wait(settings: Settings) -> None:
+def test_images_queued_together_keep_their_places_if_another_returns(settings: Settings) -> None:
     apps: list[FastAPI] = []
     small = photo("blue")
-    # The large image and one of the small ones have memory to wait in, and so have both small ones alone.
+    # The queue has memory for the large image and a small one, or for both small ones.
     limits = {"workers": 1, "max_decode_bytes": LIMIT, "queue_bytes": len(LARGE) + len(small)}
     with (
         running(settings.model_copy(update=limits), apps.append) as client,
@@ -75,7 +75,7 @@ def test_images_that_found_places_together_keep_them_whatever_comes_back_to_wait
         (classifier,) = apps[0].state.context.variants.active.classifiers
         classify, check = classifier.classify, pool.check
 
-        def held(data: bytes, crop: Crop, room: Memory) -> Prediction:
+        def delayed(data: bytes, crop: Crop, room: Memory) -> Prediction:
             assert go.wait(60)
             return classify(data, crop, room)
 
@@ -85,7 +85,7 @@ def test_images_that_found_places_together_keep_them_whatever_comes_back_to_wait
                 go.set()
                 wait_for(lambda: pool._room.waiting == 1)
 
-        classifier.classify, pool.check = held, checked
+        classifier.classify, pool.check = delayed, checked
         with pool._room.hold(LIMIT):
             large = threads.submit(ask, client, LARGE)
             wait_for(lambda: pool.oldest_since is not None)
@@ -102,7 +102,7 @@ def test_images_that_found_places_together_keep_them_whatever_comes_back_to_wait
         assert large.result().status_code == 200
 
 
-def test_what_another_service_of_the_process_decodes_takes_no_memory_from_it(settings: Settings) -> None:
+def test_services_of_one_process_have_separate_decode_memory(settings: Settings) -> None:
     apps: list[FastAPI] = []
     settings = settings.model_copy(update={"max_decode_bytes": LIMIT})
     with running(settings, apps.append), running(settings) as client, pool_of(apps[0])._room.hold(LIMIT):

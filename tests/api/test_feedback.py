@@ -21,12 +21,12 @@ RED = LABELS_OF.index("red")
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[httpx.Client]:
-    """A client of a service of its own: what was counted before is not there."""
+    """A client of a new service, whose counters start at zero."""
     with running(settings.model_copy(update={"feedback_window": 4, "feedback_memory": 6})) as client:
         yield client
 
 
-def tell(client: httpx.Client, id_: str, label: object, status: int = 200) -> dict[str, Any]:
+def send_label(client: httpx.Client, id_: str, label: object, status: int = 200) -> dict[str, Any]:
     response = client.post(FEEDBACK, json={"id": id_, "label": label})
     assert response.status_code == status, response.text
     document: dict[str, Any] = response.json()
@@ -51,23 +51,23 @@ def accuracy(client: httpx.Client) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("label", [RED, str(RED), CLASS_IDS_OF[RED], "red"])
-def test_the_truth_can_be_told_later(client: httpx.Client, label: object) -> None:
+def test_the_true_label_can_be_sent_later(client: httpx.Client, label: object) -> None:
     id_ = classify(client)
-    said = tell(client, id_, label)
-    assert said == {"id": id_, "variant": "fp32", "label": RED, "top1": True, "top5": True}
+    answer = send_label(client, id_, label)
+    assert answer == {"id": id_, "variant": "fp32", "label": RED, "top1": True, "top5": True}
     assert accuracy(client) == {"labelled": 1, "window": 1, "top1": 1, "top5": 1, "ratio": 1}
 
 
 @pytest.mark.parametrize("label", [RED, CLASS_IDS_OF[RED], "red"])
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_the_truth_can_come_with_the_image(client: httpx.Client, label: object, top_k: int) -> None:
+def test_the_true_label_can_come_with_the_image(client: httpx.Client, label: object, top_k: int) -> None:
     id_ = classify(client, label=label)
     classify(client, "blue", label=label, top_k=top_k)
     assert accuracy(client) == {"labelled": 2, "window": 2, "top1": 1, "top5": 2, "ratio": 0.5}
-    assert tell(client, id_, RED, 409)["type"] == "/problems/truth-already-told"
+    assert send_label(client, id_, RED, 409)["type"] == "/problems/truth-already-told"
 
 
-def test_the_window_forgets_and_the_counters_do_not(client: httpx.Client) -> None:
+def test_the_window_drops_old_labels_and_the_counters_do_not(client: httpx.Client) -> None:
     for colour in ("blue", "blue", "red", "red", "red", "red"):
         classify(client, colour, label=RED)
     assert accuracy(client) == {"labelled": 6, "window": 4, "top1": 4, "top5": 6, "ratio": 1}
@@ -83,16 +83,16 @@ def test_an_id_that_is_unknown_or_forgotten_is_404(client: httpx.Client) -> None
     for _ in range(6):
         last = classify(client)
     for id_ in (first, str(uuid.uuid4()), "nothing"):
-        problem = tell(client, id_, RED, 404)
+        problem = send_label(client, id_, RED, 404)
         assert problem["type"] == "/problems/unknown-answer"
         assert "EDGEWISE_FEEDBACK_MEMORY" in problem["detail"]
-    tell(client, last, RED)
+    send_label(client, last, RED)
 
 
-def test_a_second_truth_is_409(client: httpx.Client) -> None:
+def test_a_second_label_is_409(client: httpx.Client) -> None:
     id_ = classify(client)
-    tell(client, id_, RED)
-    assert tell(client, id_, 0, 409)["type"] == "/problems/truth-already-told"
+    send_label(client, id_, RED)
+    assert send_label(client, id_, 0, 409)["type"] == "/problems/truth-already-told"
     assert accuracy(client)["labelled"] == 1
 
 
@@ -101,10 +101,10 @@ def test_a_bad_label_is_422_on_both_routes(client: httpx.Client, label: object) 
     id_ = classify(client)
     response = client.post(CLASSIFY, content=photo("red"), params={"label": str(label)})
     assert response.status_code == 422
-    for problem in (response.json(), tell(client, id_, label, 422)):
+    for problem in (response.json(), send_label(client, id_, label, 422)):
         assert problem["type"] == "/problems/bad-parameter"
         assert "from 0 to 4, a class id such as c00, or a label that only one" in problem["detail"]
-    tell(client, id_, RED)  # The bad one did not count.
+    send_label(client, id_, RED)  # The bad one did not count.
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_bad_body_is_422_and_says_what_is_expected(client: httpx.Client, body:
     assert 'must be JSON such as {"id": ' in response.json()["detail"]
 
 
-def test_much_json_is_refused_before_it_is_parsed(client: httpx.Client) -> None:
+def test_large_json_is_refused_before_it_is_parsed(client: httpx.Client) -> None:
     response = client.post(FEEDBACK, json={"id": "a", "label": 1, **{f"more{i}": i for i in range(1000)}})
     assert response.status_code == 413
     assert response.json()["type"] == "/problems/body-too-large"
@@ -138,9 +138,9 @@ def test_each_image_of_a_batch_has_an_id(client: httpx.Client) -> None:
     images = [("image", photo("red")), ("image", b"no image"), ("image", photo("blue"))]
     red, broken, blue = client.post("/v1/classify/batch", files=images, params={"top_k": 1}).json()["results"]
     assert "id" not in broken
-    assert tell(client, red["id"], RED)["top1"] is True
-    assert tell(client, blue["id"], RED)["top1"] is False
-    assert tell(client, red["id"].replace("#0", "#1"), RED, 404)
+    assert send_label(client, red["id"], RED)["top1"] is True
+    assert send_label(client, blue["id"], RED)["top1"] is False
+    assert send_label(client, red["id"].replace("#0", "#1"), RED, 404)
 
 
 def test_a_batch_takes_no_label(client: httpx.Client) -> None:
@@ -157,9 +157,9 @@ def test_each_image_of_an_inference_request_has_an_id(client: httpx.Client) -> N
     headers = {"Inference-Header-Content-Length": str(len(text)), "X-Request-ID": "mine"}
     answer = client.post("/v2/models/colours/infer", content=text + framed, headers=headers).json()
     id_ = answer["parameters"]["answer_id"]
-    assert tell(client, f"{id_}#0", RED)["top1"] is True
-    assert tell(client, f"{id_}#1", RED)["top1"] is False
-    assert tell(client, f"{id_}#2", RED, 404)
+    assert send_label(client, f"{id_}#0", RED)["top1"] is True
+    assert send_label(client, f"{id_}#1", RED)["top1"] is False
+    assert send_label(client, f"{id_}#2", RED, 404)
 
 
 def test_feedback_needs_a_key_as_classify_does(settings: Settings, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_feedback_needs_a_key_as_classify_does(settings: Settings, tmp_path: Pat
     with running(settings.model_copy(update={"api_keys_file": path})) as client:
         assert client.post(FEEDBACK, json={"id": "a", "label": 1}).status_code == 401
         client.headers["X-API-Key"] = "a-key-of-camera-3-0123"
-        tell(client, classify(client), RED)
+        send_label(client, classify(client), RED)
         described = client.get("/openapi.json").json()["paths"][FEEDBACK]["post"]
         assert described["security"]
 
@@ -182,7 +182,7 @@ def with_large_reference(colours: Bundle, path: Path) -> Bundle:
     return with_reference(colours, path, content, EVALUATION.model_copy(update={"dataset": dataset}))
 
 
-def test_what_is_asked_is_compared_with_the_bundles_reference(
+def test_answers_are_compared_with_the_bundles_reference(
     settings: Settings, colours: Bundle, tmp_path: Path
 ) -> None:
     bundle = with_large_reference(colours, tmp_path / "bundle")

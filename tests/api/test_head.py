@@ -18,13 +18,13 @@ def test_head_is_answered_as_get_without_a_body(client: httpx.Client, path: str)
     assert head.headers["Content-Type"] == got.headers["Content-Type"]
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
     assert head.read() == b""
-    # The connection is in order for the next.
+    # The connection can be used for the next request.
     connection.request("GET", "/livez")
     assert connection.getresponse().status == 200
     connection.close()
 
 
-def test_head_of_what_takes_no_get_is_refused(client: httpx.Client) -> None:
+def test_head_is_refused_where_get_is(client: httpx.Client) -> None:
     response = client.head("/v1/classify")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 

@@ -15,7 +15,7 @@ from tests.api.running import photo, running, samples
         ("/readyz", {"status": "ready", "delegate": "xnnpack", "delegate_fallback": None}),
     ],
 )
-def test_probes_are_content_with_a_running_service(
+def test_probes_succeed_on_a_running_service(
     client: httpx.Client, path: str, body: dict[str, str | None]
 ) -> None:
     response = client.get(path)
@@ -23,7 +23,7 @@ def test_probes_are_content_with_a_running_service(
     assert response.json() == body
 
 
-def test_a_fallback_is_told(settings: Settings) -> None:
+def test_a_delegate_fallback_is_reported(settings: Settings) -> None:
     update = {"delegate": Kind.NNAPI, "delegate_fallback": Fallback.CPU}
     with running(settings.model_copy(update=update)) as client:
         answer = client.get("/readyz").json()
@@ -43,7 +43,9 @@ def test_a_fallback_is_told(settings: Settings) -> None:
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics"),
     ],
 )
-def test_metrics_come_as_the_scraper_asks(client: httpx.Client, accept: str, content_type: str) -> None:
+def test_metrics_have_the_format_that_the_scraper_accepts(
+    client: httpx.Client, accept: str, content_type: str
+) -> None:
     response = client.get("/metrics", headers={"Accept": accept})
     assert response.headers["content-type"].startswith(content_type)
     assert "edgewise_workers 2.0" in response.text
@@ -51,7 +53,9 @@ def test_metrics_come_as_the_scraper_asks(client: httpx.Client, accept: str, con
 
 @pytest.mark.parametrize("version", ["x", "", "1.", '"1.0.0"', "1.0.0rc1", "9" * 5000])
 @pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
-def test_metrics_come_whatever_version_is_asked_for(client: httpx.Client, kind: str, version: str) -> None:
+def test_metrics_are_served_whatever_version_is_asked_for(
+    client: httpx.Client, kind: str, version: str
+) -> None:
     response = client.get("/metrics", headers={"Accept": f"{kind}; version={version}"})
     assert response.status_code == 200
     assert "edgewise_workers 2.0" in response.text

@@ -18,7 +18,7 @@ KEY = "a-key-of-camera-3-0123"
 
 @pytest.fixture(scope="module")
 def guarded(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client without a key, of a service that asks for one."""
+    """A client without a key, of a service that requires one."""
     path: Path = tmp_path_factory.mktemp("keys") / "keys"
     path.write_text(f"another-key-01234567\n{KEY} camera-3\n")
     with running(settings.model_copy(update={"api_keys_file": path})) as client:
@@ -28,9 +28,9 @@ def guarded(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.mark.parametrize(
     "headers",
     [{"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer  {KEY}"}, {"X-API-Key": KEY}],
-    ids=["bearer", "in small letters", "header of its own"],
+    ids=["bearer", "lower case", "X-API-Key"],
 )
-def test_with_a_key_it_is_answered(guarded: httpx.Client, headers: dict[str, str]) -> None:
+def test_a_request_with_a_key_is_answered(guarded: httpx.Client, headers: dict[str, str]) -> None:
     assert guarded.post(CLASSIFY, content=photo("red"), headers=headers).status_code == 200
     assert guarded.get("/v1/variants", headers=headers).status_code == 200
 
@@ -50,7 +50,7 @@ def test_with_a_key_it_is_answered(guarded: httpx.Client, headers: dict[str, str
     ],
     ids=str,
 )
-def test_without_one_it_is_not(guarded: httpx.Client, headers: dict[str, str]) -> None:
+def test_a_request_without_a_valid_key_is_refused(guarded: httpx.Client, headers: dict[str, str]) -> None:
     response = guarded.post(CLASSIFY, content=photo("red"), headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
@@ -71,7 +71,7 @@ def test_the_refusal_does_not_wait_for_the_body(guarded: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/docs", "/openapi.json"])
-def test_what_watches_and_explains_stays_open(guarded: httpx.Client, path: str) -> None:
+def test_probes_metrics_and_docs_need_no_key(guarded: httpx.Client, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
@@ -106,12 +106,12 @@ def test_the_log_has_the_keys_name_and_no_key(settings: Settings, tmp_path: Path
     path.write_text(f"{KEY} camera-3\n")
     lines: list[str] = []
 
-    class Kept(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(JsonFormatter().format(record))
 
-    logger, kept = logging.getLogger("edgewise"), Kept()
-    logger.addHandler(kept)
+    logger, recorder = logging.getLogger("edgewise"), Recorder()
+    logger.addHandler(recorder)
     level = logger.level
     logger.setLevel(logging.INFO)
     try:
@@ -119,10 +119,10 @@ def test_the_log_has_the_keys_name_and_no_key(settings: Settings, tmp_path: Path
             client.post(CLASSIFY, content=photo("red"), headers={"X-API-Key": KEY})
             client.post(f"{CLASSIFY}?key={KEY}", content=photo("red"), headers={"X-API-Key": f"{KEY}x"})
     finally:
-        logger.removeHandler(kept)
+        logger.removeHandler(recorder)
         logger.setLevel(level)
-    told, refused = (json.loads(line) for line in lines if "classify" in line)
-    assert (told["key"], told["problem"]) == ("camera-3", None)
+    answered, refused = (json.loads(line) for line in lines if "classify" in line)
+    assert (answered["key"], answered["problem"]) == ("camera-3", None)
     assert (refused["key"], refused["problem"]) == (None, "unauthorized")
     assert KEY not in "".join(lines)
 

@@ -39,7 +39,7 @@ def test_the_part_named_image_is_the_image() -> None:
         "form-data; name=image; filename*=UTF-8''name%3Dother; name*=UTF-8''other",
     ],
 )
-def test_the_name_is_found_among_other_things(disposition: str) -> None:
+def test_the_name_is_found_among_other_parameters(disposition: str) -> None:
     body = part(b"abc", disposition, "Content-Type: image/jpeg\r\nX-Name: other\r\n") + b"--xyz--"
     assert parse(body) == b"abc"
 
@@ -47,7 +47,7 @@ def test_the_name_is_found_among_other_things(disposition: str) -> None:
 @given(
     st.binary() | st.lists(st.sampled_from([b"\r\n", b"--xyz", b"--", b"-", b"x"])).map(b"".join), st.data()
 )
-def test_any_bytes_arrive_as_they_were_in_whatever_pieces(content: bytes, data: st.DataObject) -> None:
+def test_any_content_arrives_unchanged_in_any_pieces(content: bytes, data: st.DataObject) -> None:
     boundary = b"a-boundary-that-is-not-in-the-content"
     body = part(content).replace(b"--xyz", b"--" + boundary, 1) + b"--" + boundary + b"--\r\n"
     type_ = f"multipart/form-data; boundary={boundary.decode()}"
@@ -59,7 +59,7 @@ def test_any_bytes_arrive_as_they_were_in_whatever_pieces(content: bytes, data: 
 
 
 @given(st.binary())
-def test_any_bytes_are_a_form_or_are_refused(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     try:
         image = parse(b"--xyz\r\n" + body)
     except BadMultipart:
@@ -84,7 +84,7 @@ def test_any_bytes_are_a_form_or_are_refused(body: bytes) -> None:
         (part(b"abc\r\n--xyz-\r\n\r\n") + b"--xyz--", "begins with the boundary, but continues after it"),
     ],
 )
-def test_what_is_wrong_with_a_form_is_told(body: bytes, detail: str) -> None:
+def test_a_bad_form_is_refused_with_the_reason(body: bytes, detail: str) -> None:
     with pytest.raises(BadMultipart) as caught:
         parse(body)
     assert detail in str(caught.value)
@@ -96,21 +96,21 @@ def test_parts_come_in_their_order() -> None:
     assert parse_all(body, 3) == [b"abc", b"", b"x"]
 
 
-def test_one_part_too_many_ends_the_reading() -> None:
+def test_parsing_stops_at_one_part_too_many() -> None:
     form = FormImages(TYPE, 2, BatchTooLarge("too many"))
     form.feed(part(b"abc") + part(b""))
     with pytest.raises(BatchTooLarge, match="too many"):
         form.feed(part(b""))
 
 
-def test_a_part_of_another_name_is_told_even_where_it_is_one_too_many() -> None:
+def test_a_wrong_name_is_reported_rather_than_one_part_too_many() -> None:
     with pytest.raises(BadMultipart, match="a part named 'top_k'"):
         parse(part(b"abc") + part(b"3", 'form-data; name="top_k"') + b"--xyz--")
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n", b"This is a preamble\r\n", b"-\r\n--x\r\n --xyz\r\n"])
 @pytest.mark.parametrize("after", [b"", b"\r\n", b"\r\nThis is an epilogue\r\n--xyz\r\n" + part(b"x")])
-def test_what_is_around_the_parts_is_ignored(before: bytes, after: bytes) -> None:
+def test_preamble_and_epilogue_are_ignored(before: bytes, after: bytes) -> None:
     assert parse(before + part(b"abc") + b"--xyz--" + after) == b"abc"
 
 
@@ -119,9 +119,9 @@ def test_a_boundary_may_be_padded() -> None:
     assert parse_all(body, 2) == [b"abc", b"x"]
 
 
-# To go on over these, python_multipart's parser takes seconds.
+# python_multipart's parser would take seconds to read on after these.
 @pytest.mark.parametrize("line", [b"\r\n--xyzx", b"\r\n--xyz-", b"\r\n--xyz" + b" " * 1000])
-def test_what_only_resembles_a_boundary_ends_the_reading(line: bytes) -> None:
+def test_parsing_stops_at_a_line_that_resembles_the_boundary(line: bytes) -> None:
     form = FormImages(TYPE, 1, BatchTooLarge("too many"))
     form.feed(part(b"abc"))
     with pytest.raises(BadMultipart):
@@ -149,7 +149,7 @@ def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
     ],
     ids=["empty", "missing", "twice", "with another", "unsupported", "too large"],
 )
-def test_bad_forms_are_told(
+def test_bad_forms_are_answered_with_a_problem(
     client: httpx.Client, files: list[tuple[str, bytes]], status: int, problem: str
 ) -> None:
     response = client.post("/v1/classify", files=files)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, by hand; tests/system has Triton's own client."""
+"""The Open Inference Protocol, with requests built here; tests/system uses Triton's own client."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from service.inference.classifier import Classifier
 from service.inference.job import Answer, Job
 from service.inference.pool import Pool
 from service.settings import Settings
-from tests.api.running import held_up, photo, running, samples
+from tests.api.running import blocked_worker, photo, running, samples
 from tests.colours import LABELS_OF, RGB, SIDE
 
 MODEL = "/v2/models/colours"
@@ -62,15 +62,13 @@ def binary(datatype: str, shape: list[int], data: bytes, size: int | None = None
     return {"name": "image", "datatype": datatype, "shape": shape, "parameters": parameters}
 
 
-def infer(
-    client: httpx.Client, *inputs: dict[str, Any], behind: bytes = b"", **members: Any
-) -> httpx.Response:
+def infer(client: httpx.Client, *inputs: dict[str, Any], tail: bytes = b"", **members: Any) -> httpx.Response:
     text = json.dumps({"inputs": inputs, **members}).encode()
-    return client.post(INFER, content=text + behind, headers={LENGTH: str(len(text))} if behind else {})
+    return client.post(INFER, content=text + tail, headers={LENGTH: str(len(text))} if tail else {})
 
 
-def told(response: httpx.Response, status: int, code: str = "bad-inference-request") -> str:
-    """What a problem says."""
+def error_message(response: httpx.Response, status: int, code: str = "bad-inference-request") -> str:
+    """The message of a problem."""
     assert response.status_code == status, response.text
     document = response.json()
     assert response.headers["content-type"] == "application/problem+json"
@@ -79,7 +77,7 @@ def told(response: httpx.Response, status: int, code: str = "bad-inference-reque
     return str(document["error"])
 
 
-def prefixed(*elements: bytes) -> bytes:
+def length_prefixed(*elements: bytes) -> bytes:
     return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
 
 
@@ -93,14 +91,14 @@ def labels_of(response: httpx.Response) -> list[str]:
 def test_pixels_files_json_and_binary_are_answered_alike(client: httpx.Client, colours: Bundle) -> None:
     raw = np.full((SIDE, SIDE, 3), RGB["red"], np.uint8)
     file, image = raw.tobytes(), photo("red")
-    framed = prefixed(image)
+    framed = length_prefixed(image)
     responses = [
         infer(client, pixel_input("red")),
         infer(client, pixel_input("red", data=raw.ravel().tolist())),
-        infer(client, binary("UINT8", [1, SIDE, SIDE, 3], file), behind=file),
+        infer(client, binary("UINT8", [1, SIDE, SIDE, 3], file), tail=file),
         infer(client, base64_input(image)),
         infer(client, base64_input(image, shape=[1, 1], data=[[base64.b64encode(image).decode()]])),
-        infer(client, binary("BYTES", [1], framed), behind=framed),
+        infer(client, binary("BYTES", [1], framed), tail=framed),
         client.post(f"{MODEL}/versions/fp32/infer", json={"inputs": [pixel_input("red")]}),
     ]
     expected = Classifier(colours, "fp32").probabilities(raw).tolist()
@@ -112,15 +110,15 @@ def test_pixels_files_json_and_binary_are_answered_alike(client: httpx.Client, c
         assert (output["shape"], output["data"]) == ([1, len(LABELS_OF)], expected)
 
 
-def test_several_are_answered_in_order(client: httpx.Client) -> None:
+def test_several_images_are_answered_in_order(client: httpx.Client) -> None:
     assert labels_of(infer(client, base64_input(*map(photo, RGB)))) == [*RGB]
     raw = np.array([pixels(colour) for colour in RGB], np.uint8)
     by_pixels = binary("UINT8", [*raw.shape], raw.tobytes())
-    assert labels_of(infer(client, by_pixels, behind=raw.tobytes())) == [*RGB]
+    assert labels_of(infer(client, by_pixels, tail=raw.tobytes())) == [*RGB]
 
 
-def test_pixels_of_several_in_json_are_too_many_values(client: httpx.Client) -> None:
-    assert "as binary data" in told(infer(client, pixel_input("red", "blue")), 400)
+def test_pixels_of_several_images_must_be_binary(client: httpx.Client) -> None:
+    assert "as binary data" in error_message(infer(client, pixel_input("red", "blue")), 400)
 
 
 def test_an_id_is_echoed(client: httpx.Client) -> None:
@@ -129,12 +127,12 @@ def test_an_id_is_echoed(client: httpx.Client) -> None:
     assert infer(client, base64_input(photo("red")), id="é" * 256).json()["id"] == "é" * 256
 
 
-def test_what_is_not_of_the_protocol_is_not_looked_at(client: httpx.Client) -> None:
+def test_members_outside_the_protocol_are_ignored(client: httpx.Client) -> None:
     image = base64_input(photo("red"), more=1)
     assert infer(client, image, parameters={"priority": 3}, other={}, outputs=None).status_code == 200
 
 
-def test_outputs_come_as_they_are_asked_for(client: httpx.Client) -> None:
+def test_outputs_have_the_requested_form(client: httpx.Client) -> None:
     image = base64_input(photo("red"), photo("blue"))
     top = {"name": "probabilities", "parameters": {"classification": 2}}
     (output,) = infer(client, image, outputs=[top]).json()["outputs"]
@@ -147,9 +145,9 @@ def test_outputs_come_as_they_are_asked_for(client: httpx.Client) -> None:
     assert all_binary.headers["content-type"] == "application/octet-stream"
     length = int(all_binary.headers[LENGTH])
     (output,) = json.loads(all_binary.content[:length])["outputs"]
-    behind = all_binary.content[length:]
-    assert output["parameters"]["binary_data_size"] == len(behind)
-    assert np.frombuffer(behind, "<f4").reshape(output["shape"]).argmax(axis=1).tolist() == [3, 1]
+    tail = all_binary.content[length:]
+    assert output["parameters"]["binary_data_size"] == len(tail)
+    assert np.frombuffer(tail, "<f4").reshape(output["shape"]).argmax(axis=1).tolist() == [3, 1]
 
     in_json = {"name": "probabilities", "parameters": {"binary_data": False}}
     response = infer(client, image, parameters={"binary_data_output": True}, outputs=[in_json])
@@ -183,11 +181,11 @@ def test_outputs_come_as_they_are_asked_for(client: httpx.Client) -> None:
         ({"parameters": []}, 400, "inputs.0.parameters"),
     ],
 )
-def test_what_is_wrong_with_pixels_is_told(
+def test_bad_pixels_are_refused_with_the_reason(
     client: httpx.Client, change: dict[str, Any], status: int, expected: str
 ) -> None:
     code = "batch-too-large" if status == 413 else "bad-inference-request"
-    message = told(infer(client, pixel_input("red", **change)), status, code)
+    message = error_message(infer(client, pixel_input("red", **change)), status, code)
     assert expected in message
     assert len(message) < 400
 
@@ -204,10 +202,10 @@ def test_what_is_wrong_with_pixels_is_told(
         ({"shape": [1, 2]}, "must have [n] or [n, 1]"),
     ],
 )
-def test_what_is_wrong_with_files_is_told(
+def test_bad_files_are_refused_with_the_reason(
     client: httpx.Client, change: dict[str, Any], expected: str
 ) -> None:
-    assert expected in told(infer(client, base64_input(photo("red"), **change)), 400)
+    assert expected in error_message(infer(client, base64_input(photo("red"), **change)), 400)
 
 
 @pytest.mark.parametrize(
@@ -218,31 +216,29 @@ def test_what_is_wrong_with_files_is_told(
         (photo("red")[:60], 422, "corrupt-image"),
     ],
 )
-def test_an_image_that_cannot_be_read_is_told_and_which(
+def test_the_problem_says_which_image_cannot_be_read(
     client: httpx.Client, image: bytes, status: int, code: str
 ) -> None:
-    told(infer(client, base64_input(image)), status, code)
-    message = told(infer(client, base64_input(photo("red"), image)), status, code)
+    error_message(infer(client, base64_input(image)), status, code)
+    message = error_message(infer(client, base64_input(photo("red"), image)), status, code)
     assert message.startswith("image 1 of 2: ")
 
 
-def test_an_image_that_the_model_has_no_answer_to_is_told_and_which(
-    settings: Settings, logarithmic: Bundle
-) -> None:
+def test_the_problem_says_which_image_gives_nan(settings: Settings, logarithmic: Bundle) -> None:
     with running(settings.model_copy(update={"bundle": logarithmic.path})) as client:
-        message = told(infer(client, base64_input(photo("red"), photo("black"))), 500, "no-answer")
+        message = error_message(infer(client, base64_input(photo("red"), photo("black"))), 500, "no-answer")
         assert message.startswith("image 1 of 2: variant fp32 gives NaN")
 
 
-def test_a_time_without_end_is_the_services_own(client: httpx.Client) -> None:
+def test_an_enormous_timeout_is_accepted(client: httpx.Client) -> None:
     members = {"parameters": {"timeout": 10**400}}
     assert infer(client, base64_input(photo("red")), **members).status_code == 200
 
 
-def test_no_image_waits_longer_than_its_request_says(settings: Settings) -> None:
-    with held_up(settings) as (client, _):
+def test_an_image_waits_no_longer_than_the_requests_timeout(settings: Settings) -> None:
+    with blocked_worker(settings) as (client, _):
         response = infer(client, base64_input(photo("red")), parameters={"timeout": 50_000})
-    (seconds,) = re.findall(r"within the (\S+) seconds", told(response, 504, "deadline-exceeded"))
+    (seconds,) = re.findall(r"within the (\S+) seconds", error_message(response, 504, "deadline-exceeded"))
     assert float(seconds) <= 0.05
 
 
@@ -251,32 +247,32 @@ PIXELS = np.full((SIDE, SIDE, 3), RGB["red"], np.uint8).tobytes()
 
 
 @pytest.mark.parametrize(
-    ("image", "behind"),
+    ("image", "tail"),
     [
         (base64_input(FILE), b""),
         (binary("UINT8", [1, SIDE, SIDE, 3], PIXELS), PIXELS),
     ],
     ids=["base64", "pixels"],
 )
-def test_while_images_wait_nothing_is_held_but_what_the_queue_counts(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, image: dict[str, Any], behind: bytes
+def test_waiting_images_hold_no_memory_that_the_queue_does_not_count(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, image: dict[str, Any], tail: bytes
 ) -> None:
-    held: list[int] = []
+    uncounted_bytes: list[int] = []
 
     async def classified(
         request: Request, pool: Pool, jobs: Iterable[Job], *, are_checked: bool
     ) -> list[Answer | RequestError]:
         jobs = list(jobs)
-        held.append(tracemalloc.get_traced_memory()[0] - sum(job.size for job in jobs))
+        uncounted_bytes.append(tracemalloc.get_traced_memory()[0] - sum(job.size for job in jobs))
         return await each_classified(request, pool, jobs, are_checked=are_checked)
 
     monkeypatch.setattr(routes, "each_classified", classified)
-    padding = "x" * (190_000 - len(json.dumps(image)) - len(behind))
+    padding = "x" * (190_000 - len(json.dumps(image)) - len(tail))
     text = json.dumps({"inputs": [image], "padding": padding}).encode()
-    body = text + behind
-    # What the first request loads stays.
-    infer(client, image, behind=behind)
-    held.clear()
+    body = text + tail
+    # What the first request loads stays in memory.
+    infer(client, image, tail=tail)
+    uncounted_bytes.clear()
     tracemalloc.start()
     try:
         response = client.post(INFER, content=body, headers={LENGTH: str(len(text))})
@@ -284,7 +280,7 @@ def test_while_images_wait_nothing_is_held_but_what_the_queue_counts(
         tracemalloc.stop()
     assert response.status_code == 200, response.text
     # The client holds some of what it sends, too.
-    assert held[0] < 160_000
+    assert uncounted_bytes[0] < 160_000
 
 
 @pytest.mark.parametrize(
@@ -300,38 +296,38 @@ def test_while_images_wait_nothing_is_held_but_what_the_queue_counts(
         ({"id": "x" * 257}, "id: String should have at most 256 characters"),
     ],
 )
-def test_what_is_wrong_with_a_request_is_told(
+def test_bad_members_are_refused_with_the_reason(
     client: httpx.Client, members: dict[str, Any], expected: str
 ) -> None:
-    assert expected in told(infer(client, base64_input(photo("red")), **members), 400)
+    assert expected in error_message(infer(client, base64_input(photo("red")), **members), 400)
 
 
-def test_one_input_and_no_other_is_taken(client: httpx.Client) -> None:
-    assert "one input" in told(infer(client), 400)
-    assert "one input" in told(infer(client, *[base64_input(photo("red"))] * 2), 400)
+def test_exactly_one_input_is_accepted(client: httpx.Client) -> None:
+    assert "one input" in error_message(infer(client), 400)
+    assert "one input" in error_message(infer(client, *[base64_input(photo("red"))] * 2), 400)
 
 
 @pytest.mark.parametrize(
     ("data", "size", "expected"),
     [
-        (prefixed(b"some")[:-1], None, "ends within element 0 of 1"),
+        (length_prefixed(b"some")[:-1], None, "ends within element 0 of 1"),
         (b"\xff\xff\xff\xff", None, "ends within element 0 of 1"),
         (b"\x01", None, "ends within element 0 of 1"),
-        (prefixed(b"some", b"more"), None, "8 bytes more than its elements"),
-        (prefixed(b"some"), 10**30, "binary_data_size is 1000"),
-        (prefixed(b"some"), 7, "there are 8 bytes"),
+        (length_prefixed(b"some", b"more"), None, "8 bytes more than its elements"),
+        (length_prefixed(b"some"), 10**30, "binary_data_size is 1000"),
+        (length_prefixed(b"some"), 7, "there are 8 bytes"),
     ],
 )
-def test_lengths_that_lie_are_told(
+def test_wrong_lengths_are_refused_with_the_reason(
     client: httpx.Client, data: bytes, size: int | None, expected: str
 ) -> None:
-    assert expected in told(infer(client, binary("BYTES", [1], data, size), behind=data), 400)
+    assert expected in error_message(infer(client, binary("BYTES", [1], data, size), tail=data), 400)
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "", "1" * 5000, "99999999", "1e3", "²"])
-def test_a_header_that_lies_is_told(client: httpx.Client, length: str) -> None:
+def test_a_wrong_length_header_is_refused(client: httpx.Client, length: str) -> None:
     response = client.post(INFER, content=b"{}", headers={LENGTH: length.encode("latin-1", "replace")})
-    assert LENGTH in told(response, 400)
+    assert LENGTH in error_message(response, 400)
 
 
 @pytest.mark.parametrize(
@@ -358,15 +354,15 @@ def test_a_header_that_lies_is_told(client: httpx.Client, length: str) -> None:
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value,
 )
-def test_json_that_is_none_is_told(client: httpx.Client, body: bytes, expected: str) -> None:
-    assert expected in told(client.post(INFER, content=body), 400)
+def test_bad_json_is_refused_with_the_reason(client: httpx.Client, body: bytes, expected: str) -> None:
+    assert expected in error_message(client.post(INFER, content=body), 400)
 
 
-def test_strings_that_are_no_text_can_be_answered(client: httpx.Client) -> None:
-    lone = "\ud800"
-    assert told(infer(client, base64_input(photo("red"), name=lone)), 400)
-    assert told(infer(client, base64_input(photo("red"), datatype=lone)), 400)
-    assert "valid string" in told(infer(client, base64_input(photo("red")), id=lone), 400)
+def test_a_lone_surrogate_is_answered_with_a_problem(client: httpx.Client) -> None:
+    surrogate = "\ud800"
+    assert error_message(infer(client, base64_input(photo("red"), name=surrogate)), 400)
+    assert error_message(infer(client, base64_input(photo("red"), datatype=surrogate)), 400)
+    assert "valid string" in error_message(infer(client, base64_input(photo("red")), id=surrogate), 400)
 
 
 json_values = st.recursive(
@@ -392,15 +388,15 @@ messages = st.fixed_dictionaries(
 )
 
 
-@given(message=messages, behind=st.binary(max_size=40), off=st.integers(-3, 3))
+@given(message=messages, tail=st.binary(max_size=40), off=st.integers(-3, 3))
 @hypothesis_settings(
     max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_whatever_comes_is_answered_or_refused(
-    client: httpx.Client, message: dict[str, Any], behind: bytes, off: int
+def test_any_request_is_answered_or_refused(
+    client: httpx.Client, message: dict[str, Any], tail: bytes, off: int
 ) -> None:
     text = json.dumps(message).encode()
-    response = client.post(INFER, content=text + behind, headers={LENGTH: str(max(0, len(text) + off))})
+    response = client.post(INFER, content=text + tail, headers={LENGTH: str(max(0, len(text) + off))})
     assert response.status_code == 200 or 400 <= response.status_code < 500, response.text
 
 
@@ -413,27 +409,29 @@ def test_whatever_comes_is_answered_or_refused(
         (f"{MODEL}/versions/1/nope{{}}", "unknown-route"),
     ],
 )
-def test_what_is_not_there_is_told(client: httpx.Client, method: str, path: str, code: str) -> None:
-    told(client.request(method, path.format("/infer" if method == "post" else "")), 404, code)
+def test_unknown_models_variants_and_routes_are_404(
+    client: httpx.Client, method: str, path: str, code: str
+) -> None:
+    error_message(client.request(method, path.format("/infer" if method == "post" else "")), 404, code)
 
 
 def test_a_variant_that_is_not_loaded_is_known_but_not_ready(client: httpx.Client) -> None:
     assert client.get(f"{MODEL}/versions/ptq").json()["versions"] == ["fp32", "ptq", "int8", "softmax"]
-    told(client.get(f"{MODEL}/versions/ptq/ready"), 409, "variant-not-loaded")
-    told(client.post(f"{MODEL}/versions/ptq/infer", content=b"{}"), 409, "variant-not-loaded")
+    error_message(client.get(f"{MODEL}/versions/ptq/ready"), 409, "variant-not-loaded")
+    error_message(client.post(f"{MODEL}/versions/ptq/infer", content=b"{}"), 409, "variant-not-loaded")
     assert client.get(f"{MODEL}/versions/fp32/ready").json() == {"name": "colours", "ready": True}
 
 
 def test_problems_elsewhere_have_no_error_member(client: httpx.Client) -> None:
     assert "error" not in client.get("/v1/nope").json()
     assert "error" not in client.get("/v2nope").json()
-    told(client.delete("/v2"), 405, "method-not-allowed")
+    error_message(client.delete("/v2"), 405, "method-not-allowed")
 
 
 def test_the_model_may_have_another_name(settings: Settings) -> None:
     with running(settings.model_copy(update={"model_name": "birds"})) as client:
         assert client.get("/v2/models/birds").json()["name"] == "birds"
-        told(client.get(MODEL), 404, "unknown-model")
+        error_message(client.get(MODEL), 404, "unknown-model")
         body = {"inputs": [base64_input(photo("red"))]}
         assert client.post("/v2/models/birds/infer", json=body).json()["model_name"] == "birds"
 
@@ -444,9 +442,9 @@ def test_each_image_is_measured(settings: Settings) -> None:
         assert samples(client)['edgewise_stage_seconds_count{stage="inference",variant="fp32"}'] == 2
 
 
-def test_more_images_than_may_wait_are_not_told_to_come_again(settings: Settings) -> None:
+def test_more_images_than_the_queue_takes_get_no_retry_after(settings: Settings) -> None:
     with running(settings.model_copy(update={"queue_size": 2})) as client:
         assert infer(client, base64_input(*[photo("red")] * 2)).status_code == 200
         response = infer(client, base64_input(*[photo("red")] * 3))
-        told(response, 413, "batch-too-large")
+        error_message(response, 413, "batch-too-large")
         assert "retry-after" not in response.headers

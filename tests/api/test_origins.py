@@ -11,7 +11,7 @@ OTHER = "https://other.example"
 
 
 def sent(client: httpx.Client, **headers: str) -> httpx.Response:
-    """The answer to what a page can send without a preflight."""
+    """The answer to a request that a page can send without a preflight."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post("/v1/classify", content=photo("red"), headers={"Content-Type": "text/plain", **given})
 
@@ -35,7 +35,7 @@ def test_a_page_of_another_origin_can_neither_send_images_nor_labels(settings: S
 
 
 @pytest.mark.parametrize("origin", ["null", OTHER, "http://127.0.0.1", "http://127.0.0.1:1", "http://host"])
-def test_another_origin_is_one_that_is_not_the_host(client: httpx.Client, origin: str) -> None:
+def test_an_origin_other_than_the_host_is_refused(client: httpx.Client, origin: str) -> None:
     assert sent(client, Origin=origin).status_code == 403
 
 
@@ -43,14 +43,14 @@ def test_another_origin_is_one_that_is_not_the_host(client: httpx.Client, origin
     ("origin", "host"),
     [("https://cam.local", "cam.local:80"), ("http://cam.local", "cam.local:8080"), ("null", ""), ("", "")],
 )
-def test_another_port_is_another_origin_and_none_is_not_its_own(
+def test_another_port_or_an_empty_host_is_another_origin(
     client: httpx.Client, origin: str, host: str
 ) -> None:
     assert sent(client, Origin=origin, Host=host).status_code == 403
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_the_browser_is_believed_before_the_host(client: httpx.Client, site: str) -> None:
+def test_sec_fetch_site_takes_precedence_over_the_host(client: httpx.Client, site: str) -> None:
     assert sent(client, Origin=OTHER, Host="other.example", Sec_Fetch_Site=site).status_code == 403
 
 
@@ -62,11 +62,11 @@ def test_the_browser_is_believed_before_the_host(client: httpx.Client, site: str
         pytest.param({"Origin": "https://example.com", "Host": "example.com:443"}, id="port of TLS"),
         pytest.param({"Origin": "http://[::1]", "Host": "[::1]:80"}, id="port of HTTP"),
         pytest.param({"Origin": "https://example.com", "Sec-Fetch-Site": "same-origin"}, id="another Host"),
-        pytest.param({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, id="private"),
+        pytest.param({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, id="null origin"),
         pytest.param({"Sec-Fetch-Site": "cross-site"}, id="no origin"),
     ],
 )
-def test_its_own_page_may_send(client: httpx.Client, headers: dict[str, str]) -> None:
+def test_the_services_own_page_may_send(client: httpx.Client, headers: dict[str, str]) -> None:
     assert sent(client, **headers).status_code == 200
 
 
@@ -78,7 +78,9 @@ def test_listed_origins_may_send(settings: Settings) -> None:
         assert sent(client, Origin="null").status_code == 200
 
 
-def test_it_is_refused_before_its_body_is_read(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_foreign_origin_is_refused_before_the_body_is_read(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     with access_log(caplog) as records, running(settings) as client:
         assert sent(client, Origin=OTHER).status_code == 403
     (line,) = [json.loads(JsonFormatter().format(record)) for record in records]

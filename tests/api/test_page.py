@@ -31,7 +31,7 @@ def policy(response: httpx.Response) -> dict[str, str]:
 
 
 @each_file
-def test_a_file_comes_with_its_type_and_guarded(client: httpx.Client, name: str) -> None:
+def test_a_file_has_its_media_type_and_security_headers(client: httpx.Client, name: str) -> None:
     response = client.get(FILES[name])
     assert response.status_code == 200
     assert response.content == (FOLDER / name).read_bytes()
@@ -41,18 +41,18 @@ def test_a_file_comes_with_its_type_and_guarded(client: httpx.Client, name: str)
 
 
 @each_file
-def test_nothing_but_this_service_is_let_in(client: httpx.Client, name: str) -> None:
+def test_the_policy_allows_only_this_service(client: httpx.Client, name: str) -> None:
     directives = policy(client.get(FILES[name]))
     assert directives["default-src"] == "'none'"
     assert directives["script-src"] == directives["connect-src"] == "'self'"
     for directive in ("base-uri", "form-action", "frame-ancestors"):
         assert directives[directive] == "'none'"
-    # Swagger UI writes styles of its own.
+    # Swagger UI writes inline styles.
     assert directives["style-src"] == ("'self' 'unsafe-inline'" if name == "docs.html" else "'self'")
 
 
 @pytest.mark.parametrize("address", [*FILES.values(), *SWAGGER_UI])
-def test_a_browser_asks_again_and_is_told_that_nothing_changed(client: httpx.Client, address: str) -> None:
+def test_an_unchanged_file_is_answered_with_304(client: httpx.Client, address: str) -> None:
     first = client.get(address)
     assert first.headers["cache-control"] == "no-cache"
     for known in (first.headers["etag"], f"W/{first.headers['etag']}", f'"other", {first.headers["etag"]}'):
@@ -73,17 +73,17 @@ def test_head_has_the_headers_and_no_body(client: httpx.Client, address: str) ->
 @pytest.mark.parametrize("start", ["/", "/docs"])
 def test_everything_that_a_page_refers_to_is_served(client: httpx.Client, start: str) -> None:
     seen: set[str] = set()
-    ahead = {start}
-    while ahead:
-        address = ahead.pop()
+    unvisited = {start}
+    while unvisited:
+        address = unvisited.pop()
         seen.add(address)
-        ahead |= set(referenced(client, address)) - seen
-    own = {"/": {"/page/page.js", "/page/page.css", "/page/favicon.svg"}, "/docs": set(SWAGGER_UI)}
-    assert own[start] <= seen
+        unvisited |= set(referenced(client, address)) - seen
+    expected = {"/": {"/page/page.js", "/page/page.css", "/page/favicon.svg"}, "/docs": set(SWAGGER_UI)}
+    assert expected[start] <= seen
 
 
 @each_file
-def test_no_file_speaks_of_another_place(name: str) -> None:
+def test_no_file_names_another_host(name: str) -> None:
     text = (FOLDER / name).read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
     assert re.findall(r"\w+://|[\"'(]//", text) == []
 
@@ -94,7 +94,7 @@ def test_no_file_has_scripts_or_styles_inline(name: str) -> None:
     assert re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)|innerHTML", text) == []
 
 
-def test_the_page_is_no_part_of_the_interface(client: httpx.Client) -> None:
+def test_openapi_leaves_the_page_out(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "/v1/classify" in paths
     assert [path for path in paths if path in FILES.values() or path.startswith(("/docs", "/page"))] == []

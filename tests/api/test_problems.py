@@ -35,7 +35,7 @@ def test_types_are_unique() -> None:
     assert len(types) == len(set(types))
 
 
-def damaged() -> None:
+def raise_corrupt_image() -> None:
     try:
         bytes([256])
     except ValueError:
@@ -45,12 +45,12 @@ def damaged() -> None:
 def test_an_error_that_is_answered_holds_no_frames() -> None:
     request = Request({"type": "http", "path": "/", "headers": [], "server": None, "state": {"id": "1"}})
     with pytest.raises(CorruptImage) as caught:
-        damaged()
+        raise_corrupt_image()
     assert problem_response(request, caught.value).status_code == 422
     assert (caught.value.__traceback__, caught.value.__context__) == (None, None)
 
 
-def test_the_drawing_of_the_errors_is_right() -> None:
+def test_the_tree_in_the_docstring_has_every_error() -> None:
     drawn = dict(re.findall(r"── (\w+) +(\d{3}) ", errors.__doc__ or ""))
     assert drawn == {error.__name__: str(error.status) for error in every_error()}
 
@@ -58,12 +58,12 @@ def test_the_drawing_of_the_errors_is_right() -> None:
 def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     responses = document["paths"]["/v1/classify"]["post"]["responses"]
-    told = {
+    documented = {
         (type_, int(status))
         for status, response in responses.items()
         for type_ in re.findall(r"`(/problems/[a-z-]+)`", response["description"])
     }
-    # These come before any route, or of other routes.
+    # These are raised before any route, or by other routes.
     others = OF_SWITCHING | {
         "unknown-route",
         "method-not-allowed",
@@ -76,7 +76,7 @@ def test_openapi_documents_every_problem_of_a_route(client: httpx.Client) -> Non
         "unknown-answer",
         "truth-already-told",
     }
-    assert told == {(problem_type(e), e.status) for e in every_error() if e.code not in others}
+    assert documented == {(problem_type(e), e.status) for e in every_error() if e.code not in others}
     of_switch = str(document["paths"]["/v1/variants/active"]["put"]["responses"])
     assert all(f"`/problems/{code}`" in of_switch for code in OF_SWITCHING)
     reference = responses["422"]["content"]["application/problem+json"]["schema"]["$ref"]
@@ -105,7 +105,7 @@ def test_openapi_documents_the_body_in_all_its_forms(client: httpx.Client) -> No
     ]
 
 
-def test_the_documentation_page_is_there(client: httpx.Client) -> None:
+def test_the_documentation_page_is_served(client: httpx.Client) -> None:
     assert "openapi.json" in client.get("/docs").text
 
 
@@ -128,7 +128,7 @@ def test_an_unknown_route_is_a_problem(client: httpx.Client, path: str) -> None:
         ("POST", "/metrics", "GET, HEAD"),
     ],
 )
-def test_a_wrong_method_is_a_problem_that_says_which_is_right(
+def test_a_wrong_method_is_a_problem_that_names_the_right_one(
     client: httpx.Client, method: str, path: str, allow: str
 ) -> None:
     response = client.request(method, path)
@@ -156,7 +156,7 @@ def test_a_wrong_method_is_a_problem_that_says_which_is_right(
         ("GET", "/v2/models/colours/versions/" + "x" * 20_000, "has no variant 'xxx"),
     ],
 )
-def test_what_a_client_sent_is_repeated_to_it_in_short(
+def test_long_input_is_shortened_in_the_problem(
     client: httpx.Client, method: str, target: str, expected: str
 ) -> None:
     response = client.request(method, target)
@@ -165,7 +165,7 @@ def test_what_a_client_sent_is_repeated_to_it_in_short(
     assert len(response.content) < 1000
 
 
-def test_what_nobody_foresaw_is_logged_and_says_nothing_of_internals(
+def test_an_unexpected_error_is_logged_and_reveals_no_internals(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_something(app: FastAPI) -> None:
@@ -188,6 +188,6 @@ def test_what_nobody_foresaw_is_logged_and_says_nothing_of_internals(
     assert document["instance"] == f"urn:uuid:{failure.fields['id']}"
 
 
-def test_each_problem_has_a_name_of_its_own(client: httpx.Client) -> None:
+def test_each_problem_has_its_own_instance(client: httpx.Client) -> None:
     instances = {client.get("/nope").json()["instance"] for _ in range(5)}
     assert len({UUID(instance) for instance in instances}) == 5

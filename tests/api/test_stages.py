@@ -19,7 +19,7 @@ def test_each_stage_has_its_own_seconds() -> None:
     assert milliseconds(stages) == {"read": 1, "queue": 2, "decode": 3, "inference": 4.568}
 
 
-def test_what_a_body_takes_to_come_is_told(settings: Settings) -> None:
+def test_the_time_to_receive_the_body_is_reported(settings: Settings) -> None:
     image = photo("red")
     apps: list[FastAPI] = []
     with running(settings, apps.append) as client, connected(client) as connection:

@@ -27,11 +27,11 @@ EVALUATION = Evaluation(
     comparisons=(OTHER, BASELINE),
     reference=True,
 )
-SOMEWHERE_ELSE = EVALUATION.model_copy(update={"reference": False})
+NO_REFERENCE = EVALUATION.model_copy(update={"reference": False})
 LATENCY = Latency(machine="m", runtime="r", delegate="xnnpack", runs=10, p50_seconds=0.001, p99_seconds=0.002)
 
 
-def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bundle) -> None:
+def test_all_variants_of_the_bundle_are_listed(client: httpx.Client, colours: Bundle) -> None:
     answer = client.get("/v1/variants").json()
     assert (answer["bundle"], answer["default"], answer["active"]) == ("colours", "ptq", "fp32")
     assert {v["name"]: v["loaded"] for v in answer["variants"]} == {
@@ -54,10 +54,10 @@ def test_all_variants_of_the_bundle_are_there(client: httpx.Client, colours: Bun
         assert variant["latency"] is None
 
 
-def test_what_was_measured_is_there_and_in_the_metrics(
+def test_measured_values_are_listed_and_in_the_metrics(
     colours: Bundle, tmp_path: Path, settings: Settings
 ) -> None:
-    measured = {"evaluations": (SOMEWHERE_ELSE, EVALUATION), "latency": LATENCY}
+    measured = {"evaluations": (NO_REFERENCE, EVALUATION), "latency": LATENCY}
     bundle = altered(colours, tmp_path / "bundle", ptq=measured)
     with running(settings.model_copy(update={"bundle": bundle.path, "variant": None})) as client:
         answer = client.get("/v1/variants").json()
@@ -102,7 +102,7 @@ def put(client: httpx.Client, variant: str, **headers: str) -> httpx.Response:
     return client.put(ACTIVE, json={"variant": variant}, headers=headers or BEARER)
 
 
-def test_a_loaded_variant_can_be_named(switchable: httpx.Client) -> None:
+def test_a_loaded_variant_can_be_requested(switchable: httpx.Client) -> None:
     for variant in ("fp32", "ptq"):
         answer = switchable.post(f"/v1/classify?variant={variant}", content=photo("red"))
         assert answer.json()["variant"] == variant
@@ -114,7 +114,7 @@ def test_a_loaded_variant_can_be_named(switchable: httpx.Client) -> None:
     assert exposed["edgewise_under_load"] == 0
 
 
-def test_a_switch_answers_like_the_list_and_the_next_photo_gets_the_new_one(switchable: httpx.Client) -> None:
+def test_a_switch_answers_with_the_list_and_changes_the_next_answer(switchable: httpx.Client) -> None:
     assert switchable.get("/v1/variants").json()["switchable"] is True
     response = put(switchable, "softmax")
     assert response.status_code == 200
@@ -149,7 +149,7 @@ def test_without_the_token_nothing_is_switched(switchable: httpx.Client, headers
     assert switchable.get("/v1/variants").json()["active"] == "fp32"
 
 
-def test_where_there_is_no_token_nobody_can_switch(client: httpx.Client) -> None:
+def test_switching_is_disabled_without_a_token(client: httpx.Client) -> None:
     assert client.get("/v1/variants").json()["switchable"] is False
     response = put(client, "ptq")
     assert (response.status_code, response.json()["type"]) == (403, "/problems/switching-disabled")
@@ -169,7 +169,7 @@ def test_where_there_is_no_token_nobody_can_switch(client: httpx.Client) -> None
         (bytes(200_001), 413, "body-too-large", "200000 bytes"),
     ],
 )
-def test_what_can_not_be_switched_to_is_told(
+def test_an_impossible_switch_is_refused_with_the_reason(
     switchable: httpx.Client, body: bytes, status: int, code: str, detail: str
 ) -> None:
     response = switchable.put(ACTIVE, content=body, headers=BEARER)
