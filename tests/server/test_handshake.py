@@ -19,14 +19,14 @@ from tests.certificates import OPENSSL, Pair, made
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
-# More than the kernel takes.
+# More than the kernel buffers.
 ANSWER_BYTES = 20_000_000
 
 Wait = Callable[[], None]
 
 
 class LastAnswer(asyncio.Protocol):
-    """Answers whatever comes, and closes; `lost` is done when the connection is gone."""
+    """Answers any data and closes; sets `lost` once the connection is gone."""
 
     def __init__(self, lost: asyncio.Event) -> None:
         self._lost = lost
@@ -43,7 +43,7 @@ class LastAnswer(asyncio.Protocol):
 
 
 def ask(pair: Pair, port: int, wait: Wait, linger: Wait) -> int:
-    """The bytes of the answer, to a client that begins to read it late, and leaves late."""
+    """The bytes that a client receives which reads only after `wait` and closes only after `linger`."""
     received = 0
     with (
         socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
@@ -57,10 +57,10 @@ def ask(pair: Pair, port: int, wait: Wait, linger: Wait) -> int:
     return received
 
 
-def answered(
+def bytes_received(
     pair: Pair, *, wait_seconds: float = 0.0, waits_until_gone: bool = False, lingers_until_gone: bool = False
 ) -> int:
-    """What `ask` says of a client that does so until its connection is gone, which it must be in the end."""
+    """The bytes that such a client receives; the server must close the connection in the end."""
     gone = threading.Event()
 
     def until_gone() -> None:
@@ -89,14 +89,14 @@ def pair(tmp_path: Path) -> Pair:
     return made(tmp_path)
 
 
-def test_a_last_answer_comes_whole_however_slowly_it_is_taken(pair: Pair) -> None:
-    assert answered(pair, wait_seconds=2.5) == ANSWER_BYTES
+def test_a_slow_client_receives_the_whole_last_answer(pair: Pair) -> None:
+    assert bytes_received(pair, wait_seconds=2.5) == ANSWER_BYTES
 
 
-def test_a_client_that_has_all_and_does_not_say_farewell_is_not_waited_for(pair: Pair) -> None:
-    assert answered(pair, lingers_until_gone=True) == ANSWER_BYTES
+def test_a_client_that_never_closes_is_disconnected_after_its_answer(pair: Pair) -> None:
+    assert bytes_received(pair, lingers_until_gone=True) == ANSWER_BYTES
 
 
-def test_a_client_that_takes_nothing_more_is_let_go(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_stops_reading_is_disconnected(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "STALL_SECONDS", 1.0)
-    assert answered(pair, waits_until_gone=True) < ANSWER_BYTES
+    assert bytes_received(pair, waits_until_gone=True) < ANSWER_BYTES

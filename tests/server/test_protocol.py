@@ -1,4 +1,4 @@
-"""Connections whose clients stall, do not take their answers, or ask for too much meanwhile."""
+"""Connections whose clients stall, do not read their answers, or send too much meanwhile."""
 
 import asyncio
 import functools
@@ -37,7 +37,7 @@ def connected(port: int) -> socket.socket:
 
 @contextmanager
 def asking(port: int) -> Iterator[socket.socket]:
-    """A client that asks, and reads nothing."""
+    """A client that sends a request and reads no answer."""
     with connected(port) as connection:
         connection.sendall(ASK)
         yield connection
@@ -65,19 +65,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def flood(client: socket.socket) -> None:
-    """Send far more than kernels hold; the server's turn comes after each piece, and it could read more."""
+    """Send far more than kernels buffer; after each piece the server has its turn and could read more."""
     for _ in range(1000):
         client.send(bytes(2**16))
         await asyncio.sleep(0)
 
 
-async def nothing(scope: Any, receive: Any, send: Any) -> None:
-    """An application that answers at once, whatever else comes."""
+async def not_found(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers at once and reads no body."""
     await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body"})
 
 
-def test_a_head_that_stalls_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_without_a_whole_head_in_time_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(state: ServerState, port: int) -> None:
         with connected(port) as silent, connected(port) as dripping:
             await until(lambda: len(state.connections) == 2)
@@ -92,10 +92,10 @@ def test_a_head_that_stalls_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
                 close_stalled(state)
             assert silent.recv(1) == b""
 
-    run(test, nothing)
+    run(test, not_found)
 
 
-def test_a_connection_outlives_an_answer_that_came_before_the_bodys_end(
+def test_a_connection_stays_open_after_an_answer_before_the_bodys_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test(state: ServerState, port: int) -> None:
@@ -112,10 +112,10 @@ def test_a_connection_outlives_an_answer_that_came_before_the_bodys_end(
             await loop.sock_sendall(client, ASK)
             assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 404 ")
 
-    run(test, nothing)
+    run(test, not_found)
 
 
-def test_a_client_that_takes_nothing_of_its_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_its_answer_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.2)
 
     async def test(state: ServerState, port: int) -> None:
@@ -125,7 +125,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_let_go(monkeypatch: pytest
             await until(lambda: connection.transport.get_write_buffer_size() > 0)
             close_stalled(state)
             assert connection.busy
-            # Until then the kernel may take more of it.
+            # The kernel may take more of the answer until then.
             while state.connections:
                 await asyncio.sleep(0.3)
                 close_stalled(state)
@@ -137,14 +137,14 @@ def test_a_client_that_takes_nothing_of_its_answer_is_let_go(monkeypatch: pytest
     run(test, app)
 
 
-def test_a_client_that_takes_its_answer_slowly_is_not_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_its_answer_slowly_stays_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.5)
 
     async def test(state: ServerState, port: int) -> None:
         with asking(port) as client:
             client.setblocking(False)
             await until(lambda: bool(state.tasks))
-            # In the kernel are megabytes, so that it asks for more every few seconds only.
+            # The kernel buffers megabytes, so that it takes more only every few seconds.
             for _ in range(25):
                 await asyncio.get_running_loop().sock_recv(client, 2**15)
                 await asyncio.sleep(0.1)
@@ -157,7 +157,7 @@ def test_a_client_that_takes_its_answer_slowly_is_not_let_go(monkeypatch: pytest
     run(test, app)
 
 
-def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_closed_for_a_newer_one_is_gone_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
     gone: list[Protocol] = []
     lost = Protocol.connection_lost
@@ -185,7 +185,7 @@ def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("others", "behind", "goes_on", "error"),
+    ("others", "pipelined", "continuation", "error"),
     [
         (0, ASK.replace(b"Host", b"Cookie: " + b"x" * MAX_HEAD_BYTES + b"\r\nHost"), b"", HeadTooLarge),
         (0, ENDLESS, b"x" * 10_000, HeadTooLarge),
@@ -193,35 +193,39 @@ def test_one_that_gives_way_with_its_answer_unread_is_gone_soon(monkeypatch: pyt
     ],
     ids=["large head", "large head in pieces", "no connection"],
 )
-def test_what_is_refused_behind_a_request_is_counted_and_logged_as_what_it_is(
-    others: int, behind: bytes, goes_on: bytes, error: type[RequestError], caplog: pytest.LogCaptureFixture
+def test_a_refusal_behind_a_request_does_not_count_as_invalid_http(
+    others: int,
+    pipelined: bytes,
+    continuation: bytes,
+    error: type[RequestError],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, SERVICE_LOGGER)
     metrics = Metrics(CollectorRegistry())
     count = noted(metrics, LogRequests.ALL)
     errors: list[RequestError] = []
-    begun: list[Any] = []
-    told = asyncio.Event()
+    started: list[Any] = []
+    may_answer = asyncio.Event()
 
-    def refused(why: RequestError, client: str | None) -> None:
-        errors.append(why)
-        count(why, client)
+    def refused(refusal: RequestError, client: str | None) -> None:
+        errors.append(refusal)
+        count(refusal, client)
 
     async def test(state: ServerState, port: int) -> None:
         loop = asyncio.get_running_loop()
         with ExitStack() as stack:
             for number in range(others):
                 stack.enter_context(asking(port))
-                await until(lambda number=number: len(begun) == number + 1)  # type: ignore[misc]
+                await until(lambda number=number: len(started) == number + 1)  # type: ignore[misc]
             client = stack.enter_context(connected(port))
             client.setblocking(False)
             await loop.sock_sendall(client, ASK.replace(b"/", b"/livez", 1))
-            await until(lambda: len(begun) == others + 1)
-            await loop.sock_sendall(client, behind)
+            await until(lambda: len(started) == others + 1)
+            await loop.sock_sendall(client, pipelined)
             while not errors:
-                await loop.sock_sendall(client, goes_on)
+                await loop.sock_sendall(client, continuation)
                 await asyncio.sleep(0.01)
-            told.set()
+            may_answer.set()
             answer = b""
             while more := await loop.sock_recv(client, 65536):
                 answer += more
@@ -229,21 +233,21 @@ def test_what_is_refused_behind_a_request_is_counted_and_logged_as_what_it_is(
             assert answer.count(b"HTTP/1.1 ") == 1
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        begun.append(scope)
-        await told.wait()
-        await nothing(scope, receive, send)
+        started.append(scope)
+        await may_answer.wait()
+        await not_found(scope, receive, send)
 
     run(test, app, refused)
-    assert [type(why) for why in errors] == [error]
+    assert [type(refusal) for refusal in errors] == [error]
     for kind, reason in REASONS.items():
         labels = {"reason": reason}
         assert metrics.registry.get_sample_value("edgewise_rejected_total", labels) == (kind is error)
     assert not caplog.records
 
 
-def test_a_head_refused_behind_a_request_is_read_no_further() -> None:
+def test_a_refused_head_behind_a_pending_request_is_read_no_further() -> None:
     refused: list[RequestError] = []
-    told = asyncio.Event()
+    may_answer = asyncio.Event()
 
     async def test(state: ServerState, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -256,13 +260,13 @@ def test_a_head_refused_behind_a_request_is_read_no_further() -> None:
                 await asyncio.sleep(0.01)
             with pytest.raises(BlockingIOError):
                 await flood(client)
-            told.set()
+            may_answer.set()
             assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 404 ")
         await until(lambda: not state.connections)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await told.wait()
-        await nothing(scope, receive, send)
+        await may_answer.wait()
+        await not_found(scope, receive, send)
 
     run(test, app, lambda error, _: refused.append(error))
     assert len(refused) == 1

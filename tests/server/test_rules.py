@@ -1,4 +1,4 @@
-"""HTTP's rules for a head."""
+"""HTTP's rules for the head of a request."""
 
 import pytest
 
@@ -24,12 +24,12 @@ def test_a_host_is_a_name_or_an_address(host: bytes) -> None:
 
 
 @pytest.mark.parametrize("host", [b"[", b"a b", b"a, b", b"a/b", b"user@a", b"a:b", b"a:1:2", b"\xe9"])
-def test_another_host_is_none(host: bytes) -> None:
+def test_anything_else_is_no_host(host: bytes) -> None:
     assert breaks("1.1", (b"host", host))
     assert breaks("1.0", (b"host", host))
 
 
-def test_there_is_one_host_and_before_http_1_1_there_may_be_none() -> None:
+def test_exactly_one_host_is_required_or_none_before_http_1_1() -> None:
     assert breaks("1.1")
     assert not breaks("1.0")
     for version in ("1.1", "1.0"):
@@ -37,11 +37,11 @@ def test_there_is_one_host_and_before_http_1_1_there_may_be_none() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
-def test_other_versions_are_not_spoken(version: str) -> None:
+def test_other_http_versions_are_refused(version: str) -> None:
     assert breaks(version, (b"host", b"a"))
 
 
-def test_a_body_may_be_chunked_and_nothing_else() -> None:
+def test_chunked_is_the_only_transfer_encoding() -> None:
     host = (b"host", b"a")
     for value in (b"chunked", b"Chunked "):
         assert not breaks("1.1", host, (b"transfer-encoding", value))
@@ -49,7 +49,7 @@ def test_a_body_may_be_chunked_and_nothing_else() -> None:
     assert breaks("1.1", host, (b"transfer-encoding", b"gzip"), (b"transfer-encoding", b"chunked"))
 
 
-def test_before_http_1_1_a_body_is_not_chunked() -> None:
+def test_transfer_encoding_is_refused_before_http_1_1() -> None:
     host = (b"host", b"a")
     for value in (b"chunked", b"gzip", b""):
         assert breaks("1.0", host, (b"transfer-encoding", value))

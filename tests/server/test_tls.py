@@ -1,4 +1,4 @@
-"""The certificate and its key, as they are loaded and loaded anew."""
+"""Loading and reloading the certificate and its key."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ def days_left(tls: Tls) -> float:
 
 
 def replace(old: Path, new: Path) -> None:
-    """Put a copy of a file in another one's place, at once, as who renews certificates does."""
+    """Replace a file by a copy of another one atomically, as programs that renew certificates do."""
     copy = old.with_suffix(".new")
     shutil.copy(new, copy)
     copy.rename(old)
@@ -41,11 +41,11 @@ def renewed(tmp_path: Path) -> Pair:
     return made(tmp_path / "renewed", days=90)
 
 
-def test_it_tells_when_the_certificate_expires(pair: Pair) -> None:
+def test_the_expiry_of_the_certificate_is_known(pair: Pair) -> None:
     assert days_left(renewed_certificate(pair.certificate, pair.key)) == pytest.approx(2, abs=0.01)
 
 
-def test_it_tells_so_where_the_system_allows_no_more_than_tls_1_2(pair: Pair, tmp_path: Path) -> None:
+def test_the_expiry_is_known_if_the_system_allows_only_tls_1_2(pair: Pair, tmp_path: Path) -> None:
     configuration = tmp_path / "openssl.cnf"
     configuration.write_text(
         "openssl_conf = all\n[all]\nssl_conf = tls\n[tls]\nsystem_default = policy\n"
@@ -55,7 +55,7 @@ def test_it_tells_so_where_the_system_allows_no_more_than_tls_1_2(pair: Pair, tm
         "import sys; from pathlib import Path; from service.server.tls import renewed_certificate;"
         "print(renewed_certificate(*map(Path, sys.argv[1:])).value.expires)"
     )
-    told = subprocess.run(  # noqa: S603
+    printed = subprocess.run(  # noqa: S603
         [sys.executable, "-c", script, pair.certificate, pair.key],
         env=os.environ | {"OPENSSL_CONF": str(configuration)},
         cwd=ROOT,
@@ -63,15 +63,15 @@ def test_it_tells_so_where_the_system_allows_no_more_than_tls_1_2(pair: Pair, tm
         capture_output=True,
         text=True,
     ).stdout
-    assert float(told) == renewed_certificate(pair.certificate, pair.key).value.expires
+    assert float(printed) == renewed_certificate(pair.certificate, pair.key).value.expires
 
 
-def test_it_tells_nothing_of_a_certificate_that_ordinary_clients_can_not_use(tmp_path: Path) -> None:
+def test_the_expiry_is_unknown_if_ordinary_clients_can_not_use_the_curve(tmp_path: Path) -> None:
     pair = made(tmp_path / "unusual", curve="secp256k1")
     assert renewed_certificate(pair.certificate, pair.key).value.expires is None
 
 
-def test_files_that_did_not_change_are_not_loaded(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+def test_unchanged_files_are_not_reloaded(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     tls = renewed_certificate(pair.certificate, pair.key)
     context = tls.value.context
     with caplog.at_level(logging.INFO, "edgewise"):
@@ -92,7 +92,7 @@ def test_a_renewed_pair_is_loaded(pair: Pair, renewed: Pair, caplog: pytest.LogC
     assert record.message == "the new certificate is used"
 
 
-def test_a_file_that_is_written_over_is_seen_too(pair: Pair, renewed: Pair) -> None:
+def test_a_pair_that_is_overwritten_in_place_is_loaded_too(pair: Pair, renewed: Pair) -> None:
     tls = renewed_certificate(pair.certificate, pair.key)
     pair.certificate.write_bytes(renewed.certificate.read_bytes())
     pair.key.write_bytes(renewed.key.read_bytes())
@@ -100,13 +100,13 @@ def test_a_file_that_is_written_over_is_seen_too(pair: Pair, renewed: Pair) -> N
     assert days_left(tls) == pytest.approx(90, abs=0.01)
 
 
-@pytest.mark.parametrize("half", ["certificate only", "cut off", "no certificate", "encrypted key"])
-def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
-    pair: Pair, renewed: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture, half: str
+@pytest.mark.parametrize("fault", ["certificate only", "cut off", "no certificate", "encrypted key"])
+def test_an_unusable_pair_is_reported_once_and_the_previous_one_kept(
+    pair: Pair, renewed: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     tls = renewed_certificate(pair.certificate, pair.key)
     context, expires = tls.value.context, tls.value.expires
-    match half:
+    match fault:
         case "certificate only":
             replace(pair.certificate, renewed.certificate)
             reason = "(key values mismatch)"
@@ -127,17 +127,17 @@ def test_what_can_not_be_used_leaves_the_one_before_and_is_told_once(
     assert record.message == "the new certificate can't be used; the previous one is kept"
     assert reason in record.fields["reason"]
     assert (tls.value.context, tls.value.expires) == (context, expires)
-    # Whole again, it is loaded.
+    # A usable pair is loaded again.
     replace(pair.certificate, renewed.certificate)
     replace(pair.key, renewed.key)
     tls.renew()
     assert days_left(tls) == pytest.approx(90, abs=0.01)
 
 
-def test_files_whose_rights_changed_are_read_again(pair: Pair) -> None:
+def test_files_with_changed_permissions_are_reloaded(pair: Pair) -> None:
     tls = renewed_certificate(pair.certificate, pair.key)
     context = tls.value.context
-    # Root reads all: elsewhere the service could not, and now can.
+    # Root can read the key anyway; a service of another user may be able to only now.
     pair.key.chmod(0o640)
     tls.renew()
     assert tls.value.context is not context
