@@ -15,37 +15,37 @@ from tests.images.encoded import CROPPED, encode
 STILL = encode(Image.new("RGB", (64, 48), "red"), "AVIF")
 
 
-def claiming(data: bytes, width: int, height: int) -> bytes:
-    """The AVIF with another size in its header; the picture stays as it was coded."""
+def with_header_size(data: bytes, width: int, height: int) -> bytes:
+    """The AVIF with another size in its header and the same coded picture."""
     start = data.index(b"ispe") + 8
-    was = data[start - 8 : start + 8]
-    return data.replace(was, was[:8] + struct.pack(">II", width, height))
+    original = data[start - 8 : start + 8]
+    return data.replace(original, original[:8] + struct.pack(">II", width, height))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 48), (1025, 3)])
 @pytest.mark.parametrize(("mode", "pictures"), [("RGB", 1), ("L", 1), ("RGBA", 2)])
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
-def test_counts_what_is_coded(size: tuple[int, int], mode: str, pictures: int, subsampling: str) -> None:
+def test_coded_pixels_are_counted(size: tuple[int, int], mode: str, pictures: int, subsampling: str) -> None:
     data = encode(Image.new(mode, size), "AVIF", speed=10, subsampling=subsampling)
     assert coded_pixels(data) == pictures * size[0] * size[1]
 
 
-def test_a_header_does_not_change_what_is_counted() -> None:
-    lie = claiming(STILL, 16, 16)
+def test_the_header_does_not_change_the_count() -> None:
+    lie = with_header_size(STILL, 16, 16)
     assert Image.open(BytesIO(lie)).size == (16, 16)
     assert coded_pixels(lie) == 64 * 48
 
 
-def test_what_is_coded_is_limited_whatever_the_header_says() -> None:
+def test_coded_pixels_are_limited_whatever_the_header_says() -> None:
     large = encode(Image.new("RGB", (1000, 1000)), "AVIF", speed=10)
     limits = DecodeLimits(max_decode_bytes=5_000_000)
-    assert decode(claiming(STILL, 16, 16), CROPPED, limits).size == (16, 16)
+    assert decode(with_header_size(STILL, 16, 16), CROPPED, limits).size == (16, 16)
     with pytest.raises(ImageTooLarge, match="MiB"):
-        decode(claiming(large, 16, 16), CROPPED, limits)
+        decode(with_header_size(large, 16, 16), CROPPED, limits)
 
 
 @pytest.mark.parametrize("brand", [b"avis", b"avif"])
-def test_a_sequence_is_not_read(brand: bytes) -> None:
+def test_a_sequence_is_refused(brand: bytes) -> None:
     frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
     data = encode(frames[0], "AVIF", save_all=True, append_images=frames[1:])
     assert data[8:12] == b"avis"
@@ -54,7 +54,7 @@ def test_a_sequence_is_not_read(brand: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"free", b"meta"])
-def test_no_end_of_boxes_is_refused(kind: bytes) -> None:
+def test_too_many_boxes_are_refused(kind: bytes) -> None:
     boxes = (struct.pack(">I4s", 12, kind) + bytes(4)) * 10_001
     with pytest.raises(CorruptImage, match="pieces"):
         coded_pixels(STILL + boxes)
@@ -68,18 +68,18 @@ def box(kind: bytes, content: bytes) -> bytes:
     "table",
     [box(b"iloc", bytes(33_000)), box(b"iprp", box(b"ipma", bytes(33_000))), box(b"iref", bytes(33_000))],
 )
-def test_no_end_of_items_is_refused(table: bytes) -> None:
+def test_too_many_items_are_refused(table: bytes) -> None:
     with pytest.raises(CorruptImage, match="more items"):
         coded_pixels(STILL + box(b"meta", bytes(4) + table))
 
 
-def test_no_end_of_properties_is_refused() -> None:
+def test_too_many_properties_are_refused() -> None:
     properties = box(b"iprp", box(b"ipco", box(b"free", b"") * 10_001))
     with pytest.raises(CorruptImage, match="pieces"):
         coded_pixels(STILL + box(b"meta", bytes(4) + properties))
 
 
-def test_as_much_exif_is_read_as_jpeg_allows() -> None:
+def test_exif_is_limited_to_what_jpeg_allows() -> None:
     image = Image.new("RGB", (64, 48), "red")
     exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00"
     assert decode(encode(image, "AVIF", exif=exif.ljust(60_000, b"\x00")), CROPPED).size == (64, 48)
@@ -87,20 +87,20 @@ def test_as_much_exif_is_read_as_jpeg_allows() -> None:
         decode(encode(image, "AVIF", exif=exif.ljust(70_000, b"\x00")), CROPPED)
 
 
-def test_no_end_of_units_is_refused() -> None:
-    units = b"\x12\x00" * 10_001  # Each of two bytes: a kind, and that nothing follows.
+def test_too_many_units_are_refused() -> None:
+    units = b"\x12\x00" * 10_001  # Each has two bytes: a kind and a length of 0.
     with pytest.raises(CorruptImage, match="pieces"):
-        coded_pixels(located(STILL, len(STILL), len(units)) + units)
+        coded_pixels(with_picture_at(STILL, len(STILL), len(units)) + units)
 
 
-def located(data: bytes, start: int, length: int) -> bytes:
-    """The AVIF of one picture, with that picture in another place."""
+def with_picture_at(data: bytes, start: int, length: int) -> bytes:
+    """The AVIF with the data of its picture at another place."""
     place = data.index(struct.pack(">I", data.index(b"mdat") + 4), data.index(b"iloc"))
     return data[:place] + struct.pack(">II", start, length) + data[place + 8 :]
 
 
 @given(st.data())
-def test_damage_is_told_and_raises_nothing_else(data: st.DataObject) -> None:
+def test_damage_raises_only_image_errors(data: st.DataObject) -> None:
     changed = bytearray(STILL)
     for bit in data.draw(st.lists(st.integers(0, 8 * len(changed) - 1), min_size=1, max_size=8)):
         changed[bit // 8] ^= 1 << bit % 8

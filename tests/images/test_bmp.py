@@ -17,12 +17,12 @@ def bmp(header: int, pixels: list[tuple[int, int, int, int]]) -> bytes:
 
 
 @pytest.mark.parametrize("header", [40, 108, 124])
-def test_an_alpha_of_zero_everywhere_is_none(header: int) -> None:
+def test_an_alpha_of_zero_everywhere_is_ignored(header: int) -> None:
     image = decode(bmp(header, [(1, 2, 3, 0), (4, 5, 6, 0)]), CROPPED)
     assert [image.getpixel((x, 0)) for x in range(2)] == [(3, 2, 1), (6, 5, 4)]
 
 
 @pytest.mark.parametrize("header", [108, 124])
-def test_an_alpha_that_is_not_zero_everywhere_lies_on_white(header: int) -> None:
+def test_any_other_alpha_is_blended_with_white(header: int) -> None:
     image = decode(bmp(header, [(1, 2, 3, 0), (4, 5, 6, 255)]), CROPPED)
     assert [image.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (6, 5, 4)]

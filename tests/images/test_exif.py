@@ -23,7 +23,7 @@ def test_reads_both_byte_orders(order: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-def test_reads_what_pillow_writes_among_other_tags(value: int) -> None:
+def test_reads_the_orientation_among_other_tags_of_pillow(value: int) -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera"
     exif[TAG] = value
@@ -48,7 +48,7 @@ def test_reads_what_pillow_writes_among_other_tags(value: int) -> None:
         b"XX" + block(6)[2:],
     ],
 )
-def test_takes_a_broken_block_for_upright(broken: bytes) -> None:
+def test_a_broken_block_means_upright(broken: bytes) -> None:
     assert orientation(broken) == 1
 
 

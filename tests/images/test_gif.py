@@ -26,7 +26,7 @@ def gif(*before: bytes, side: int = 2) -> bytes:
     return screen + b"".join(before) + frame + b"\x3b"
 
 
-def test_what_stands_before_the_first_frame_does_not_change_it() -> None:
+def test_blocks_before_the_first_frame_do_not_change_it() -> None:
     plain = decode(gif(), CROPPED).tobytes()
     assert np.frombuffer(plain, np.uint8)[::3].tolist() == [0, 255, 255, 0]
     for before in [(COMMENT,), (LOOP, control(dispose=2)), (control(dispose=1), COMMENT), (b"\x00",)]:
@@ -39,7 +39,7 @@ def test_the_transparent_colour_is_kept() -> None:
     assert decode(kept, CROPPED).getcolors() == [(4, (255, 255, 255))]
 
 
-def test_a_frame_may_have_a_palette_of_its_own() -> None:
+def test_a_frame_may_have_its_own_palette() -> None:
     red = Image.new("P", (3, 3))
     red.putpalette([255, 0, 0])
     file = encode(Image.new("L", (3, 3)), "GIF", save_all=True, append_images=[red])
@@ -47,7 +47,7 @@ def test_a_frame_may_have_a_palette_of_its_own() -> None:
     assert decode(encode(red, "GIF"), CROPPED).getpixel((1, 1)) == (255, 0, 0)
 
 
-def test_no_end_of_what_stands_before_the_first_frame_is_refused() -> None:
+def test_too_much_data_before_the_first_frame_is_refused() -> None:
     assert decode(gif(b"\x21\xfe" + b"\xff".ljust(256, b".") * 4000 + b"\x00"), CROPPED).size == (2, 2)
     with pytest.raises(CorruptImage, match="before its picture"):
         decode(gif(b"\x21\xfe" + b"\xff".ljust(256, b".") * 5000 + b"\x00"), CROPPED)
@@ -58,7 +58,7 @@ def test_a_huge_frame_is_refused_before_it_takes_memory(dispose: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ImageTooLarge):
         decode(gif(control(dispose=dispose), side=65_535), CROPPED)
-    # The picture that is not to be made would take four times this, in kB.
+    # In kB; the picture itself would take four times this.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
 
 

@@ -1,4 +1,4 @@
-"""Whatever the bytes are: pixels, or an error that says so; never anything else, never a warning."""
+"""Any bytes give pixels or an error with a message, never another exception or a warning."""
 
 from functools import cache
 
@@ -39,7 +39,7 @@ fuzzed = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 
 
 @cache
-def real(kind: str) -> bytes:
+def undamaged(kind: str) -> bytes:
     mode, format_, options = KINDS[kind]
     noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     picture = Image.fromarray(noise).resize((64, 48), Image.Resampling.BICUBIC)
@@ -47,7 +47,7 @@ def real(kind: str) -> bytes:
     return encode(picture.convert(mode), format_, **options, **tag)
 
 
-def is_answered(data: bytes) -> None:
+def check_pixels_or_error(data: bytes) -> None:
     try:
         pixels = load_pixels(data, PREPROCESSING, Crop.BUNDLE, LIMITS)
     except RequestError as error:
@@ -65,8 +65,8 @@ def test_every_format_is_fuzzed() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_undamaged_file_is_taken(kind: str) -> None:
-    assert load_pixels(real(kind), PREPROCESSING).shape == (24, 32, 3)
+def test_the_undamaged_file_is_read(kind: str) -> None:
+    assert load_pixels(undamaged(kind), PREPROCESSING).shape == (24, 32, 3)
 
 
 @fuzzed
@@ -78,34 +78,34 @@ def test_the_undamaged_file_is_taken(kind: str) -> None:
     st.binary(max_size=400),
 )
 def test_random_bytes(start: bytes, rest: bytes) -> None:
-    is_answered(start + rest)
+    check_pixels_or_error(start + rest)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @fuzzed
 @given(data=st.data())
 def test_truncated_files(kind: str, data: st.DataObject) -> None:
-    whole = real(kind)
-    is_answered(whole[: data.draw(st.integers(0, len(whole) - 1), label="length")])
+    whole = undamaged(kind)
+    check_pixels_or_error(whole[: data.draw(st.integers(0, len(whole) - 1), label="length")])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @fuzzed
 @given(data=st.data())
 def test_flipped_bits(kind: str, data: st.DataObject) -> None:
-    changed = bytearray(real(kind))
-    # Half of them within the first bytes, where the structure is.
+    changed = bytearray(undamaged(kind))
+    # Half of them are in the first 200 bytes, which hold the structure.
     bits = st.integers(0, 8 * len(changed) - 1) | st.integers(0, 8 * 200)
     for bit in data.draw(st.lists(bits, min_size=1, max_size=8), label="bits"):
         changed[bit // 8] ^= 1 << bit % 8
-    is_answered(bytes(changed))
+    check_pixels_or_error(bytes(changed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @fuzzed
 @given(data=st.data())
-def test_pieces_cut_out_and_put_in(kind: str, data: st.DataObject) -> None:
-    whole = real(kind)
+def test_pieces_removed_and_inserted(kind: str, data: st.DataObject) -> None:
+    whole = undamaged(kind)
     start = data.draw(st.integers(0, len(whole)), label="start")
     end = data.draw(st.integers(start, min(len(whole), start + 64)), label="end")
-    is_answered(whole[:start] + data.draw(st.binary(max_size=64), label="piece") + whole[end:])
+    check_pixels_or_error(whole[:start] + data.draw(st.binary(max_size=64), label="piece") + whole[end:])

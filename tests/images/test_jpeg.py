@@ -47,7 +47,7 @@ def segment_start(data: bytes, marker: int) -> int:
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
 @pytest.mark.parametrize("size", SIZES[:2])
-def test_has_pillows_pixels_exactly(
+def test_pixels_equal_pillows(
     temple: Image.Image, size: tuple[int, int], subsampling: str, progressive: bool, denominator: int
 ) -> None:
     data = encode(temple.resize(size), "JPEG", subsampling=subsampling, progressive=progressive)
@@ -58,7 +58,7 @@ def test_has_pillows_pixels_exactly(
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 @pytest.mark.parametrize("denominator", [1, 2, 4, 8])
-def test_has_pillows_pixels_in_grey_and_cmyk(temple: Image.Image, mode: str, denominator: int) -> None:
+def test_pixels_in_grey_and_cmyk_equal_pillows(temple: Image.Image, mode: str, denominator: int) -> None:
     data = encode(temple.convert(mode), "JPEG")
     np.testing.assert_array_equal(decode(data, denominator), np.asarray(by_pillow(data, denominator)))
 
@@ -82,7 +82,7 @@ def test_reads_the_header(temple: Image.Image, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("tenth", range(1, 10))
 @pytest.mark.parametrize("ending", [b"", EOI, b"\x00" * 500 + EOI], ids=["cut", "ended", "padded"])
-def test_never_gives_a_grey_half(
+def test_a_truncated_file_is_refused_and_not_half_grey(
     temple: Image.Image, mode: str, progressive: bool, tenth: int, ending: bytes
 ) -> None:
     data = encode(temple.convert(mode), "JPEG", progressive=progressive)
@@ -91,59 +91,59 @@ def test_never_gives_a_grey_half(
         decode(cut)
 
 
-def test_pillow_alone_would_give_a_grey_half(photo: bytes) -> None:
-    """Why this decoder is used: when this fails, Pillow has learnt it."""
+def test_pillow_alone_decodes_a_truncated_file_half_grey(photo: bytes) -> None:
+    """This is why another decoder is used; if this fails, Pillow has become strict too."""
     cut = np.asarray(Image.open(BytesIO(photo[: len(photo) // 2] + EOI)))
     assert (cut[-1] == cut[-1, 0]).all()
 
 
-def test_takes_bytes_after_the_end(photo: bytes) -> None:
+def test_accepts_bytes_after_the_end(photo: bytes) -> None:
     np.testing.assert_array_equal(decode(photo + b"a motion photo's film"), decode(photo))
 
 
-def test_takes_junk_between_segments(photo: bytes) -> None:
+def test_accepts_junk_between_segments(photo: bytes) -> None:
     at = segment_start(photo, 0xDB)
     np.testing.assert_array_equal(decode(photo[:at] + b"\x00junk\xff\x00" + photo[at:]), decode(photo))
 
 
-def test_takes_padding_before_the_end(photo: bytes) -> None:
+def test_accepts_padding_before_the_end(photo: bytes) -> None:
     np.testing.assert_array_equal(decode(photo.removesuffix(EOI) + b"\x00" * 8 + EOI), decode(photo))
 
 
 @pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each time that the decoder was called it was strict."""
-    seen: list[bool] = []
+def strict_calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each call of the decoder, whether it was strict."""
+    calls: list[bool] = []
     decode_jpeg = simplejpeg.decode_jpeg
 
-    def seen_by(*args: Any, strict: bool, **options: Any) -> np.ndarray:
-        seen.append(strict)
+    def recorded(*args: Any, strict: bool, **options: Any) -> np.ndarray:
+        calls.append(strict)
         return decode_jpeg(*args, strict=strict, **options)
 
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", seen_by)
-    return seen
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", recorded)
+    return calls
 
 
-def test_what_is_padded_before_the_end_is_decoded_twice_and_no_more(photo: bytes, tries: list[bool]) -> None:
+def test_padding_before_the_end_is_decoded_twice_at_most(photo: bytes, strict_calls: list[bool]) -> None:
     decode(photo.removesuffix(EOI) + b"\xaa\x55" * 200 + EOI)
-    assert tries == [True, False]
+    assert strict_calls == [True, False]
 
 
-def test_what_can_not_be_mended_is_not_tried_again(tries: list[bool]) -> None:
+def test_damage_that_can_not_be_repaired_is_tried_only_once(strict_calls: list[bool]) -> None:
     whole = flat(16, [(1,), (2,), (3,)])
     last = whole.rindex(b"\xff\xda")
     with pytest.raises(CorruptImage):
         decode(whole[:last] + b"\xaa" * 9 + whole[last:])
-    assert tries == [True]
+    assert strict_calls == [True]
 
 
-def test_takes_an_unknown_revision_of_jfif(photo: bytes) -> None:
+def test_accepts_an_unknown_revision_of_jfif(photo: bytes) -> None:
     at = photo.index(b"JFIF\x00") + 5
     np.testing.assert_array_equal(decode(photo[:at] + b"\x09" + photo[at + 1 :]), decode(photo))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
-def test_takes_an_unknown_adobe_transform(temple: Image.Image, mode: str) -> None:
+def test_accepts_an_unknown_adobe_transform(temple: Image.Image, mode: str) -> None:
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
     data = encode(temple.convert(mode), "JPEG")
     if mode == "CMYK":
@@ -154,7 +154,7 @@ def test_takes_an_unknown_adobe_transform(temple: Image.Image, mode: str) -> Non
     np.testing.assert_array_equal(decode(unknown), decode(known))
 
 
-def test_what_is_mended_hides_no_damage_after_it(photo: bytes) -> None:
+def test_accepted_junk_hides_no_damage_after_it(photo: bytes) -> None:
     at = segment_start(photo, 0xDB)
     harmless = photo[:at] + b"junk" + photo[at:]
     with pytest.raises(CorruptImage, match="truncated"):
@@ -192,15 +192,15 @@ def test_refuses_a_header_of_endless_segments() -> None:
 @pytest.mark.parametrize(
     "data", [b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x00", b"\xff\xd8" + b"\xff" * 99]
 )
-def test_refuses_what_has_no_picture(data: bytes) -> None:
+def test_refuses_a_file_without_a_picture(data: bytes) -> None:
     with pytest.raises(CorruptImage):
         jpeg.read_header(data)
 
 
 def flat(side: int, scans: Sequence[Sequence[int]]) -> bytes:
-    """A grey picture of YCbCr in baseline scans, each of the components (1, 2, 3) that are named."""
+    """A grey YCbCr picture in baseline scans, each of the given components (1, 2, 3)."""
     component = [bytes((number, 0x11, 0)) for number in (1, 2, 3)]
-    # Both tables have one code, a 0 of one bit: "as before" for the first coefficient, "no more" then.
+    # Both tables have one code, the bit 0: no change of the first coefficient, then the block's end.
     code = bytes((1, *[0] * 15, 0))
     parts = [
         b"\xff\xd8",
@@ -221,7 +221,7 @@ def segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
 
 
-def test_a_scan_for_each_component_is_held_whole_like_a_progressive_one() -> None:
+def test_separate_scans_are_buffered_like_a_progressive_file() -> None:
     together, apart = flat(64, [(1, 2, 3)]), flat(64, [(1,), (2,), (3,)])
     assert not jpeg.read_header(together).buffered
     assert jpeg.read_header(apart).buffered
@@ -229,21 +229,21 @@ def test_a_scan_for_each_component_is_held_whole_like_a_progressive_one() -> Non
 
 
 @pytest.mark.parametrize("repeated", [1, 33])
-def test_many_scans_are_taken(repeated: int) -> None:
+def test_many_scans_are_accepted(repeated: int) -> None:
     assert (decode(flat(16, [(1,), (2,), (3,)] * repeated)) == 128).all()
 
 
-def test_no_end_of_scans_is_refused() -> None:
+def test_too_many_scans_are_refused() -> None:
     with pytest.raises(CorruptImage, match="more than 100 scans"):
         decode(flat(16, [(1,), (2,), (3,)] * 34))
 
 
-def test_what_lies_behind_the_picture_is_not_taken_for_scans() -> None:
+def test_bytes_after_the_picture_do_not_count_as_scans() -> None:
     picture = flat(16, [(1,), (2,), (3,)])
     assert (decode(picture + b"\xff\xda" * 200) == 128).all()
 
 
-def test_no_end_within_a_comment_hides_scans() -> None:
+def test_an_end_marker_in_a_comment_hides_no_scans() -> None:
     whole = flat(16, [(1,), (2,), (3,)] * 34)
     second = whole.index(b"\xff\xda", whole.index(b"\xff\xda") + 1)
     with pytest.raises(CorruptImage, match="more than 100 scans"):
@@ -251,7 +251,7 @@ def test_no_end_within_a_comment_hides_scans() -> None:
 
 
 @pytest.mark.parametrize("marker", [0xC9, 0xCA])
-def test_an_arithmetic_coded_one_is_not_read(photo: bytes, marker: int) -> None:
+def test_an_arithmetic_coded_file_is_refused(photo: bytes, marker: int) -> None:
     at = segment_start(photo, 0xC0)
     with pytest.raises(UnsupportedImage, match="arithmetic"):
         jpeg.read_header(photo[:at] + bytes((0xFF, marker)) + photo[at + 2 :])
@@ -262,7 +262,7 @@ def test_scans_in_a_preview_do_not_count(temple: Image.Image) -> None:
     assert decode(encode(temple.resize((16, 16)), "JPEG", exif=preview)).shape == (16, 16, 3)
 
 
-def test_fill_bytes_before_a_marker_are_passed_over(photo: bytes) -> None:
+def test_fill_bytes_before_a_marker_are_skipped(photo: bytes) -> None:
     filled = photo[:2] + b"\xff" * 1000 + photo[2:]
     assert jpeg.read_header(filled) == jpeg.read_header(photo)
     assert (decode(filled) == decode(photo)).all()

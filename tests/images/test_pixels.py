@@ -38,7 +38,7 @@ def test_reads_every_format_by_content(temple: Image.Image) -> None:
         pixels = load_pixels(encode(temple, format_), CROPPED)
         assert pixels.shape == (224, 224, 3)
         assert pixels.dtype == np.uint8
-        # GIF's 256 colours and the lossy formats' artefacts are small.
+        # GIF's 256 colours and lossy compression change pixels only a little.
         assert np.abs(pixels - expected).mean() < 4, format_
 
 
@@ -55,7 +55,7 @@ def test_refuses_other_formats(temple: Image.Image, format_: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"GIF", b"<svg/>", bytes(1000)])
-def test_refuses_what_is_no_image(data: bytes) -> None:
+def test_refuses_bytes_that_are_no_image(data: bytes) -> None:
     with pytest.raises(UnsupportedImage):
         decode(data, CROPPED)
 
@@ -69,7 +69,7 @@ def test_refuses_truncated_files(temple: Image.Image, format_: str, tenth: int) 
 
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
-def test_takes_the_first_frame(format_: str) -> None:
+def test_reads_the_first_frame(format_: str) -> None:
     frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
     red, green, blue = pixel(encode(frames[0], format_, save_all=True, append_images=frames[1:]))
     assert red > 230
@@ -110,7 +110,7 @@ def test_16_bits_are_scaled_and_not_clipped(value: int) -> None:
 
 
 @pytest.mark.parametrize("format_", ["PNG", "WEBP"])
-def test_transparent_lies_on_white(format_: str) -> None:
+def test_transparency_is_blended_with_white(format_: str) -> None:
     image = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     image.paste((255, 0, 0, 128), (8, 0, 32, 32))
     image.paste((255, 0, 0, 255), (16, 0, 32, 32))
@@ -120,7 +120,7 @@ def test_transparent_lies_on_white(format_: str) -> None:
     assert decoded.getpixel((30, 30)) == (255, 0, 0)
 
 
-def test_a_transparent_palette_entry_lies_on_white() -> None:
+def test_a_transparent_palette_entry_becomes_white() -> None:
     image = Image.new("P", (32, 32), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
     assert pixel(encode(image, "PNG")) == (255, 0, 0)
@@ -132,7 +132,7 @@ def test_a_transparent_palette_entry_lies_on_white() -> None:
     ("bits", "colour", "sample", "value"),
     [(2, 0, 1, 85), (4, 0, 8, 136), (8, 0, 7, 7), (16, 0, 0x0708, 7), (8, 2, 7, 7), (16, 2, 0x0708, 7)],
 )
-def test_a_transparent_colour_lies_on_white(bits: int, colour: int, sample: int, value: int) -> None:
+def test_a_transparent_colour_becomes_white(bits: int, colour: int, sample: int, value: int) -> None:
     channels = 3 if colour == 2 else 1
     samples = int(f"{sample:0{bits}b}" * 4 * channels, 2).to_bytes(4 * channels * bits // 8, "big")
     transparent = sample.to_bytes(2, "big") * channels
@@ -141,7 +141,7 @@ def test_a_transparent_colour_lies_on_white(bits: int, colour: int, sample: int,
     assert pixel(png(4, 1, b"\x00" + samples, bits=bits, colour=colour, before=chunk)) == (255, 255, 255)
 
 
-# What must be stored so that the orientation makes the picture of it.
+# How a picture is stored for each orientation, so that applying it gives the picture again.
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -184,7 +184,7 @@ def test_all_orientations_of_a_jpeg_give_nearly_the_same_pixels(
 @pytest.mark.parametrize(
     "broken", [b"Exif\x00\x00", b"Exif\x00\x00II*\x00\xff\xff\xff\x7f", b"Exif\x00\x00junk"]
 )
-def test_a_broken_exif_block_breaks_nothing(temple: Image.Image, format_: str, broken: bytes) -> None:
+def test_a_broken_exif_block_is_ignored(temple: Image.Image, format_: str, broken: bytes) -> None:
     np.testing.assert_array_equal(
         load_pixels(encode(temple, format_, exif=broken), CROPPED),
         load_pixels(encode(temple, format_), CROPPED),
@@ -203,17 +203,19 @@ def test_a_broken_exif_block_breaks_nothing(temple: Image.Image, format_: str, b
         ((448, 448), (448, 448)),
     ],
 )
-def test_a_jpeg_is_scaled_to_at_least_twice_the_model(size: tuple[int, int], scaled: tuple[int, int]) -> None:
+def test_a_jpeg_is_scaled_to_at_least_twice_the_models_size(
+    size: tuple[int, int], scaled: tuple[int, int]
+) -> None:
     data = encode(Image.new("L", size), "JPEG")
     assert decode(data, CROPPED).size == scaled
     assert decode(data, CROPPED.model_copy(update={"jpeg_dct_scaling": False})).size == size
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_jpeg_on_its_side_is_scaled_as_it_will_stand(orientation: int) -> None:
+def test_a_rotated_jpeg_is_scaled_by_its_size_after_rotation(orientation: int) -> None:
     wide = CROPPED.model_copy(update={"width": 448})
     data = encode(Image.new("L", (896, 1792)), "JPEG", exif=exif(orientation))
-    # By half where it lies on its side; one that stands is not wide enough for that.
+    # Halved if it is turned by 90 degrees; otherwise it is not wide enough for that.
     assert decode(data, wide).size == ((896, 448) if orientation >= 5 else (896, 1792))
 
 
@@ -225,7 +227,7 @@ def test_the_scaled_decode_gives_nearly_the_pixels_of_the_full_one(temple: Image
 
 
 def test_the_crop_is_that_of_resizing_and_then_cropping(photos: dict[str, Path]) -> None:
-    """Exactly, where no side and no margin has to be rounded to whole pixels on the way."""
+    """They are equal if no side or margin has to be rounded to whole pixels."""
     coffee = Image.open(photos["coffee"]).convert("RGB")
     assert coffee.size == (600, 400)
     resized = coffee.resize((384, 256), Image.Resampling.BICUBIC)
@@ -278,7 +280,7 @@ def test_refuses_too_many_pixels_by_the_header_alone() -> None:
 
 
 @pytest.mark.parametrize("format_", ["PNG", "WEBP", "BMP", "GIF", "AVIF", "JPEG"])
-def test_the_limit_itself_is_taken(format_: str) -> None:
+def test_an_image_of_exactly_the_limit_is_accepted(format_: str) -> None:
     data = encode(Image.new("RGB", (100, 50)), format_)
     assert decode(data, CROPPED, DecodeLimits(max_pixels=5000)).size == (100, 50)
     with pytest.raises(ImageTooLarge, match="100 × 50 pixels"):
@@ -316,7 +318,7 @@ def test_refuses_a_side_that_is_too_long() -> None:
         (b"iCCP", b"icc\x00\x00"),
     ],
 )
-def test_metadata_that_inflates_without_end_is_passed_over(chunk: tuple[bytes, bytes]) -> None:
+def test_metadata_that_inflates_hugely_is_skipped(chunk: tuple[bytes, bytes]) -> None:
     kind, head = chunk
     endless = png_chunk(kind, head + zlib.compress(bytes(100_000_000), 1))
     assert pixel(png(4, 1, b"\x00" + b"\x07" * 12, before=endless)) == (7, 7, 7)
@@ -363,13 +365,13 @@ print(memory("VmHWM") - before)
         ("CMYK", "JPEG", {}, 8 / 16),
     ],
 )
-def test_a_decode_takes_no_more_memory_than_was_reckoned(
+def test_a_decode_takes_no_more_memory_than_estimated(
     tmp_path: Path, mode: str, format_: str, options: dict[str, int], bytes_per_pixel: float
 ) -> None:
     side = 2000
     image = Image.effect_noise((50, 50), 80).resize((side, side)).convert("RGB").convert(mode)
     if image.has_transparency_data:
-        # One that is opaque throughout is not kept.
+        # A fully opaque alpha channel would not be kept.
         image.putalpha(Image.linear_gradient("L").resize(image.size))
     small, large = tmp_path / "small", tmp_path / "large"
     for path, size in ((small, 64), (large, side)):
@@ -384,14 +386,14 @@ def test_a_decode_takes_no_more_memory_than_was_reckoned(
 
 
 @pytest.mark.parametrize("model", [224, 240, 299, 331, 380])
-def test_an_image_of_any_size_may_be_seen_whole(model: int) -> None:
+def test_an_image_of_any_size_may_be_used_uncropped(model: int) -> None:
     whole = CROPPED.model_copy(update={"width": model, "height": model, "crop_fraction": 1.0})
     for side in (11, 29, 225, 496, 500, 768, 1000):
         assert fit(Image.new("RGB", (side, side + 1)), whole).shape == (model, model, 3)
 
 
 @pytest.mark.parametrize("compression", [1, 2])
-def test_a_run_length_encoded_bmp_is_not_read(compression: int) -> None:
+def test_a_run_length_encoded_bmp_is_refused(compression: int) -> None:
     data = bytearray(encode(Image.new("P", (8, 8)), "BMP"))
     assert decode(bytes(data), CROPPED).size == (8, 8)
     data[30] = compression

@@ -18,7 +18,7 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
     ("colour", "bits"), [(colour, bits) for colour, depths in BITS.items() for bits in depths]
 )
 @given(width=st.integers(1, 40), height=st.integers(1, 40))
-def test_knows_a_plain_pngs_length_to_the_byte(colour: int, bits: int, width: int, height: int) -> None:
+def test_the_needed_length_of_a_plain_png_is_exact(colour: int, bits: int, width: int, height: int) -> None:
     length = height * (1 + -(-width * bits * CHANNELS[colour] // 8))
     assert is_whole(png(width, height, bytes(length), bits=bits, colour=colour))
     assert not is_whole(png(width, height, bytes(length - 1), bits=bits, colour=colour))
@@ -27,15 +27,15 @@ def test_knows_a_plain_pngs_length_to_the_byte(colour: int, bits: int, width: in
 @pytest.mark.parametrize(
     ("width", "height", "rows"), [(1, 1, 1), (2, 1, 2), (1, 2, 2), (5, 5, 11), (8, 8, 15), (3, 20, 35)]
 )
-def test_knows_an_interlaced_pngs_length_to_the_byte(width: int, height: int, rows: int) -> None:
-    """`rows`: of all seven passes, counted by hand."""
+def test_the_needed_length_of_an_interlaced_png_is_exact(width: int, height: int, rows: int) -> None:
+    """`rows` is the number of rows of all seven passes, counted by hand."""
     length = 3 * width * height + rows
     assert is_whole(png(width, height, bytes(length), interlaced=True))
     assert not is_whole(png(width, height, bytes(length - 1), interlaced=True))
 
 
 @pytest.mark.parametrize(("interlaced", "side", "rows"), [(True, 4, 7), (True, 5, 11), (False, 5, 5)])
-def test_not_a_byte_may_be_missing(interlaced: bool, side: int, rows: int) -> None:
+def test_no_byte_may_be_missing(interlaced: bool, side: int, rows: int) -> None:
     content = b"\x01" * (3 * side**2 + rows)
     assert decode(png(side, side, content, interlaced=interlaced), CROPPED).size == (side, side)
     for length in range(len(content)):
@@ -56,12 +56,12 @@ def test_a_short_data_stream_is_refused_and_not_filled_with_black() -> None:
             decode(png(100, 50, rows[:-missing].tobytes()), CROPPED)
 
 
-def test_a_picture_that_ends_in_black_is_taken() -> None:
+def test_a_picture_that_ends_in_black_is_accepted() -> None:
     black = Image.new("RGB", (50, 40))
     assert decode(encode(black, "PNG"), CROPPED).getbbox() is None
 
 
-def test_only_what_the_picture_needs_is_kept() -> None:
+def test_only_chunks_that_the_picture_needs_are_kept() -> None:
     rows = bytes(4 * 13)
     useful = png_chunk(b"eXIf", exif(6))
     plain = png(4, 4, rows, before=useful)
@@ -74,7 +74,7 @@ def test_only_what_the_picture_needs_is_kept() -> None:
 
 
 def test_picture_data_that_does_not_match_its_checksum_is_refused() -> None:
-    # A bit that makes the data inflate to more than the picture needs goes unnoticed otherwise.
+    # Otherwise a flipped bit that only makes the data longer than needed would go unnoticed.
     whole = png(4, 4, bytes(4 * 13 + 7))
     assert decode(whole, CROPPED).size == (4, 4)
     checksum = whole.index(b"IEND") - 8
