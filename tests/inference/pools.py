@@ -1,4 +1,4 @@
-"""Pools whose workers begin when a test lets them."""
+"""Pools whose workers begin an image when the test opens a gate."""
 
 import threading
 import time
@@ -26,26 +26,26 @@ def photo(colour: str, size: tuple[int, int] = (40, 30)) -> bytes:
     return file.getvalue()
 
 
-class Held(Classifier):
-    """A classifier that begins each image only when it is let."""
+class Gated(Classifier):
+    """A classifier that waits at a gate before each image."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle, "ptq")
-        self.begun = threading.Semaphore(0)
-        self.let = threading.Semaphore(0)
+        self.started = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
         self.images = 0
 
     def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
-        self.begun.release()
-        self.let.acquire()
+        self.started.release()
+        self.gate.acquire()
         self.images += 1
         return super().classify(data, crop, room)
 
 
-def held_pair(bundle: Bundle) -> tuple[Held, Held]:
-    """Two for a pool of two workers, so that it does not matter which of them takes an image."""
-    first, second = Held(bundle), Held(bundle)
-    second.begun, second.let = first.begun, first.let
+def gated_pair(bundle: Bundle) -> tuple[Gated, Gated]:
+    """Two classifiers with the same gate, so that it does not matter which worker takes an image."""
+    first, second = Gated(bundle), Gated(bundle)
+    second.started, second.gate = first.started, first.gate
     return first, second
 
 
@@ -73,8 +73,8 @@ def running(
         yield Running(pool, LoadedVariant(classifiers[0].variant, classifiers))
     finally:
         for classifier in classifiers:
-            if isinstance(classifier, Held):
-                classifier.let.release(1000)
+            if isinstance(classifier, Gated):
+                classifier.gate.release(1000)
         pool.close()
 
 

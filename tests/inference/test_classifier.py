@@ -53,14 +53,14 @@ def test_scores_are_the_logits_that_the_weights_give(colours: Bundle) -> None:
         np.testing.assert_allclose(Classifier(colours, variant).scores(red), by_hand, atol=2 * step)
 
 
-def test_a_softmax_in_the_model_gives_what_one_outside_does(colours: Bundle) -> None:
+def test_a_softmax_in_the_model_equals_one_outside(colours: Bundle) -> None:
     inside, outside = Classifier(colours, "softmax"), Classifier(colours, "ptq")
     for pixels in golden_pixels():
         np.testing.assert_allclose(inside.probabilities(pixels), outside.probabilities(pixels), atol=0.02)
 
 
-def test_the_crop_is_handed_on(colours: Bundle) -> None:
-    """White, with a red margin that only the whole image has enough of to change the answer."""
+def test_the_crop_is_applied(colours: Bundle) -> None:
+    """The image is white with red margins: white if it is cropped, red as a whole."""
     image = Image.new("RGB", (160, 40), "red")
     image.paste("white", (60, 0, 100, 40))
     data = encode_image(image, "PNG")
@@ -69,7 +69,9 @@ def test_the_crop_is_handed_on(colours: Bundle) -> None:
     assert answers == {Crop.BUNDLE: "white", Crop.NONE: "red"}
 
 
-def test_a_photo_is_seen_as_the_ingest_contract_says(colours: Bundle, photos: dict[str, Path]) -> None:
+def test_a_photo_is_preprocessed_as_the_ingest_contract_says(
+    colours: Bundle, photos: dict[str, Path]
+) -> None:
     classifier = Classifier(colours, "ptq")
     cat = Image.open(photos["cat"]).convert("RGB")
     expected = classifier.probabilities(fit(cat, colours.manifest.preprocessing))
@@ -86,17 +88,17 @@ def test_bad_images_and_limits_are_refused(colours: Bundle) -> None:
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
-def test_there_is_no_answer_without_numbers(logarithmic: Bundle, tmp_path: Path, kind: str) -> None:
+def test_nan_gives_no_answer(logarithmic: Bundle, tmp_path: Path, kind: str) -> None:
     output = logarithmic.variant("fp32").output.model_copy(update={"kind": kind})
     classifier = Classifier(altered(logarithmic, tmp_path / "bundle", fp32={"output": output}), "fp32")
-    told = "^variant fp32 gives NaN or infinity for this image: its model is at fault, not the image$"
-    with pytest.raises(NoAnswer, match=told):
+    message = "^variant fp32 gives NaN or infinity for this image: its model is at fault, not the image$"
+    with pytest.raises(NoAnswer, match=message):
         classifier.classify(picture(RGB["black"]))
     assert np.isfinite(classifier.classify(picture(RGB["blue"])).probabilities).all()
 
 
 class Fixed(Classifier):
-    """A classifier of which the next scores are known."""
+    """A classifier that gives fixed scores."""
 
     fixed: np.ndarray
 
@@ -117,7 +119,7 @@ class Fixed(Classifier):
         ("softmax", [0, -np.inf, 1], None),
     ],
 )
-def test_an_infinity_is_an_answer_only_where_it_says_never(
+def test_only_a_logit_of_minus_infinity_gives_an_answer(
     colours: Bundle, variant: str, scores: list[float], expected: list[float] | None
 ) -> None:
     classifier = Classifier(colours, variant)
@@ -131,7 +133,7 @@ def test_an_infinity_is_an_answer_only_where_it_says_never(
         np.testing.assert_allclose(classifier.probabilities(pixels), expected, rtol=1e-6)
 
 
-def test_the_likeliest_go_first_and_ties_by_index() -> None:
+def test_the_likeliest_come_first_and_ties_by_index() -> None:
     probabilities = np.array([0.1, 0.3, 0.1, 0.3, 0.2], np.float32)
     prediction = Prediction("v", probabilities, 0, 0, np.zeros((2, 2, 3), np.uint8))
     assert [index for index, _ in prediction.top(5)] == [1, 3, 4, 0, 2]
@@ -171,12 +173,12 @@ def test_every_channel_is_scaled_by_its_own_values() -> None:
         encoded = encode(pixels, input_)
         assert encoded.dtype == np.dtype(dtype)
         np.testing.assert_allclose(0.0187 * (encoded.astype(float) - zero_point), expected, atol=0.0094)
-    # One value for all, beside three.
-    of_all = InputTensor(dtype="float32", shape=(1, 5, 7, 3), mean=3.0, std=scaling["std"])
-    np.testing.assert_array_equal(encode(pixels, of_all)[0], (pixels.astype(np.float32) - 3) / std)
+    # One mean for all channels, with three standard deviations.
+    one_mean = InputTensor(dtype="float32", shape=(1, 5, 7, 3), mean=3.0, std=scaling["std"])
+    np.testing.assert_array_equal(encode(pixels, one_mean)[0], (pixels.astype(np.float32) - 3) / std)
 
 
-def test_what_is_beyond_an_integer_input_is_at_its_end() -> None:
+def test_values_beyond_an_integer_input_are_clipped() -> None:
     input_ = InputTensor(dtype="int8", shape=(1, 1, 2, 3), scale=0.01, zero_point=0, mean=127.5, std=60.0)
     pixels = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
     np.testing.assert_array_equal(encode(pixels, input_)[0, 0, :, 0], [-128, 127])
@@ -194,7 +196,7 @@ def copied(colours: Bundle, tmp_path: Path) -> Bundle:
     return load_bundle(tmp_path / "copied")
 
 
-def test_an_unknown_variant_names_those_there_are(colours: Bundle) -> None:
+def test_the_error_of_an_unknown_variant_names_the_known_ones(colours: Bundle) -> None:
     with pytest.raises(BundleError, match="'nope'; it has: fp32, int8, ptq, softmax"):
         Classifier(colours, "nope")
 
@@ -214,7 +216,7 @@ def test_a_damaged_file_is_not_loaded(copied: Bundle) -> None:
         Classifier(copied, "ptq")
 
 
-def test_what_is_no_model_is_not_loaded(colours: Bundle, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_not_loaded(colours: Bundle, tmp_path: Path) -> None:
     bundle = altered(colours, tmp_path / "bundle", {"ptq.tflite": b"no model at all"})
     with pytest.raises(BundleError, match=r"ptq\.tflite can't be loaded by ai-edge-litert .*: \S+") as caught:
         Classifier(bundle, "ptq")
@@ -231,7 +233,7 @@ def test_what_is_no_model_is_not_loaded(colours: Bundle, tmp_path: Path) -> None
         ("fp32", "output", {"scale": 0.5, "zero_point": 0}),
     ],
 )
-def test_a_file_of_other_tensors_is_not_loaded(
+def test_a_file_whose_tensors_differ_from_the_manifest_is_not_loaded(
     colours: Bundle, variant: str, tensor: str, change: dict[str, object]
 ) -> None:
     bundle = declaring(colours, variant, tensor, change)
@@ -240,7 +242,7 @@ def test_a_file_of_other_tensors_is_not_loaded(
 
 
 @pytest.mark.parametrize("tensor", ["input", "output"])
-def test_a_scale_may_differ_by_its_rounding_alone(colours: Bundle, tensor: str) -> None:
+def test_a_scale_may_differ_by_rounding_only(colours: Bundle, tensor: str) -> None:
     scale = getattr(colours.variant("ptq"), tensor).scale
     Classifier(declaring(colours, "ptq", tensor, {"scale": scale * (1 + 1e-7)}), "ptq")
     with pytest.raises(BundleError, match="the manifest says"):
@@ -248,7 +250,7 @@ def test_a_scale_may_differ_by_its_rounding_alone(colours: Bundle, tensor: str) 
 
 
 def declaring(bundle: Bundle, variant: str, tensor: str, change: dict[str, object]) -> Bundle:
-    """The bundle as if its manifest said something else of a tensor."""
+    """The bundle with a manifest that declares a tensor differently."""
     declared = bundle.variant(variant)
     other = declared.model_copy(update={tensor: getattr(declared, tensor).model_copy(update=change)})
     variants = bundle.manifest.variants | {variant: other}
@@ -259,7 +261,7 @@ def with_golden(bundle: Bundle, path: Path, **arrays: np.ndarray) -> Bundle:
     return altered(bundle, path, {GOLDEN: archive(golden_of(bundle) | arrays)})
 
 
-def test_another_answer_than_the_golden_one_stops_the_start(colours: Bundle, tmp_path: Path) -> None:
+def test_an_answer_other_than_the_golden_one_stops_the_start(colours: Bundle, tmp_path: Path) -> None:
     golden = golden_of(colours)["ptq"].copy()
     golden[0, 0] -= 2
     bundle = with_golden(colours, tmp_path / "bundle", ptq=golden)
@@ -267,14 +269,14 @@ def test_another_answer_than_the_golden_one_stops_the_start(colours: Bundle, tmp
         Classifier(bundle, "ptq")
 
 
-def test_a_golden_vector_that_is_no_number_stops_the_start(colours: Bundle, tmp_path: Path) -> None:
+def test_a_golden_vector_of_nan_stops_the_start(colours: Bundle, tmp_path: Path) -> None:
     nan = np.full_like(golden_of(colours)["fp32"], np.nan)
     with pytest.raises(SelfTestError, match="is nan"):
         Classifier(with_golden(colours, tmp_path / "bundle", fp32=nan), "fp32")
 
 
 @pytest.mark.parametrize(("share", "loads"), [(0.1, True), (0.09, False)])
-def test_the_share_of_values_that_differ_is_bounded(
+def test_the_share_of_values_that_differ_is_limited(
     colours: Bundle, tmp_path: Path, share: float, loads: bool
 ) -> None:
     """3 of the 30 values differ by the one step that is allowed."""
@@ -320,8 +322,8 @@ def test_missing_golden_vectors_stop_the_start(colours: Bundle, tmp_path: Path, 
         Classifier(bundle, "ptq")
 
 
-def test_a_classifier_that_nobody_here_built(shared: Path, photos: dict[str, Path]) -> None:
-    """Its interpreter alone: wrapping it as a bundle is the build stage's."""
+def test_a_model_from_elsewhere_classifies_a_photo(shared: Path, photos: dict[str, Path]) -> None:
+    """Only the interpreter is used: the build stage would make a bundle of the model."""
     labels = (shared / "models" / "imagenet_labels.txt").read_text().splitlines()
     interpreter = Interpreter(shared / "models" / "mobilenet_v2_1.0_224_quant.tflite")
     assert interpreter.input.shape == (1, 224, 224, 3)

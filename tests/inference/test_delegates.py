@@ -20,13 +20,13 @@ from tests.delegates import compile_delegate, external
 from tests.models import with_custom_operator, with_newer_operator
 
 ROOT = Path(__file__).parents[2]
-# The model's: DEPTHWISE_CONV_2D, MEAN, FULLY_CONNECTED, of which the external delegate takes the last.
+# The model has DEPTHWISE_CONV_2D, MEAN and FULLY_CONNECTED; the external delegate takes the last.
 OTHERS = {"DEPTHWISE_CONV_2D": 1, "MEAN": 1}
-# Of every library: the byte that says for which processor it is, and those of two.
+# The byte of a library that names its processor, and its values for two processors.
 MACHINE, X86_64, AARCH64 = 18, 62, 183
 
 
-def test_a_delegate_is_told_by_its_name_or_its_path() -> None:
+def test_a_delegate_is_given_by_its_name_or_its_path() -> None:
     assert parse_delegate("edgetpu") == Delegate(Kind.EDGETPU)
     delegate = parse_delegate("/lib/a.so", "a=1,b=x=y")
     assert delegate == Delegate(Path("/lib/a.so"), (("a", "1"), ("b", "x=y")))
@@ -35,13 +35,13 @@ def test_a_delegate_is_told_by_its_name_or_its_path() -> None:
     assert [d.is_built_in for d in (Delegate.XNNPACK, Delegate.NONE, delegate)] == [True, True, False]
 
 
-def test_the_table_has_every_delegate_that_has_a_name() -> None:
+def test_the_table_in_the_documents_has_every_named_delegate() -> None:
     text = (ROOT / "docs" / "delegates.md").read_text()
     assert re.findall(r"^\| `([a-z]+)` \|", text, re.MULTILINE)[: len(Kind)] == list(Kind)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("xnpack", "", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute path"),
         ("lib/a.so", "", "the absolute path"),
@@ -52,8 +52,8 @@ def test_the_table_has_every_delegate_that_has_a_name() -> None:
         ("/a.so", "a=1,a=2", "'a' is given twice"),
     ],
 )
-def test_what_is_no_delegate_is_told(name: str, options: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_invalid_delegate_is_refused_with_the_reason(name: str, options: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_delegate(name, options)
 
 
@@ -67,40 +67,40 @@ def test_an_external_delegate_computes_its_share(colours: Bundle, library: Path)
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"),
+    ("mode", "message"),
     [
         ("refuse", "delegate .*so refuses with mode=refuse: no accelerator is plugged in; is its device"),
         ("nothing", r"delegate .*so takes none of the 3 operators of .*fp32\.tflite: use a variant"),
         ("fail-prepare", r"delegate .*so fails with .*tflite: the accelerator is of another generation; use"),
     ],
 )
-def test_a_delegate_that_does_not_do_is_told(colours: Bundle, library: Path, mode: str, told: str) -> None:
-    with pytest.raises(DelegateError, match=told) as caught:
+def test_a_delegate_that_fails_is_reported(colours: Bundle, library: Path, mode: str, message: str) -> None:
+    with pytest.raises(DelegateError, match=message) as caught:
         Classifier(colours, "fp32", external(library, mode))
     assert "\n" not in str(caught.value)
 
 
-def test_an_option_that_it_does_not_know_is_told(colours: Bundle, library: Path) -> None:
+def test_an_option_that_the_delegate_does_not_know_is_reported(colours: Bundle, library: Path) -> None:
     with pytest.raises(DelegateError, match=r"refuses with depth=3: there is no option depth"):
         Classifier(colours, "fp32", parse_delegate(str(library), "depth=3"))
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"),
+    ("mode", "message"),
     [
         ("wrong", r"fp32\.tflite \(/.*so\) does not compute its golden vectors on this device: .* is 1 "),
         ("fail-invoke", r"fp32\.tflite \(/.*so\) fails on its golden vectors: the accelerator lost power"),
     ],
 )
-def test_a_delegate_that_computes_something_else_is_caught(
-    colours: Bundle, library: Path, mode: str, told: str
+def test_a_delegate_that_computes_wrong_values_is_caught(
+    colours: Bundle, library: Path, mode: str, message: str
 ) -> None:
-    with pytest.raises(SelfTestError, match=told):
+    with pytest.raises(SelfTestError, match=message):
         Classifier(colours, "fp32", external(library, mode))
 
 
 @pytest.mark.parametrize("mode", ["crash", "crash-prepare", "crash-invoke"])
-def test_a_crash_is_found_out_in_a_process_of_its_own(colours: Bundle, library: Path, mode: str) -> None:
+def test_a_crash_in_a_separate_process_is_reported(colours: Bundle, library: Path, mode: str) -> None:
     delegate = external(library, mode)
     for load in (try_out, measure_footprint):
         with pytest.raises(DelegateError, match=r"so crashed the process .* fp32 with it \(SIGABRT\); use"):
@@ -112,37 +112,37 @@ def test_a_delegate_that_hangs_does_not_hang_the_start(colours: Bundle, library:
         try_out(colours, "fp32", external(library, "hang"), max_seconds=1)
 
 
-def test_what_survives_may_still_be_wrong(colours: Bundle, library: Path) -> None:
+def test_trying_out_reports_only_crashes(colours: Bundle, library: Path) -> None:
     try_out(colours, "fp32", external(library))
     try_out(colours, "fp32", external(library, "refuse"))
     for mode in ("compute", "talk"):
         assert measure_footprint(colours, "fp32", external(library, mode)).load_seconds > 0
 
 
-def test_a_library_that_is_not_there_is_told(colours: Bundle, tmp_path: Path) -> None:
+def test_a_missing_library_is_reported(colours: Bundle, tmp_path: Path) -> None:
     with pytest.raises(DelegateError, match=r"nope\.so: cannot open shared object file: No such file"):
         Classifier(colours, "fp32", external(tmp_path / "nope.so"))
     with pytest.raises(DelegateError, match="is a folder, not a library"):
         Classifier(colours, "fp32", external(tmp_path))
 
 
-def test_what_is_no_library_is_told(colours: Bundle, tmp_path: Path) -> None:
+def test_a_file_that_is_no_library_is_reported(colours: Bundle, tmp_path: Path) -> None:
     (tmp_path / "a.so").write_text("#!/bin/sh\n")
     with pytest.raises(DelegateError, match=r"can't be loaded: .*a\.so: (file too short|invalid ELF header)"):
         Classifier(colours, "fp32", external(tmp_path / "a.so"))
 
 
-def test_a_library_for_another_processor_is_told(colours: Bundle, library: Path, tmp_path: Path) -> None:
+def test_a_library_for_another_processor_is_reported(colours: Bundle, library: Path, tmp_path: Path) -> None:
     content = bytearray(library.read_bytes())
     content[MACHINE] = X86_64 if content[MACHINE] == AARCH64 else AARCH64
     (tmp_path / "a.so").write_bytes(content)
-    told = rf"a\.so exists, but not for this machine's processor \({platform.machine()}\)"
-    with pytest.raises(DelegateError, match=told):
+    message = rf"a\.so exists, but not for this machine's processor \({platform.machine()}\)"
+    with pytest.raises(DelegateError, match=message):
         Classifier(colours, "fp32", external(tmp_path / "a.so"))
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_library_that_is_no_delegate_is_told(
+def test_a_library_that_is_no_delegate_is_reported(
     colours: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     incomplete = compile_delegate(tmp_path / "incomplete.so", "-DINCOMPLETE")
@@ -151,7 +151,7 @@ def test_a_library_that_is_no_delegate_is_told(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the loader's words are Linux'")
+@pytest.mark.skipif(sys.platform != "linux", reason="the loader's messages are Linux's")
 @pytest.mark.parametrize(
     ("name", "library", "advice"),
     [
@@ -163,32 +163,36 @@ def test_a_named_delegate_says_what_it_needs(colours: Bundle, name: str, library
     with contextlib.suppress(OSError):
         ctypes.CDLL(library)
         pytest.skip(f"{library} is installed here")
-    told = f"delegate {name} can't be loaded: {library}: cannot open .*; .*{advice}"
-    with pytest.raises(DelegateError, match=told):
+    message = f"delegate {name} can't be loaded: {library}: cannot open .*; .*{advice}"
+    with pytest.raises(DelegateError, match=message):
         Classifier(colours, "fp32", parse_delegate(name))
 
 
-def test_nnapi_is_androids(colours: Bundle) -> None:
+def test_nnapi_is_refused_outside_android(colours: Bundle) -> None:
     with pytest.raises(
         DelegateError, match=f"nnapi exists only on Android, and this is {platform.system()}: use"
     ):
         Classifier(colours, "fp32", parse_delegate("nnapi"))
 
 
-def test_a_model_for_the_edge_tpu_says_so(colours: Bundle, library: Path, tmp_path: Path) -> None:
+def test_the_error_of_a_model_for_the_edge_tpu_names_its_delegate(
+    colours: Bundle, library: Path, tmp_path: Path
+) -> None:
     model = with_custom_operator(colours.variant_path("fp32").read_bytes(), "edgetpu-custom-op")
     bundle = altered(colours, tmp_path / "bundle", {"fp32.tflite": model})
-    needs = (
+    message = (
         r"fp32\.tflite needs the operator edgetpu-custom-op, which neither ai-edge-litert \S+ nor delegate"
     )
     for delegate in (Delegate.XNNPACK, Delegate.NONE):
-        with pytest.raises(OperatorError, match=f"{needs} {delegate} has: .* set EDGEWISE_DELEGATE=edgetpu"):
+        with pytest.raises(
+            OperatorError, match=f"{message} {delegate} has: .* set EDGEWISE_DELEGATE=edgetpu"
+        ):
             Classifier(bundle, "fp32", delegate)
-    with pytest.raises(OperatorError, match=f"{needs} .*so has: use the delegate that it was made for"):
+    with pytest.raises(OperatorError, match=f"{message} .*so has: use the delegate that it was made for"):
         Classifier(bundle, "fp32", external(library))
 
 
-def test_a_model_with_a_newer_operator_says_which(colours: Bundle, tmp_path: Path) -> None:
+def test_the_error_of_a_newer_operator_names_it(colours: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "new.tflite"
     path.write_bytes(with_newer_operator(colours.variant_path("fp32").read_bytes(), 99))
     with pytest.raises(OperatorError, match=r"the operator FULLY_CONNECTED in version 99, which ai-edge-lit"):

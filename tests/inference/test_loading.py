@@ -11,7 +11,7 @@ from tests.colours import altered
 from tests.delegates import external
 
 
-def test_what_does_is_loaded_as_often_as_asked(colours: Bundle, library: Path) -> None:
+def test_a_working_delegate_is_loaded_count_times(colours: Bundle, library: Path) -> None:
     for delegate in (Delegate.XNNPACK, Delegate.NONE, external(library)):
         classifiers, reason = load_classifiers(colours, "fp32", delegate, Fallback.CPU, count=2)
         assert [classifier.delegate for classifier in classifiers] == [delegate] * 2
@@ -19,7 +19,7 @@ def test_what_does_is_loaded_as_often_as_asked(colours: Bundle, library: Path) -
 
 
 @pytest.mark.parametrize(
-    ("mode", "error", "told"),
+    ("mode", "error", "message"),
     [
         ("refuse", DelegateError, "no accelerator is plugged in"),
         ("crash", DelegateError, "SIGABRT"),
@@ -27,16 +27,16 @@ def test_what_does_is_loaded_as_often_as_asked(colours: Bundle, library: Path) -
         ("wrong", SelfTestError, "golden vectors"),
     ],
 )
-def test_the_cpu_stands_in_only_where_allowed(
-    colours: Bundle, library: Path, mode: str, error: type[Exception], told: str
+def test_the_cpu_is_the_fallback_only_if_allowed(
+    colours: Bundle, library: Path, mode: str, error: type[Exception], message: str
 ) -> None:
     delegate = external(library, mode)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         load_classifiers(colours, "fp32", delegate, Fallback.NONE)
     (classifier,), reason = load_classifiers(colours, "fp32", delegate, Fallback.CPU)
     assert classifier.delegate == Delegate.XNNPACK
     assert reason is not None
-    assert told in reason
+    assert message in reason
 
 
 def test_a_named_delegate_falls_back_too(colours: Bundle) -> None:
@@ -46,11 +46,9 @@ def test_a_named_delegate_falls_back_too(colours: Bundle) -> None:
     assert reason.startswith("delegate nnapi exists only on Android")
 
 
-def test_no_delegate_is_tried_on_a_file_that_is_not_the_bundles(
-    colours: Bundle, library: Path, tmp_path: Path
-) -> None:
+def test_no_delegate_is_tried_on_a_replaced_file(colours: Bundle, library: Path, tmp_path: Path) -> None:
     bundle = load_bundle(Path(shutil.copytree(colours.path, tmp_path / "bundle")))
-    # Another bundle in its place, since it was read: whole, with a manifest of its own.
+    # After it was read, another valid bundle with its own manifest took its place.
     other = {"int8.tflite": colours.variant_path("softmax").read_bytes()}
     altered(colours, bundle.path, other)
     with pytest.raises(BundleError, match=r"int8\.tflite"):

@@ -31,7 +31,7 @@ def copied(packed: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.mark.parametrize("variant", PRECISIONS)
 @by_each_built_in
-def test_it_answers_exactly_as_the_plain_file(
+def test_a_packed_variant_answers_exactly_like_the_plain_file(
     colours: Bundle, packed: Bundle, variant: str, delegate: Delegate
 ) -> None:
     assert not (packed.path / f"{variant}.tflite").exists()
@@ -45,7 +45,7 @@ def test_it_answers_exactly_as_the_plain_file(
             np.testing.assert_array_equal(classifier.probabilities(pixels), expected)
 
 
-def test_twins_share_one_copy_that_needs_no_file_any_more(copied: Bundle) -> None:
+def test_twins_share_one_copy_that_no_longer_needs_the_file(copied: Bundle) -> None:
     first = Classifier(copied, "ptq")
     copied.variant_path("ptq").unlink()
     second = first.twin()
@@ -53,14 +53,14 @@ def test_twins_share_one_copy_that_needs_no_file_any_more(copied: Bundle) -> Non
     assert sha256_of(second._content or b"") == copied.variant("ptq").sha256
 
 
-def test_it_is_tried_out_and_measured_in_a_process_of_its_own(packed: Bundle, library: Path) -> None:
+def test_a_packed_variant_is_tried_and_measured_in_a_separate_process(packed: Bundle, library: Path) -> None:
     (classifier,), reason = load_classifiers(packed, "fp32", external(library))
     assert (classifier.share.taken, reason) == (1, None)
     assert measure_footprint(packed, "ptq", Delegate.XNNPACK).load_seconds > 0
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda content: content[:-1], r"has \d+ bytes, but the manifest says \d+; copy the bundle again"),
         (lambda content: content + b"\0", r"has \d+ bytes, but the manifest says \d+; copy the bundle again"),
@@ -68,16 +68,18 @@ def test_it_is_tried_out_and_measured_in_a_process_of_its_own(packed: Bundle, li
     ],
     ids=["truncated", "longer", "corrupted"],
 )
-def test_what_was_damaged_on_its_way_is_not_loaded(copied: Bundle, change, told: str) -> None:
+def test_a_damaged_packed_file_is_not_loaded(copied: Bundle, change, message: str) -> None:
     file = copied.variant_path("ptq")
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(BundleError, match=rf"^{re.escape(str(file))} {told}$"):
+    with pytest.raises(BundleError, match=rf"^{re.escape(str(file))} {message}$"):
         Classifier(copied, "ptq")
 
 
 def test_a_file_that_unpacks_to_another_model_is_not_loaded(copied: Bundle, colours: Bundle) -> None:
     content = bytearray(colours.variant_path("ptq").read_bytes())
     content[-1] ^= 1
-    told = r"ptq\.tflite\.zst does not unpack to the file that the manifest names .*; build the bundle again"
-    with pytest.raises(BundleError, match=told):
+    message = (
+        r"ptq\.tflite\.zst does not unpack to the file that the manifest names .*; build the bundle again"
+    )
+    with pytest.raises(BundleError, match=message):
         Classifier(put(copied, "ptq", pack(bytes(content))), "ptq")

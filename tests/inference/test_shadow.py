@@ -14,8 +14,8 @@ from service.inference.shadow import Shadow, Skip
 from tests.inference.pools import photo
 
 
-class Seen:
-    """What an observer was told."""
+class Recorder:
+    """An observer that records its calls."""
 
     def __init__(self) -> None:
         self.comparisons: list[tuple[str, dict[str, Any]]] = []
@@ -33,35 +33,35 @@ class Seen:
 
 
 class Broken(Classifier):
-    """A classifier that breaks down as a delegate may."""
+    """A classifier that fails as a delegate may."""
 
     def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise RuntimeError("the device is gone")
 
 
-class HeldShadow(Classifier):
-    """A classifier that begins each image only when it is let."""
+class GatedShadow(Classifier):
+    """A classifier that waits at a gate before each image."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle, "fp32")
-        self.begun = threading.Semaphore(0)
-        self.let = threading.Semaphore(0)
+        self.started = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.begun.release()
-        assert self.let.acquire(timeout=60)
+        self.started.release()
+        assert self.gate.acquire(timeout=60)
         return super().probabilities(pixels)
 
 
-def test_an_answer_is_compared_with_what_the_shadow_says_of_the_same_pixels(colours: Bundle) -> None:
-    seen, ptq, fp32 = Seen(), Classifier(colours, "ptq"), Classifier(colours, "fp32")
-    shadow = Shadow(fp32, 1, seen)
+def test_an_answer_is_compared_with_the_shadows_for_the_same_pixels(colours: Bundle) -> None:
+    recorder, ptq, fp32 = Recorder(), Classifier(colours, "ptq"), Classifier(colours, "fp32")
+    shadow = Shadow(fp32, 1, recorder)
     prediction, expected = ptq.classify(photo("red")), fp32.classify(photo("red"))
     shadow.offer(prediction)
     assert shadow.pending
     shadow.run()
     assert not shadow.pending
-    ((variant, difference),) = seen.comparisons
+    ((variant, difference),) = recorder.comparisons
     assert variant == "ptq"
     assert difference == {
         "agrees": True,
@@ -71,83 +71,85 @@ def test_an_answer_is_compared_with_what_the_shadow_says_of_the_same_pixels(colo
     assert difference["kl_nats"] > 0
 
 
-def test_another_top_class_is_told(colours: Bundle) -> None:
-    seen, ptq = Seen(), Classifier(colours, "ptq")
-    shadow = Shadow(Classifier(colours, "fp32"), 1, seen)
+def test_another_top_class_counts_as_disagreement(colours: Bundle) -> None:
+    recorder, ptq = Recorder(), Classifier(colours, "ptq")
+    shadow = Shadow(Classifier(colours, "fp32"), 1, recorder)
     prediction = ptq.classify(photo("red"))
     prediction.probabilities[:] = ptq.classify(photo("blue")).probabilities
     shadow.offer(prediction)
     shadow.run()
-    assert [difference["agrees"] for _, difference in seen.comparisons] == [False]
+    assert [difference["agrees"] for _, difference in recorder.comparisons] == [False]
 
 
-def test_its_own_answers_are_not_compared(colours: Bundle) -> None:
-    seen, fp32 = Seen(), Classifier(colours, "fp32")
-    shadow = Shadow(fp32, 1, seen)
+def test_the_shadows_own_answers_are_not_compared(colours: Bundle) -> None:
+    recorder, fp32 = Recorder(), Classifier(colours, "fp32")
+    shadow = Shadow(fp32, 1, recorder)
     shadow.offer(fp32.classify(photo("red")))
     assert not shadow.pending
-    assert seen.skips == []
+    assert recorder.skips == []
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0, 0, 0), (0.3, 200, 400), (1, 1000, 1000)])
-def test_a_share_is_taken(colours: Bundle, ratio: float, least: int, most: int) -> None:
-    seen = Seen()
-    shadow = Shadow(Classifier(colours, "fp32"), ratio, seen)
+def test_a_share_of_the_answers_is_compared(colours: Bundle, ratio: float, least: int, most: int) -> None:
+    recorder = Recorder()
+    shadow = Shadow(Classifier(colours, "fp32"), ratio, recorder)
     prediction = Classifier(colours, "ptq").classify(photo("red"))
     for _ in range(1000):
         shadow.offer(prediction)
         shadow.drop()
-    assert least <= len(seen.skips) <= most
-    assert set(seen.skips) <= {Skip.QUEUE}
+    assert least <= len(recorder.skips) <= most
+    assert set(recorder.skips) <= {Skip.QUEUE}
 
 
-def test_one_is_taken_at_a_time(colours: Bundle) -> None:
-    seen, held = Seen(), HeldShadow(colours)
-    held.let.release()  # For a first one, after which it is known how long one takes.
-    shadow, prediction = Shadow(held, 1, seen), Classifier(colours, "ptq").classify(photo("red"))
+def test_one_answer_is_compared_at_a_time(colours: Bundle) -> None:
+    recorder, gated = Recorder(), GatedShadow(colours)
+    gated.gate.release()  # For the first one, which measures how long one takes.
+    shadow, prediction = Shadow(gated, 1, recorder), Classifier(colours, "ptq").classify(photo("red"))
     for _ in range(2):
         shadow.offer(prediction)
-    assert seen.skips == [Skip.SHADOW]
+    assert recorder.skips == [Skip.SHADOW]
     shadow.run()
-    assert held.begun.acquire(timeout=60)
+    assert gated.started.acquire(timeout=60)
     shadow.offer(prediction)
     other = threading.Thread(target=shadow.run)
     other.start()
-    assert held.begun.acquire(timeout=60)
+    assert gated.started.acquire(timeout=60)
     shadow.offer(prediction)
     assert not shadow.pending
-    shadow.run()  # There is none to run, and this must not wait for the one that runs.
+    shadow.run()  # None is pending, and this must not wait for the one that runs.
     shadow.drop()
-    held.let.release()
+    gated.gate.release()
     other.join()
-    assert seen.skips == [Skip.SHADOW] * 2
-    assert len(seen.comparisons) == 2
+    assert recorder.skips == [Skip.SHADOW] * 2
+    assert len(recorder.comparisons) == 2
 
 
-def test_what_breaks_down_is_told_and_the_next_one_runs(colours: Bundle) -> None:
-    seen, broken = Seen(), Classifier(colours, "fp32")
+def test_a_failure_is_reported_and_the_next_comparison_runs(colours: Bundle) -> None:
+    recorder, broken = Recorder(), Classifier(colours, "fp32")
     broken.__class__ = Broken
-    shadow, prediction = Shadow(broken, 1, seen), Classifier(colours, "ptq").classify(photo("red"))
+    shadow, prediction = Shadow(broken, 1, recorder), Classifier(colours, "ptq").classify(photo("red"))
     for _ in range(2):
         shadow.offer(prediction)
         shadow.run()
-    assert [(variant, str(error)) for variant, error in seen.failures] == [("ptq", "the device is gone")] * 2
-    assert (seen.comparisons, seen.skips) == ([], [])
+    assert [(variant, str(error)) for variant, error in recorder.failures] == [
+        ("ptq", "the device is gone")
+    ] * 2
+    assert (recorder.comparisons, recorder.skips) == ([], [])
 
 
-def test_a_shadow_that_has_no_answer_is_told_and_not_compared(logarithmic: Bundle) -> None:
-    seen = Seen()
-    shadow = Shadow(Classifier(logarithmic, "fp32"), 1, seen)
+def test_a_shadow_without_an_answer_is_reported_and_not_compared(logarithmic: Bundle) -> None:
+    recorder = Recorder()
+    shadow = Shadow(Classifier(logarithmic, "fp32"), 1, recorder)
     shadow.offer(Classifier(logarithmic, "ptq").classify(photo("black")))
     shadow.run()
-    ((variant, error),) = seen.failures
+    ((variant, error),) = recorder.failures
     assert (variant, type(error)) == ("ptq", NoAnswer)
-    assert (seen.comparisons, seen.skips) == ([], [])
+    assert (recorder.comparisons, recorder.skips) == ([], [])
 
 
-def test_how_long_the_one_that_runs_takes_is_told(colours: Bundle) -> None:
-    held = HeldShadow(colours)
-    shadow, prediction = Shadow(held, 1, Seen()), Classifier(colours, "ptq").classify(photo("red"))
+def test_the_seconds_left_of_a_running_comparison_are_estimated(colours: Bundle) -> None:
+    gated = GatedShadow(colours)
+    shadow, prediction = Shadow(gated, 1, Recorder()), Classifier(colours, "ptq").classify(photo("red"))
     assert shadow.seconds_left == 0
     least = most = 0.0
     for _ in range(2):
@@ -155,13 +157,13 @@ def test_how_long_the_one_that_runs_takes_is_told(colours: Bundle) -> None:
         other = threading.Thread(target=shadow.run)
         started = time.monotonic()
         other.start()
-        assert held.begun.acquire(timeout=60)
+        assert gated.started.acquire(timeout=60)
         left = shadow.seconds_left
-        # As long as the one before took, less what has passed of this one.
+        # What the previous one took, less what has passed of this one.
         assert least - (time.monotonic() - started) <= left <= most
         least = 0.5
         time.sleep(least)
-        held.let.release()
+        gated.gate.release()
         other.join()
         most = time.monotonic() - started
         assert shadow.seconds_left == 0

@@ -12,7 +12,7 @@ def node(index: int, kind: str, inputs: list[int], outputs: list[int]) -> dict[s
     return {"index": index, "op_name": kind, "inputs": inputs, "outputs": outputs}
 
 
-def test_what_lies_between_a_partitions_outputs_and_inputs_is_taken() -> None:
+def test_operators_between_a_partitions_inputs_and_outputs_are_taken() -> None:
     """Two branches that meet: 0 → A → 1, 1 → B → 2, 1 → C → 3, (2, 3) → D → 4, 4 → E → 5."""
     nodes = [
         node(0, "A", [0], [1]),
@@ -37,7 +37,7 @@ def test_what_lies_between_a_partitions_outputs_and_inputs_is_taken() -> None:
         (GraphShare(4, 0, 0, {"A": 4}), "0 of 4 operators in 0 partitions"),
     ],
 )
-def test_a_share_reads_at_a_glance(share: GraphShare, text: str) -> None:
+def test_a_share_has_a_short_text(share: GraphShare, text: str) -> None:
     assert str(share) == text
 
 

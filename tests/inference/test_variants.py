@@ -23,7 +23,7 @@ def ptq(colours: Bundle) -> LoadedVariant:
     return load_variant(colours, "ptq", workers=2)
 
 
-def test_what_is_loaded_says_what_it_runs_on(fp32: LoadedVariant) -> None:
+def test_a_loaded_variant_says_what_it_runs_on(fp32: LoadedVariant) -> None:
     assert fp32.name == "fp32"
     assert len({classifier._interpreter for classifier in fp32.classifiers}) == 2
     assert fp32.delegate == Delegate.NONE
@@ -32,7 +32,7 @@ def test_what_is_loaded_says_what_it_runs_on(fp32: LoadedVariant) -> None:
     assert fp32.runtime.startswith("ai-edge-litert ")
 
 
-def test_a_request_that_names_none_gets_the_active_one(colours: Bundle, fp32: LoadedVariant) -> None:
+def test_a_request_without_a_variant_gets_the_active_one(colours: Bundle, fp32: LoadedVariant) -> None:
     variants = Variants(colours, fp32)
     assert variants.find(None) is None
     assert variants.choose(None, wait_seconds=1000) is fp32
@@ -41,7 +41,7 @@ def test_a_request_that_names_none_gets_the_active_one(colours: Bundle, fp32: Lo
     assert variants.loaded("ptq") is None
 
 
-def test_a_variant_that_is_not_there_is_told_apart(colours: Bundle, fp32: LoadedVariant) -> None:
+def test_unknown_and_unloaded_variants_have_different_errors(colours: Bundle, fp32: LoadedVariant) -> None:
     variants = Variants(colours, fp32)
     with pytest.raises(UnknownVariant, match="no variant 'nope'; it has: fp32, int8, ptq, softmax"):
         variants.find("nope")
@@ -49,7 +49,9 @@ def test_a_variant_that_is_not_there_is_told_apart(colours: Bundle, fp32: Loaded
         variants.find("ptq")
 
 
-def test_several_can_be_loaded_and_named(colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant) -> None:
+def test_several_variants_can_be_loaded_and_requested(
+    colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
+) -> None:
     variants = Variants(colours, fp32, [ptq])
     assert variants.all == (fp32, ptq)
     assert variants.find("ptq") is ptq
@@ -58,7 +60,7 @@ def test_several_can_be_loaded_and_named(colours: Bundle, fp32: LoadedVariant, p
         variants.find("int8")
 
 
-def test_what_was_active_is_let_go_of_and_what_is_to_last_is_not(
+def test_a_switch_unloads_the_active_variant_unless_it_is_to_stay(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:
     variants = Variants(colours, fp32, [ptq])
@@ -70,20 +72,20 @@ def test_what_was_active_is_let_go_of_and_what_is_to_last_is_not(
     assert variants.all == (fp32, ptq)
 
 
-def test_a_worker_that_waits_holds_on_to_no_variant(colours: Bundle) -> None:
+def test_an_idle_worker_keeps_no_variant_in_memory(colours: Bundle) -> None:
     pool = Pool(1, queue_size=10, queue_bytes=1_000_000)
     try:
         variant = load_variant(colours, "ptq", workers=1)
-        gone = weakref.ref(variant)
+        reference = weakref.ref(variant)
         future = pool.submit(Job(variant, photo("red"), Crop.BUNDLE, time.monotonic() + 60))
         del variant
         assert future.result(60).prediction.variant == "ptq"
-        wait_for(lambda: gone() is None)
+        wait_for(lambda: reference() is None)
     finally:
         pool.close()
 
 
-def test_it_begins_beyond_the_waiting_time_and_ends_at_half_of_it(
+def test_under_load_begins_above_the_waiting_time_and_ends_below_half(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:
     changes: list[tuple[bool, float]] = []
@@ -95,7 +97,7 @@ def test_it_begins_beyond_the_waiting_time_and_ends_at_half_of_it(
     assert changes == [(True, 0.11), (False, 0.04)]
 
 
-def test_it_begins_if_an_image_is_refused_and_lasts_for_a_while(
+def test_under_load_begins_with_a_refused_image_and_lasts_a_while(
     colours: Bundle, fp32: LoadedVariant, ptq: LoadedVariant
 ) -> None:
     under_load = UnderLoad(ptq, 0.1, lambda *_: None)
@@ -106,7 +108,7 @@ def test_it_begins_if_an_image_is_refused_and_lasts_for_a_while(
     wait_for(lambda: variants.choose(None, 0.0) is fp32)
 
 
-def test_a_variant_that_answers_anyway_does_not_do_so_under_load(colours: Bundle, ptq: LoadedVariant) -> None:
+def test_load_changes_nothing_if_its_variant_is_the_active_one(colours: Bundle, ptq: LoadedVariant) -> None:
     changes: list[bool] = []
     variants = Variants(colours, ptq, [ptq], UnderLoad(ptq, 0.1, lambda begins, _: changes.append(begins)))
     assert variants.choose(None, 1) is ptq
