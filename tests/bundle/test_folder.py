@@ -1,4 +1,4 @@
-"""Bundles: what is written is what is read, and damage is told by name."""
+"""Bundles are read as they were written, and errors name the damaged file."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
 
 @pytest.fixture(scope="module")
 def signed(colours: Bundle, pair: KeyPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of a signed bundle; tests leave it as it was."""
+    """The path of a signed bundle; tests that change it restore it."""
     return signed_copy(colours, tmp_path_factory.mktemp("signed") / "colours", pair)
 
 
@@ -51,13 +51,15 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1c"])
-def test_a_label_may_have_what_is_no_line_s_end(colours: Bundle, tmp_path: Path, character: str) -> None:
+def test_a_label_may_have_separators_other_than_newlines(
+    colours: Bundle, tmp_path: Path, character: str
+) -> None:
     labels = (f"red{character}wine", *LABELS_OF[1:])
     bundle = altered(colours, tmp_path / "bundle", {LABELS: lines(labels)})
     assert load_bundle(bundle.path).labels == labels
 
 
-def test_what_is_written_is_what_is_read(colours: Bundle) -> None:
+def test_a_bundle_is_read_as_it_was_written(colours: Bundle) -> None:
     assert colours.labels == LABELS_OF
     assert colours.class_ids == CLASS_IDS_OF
     assert colours.classes.labels == LABELS_OF
@@ -82,7 +84,7 @@ def test_class_ids_and_seen_images_are_optional(colours: Bundle, tmp_path: Path)
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["changed", "missing", "a folder"])
-def test_every_damaged_file_is_named(copied: Bundle, name: str, damage: str) -> None:
+def test_the_error_names_the_damaged_file(copied: Bundle, name: str, damage: str) -> None:
     file = copied.path / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -97,13 +99,13 @@ def test_every_damaged_file_is_named(copied: Bundle, name: str, damage: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_the_manifest_does_not_name_is_named(copied: Bundle) -> None:
+def test_the_error_names_a_file_that_is_not_in_the_manifest(copied: Bundle) -> None:
     (copied.path / "extra.bin").touch()
     with pytest.raises(BundleError, match=r"does not name: extra\.bin"):
         verify(copied)
 
 
-def test_a_file_without_an_end_is_not_read(copied: Bundle) -> None:
+def test_an_endless_file_is_not_read(copied: Bundle) -> None:
     path = copied.variant_path("ptq")
     path.unlink()
     path.symlink_to("/dev/zero")
@@ -111,7 +113,7 @@ def test_a_file_without_an_end_is_not_read(copied: Bundle) -> None:
         verify_variant(copied, "ptq")
 
 
-def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
+def test_loading_does_not_read_the_variants_files(copied: Bundle) -> None:
     copied.variant_path("fp32").unlink()
     assert load_bundle(copied.path) == copied
     verify_variant(copied, "ptq")
@@ -131,7 +133,7 @@ def test_loading_leaves_the_variants_files_for_later(copied: Bundle) -> None:
         (b'{"schema_version": 3, "name": "x"}', "is not of schema version 2"),
     ],
 )
-def test_a_bad_manifest_is_named(copied: Bundle, content: bytes | None, message: str) -> None:
+def test_a_bad_manifest_is_refused_in_one_line(copied: Bundle, content: bytes | None, message: str) -> None:
     file = copied.path / MANIFEST
     file.unlink()
     if content is not None:
@@ -158,12 +160,12 @@ def test_text_that_disagrees_with_the_model_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_variant_names_those_there_are(colours: Bundle) -> None:
+def test_the_error_of_an_unknown_variant_names_the_known_ones(colours: Bundle) -> None:
     with pytest.raises(BundleError, match="'nope'; it has: fp32, int8, ptq, softmax"):
         colours.variant("nope")
 
 
-def test_a_file_is_read_checked(copied: Bundle) -> None:
+def test_a_file_is_checked_when_it_is_read(copied: Bundle) -> None:
     assert read_file(copied, LABELS) == lines(LABELS_OF)
     (copied.path / LABELS).write_bytes(lines(reversed(LABELS_OF)))
     with pytest.raises(BundleError, match="SHA-256 differs"):
@@ -175,7 +177,7 @@ def test_a_hash_is_the_same_of_a_file_and_of_its_bytes(colours: Bundle) -> None:
     assert sha256_of(file) == sha256_of(file.read_bytes()) == colours.variant("fp32").sha256
 
 
-def test_writing_replaces_the_bundle_there(colours: Bundle, copied: Bundle) -> None:
+def test_writing_replaces_an_existing_bundle(colours: Bundle, copied: Bundle) -> None:
     renamed = colours.manifest.model_copy(update={"name": "renamed"})
     assert write_bundle(copied.path, renamed, bundle_files(colours)).manifest.name == "renamed"
     assert load_bundle(copied.path).manifest == renamed
@@ -196,7 +198,7 @@ def test_a_bundle_that_was_changed_meanwhile_is_not_written_over(colours: Bundle
     assert load_bundle(copied.path).manifest == renamed
 
 
-def test_a_failed_write_leaves_the_bundle_there_alone(copied: Bundle) -> None:
+def test_a_failed_write_leaves_the_existing_bundle_alone(copied: Bundle) -> None:
     before = content_of(copied.path)
     with pytest.raises(BundleError, match=r"ptq\.tflite has \d+ bytes"):
         write_bundle(copied.path, copied.manifest, bundle_files(copied) | {"ptq.tflite": b"other"})
@@ -218,7 +220,7 @@ def test_a_packed_variant_is_verified_packed_and_unpacked(colours: Bundle, tmp_p
         verify(bundle)
 
 
-def test_no_bundle_is_written_of_a_variant_that_does_not_unpack(colours: Bundle, tmp_path: Path) -> None:
+def test_no_bundle_is_written_with_a_variant_that_does_not_unpack(colours: Bundle, tmp_path: Path) -> None:
     bundle = put(packed_copy(colours, tmp_path / "packed", "ptq"), "ptq", b"no frame")
     with pytest.raises(BundleError, match=r"ptq\.tflite\.zst can't be unpacked: .*; build the bundle again"):
         write_bundle(tmp_path / "again", bundle.manifest, bundle_files(bundle))
@@ -227,7 +229,7 @@ def test_no_bundle_is_written_of_a_variant_that_does_not_unpack(colours: Bundle,
 
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_a_bundle_outlives_an_interruption_of_its_replacement(
+def test_a_bundle_survives_an_interrupted_replacement(
     copied: Bundle, monkeypatch: pytest.MonkeyPatch, nth: int, error: type[BaseException]
 ) -> None:
     rename, calls = Path.rename, []
@@ -253,7 +255,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(colours: Bundle, tmp_pat
 
 
 @pytest.mark.parametrize("manifest", [None, '{"name": "a web page", "icons": []}', "{"])
-def test_a_folder_is_no_bundle_for_a_manifest_alone(
+def test_a_manifest_alone_does_not_make_a_folder_replaceable(
     copied: Bundle, colours: Bundle, manifest: str | None
 ) -> None:
     (copied.path / "notes.txt").write_text("mine")
@@ -267,14 +269,14 @@ def test_a_folder_is_no_bundle_for_a_manifest_alone(
     assert content_of(copied.path) == before
 
 
-def test_where_nothing_can_be_written_the_error_says_so(colours: Bundle, tmp_path: Path) -> None:
+def test_a_path_that_can_not_be_written_is_reported(colours: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match="can't be written"):
         write_bundle(tmp_path / "file" / "bundle", colours.manifest, bundle_files(colours))
 
 
 @pytest.mark.parametrize("closed", ["folder", "folder/colours"])
-def test_what_this_user_may_not_replace_is_told_before_the_work(
+def test_a_bundle_that_this_user_may_not_replace_is_refused_beforehand(
     colours: Bundle, open_path: Path, closed: str
 ) -> None:
     path = open_path / "folder" / "colours"
@@ -295,7 +297,7 @@ def test_a_bundle_can_be_read_by_others(colours: Bundle) -> None:
     assert colours.path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_signed_bundle_is_read_with_its_key_and_without(
+def test_a_signed_bundle_is_read_with_and_without_its_key(
     signed: Path, pair: KeyPair, colours: Bundle
 ) -> None:
     assert load_bundle(signed, pair.public).manifest == colours.manifest
@@ -307,7 +309,7 @@ def test_a_signed_bundle_is_read_with_its_key_and_without(
 )
 @settings(max_examples=50)
 @given(bit=st.integers(0, 2**31))
-def test_no_bundle_with_a_flipped_bit_is_read_where_a_key_is(
+def test_a_signed_bundle_with_a_flipped_bit_is_refused(
     signed: Path, pair: KeyPair, name: str, bit: int
 ) -> None:
     flip(signed / name, bit)
@@ -320,16 +322,16 @@ def test_no_bundle_with_a_flipped_bit_is_read_where_a_key_is(
     load_bundle(signed, pair.public)
 
 
-def test_where_a_key_is_nothing_else_may_lie_in_the_folder(signed: Path, pair: KeyPair) -> None:
-    stranger = signed / "extra.bin"
-    stranger.touch()
+def test_a_signed_bundle_with_an_extra_file_is_refused(signed: Path, pair: KeyPair) -> None:
+    extra = signed / "extra.bin"
+    extra.touch()
     with pytest.raises(BundleError, match=r"does not name: extra\.bin"):
         load_bundle(signed, pair.public)
-    stranger.unlink()
+    extra.unlink()
     load_bundle(signed, pair.public)
 
 
-def test_a_bundle_that_is_written_anew_is_not_signed(colours: Bundle, pair: KeyPair, tmp_path: Path) -> None:
+def test_rewriting_a_bundle_removes_its_signature(colours: Bundle, pair: KeyPair, tmp_path: Path) -> None:
     path = signed_copy(colours, tmp_path / "bundle", pair)
     write_bundle(path, colours.manifest, bundle_files(colours))
     with pytest.raises(BundleError, match=r"manifest\.sig: No such file"):

@@ -1,4 +1,4 @@
-"""The manifest's schema: what it keeps out."""
+"""The manifest's schema and what it refuses."""
 
 import subprocess
 import sys
@@ -78,7 +78,7 @@ models: SearchStrategy[BaseModel] = st.one_of(
     st.builds(
         Provenance,
         command=texts,
-        # A number would come back as whichever of int and float it looks like.
+        # No floats: 1.0 would come back as an int.
         recipe=st.dictionaries(texts, texts | st.booleans() | st.integers(-(10**9), 10**9), max_size=3),
         tools=st.dictionaries(texts, texts, max_size=3),
         calibration=st.none() | image_sets,
@@ -119,13 +119,13 @@ def test_no_file_name_leaves_the_folder(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["..", ".", "", "/etc/passwd", "a/b", "../x", "a\\b", "a\n", "-x", ".x", "ä"]
 )
-def test_bad_file_names(name: str) -> None:
+def test_bad_file_names_are_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(FileName).validate_python(name)
 
 
 @pytest.mark.parametrize("name", ["", "FP32", "a b", "a.b", "-a", "_a", "a" * 65, "a\n"])
-def test_bad_variant_names(name: str) -> None:
+def test_bad_variant_names_are_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(VariantName).validate_python(name)
 
@@ -179,7 +179,7 @@ def test_the_fields_are_valid_as_they_are(fields: dict[str, Any], colours: Bundl
         (["files", "../x"], "0" * 64, "should match pattern"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_an_invalid_value_is_refused(
     fields: dict[str, Any], where: list[str], value: object, message: str
 ) -> None:
     inner = fields
@@ -191,19 +191,19 @@ def test_what_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "golden.npz"])
-def test_files_that_are_needed(fields: dict[str, Any], name: str) -> None:
+def test_a_missing_required_file_is_refused(fields: dict[str, Any], name: str) -> None:
     del fields["files"][name]
     with pytest.raises(ValidationError, match=f"files lacks {name}"):
         Manifest.model_validate(fields)
 
 
-def test_the_version_must_be_there(fields: dict[str, Any]) -> None:
+def test_the_schema_version_is_required(fields: dict[str, Any]) -> None:
     del fields["schema_version"]
     with pytest.raises(ValidationError, match="schema_version"):
         Manifest.model_validate(fields)
 
 
-def test_a_comparison_is_found_by_the_other_s_name() -> None:
+def test_a_comparison_is_found_by_the_other_variants_name() -> None:
     others = [
         Comparison(against=name, agreement=proportion(1, 2), kl_nats=0, lost=lost, won=0)
         for lost, name in enumerate(("fp32", "ptq"))
@@ -213,7 +213,7 @@ def test_a_comparison_is_found_by_the_other_s_name() -> None:
     assert comparison_with(evaluation, "qat") is None
 
 
-def test_its_json_schema_is_in_the_documents() -> None:
+def test_the_json_schema_in_the_documents_is_current() -> None:
     renew = "renew it: python -m service.bundle.manifest > docs/manifest.schema.json"
     assert SCHEMA.read_text("utf-8") == manifest_schema(), renew
 
@@ -231,16 +231,16 @@ def test_a_squashed_image_is_not_cropped() -> None:
         Preprocessing.model_validate(squash | {"crop_fraction": 0.9})
 
 
-def test_three_values_alike_are_one() -> None:
+def test_three_equal_values_become_one() -> None:
     plain = {"dtype": "uint8", "shape": (1, 8, 8, 3)}
     same = InputTensor.model_validate(plain | {"mean": [0, 0, 0], "std": [1, 1, 1]})
     assert same == InputTensor.model_validate(plain)
     assert same.takes_pixels
-    apart = InputTensor(dtype="float32", shape=(1, 8, 8, 3), mean=(1, 1, 2), std=(3, 3, 3))
-    assert (apart.mean, apart.std) == ((1, 1, 2), 3)
+    differing = InputTensor(dtype="float32", shape=(1, 8, 8, 3), mean=(1, 1, 2), std=(3, 3, 3))
+    assert (differing.mean, differing.std) == ((1, 1, 2), 3)
 
 
-def test_nothing_of_it_can_be_changed(colours: Bundle) -> None:
+def test_a_manifest_can_not_be_changed(colours: Bundle) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         colours.manifest.name = "other"
     with pytest.raises(ValidationError, match="frozen"):

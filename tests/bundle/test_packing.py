@@ -1,4 +1,4 @@
-"""Files of bundles that are packed, rightly or not."""
+"""Packed files of bundles, valid and damaged ones."""
 
 import subprocess
 import sys
@@ -28,24 +28,24 @@ def file(tmp_path: Path) -> Path:
 
 
 def streamed(blocks: int, **options: int) -> bytes:
-    """So many MiB of zeros in a frame that does not say how many bytes it has."""
+    """That many MiB of zeros in a frame that does not state its size."""
     named = {zstd.CompressionParameter[name]: value for name, value in options.items()}
     compressor = zstd.ZstdCompressor(options=named)
     return b"".join([*(compressor.compress(ZEROS) for _ in range(blocks)), compressor.flush()])
 
 
-def test_what_was_packed_is_unpacked(file: Path) -> None:
+def test_unpacking_gives_the_packed_content(file: Path) -> None:
     assert len(PACKED) < len(CONTENT) / 2
     file.write_bytes(PACKED)
     assert unpack(file, len(CONTENT)) == CONTENT
 
 
-def test_the_same_packs_to_the_same() -> None:
+def test_packing_is_deterministic() -> None:
     assert pack(CONTENT) == PACKED
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", CUT),
         (PACKED[: len(PACKED) // 2], CUT),
@@ -64,27 +64,29 @@ def test_the_same_packs_to_the_same() -> None:
         "half",
         "short",
         "longer",
-        "and half",
+        "cut second frame",
         "twice",
         "plain",
         "damaged",
         "fewer",
         "more",
-        "many",
+        "without a size",
     ],
 )
-def test_what_is_not_right_is_told_in_one_line(file: Path, content: bytes, told: str) -> None:
+def test_a_bad_file_is_reported_in_one_line(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
-    with pytest.raises(BundleError, match=rf"model\.tflite\.zst can't be unpacked: {told}; build the bundle"):
+    with pytest.raises(
+        BundleError, match=rf"model\.tflite\.zst can't be unpacked: {message}; build the bundle"
+    ):
         unpack(file, len(CONTENT))
 
 
-def test_a_file_that_is_gone_is_told(file: Path) -> None:
+def test_a_missing_file_is_reported(file: Path) -> None:
     with pytest.raises(BundleError, match=r"zst: No such file or directory; copy the bundle again"):
         unpack(file, 1)
 
 
-def test_a_size_that_no_model_has_is_told(file: Path) -> None:
+def test_a_size_that_no_model_can_have_is_refused(file: Path) -> None:
     file.write_bytes(PACKED)
     with pytest.raises(
         BundleError, match=rf"the manifest says {10**30} bytes, but a \.tflite has at most \d+"
@@ -92,7 +94,7 @@ def test_a_size_that_no_model_has_is_told(file: Path) -> None:
         unpack(file, 10**30)
 
 
-def test_a_file_that_there_is_no_memory_for_is_told(file: Path) -> None:
+def test_too_little_memory_for_a_file_is_reported(file: Path) -> None:
     file.write_bytes(streamed(512))
     program = (
         "import resource, sys, service.bundle.packing as packing\n"
@@ -100,16 +102,16 @@ def test_a_file_that_there_is_no_memory_for_is_told(file: Path) -> None:
         "try: packing.unpack(packing.Path(sys.argv[1]), 512 << 20)\n"
         "except packing.BundleError as error: print(error)"
     )
-    told = subprocess.run(  # noqa: S603
+    result = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program, file], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert told.stdout == (
+    assert result.stdout == (
         f"{file} can't be unpacked: there is no memory for the 536870912 bytes that the manifest gives; use"
         " another variant\n"
     )
 
 
-def test_a_bomb_takes_no_more_memory_than_the_model_would(file: Path) -> None:
+def test_a_decompression_bomb_takes_no_more_memory_than_the_model(file: Path) -> None:
     file.write_bytes(streamed(256))
     assert file.stat().st_size < 50_000
     tracemalloc.start()
@@ -122,7 +124,7 @@ def test_a_bomb_takes_no_more_memory_than_the_model_would(file: Path) -> None:
 
 
 def test_a_window_that_the_model_does_not_need_is_not_allocated(file: Path) -> None:
-    """The window, of which the frame tells the size, is no memory of Python's: it is refused beforehand."""
+    """A frame may ask for a large window, whose memory tracemalloc does not see; it is refused beforehand."""
     file.write_bytes(streamed(1, window_log=24))
     with pytest.raises(BundleError, match=r"requires too much memory"):
         unpack(file, len(ZEROS))
@@ -139,11 +141,11 @@ def test_a_window_that_the_model_does_not_need_is_not_allocated(file: Path) -> N
     removed=st.integers(0, 2100),
     size=st.one_of(st.none(), st.integers(0, 10**12)),
 )
-def test_whatever_a_file_holds_as_many_bytes_come_out_or_it_is_told(
+def test_any_file_unpacks_to_the_wanted_size_or_is_refused(
     file: Path, content: bytes, repeats: int, start: int, inserted: bytes, removed: int, size: int | None
 ) -> None:
     whole = content * repeats
-    packed = zstd.compress(whole, 1)  # Quickly.
+    packed = zstd.compress(whole, 1)  # At the fastest level.
     packed = packed[:start] + inserted + packed[start + removed :]
     file.write_bytes(packed)
     wanted = len(whole) if size is None else size
@@ -153,7 +155,7 @@ def test_whatever_a_file_holds_as_many_bytes_come_out_or_it_is_told(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(packed=st.binary(max_size=500), size=st.integers(1, 1000))
-def test_noise_is_told(file: Path, packed: bytes, size: int) -> None:
+def test_noise_is_refused(file: Path, packed: bytes, size: int) -> None:
     file.write_bytes(b"\x28\xb5\x2f\xfd" + packed)
     with suppress(BundleError):
         assert len(unpack(file, size)) == size

@@ -1,4 +1,4 @@
-"""`reference.json`: what it keeps out, and that it must fit its bundle."""
+"""`reference.json`: what it refuses, and that it must match its bundle."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def with_reference(bundle: Bundle, path: Path, content: bytes, evaluation: Evalu
     return altered(bundle, path, {REFERENCE: content}, **evaluated)
 
 
-def test_what_is_written_is_read(colours: Bundle, tmp_path: Path) -> None:
+def test_a_reference_is_read_as_it_was_written(colours: Bundle, tmp_path: Path) -> None:
     bundle = with_reference(colours, tmp_path / "bundle", json.dumps(FIELDS).encode())
     reference = read_reference(bundle)
     assert reference == Reference.model_validate(FIELDS)
@@ -51,7 +51,7 @@ def test_what_is_written_is_read(colours: Bundle, tmp_path: Path) -> None:
     assert Reference.model_validate_json(reference.model_dump_json()) == reference
 
 
-def test_a_bundle_needs_none(colours: Bundle) -> None:
+def test_a_bundle_needs_no_reference(colours: Bundle) -> None:
     assert read_reference(colours) is None
 
 
@@ -83,7 +83,7 @@ def set_(*where: str, value: object) -> Callable[[dict[str, Any]], None]:
         (set_("dataset", "name", value="others"), "is not for fp32's reference evaluation in the manifest"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_an_invalid_or_mismatched_reference_is_refused(
     colours: Bundle, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     fields = json.loads(json.dumps(FIELDS))
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_json_is_refused(colours: Bundle, tmp_path: Path) -> N
         read_reference(bundle)
 
 
-def test_a_manifest_without_a_reference_evaluation_disagrees(colours: Bundle, tmp_path: Path) -> None:
+def test_a_manifest_without_a_reference_evaluation_is_refused(colours: Bundle, tmp_path: Path) -> None:
     evaluation = EVALUATION.model_copy(update={"reference": False})
     bundle = with_reference(colours, tmp_path / "bundle", json.dumps(FIELDS).encode(), evaluation)
     with pytest.raises(BundleError, match="is not for fp32's reference evaluation"):

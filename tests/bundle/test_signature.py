@@ -1,4 +1,4 @@
-"""A manifest's signature: of these bytes and no others, by this key and no other."""
+"""A manifest's signature holds only for its bytes and its key."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ from tests.signed import KeyPair, make_key_pair, write_key
 
 OPENSSL = shutil.which("openssl") or ""
 CONTENT = b'{"schema_version": 2, "name": "colours"}\n'
-# X25519, which Ed25519 differs from by one bit of its OID.
+# X25519, whose OID differs from Ed25519's in its last byte only.
 OTHER_ALGORITHM = KeyForm(PUBLIC.label, PUBLIC.head.replace(b"\x70", b"\x6e"))
 RAW = KeyForm(PUBLIC.label, b"")
 
@@ -32,14 +32,14 @@ def signature(pair: KeyPair, tmp_path: Path) -> Path:
     return path
 
 
-def refused(folder: Path, key: Path, content: bytes = CONTENT) -> str:
+def refusal(folder: Path, key: Path, content: bytes = CONTENT) -> str:
     with pytest.raises(BundleError) as caught:
         check_signature(content, folder, key)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_the_signature_of_these_bytes_by_this_key_holds(pair: KeyPair, signature: Path) -> None:
+def test_a_valid_signature_is_accepted(pair: KeyPair, signature: Path) -> None:
     check_signature(CONTENT, signature.parent, pair.public)
 
 
@@ -47,32 +47,36 @@ def test_every_flipped_bit_is_found(pair: KeyPair, signature: Path) -> None:
     good = signature.read_bytes()
     for bit in range(8 * len(CONTENT)):
         flipped = (int.from_bytes(CONTENT) ^ 1 << bit).to_bytes(len(CONTENT))
-        assert "is not the signature of manifest.json" in refused(signature.parent, pair.public, flipped)
+        assert "is not the signature of manifest.json" in refusal(signature.parent, pair.public, flipped)
     for bit in range(8 * len(good)):
         signature.write_bytes((int.from_bytes(good) ^ 1 << bit).to_bytes(len(good)))
-        assert "is not the signature of manifest.json" in refused(signature.parent, pair.public)
+        assert "is not the signature of manifest.json" in refusal(signature.parent, pair.public)
 
 
-def test_another_key_is_named(pair: KeyPair, signature: Path, tmp_path: Path) -> None:
+def test_a_signature_by_another_key_is_refused_with_the_keys_path(
+    pair: KeyPair, signature: Path, tmp_path: Path
+) -> None:
     other = make_key_pair(tmp_path / "other")
-    told = refused(signature.parent, other.public)
-    assert told.startswith(f"{signature} is not the signature of manifest.json by the key of {other.public}:")
+    message = refusal(signature.parent, other.public)
+    assert message.startswith(
+        f"{signature} is not the signature of manifest.json by the key of {other.public}:"
+    )
 
 
 @pytest.mark.parametrize("size", [0, 63, 65, 128])
-def test_what_has_another_size_is_no_signature(pair: KeyPair, signature: Path, size: int) -> None:
+def test_a_signature_of_another_size_is_refused(pair: KeyPair, signature: Path, size: int) -> None:
     signature.write_bytes((signature.read_bytes() * 2)[:size])
-    told = refused(signature.parent, pair.public)
-    assert told.startswith(f"{signature} has {size} bytes, but a signature has 64")
+    message = refusal(signature.parent, pair.public)
+    assert message.startswith(f"{signature} has {size} bytes, but a signature has 64")
 
 
-def test_a_missing_signature_is_told(pair: KeyPair, tmp_path: Path) -> None:
-    told = refused(tmp_path, pair.public)
-    assert told.startswith(
+def test_a_missing_signature_is_reported(pair: KeyPair, tmp_path: Path) -> None:
+    message = refusal(tmp_path, pair.public)
+    assert message.startswith(
         f"{tmp_path / SIGNATURE}: No such file or directory, but EDGEWISE_BUNDLE_PUBLIC_KEY"
     )
     (tmp_path / SIGNATURE).mkdir()
-    assert f"{tmp_path / SIGNATURE}: Is a directory" in refused(tmp_path, pair.public)
+    assert f"{tmp_path / SIGNATURE}: Is a directory" in refusal(tmp_path, pair.public)
 
 
 @pytest.mark.parametrize(
@@ -87,38 +91,38 @@ def test_a_missing_signature_is_told(pair: KeyPair, tmp_path: Path) -> None:
         pytest.param(lambda pem: b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n", id="no key"),
     ],
 )
-def test_what_is_no_public_key_is_told(pair: KeyPair, spoil: object, signature: Path) -> None:
+def test_a_file_that_is_no_public_key_is_reported(pair: KeyPair, spoil: object, signature: Path) -> None:
     assert callable(spoil)
     pair.public.write_bytes(spoil(pair.public.read_bytes()))
     with pytest.raises(SettingsError) as caught:
         check_signature(CONTENT, signature.parent, pair.public)
-    told = f"EDGEWISE_BUNDLE_PUBLIC_KEY can't be used: {pair.public} holds no Ed25519 public key in PEM; "
-    assert str(caught.value).startswith(told)
+    message = f"EDGEWISE_BUNDLE_PUBLIC_KEY can't be used: {pair.public} holds no Ed25519 public key in PEM; "
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
     ("form", "size"),
     [(PRIVATE, 32), (OTHER_ALGORITHM, 32), (PUBLIC, 31), (PUBLIC, 33), (PUBLIC, 57), (RAW, 32)],
 )
-def test_other_keys_are_told(tmp_path: Path, form: KeyForm, size: int) -> None:
+def test_keys_of_other_kinds_are_refused(tmp_path: Path, form: KeyForm, size: int) -> None:
     key = write_key(tmp_path / "key.pem", form, bytes(size))
     with pytest.raises(SettingsError, match="holds no Ed25519 public key in PEM"):
         check_signature(CONTENT, tmp_path, key)
 
 
-def test_a_key_that_can_not_be_read_is_told(signature: Path, tmp_path: Path) -> None:
+def test_a_key_that_can_not_be_read_is_reported(signature: Path, tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none.pem", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(SettingsError, match=f"can't be used: {path}: {reason}"):
             check_signature(CONTENT, signature.parent, path)
 
 
 @pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
-def test_what_openssl_signs_by_its_own_keys_holds(tmp_path: Path) -> None:
+def test_a_signature_by_openssl_is_accepted(tmp_path: Path) -> None:
     private, public, manifest = tmp_path / "KEY.pem", tmp_path / "PUBLIC.pem", tmp_path / MANIFEST
     manifest.write_bytes(CONTENT)
     for command in (
         ["genpkey", "-algorithm", "ed25519", "-out", private],
-        # With the key in words before it, which PEM allows.
+        # With the key as text before it, which PEM allows.
         ["pkey", "-in", private, "-pubout", "-text", "-out", public],
         ["pkeyutl", "-sign", "-rawin", "-inkey", private, "-in", manifest, "-out", tmp_path / SIGNATURE],
     ):
