@@ -11,20 +11,20 @@ V1, V2 = "4:cpu,cpuacct:", "0::"
 
 
 class Tree:
-    """A made-up /proc/self, and the hierarchies that it speaks of."""
+    """A made-up /proc/self and the cgroup hierarchies that it names."""
 
     def __init__(self, path: Path) -> None:
         self.proc = path / "proc"
         self.proc.mkdir()
         self.v1, self.v2 = path / "v1 cpu", path / "v2"
-        self.inside("/", V1, V2)
-        self.mounted()
+        self.put_in_group("/", V1, V2)
+        self.mount()
 
-    def inside(self, group: str, *hierarchies: str) -> None:
+    def put_in_group(self, group: str, *hierarchies: str) -> None:
         lines = ["11:memory:/other", *(hierarchy + group for hierarchy in hierarchies)]
         (self.proc / "cgroup").write_text("\n".join(lines) + "\n")
 
-    def mounted(self, root: str = "/") -> None:
+    def mount(self, root: str = "/") -> None:
         v1 = str(self.v1).replace(" ", "\\040")
         (self.proc / "mountinfo").write_text(
             f"22 1 0:20 / /proc rw shared:5 - proc proc rw\n"
@@ -73,15 +73,13 @@ def test_the_quota_of_a_container_counts(tree: Tree, content: str, cores: float)
     ("quota", "period", "cores"),
     [(-1, 100_000, math.inf), (250_000, 100_000, 2.5), (50_000, 100_000, 0.5), ("?", "?", math.inf)],
 )
-def test_the_older_hierarchies_have_a_quota_too(
-    tree: Tree, quota: object, period: object, cores: float
-) -> None:
+def test_a_quota_of_cgroup_v1_counts_too(tree: Tree, quota: object, period: object, cores: float) -> None:
     tree.limit_v1(".", quota, period)
     assert quota_cores(tree.proc) == cores
 
 
-def test_a_tighter_group_around_it_counts(tree: Tree) -> None:
-    tree.inside("/pod/box", V2)
+def test_a_tighter_parent_group_counts(tree: Tree) -> None:
+    tree.put_in_group("/pod/box", V2)
     tree.limit_v2("pod/box", "400000 100000")
     assert quota_cores(tree.proc) == 4
     tree.limit_v2("pod", "300000 100000")
@@ -90,16 +88,16 @@ def test_a_tighter_group_around_it_counts(tree: Tree) -> None:
     assert quota_cores(tree.proc) == 3
 
 
-def test_a_tighter_group_around_it_counts_in_the_older_hierarchies_too(tree: Tree) -> None:
-    tree.inside("/pod/box", V1)
+def test_a_tighter_parent_group_of_cgroup_v1_counts_too(tree: Tree) -> None:
+    tree.put_in_group("/pod/box", V1)
     tree.limit_v1("pod/box", -1)
     tree.limit_v1("pod", 300_000)
     tree.limit_v1(".", 500_000)
     assert quota_cores(tree.proc) == 3
 
 
-def test_of_two_hierarchies_the_tighter_counts(tree: Tree) -> None:
-    tree.inside("/box", V1, V2)
+def test_the_tighter_of_two_hierarchies_counts(tree: Tree) -> None:
+    tree.put_in_group("/box", V1, V2)
     tree.limit_v1("box", 600_000)
     tree.limit_v2("box", "700000 100000")
     assert quota_cores(tree.proc) == 6
@@ -108,9 +106,9 @@ def test_of_two_hierarchies_the_tighter_counts(tree: Tree) -> None:
 
 
 def test_a_group_that_is_mounted_alone_is_found(tree: Tree) -> None:
-    # As a container without a name space for its groups has it.
-    tree.inside("/docker/abc/inner", V1)
-    tree.mounted("/docker/abc")
+    # As in a container without a cgroup namespace.
+    tree.put_in_group("/docker/abc/inner", V1)
+    tree.mount("/docker/abc")
     tree.limit_v1("inner", 400_000)
     assert quota_cores(tree.proc) == 4
     tree.limit_v1(".", 200_000)
@@ -118,13 +116,13 @@ def test_a_group_that_is_mounted_alone_is_found(tree: Tree) -> None:
 
 
 def test_a_group_outside_the_mount_counts_as_the_mounted_one(tree: Tree) -> None:
-    tree.inside("/elsewhere", V2)
-    tree.mounted("/docker/abc")
+    tree.put_in_group("/elsewhere", V2)
+    tree.mount("/docker/abc")
     tree.limit_v2(".", "200000 100000")
     assert quota_cores(tree.proc) == 2
 
 
-def test_what_is_not_there_or_is_nonsense_limits_nothing(tree: Tree, tmp_path: Path) -> None:
+def test_missing_or_invalid_files_set_no_limit(tree: Tree, tmp_path: Path) -> None:
     assert quota_cores(tree.proc) == math.inf
     assert quota_cores(tmp_path / "nowhere") == math.inf
     for name in ("cgroup", "mountinfo"):
@@ -132,13 +130,11 @@ def test_what_is_not_there_or_is_nonsense_limits_nothing(tree: Tree, tmp_path: P
     assert quota_cores(tree.proc) == math.inf
 
 
-def test_without_a_quota_it_is_what_the_affinity_allows(tmp_path: Path) -> None:
+def test_without_a_quota_the_affinity_decides(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == AFFINITY
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(0.01, 1), (1.9, 1), (AFFINITY + 0.5, AFFINITY)])
-def test_the_tighter_counts_rounded_down_but_there_is_one_at_least(
-    tree: Tree, quota: float, cores: int
-) -> None:
+def test_the_tighter_limit_counts_rounded_down_but_at_least_one(tree: Tree, quota: float, cores: int) -> None:
     tree.limit_v2(".", f"{quota * 100_000:.0f} 100000")
     assert usable_cores(tree.proc) == cores

@@ -22,7 +22,7 @@ _A76 = ["asimd", "asimddp", "asimdhp", "fphp"]
         ),
     ],
 )
-def test_boards_tell_their_processors(
+def test_processors_features_and_board_are_read_from_cpuinfo(
     cpuinfo: str, kinds: dict[str, int], found: list[str], name: str
 ) -> None:
     assert processors(cpuinfo) == kinds
@@ -45,7 +45,7 @@ def test_features_are_those_that_all_processors_have() -> None:
         (("what", "0xd08"), "implementer what, part 0xd08"),
     ],
 )
-def test_an_unknown_processor_is_called_by_its_numbers(numbers: tuple[str, str], name: str) -> None:
+def test_an_unknown_processor_is_named_by_its_numbers(numbers: tuple[str, str], name: str) -> None:
     implementer, part = numbers
     cpuinfo = f"processor\t: 0\nCPU implementer\t: {implementer}\nCPU part\t: {part}\n"
     assert processors(cpuinfo) == {name: 1}
@@ -54,7 +54,7 @@ def test_an_unknown_processor_is_called_by_its_numbers(numbers: tuple[str, str],
 @pytest.mark.parametrize(
     "cpuinfo", ["", "\n\n\n", "no colon", "model name : without a number\n", "processor: 0"]
 )
-def test_nothing_is_made_up(cpuinfo: str) -> None:
+def test_incomplete_cpuinfo_gives_nothing(cpuinfo: str) -> None:
     assert processors(cpuinfo) == {}
     assert features(cpuinfo) == []
     assert board(cpuinfo) == ""

@@ -10,14 +10,14 @@ from service.host.threads import in_daemon
 
 
 class Model:
-    """What can be asked whether it is still there."""
+    """An object that a weak reference can watch."""
 
 
-def test_it_gives_the_result() -> None:
+def test_the_result_comes_from_a_daemon_thread() -> None:
     assert asyncio.run(in_daemon(lambda: threading.current_thread().daemon)) is True
 
 
-def test_an_error_comes_through_and_nothing_that_the_work_had_stays() -> None:
+def test_an_error_is_passed_on_and_the_objects_of_the_work_are_freed() -> None:
     models: list[weakref.ref[Model]] = []
 
     def fail() -> None:
@@ -38,21 +38,21 @@ def test_an_error_comes_through_and_nothing_that_the_work_had_stays() -> None:
         gc.enable()
 
 
-def test_who_waits_may_leave() -> None:
-    begun, let, ended = (threading.Event() for _ in range(3))
+def test_the_work_goes_on_if_the_caller_is_cancelled() -> None:
+    started, gate, ended = (threading.Event() for _ in range(3))
 
     def work() -> None:
-        begun.set()
-        let.wait(30)
+        started.set()
+        gate.wait(30)
         ended.set()
 
     async def leave() -> None:
         waiting = asyncio.create_task(in_daemon(work))
-        await asyncio.to_thread(begun.wait, 30)
+        await asyncio.to_thread(started.wait, 30)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             await waiting
-        let.set()
+        gate.set()
         await asyncio.to_thread(ended.wait, 30)
 
     asyncio.run(leave())
