@@ -1,7 +1,7 @@
-"""What real boards have under /sys: paths and what stands there; `-> path` is a link.
+"""Files that real boards have under /sys: paths and contents; `-> path` is a link.
 
-Only what is read is here, in the shape that the kernel gives it: classes are folders of links to devices.
-Documents that are named are the kernel's.
+Only files that matter here, laid out as by the kernel: classes are folders of links to devices.
+The documents named here are the kernel's.
 """
 
 import threading
@@ -12,12 +12,12 @@ from pathlib import Path
 
 Tree = dict[str, str]
 
-# Of every board: it must get nowhere.
+# Every board has it; it must not appear in any output.
 SERIAL = "10000000c0ffee42"
 
 
 def write_tree(root: Path, *trees: Tree) -> Path:
-    """Write these files and links under `root`; a file that is there is overwritten."""
+    """Write these files and links under `root`; existing files are overwritten."""
     for tree in trees:
         for name, content in tree.items():
             path = root / name
@@ -80,18 +80,18 @@ def rails(number: int, device: str, *channels: tuple[str, int, int]) -> Tree:
         files[f"in{channel}_label"] = label
         files[f"in{channel}_input"] = str(millivolts)
         files[f"curr{channel}_input"] = str(milliamperes)
-        files[f"in{channel + 3}_input"] = "1240"  # Over the shunt, in µV.
+        files[f"in{channel + 3}_input"] = "1240"  # The voltage over the shunt, in µV.
     files |= {"in7_label": "sum of shunt voltages", "in7_input": "2480", "curr4_input": "4000"}
     return chip(number, device, "ina3221", **files)
 
 
 def device_tree(model: str) -> Tree:
-    """What a device tree calls its board; its strings end with a zero byte."""
+    """The name of a board in its device tree, whose strings end with a zero byte."""
     return {"firmware/devicetree/base/model": f"{model}\0", "firmware/devicetree/base/serial-number": SERIAL}
 
 
 def dmi(vendor: str, product: str, board: str) -> Tree:
-    """What a BIOS calls its machine (Documentation/ABI/testing/sysfs-class-dmi)."""
+    """The name of a machine in its BIOS (Documentation/ABI/testing/sysfs-class-dmi)."""
     folder = "devices/virtual/dmi/id"
     return {
         "class/dmi/id": f"-> ../../{folder}",
@@ -105,12 +105,12 @@ def dmi(vendor: str, product: str, board: str) -> Tree:
 
 @contextmanager
 def counting(file: Path, watts: int) -> Iterator[None]:
-    """Have a counter of microjoules go on by the clock."""
+    """Increase a counter of microjoules with time."""
     stopped = threading.Event()
 
     def count() -> None:
         while not stopped.wait(0.001):
-            # Never is the file empty, as it would be between being cut and written.
+            # Replaced whole: a file that is rewritten in place is empty for a moment.
             following = file.with_suffix(".next")
             following.write_text(f"{watts * time.monotonic_ns() // 1000}\n")
             following.replace(file)
@@ -124,8 +124,8 @@ def counting(file: Path, watts: int) -> Iterator[None]:
         thread.join()
 
 
-# One zone, which is a chip too; what the firmware throttles shows nowhere here (raspberrypi/linux#2986).
-# sensors(1) of one: `cpu_thermal-virtual-0` and `rpi_volt-isa-0000`, whose in0 has no value.
+# One zone, which is a chip too; throttling by the firmware is not shown here (raspberrypi/linux#2986).
+# sensors(1) shows `cpu_thermal-virtual-0` and `rpi_volt-isa-0000`, whose in0 has no value.
 RASPBERRY_PI_4: Tree = {
     **device_tree("Raspberry Pi 4 Model B Rev 1.4"),
     **zone(0, "cpu-thermal", "56478"),
@@ -139,7 +139,7 @@ RASPBERRY_PI_4: Tree = {
 }
 
 # Its power chip is not in hwmon (`vcgencmd pmic_read_adc` asks the firmware); the I/O chip's converter is.
-# `grep . /sys/class/hwmon/*/name` of one: cpu_thermal, pwmfan, rp1_adc, rpi_volt.
+# `grep . /sys/class/hwmon/*/name` shows cpu_thermal, pwmfan, rp1_adc, rpi_volt.
 RASPBERRY_PI_5: Tree = {
     **device_tree("Raspberry Pi 5 Model B Rev 1.0"),
     **zone(0, "cpu-thermal", "53700"),
@@ -169,7 +169,7 @@ INA219: Tree = chip(
 )
 
 # Jetson Nano under Jetson Linux 32: NVIDIA's own driver ina3221x, in iio; milliwatts.
-# Zones of one: AO-therm, CPU-therm, GPU-therm, PLL-therm, PMIC-Die, thermal-fan-est.
+# Its zones: AO-therm, CPU-therm, GPU-therm, PLL-therm, PMIC-Die, thermal-fan-est.
 JETSON_NANO: Tree = {
     **device_tree("NVIDIA Jetson Nano Developer Kit"),
     "bus/i2c/drivers/ina3221x/6-0040": "-> ../../../../devices/7000c400.i2c/i2c-6/6-0040",
@@ -207,7 +207,7 @@ JETSON_ORIN_NANO: Tree = {
     **cpu(0, 1510400, 1510400, scaling_governor="schedutil"),
 }
 
-# AGX Orin has two of them, no rail that holds all, and channels to which nothing is connected.
+# AGX Orin has two INA3221, no rail for the whole supply, and unconnected channels.
 JETSON_AGX_ORIN: Tree = {
     **rails(
         3,
@@ -258,8 +258,8 @@ INTEL_NUC: Tree = {
     **cpu(0, 3600000, 4500000, scaling_governor="powersave"),
 }
 
-# Coral Dev Board (i.MX 8M): no power; the Edge TPU's driver tells its temperature, as
-# coral.ai/docs/pcie-parameters has it.
+# Coral Dev Board (i.MX 8M): no power sensor; the Edge TPU's driver has its temperature
+# (coral.ai/docs/pcie-parameters).
 CORAL_DEV_BOARD: Tree = {
     **zone(0, "cpu-thermal", "52000"),
     "class/apex/apex_0": "-> ../../devices/platform/33800000.pcie/apex/apex_0",

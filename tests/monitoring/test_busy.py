@@ -3,7 +3,7 @@ from prometheus_client import CollectorRegistry
 from service.monitoring.busy import WorkerBusy
 
 
-def test_it_is_asked_for_at_each_scrape() -> None:
+def test_busy_seconds_are_read_at_each_scrape() -> None:
     seconds, registry = [1.5], CollectorRegistry()
     registry.register(WorkerBusy(lambda: seconds[0]))
     assert registry.get_sample_value("edgewise_worker_busy_seconds_total") == 1.5

@@ -3,7 +3,7 @@ from prometheus_client import CollectorRegistry
 from service.monitoring.certificate import NAME, CertificateExpiry
 
 
-def test_it_is_asked_for_at_each_scrape_and_absent_where_there_is_none() -> None:
+def test_the_expiry_is_read_at_each_scrape_and_absent_if_unknown() -> None:
     expiries: list[float | None] = [None]
     registry = CollectorRegistry()
     registry.register(CertificateExpiry(lambda: expiries[0]))

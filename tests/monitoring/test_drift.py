@@ -34,7 +34,7 @@ def observe(drift: Drift, count: int, classes: int, lowest: float = 0.0) -> None
         drift.observe("fp32", int(random.integers(classes)), float(random.uniform(lowest, 1)))
 
 
-def test_there_is_no_index_before_the_least_count(registry: CollectorRegistry) -> None:
+def test_there_is_no_index_below_the_minimum_count(registry: CollectorRegistry) -> None:
     drift = Drift(registry, REFERENCE, WINDOW)
     observe(drift, LEAST_ANSWERS - 1, CLASSES)
     assert value(registry, "edgewise_drift_answers", variant="fp32") == LEAST_ANSWERS - 1
@@ -45,13 +45,13 @@ def test_there_is_no_index_before_the_least_count(registry: CollectorRegistry) -
     assert psi(registry, "confidence") is not None
 
 
-def test_what_is_like_the_reference_has_a_small_index(registry: CollectorRegistry) -> None:
+def test_answers_like_the_reference_have_a_small_index(registry: CollectorRegistry) -> None:
     observe(Drift(registry, REFERENCE, WINDOW), WINDOW, CLASSES)
     assert psi(registry, "top1") == pytest.approx(0, abs=0.1)
     assert psi(registry, "confidence") == pytest.approx(0, abs=0.1)
 
 
-def test_each_signal_drifts_by_itself_and_back_again(registry: CollectorRegistry) -> None:
+def test_each_signal_drifts_and_recovers_by_itself(registry: CollectorRegistry) -> None:
     drift = Drift(registry, REFERENCE, WINDOW)
     observe(drift, WINDOW, CLASSES // 2)
     assert (psi(registry, "top1") or 0) > 1
@@ -62,14 +62,14 @@ def test_each_signal_drifts_by_itself_and_back_again(registry: CollectorRegistry
     assert value(registry, "edgewise_drift_answers", variant="fp32") == WINDOW
 
 
-def test_without_a_reference_there_is_confidence_alone(registry: CollectorRegistry) -> None:
+def test_without_a_reference_there_is_only_confidence(registry: CollectorRegistry) -> None:
     observe(Drift(registry, None, WINDOW), LEAST_ANSWERS, CLASSES)
     assert value(registry, "edgewise_confidence_count", variant="fp32") == LEAST_ANSWERS
     assert value(registry, "edgewise_drift_answers", variant="fp32") is None
     assert psi(registry, "top1") is None
 
 
-def test_variants_are_apart(registry: CollectorRegistry) -> None:
+def test_variants_are_counted_separately(registry: CollectorRegistry) -> None:
     drift = Drift(registry, REFERENCE, WINDOW)
     observe(drift, LEAST_ANSWERS, CLASSES)
     before = psi(registry, "top1")

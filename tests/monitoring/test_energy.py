@@ -27,7 +27,7 @@ def domains(root: Path) -> list[str]:
 
 
 def watts(root: Path) -> dict[str, float]:
-    """What a second at the power of now comes to; counters, which stand still, come to nothing."""
+    """The joules of one second at the present power; counters do not change here and give 0."""
     sensors = energy_sensors(root)
     for sensor in sensors:
         assert sensor.joules(10.0) == 0
@@ -39,13 +39,13 @@ def test_boards_without_a_sensor_have_none(tmp_path: Path, board: Tree) -> None:
     assert domains(write_tree(tmp_path, board)) == []
 
 
-def test_packages_are_told_from_their_parts_and_counted_once(tmp_path: Path) -> None:
+def test_packages_differ_from_their_parts_and_are_counted_once(tmp_path: Path) -> None:
     found = domains(write_tree(tmp_path, INTEL_NUC))
     assert found == ["package-0", "package-0/core", "package-0/uncore", "dram-0", "psys"]
     assert [domain for domain in found if is_whole(domain)] == ["package-0", "dram-0"]
 
 
-def test_dies_and_second_packages_have_names_of_their_own(tmp_path: Path) -> None:
+def test_dies_and_second_packages_have_their_own_names(tmp_path: Path) -> None:
     tree = {
         **rapl("0", "package-0-die-0", 1),
         **rapl("1", "package-1-die-0", 1),
@@ -64,18 +64,18 @@ def test_rails_of_a_jetson_are_parts_of_its_supply(tmp_path: Path) -> None:
     )
 
 
-def test_jetson_linux_32_tells_milliwatts(tmp_path: Path) -> None:
+def test_the_milliwatts_of_jetson_linux_32_are_read(tmp_path: Path) -> None:
     assert watts(write_tree(tmp_path, JETSON_NANO)) == pytest.approx(
         {"POM_5V_IN": 2.471, "POM_5V_IN/POM_5V_GPU": 0.123, "POM_5V_IN/POM_5V_CPU": 0.535}
     )
 
 
-def test_without_a_rail_that_holds_all_those_are_whole_that_add_up_to_it(tmp_path: Path) -> None:
+def test_without_a_rail_for_all_the_rails_that_add_up_are_whole(tmp_path: Path) -> None:
     found = domains(write_tree(tmp_path, JETSON_AGX_ORIN))
     assert found == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VIN_SYS_5V0/VDDQ_VDD2_1V8AO"]
 
 
-def test_a_chip_on_the_supply_tells_its_power(tmp_path: Path) -> None:
+def test_the_power_of_a_chip_on_the_supply_is_read(tmp_path: Path) -> None:
     assert watts(write_tree(tmp_path, RASPBERRY_PI_5, INA219)) == pytest.approx({"ina219": 3.09})
 
 
@@ -94,7 +94,7 @@ def test_chips_of_one_name_are_told_apart_by_their_address(tmp_path: Path) -> No
     assert domains(write_tree(tmp_path, tree)) == ["ina226@1-0041", "ina226@1-0040", "camera"]
 
 
-def test_a_chip_that_counts_energy_is_not_asked_for_its_power(tmp_path: Path) -> None:
+def test_the_power_of_a_chip_that_counts_energy_is_not_read(tmp_path: Path) -> None:
     tree = chip(
         0,
         "platform/scmi",
@@ -107,45 +107,45 @@ def test_a_chip_that_counts_energy_is_not_asked_for_its_power(tmp_path: Path) ->
     assert domains(write_tree(tmp_path, tree)) == ["scmi_sensors:big_cluster", "scmi_sensors:energy2"]
 
 
-def test_rails_without_labels_are_numbered_and_no_parts_of_the_modules(tmp_path: Path) -> None:
+def test_rails_without_labels_are_numbered_and_not_parts_of_the_supply(tmp_path: Path) -> None:
     added = rails(5, "i2c-7/7-0042", ("", 5000, 1000), ("", 3300, 100))
     found = domains(write_tree(tmp_path, JETSON_ORIN_NANO, added))
     assert found == ["VDD_IN", "VDD_IN/VDD_CPU_GPU_CV", "VDD_IN/VDD_SOC", "ina3221:1", "ina3221:2"]
 
 
-def test_a_counter_goes_on_where_it_begins_again(tmp_path: Path) -> None:
+def test_a_counter_that_wraps_around_keeps_growing(tmp_path: Path) -> None:
     file = write_tree(tmp_path, {"energy_uj": "900"}) / "energy_uj"
     counter = EnergyCounter("package-0", file, range_microjoules=1000)
-    told = []
+    totals = []
     for microjoules in (900, 950, 150, 150, 160):
         file.write_text(str(microjoules))
-        told.append(counter.joules(0.0))
-    assert told == pytest.approx([0, 50e-6, 250e-6, 250e-6, 260e-6])
+        totals.append(counter.joules(0.0))
+    assert totals == pytest.approx([0, 50e-6, 250e-6, 250e-6, 260e-6])
 
 
 @pytest.mark.parametrize("range_microjoules", [1000, 0])
-def test_a_counter_that_was_set_back_adds_nothing(tmp_path: Path, range_microjoules: int) -> None:
+def test_a_counter_that_was_reset_adds_nothing(tmp_path: Path, range_microjoules: int) -> None:
     file = write_tree(tmp_path, {"energy_uj": "600"}) / "energy_uj"
     counter = EnergyCounter("package-0", file, range_microjoules)
-    told = []
+    totals = []
     for microjoules in (600, 590, 595):
         file.write_text(str(microjoules))
-        told.append(counter.joules(0.0))
-    assert told == pytest.approx([0, 0, 5e-6])
+        totals.append(counter.joules(0.0))
+    assert totals == pytest.approx([0, 0, 5e-6])
 
 
-def test_power_is_added_up_by_the_mean_of_two_readings(tmp_path: Path) -> None:
+def test_power_is_integrated_with_the_mean_of_two_readings(tmp_path: Path) -> None:
     file = write_tree(tmp_path, {"power1_input": "0"}) / "power1_input"
     sensor = PowerSensor("ina219", (file,), 1e-6)
-    told = []
+    totals = []
     for seconds, microwatts in [(0.0, 1e6), (1.0, 3e6), (3.0, 1e6), (4.0, -2e6), (100.0, 5e6), (101.0, 5e6)]:
         file.write_text(str(int(microwatts)))
-        told.append(sensor.joules(seconds))
-    # What flows backwards is no energy spent, and of what was in a long gap nothing is known.
-    assert told == pytest.approx([0, 2, 6, 6.5, 6.5, 11.5])
+        totals.append(sensor.joules(seconds))
+    # Negative power spends no energy, and nothing is known of a long gap.
+    assert totals == pytest.approx([0, 2, 6, 6.5, 6.5, 11.5])
 
 
-def test_a_sensor_that_failed_goes_on_from_where_it_was(tmp_path: Path) -> None:
+def test_a_sensor_that_failed_continues_from_its_last_reading(tmp_path: Path) -> None:
     file = write_tree(tmp_path, {"energy_uj": "100"}) / "energy_uj"
     counter = EnergyCounter("package-0", file, 1000)
     assert counter.joules(0.0) == 0
@@ -157,13 +157,13 @@ def test_a_sensor_that_failed_goes_on_from_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "12 34", "nan", "1e6", "0x10", "9" * 90, "9" * 5000, "\xff\x00"])
-def test_what_is_no_number_is_no_reading(tmp_path: Path, content: str) -> None:
+def test_a_reading_that_is_no_number_is_refused(tmp_path: Path, content: str) -> None:
     file = write_tree(tmp_path, {"energy_uj": content}) / "energy_uj"
     with pytest.raises(ValueError, match=r"invalid literal|does not hold a 64-bit number"):
         EnergyCounter("package-0", file).joules(0.0)
 
 
-def test_a_pipe_or_a_folder_in_a_files_place_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_or_a_folder_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="invalid literal"):
         EnergyCounter("a", tmp_path / "pipe").joules(0.0)
@@ -171,7 +171,7 @@ def test_a_pipe_or_a_folder_in_a_files_place_keeps_nobody_waiting(tmp_path: Path
         EnergyCounter("a", tmp_path).joules(0.0)
 
 
-def test_a_zone_whose_range_is_unknown_is_counted_all_the_same(tmp_path: Path) -> None:
+def test_a_zone_whose_range_is_unknown_is_counted_anyway(tmp_path: Path) -> None:
     tree = rapl("0", "package-0", 5)
     root = write_tree(
         tmp_path, {**tree, "devices/virtual/powercap/intel-rapl/intel-rapl:0/max_energy_range_uj": "?"}
@@ -181,12 +181,12 @@ def test_a_zone_whose_range_is_unknown_is_counted_all_the_same(tmp_path: Path) -
     assert sensor.range_microjoules == 0
 
 
-def test_a_link_that_leads_nowhere_is_no_sensor(tmp_path: Path) -> None:
-    # So it looks in a container that hides /sys/devices/virtual/powercap.
+def test_a_broken_link_is_no_sensor(tmp_path: Path) -> None:
+    # As in a container that hides /sys/devices/virtual/powercap.
     assert domains(write_tree(tmp_path, {"class/powercap/intel-rapl:0": "-> ../../nowhere"})) == []
 
 
-def test_what_is_counted_is_that_of_all_wholes(tmp_path: Path) -> None:
+def test_counted_joules_are_the_sum_over_whole_domains(tmp_path: Path) -> None:
     root = write_tree(tmp_path, INTEL_NUC, INA219)
     joules = counted_joules(root)
     assert joules is not None
@@ -198,10 +198,10 @@ def test_what_is_counted_is_that_of_all_wholes(tmp_path: Path) -> None:
     assert joules() == pytest.approx(10.5)
     (root / "class/powercap/intel-rapl:0:2/energy_uj").unlink()
     assert math.isnan(joules())
-    assert counted_joules(root) is not None  # That of the package is left.
+    assert counted_joules(root) is not None  # The counter of the package is left.
     (root / "class/powercap/intel-rapl:0/energy_uj").write_text("?")
     assert counted_joules(root) is None
 
 
-def test_power_is_nothing_that_is_counted(tmp_path: Path) -> None:
+def test_power_sensors_have_no_counted_joules(tmp_path: Path) -> None:
     assert counted_joules(write_tree(tmp_path, JETSON_ORIN_NANO)) is None

@@ -14,7 +14,7 @@ LIKELIEST = (7, 3, 1, 0, 900)
 
 
 class Watched:
-    """A Feedback, and what its registry says."""
+    """A Feedback and the values in its registry."""
 
     def __init__(self, memory: int = 10, window: int = 10) -> None:
         self.registry = CollectorRegistry()
@@ -24,7 +24,7 @@ class Watched:
         return self.registry.get_sample_value(f"edgewise_{name}", {"variant": variant, **labels})
 
 
-def test_before_the_first_truth_there_is_nothing() -> None:
+def test_there_are_no_metrics_before_the_first_label() -> None:
     watched = Watched()
     watched.feedback.remember("a", "fp32", LIKELIEST)
     assert watched.value("labelled_total") is None
@@ -32,13 +32,13 @@ def test_before_the_first_truth_there_is_nothing() -> None:
     assert watched.value("window_accuracy_ratio", k="1") is None
 
 
-@pytest.mark.parametrize(("label", "place"), [(7, 1), (3, 2), (900, 5), (901, None)])
-def test_the_truth_counts_by_its_place(label: int, place: int | None) -> None:
+@pytest.mark.parametrize(("label", "rank"), [(7, 1), (3, 2), (900, 5), (901, None)])
+def test_a_label_counts_by_its_rank_among_the_likeliest(label: int, rank: int | None) -> None:
     watched = Watched()
     watched.feedback.remember("a", "fp32", LIKELIEST)
-    assert watched.feedback.tell("a", label) == ("fp32", place)
+    assert watched.feedback.tell("a", label) == ("fp32", rank)
     assert watched.value("labelled_total") == watched.value("window_labelled") == 1
-    for k, right in (("1", place == 1), ("5", place is not None)):
+    for k, right in (("1", rank == 1), ("5", rank is not None)):
         assert watched.value("correct_total", k=k) == right
         assert watched.value("window_accuracy_ratio", k=k) == right
 
@@ -62,7 +62,9 @@ def test_a_wrong_answer_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     labels=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=60),
     window=st.integers(1, 30),
 )
-def test_the_window_has_the_latest_and_counters_have_all(labels: list[tuple[int, bool]], window: int) -> None:
+def test_the_window_has_the_latest_labels_and_the_counters_have_all(
+    labels: list[tuple[int, bool]], window: int
+) -> None:
     watched = Watched(window=window)
     for number, (label, with_image) in enumerate(labels):
         watched.feedback.remember(str(number), "fp32", range(5), label if with_image else None)
@@ -79,7 +81,7 @@ def test_the_window_has_the_latest_and_counters_have_all(labels: list[tuple[int,
         assert bounds == list(wilson_95(right, len(latest)))
 
 
-def test_a_second_truth_is_refused_and_does_not_count() -> None:
+def test_a_second_label_is_refused_and_does_not_count() -> None:
     watched = Watched()
     watched.feedback.remember("a", "fp32", LIKELIEST)
     watched.feedback.remember("b", "fp32", LIKELIEST, label=7)
@@ -101,7 +103,7 @@ def test_only_the_latest_answers_are_remembered() -> None:
         watched.feedback.tell(known, 7)
 
 
-def test_variants_have_windows_of_their_own() -> None:
+def test_variants_have_their_own_windows() -> None:
     watched = Watched(window=2)
     for number, variant in enumerate(["fp32", "ptq", "ptq", "ptq"]):
         watched.feedback.remember(str(number), variant, LIKELIEST, label=7 if variant == "ptq" else 3)
@@ -111,7 +113,7 @@ def test_variants_have_windows_of_their_own() -> None:
     assert watched.value("window_accuracy_ratio", "ptq", k="1") == 1
 
 
-def test_a_model_of_fewer_classes_has_fewer_likeliest() -> None:
+def test_a_model_may_have_fewer_than_5_classes() -> None:
     watched = Watched()
     watched.feedback.remember("a", "fp32", (1, 0), label=0)
     assert watched.value("correct_total", k="5") == 1

@@ -33,20 +33,20 @@ def test_comparisons_are_counted_by_variant(registry: CollectorRegistry, fidelit
     assert value(registry, "confidence_shift_ratio") == pytest.approx(-0.1)
 
 
-def test_a_divergence_that_rounding_left_below_0_takes_nothing_away(
-    registry: CollectorRegistry, fidelity: Fidelity
-) -> None:
+def test_a_divergence_rounded_below_0_counts_as_0(registry: CollectorRegistry, fidelity: Fidelity) -> None:
     fidelity.compared("ptq", agrees=True, kl_nats=-1e-9, confidence_shift=0)
     assert value(registry, "kl_nats_sum") == 0
 
 
-def test_the_shift_is_the_mean_of_the_latest(registry: CollectorRegistry, fidelity: Fidelity) -> None:
+def test_the_confidence_shift_is_the_mean_of_the_latest(
+    registry: CollectorRegistry, fidelity: Fidelity
+) -> None:
     for shift in [1.0] * 10 + [0.25] * (WINDOW - 1) + [-0.75]:
         fidelity.compared("ptq", agrees=True, kl_nats=0, confidence_shift=shift)
     assert value(registry, "confidence_shift_ratio") == pytest.approx(0.25 - 1 / WINDOW)
 
 
-def test_what_is_not_compared_is_counted_by_reason(registry: CollectorRegistry, fidelity: Fidelity) -> None:
+def test_skipped_comparisons_are_counted_by_reason(registry: CollectorRegistry, fidelity: Fidelity) -> None:
     skipped = "edgewise_shadow_skipped_total"
     assert [registry.get_sample_value(skipped, {"reason": reason}) for reason in SKIPS] == [0, 0, 0]
     for reason in Skip:

@@ -16,21 +16,21 @@ def until_read(load: Load) -> None:
         time.sleep(0.01)
 
 
-def test_counters_tell_what_was_spent_meanwhile(tmp_path: Path) -> None:
+def test_counters_give_the_joules_spent_meanwhile(tmp_path: Path) -> None:
     root = write_tree(tmp_path, boards.INTEL_NUC)
     with watched_load(root, cpus=1) as load:
         for zone, microjoules in (("0", 124602532281), ("0:0", 23999999999), ("1", 324599532281)):
             following = root / "next"
             following.write_text(f"{microjoules}\n")
-            # Never is the file empty, as it would be between being cut and written.
+            # Replaced whole: a file that is rewritten in place is empty for a moment.
             following.replace(root / f"class/powercap/intel-rapl:{zone}/energy_uj")
         until_read(load)
-    # Of the package, neither of its cores again nor of the platform around it.
+    # Only the package counts, not again its cores, nor the platform around it.
     assert load.joules == pytest.approx(3)
     assert set(load.clock_shares) == {0.8}
 
 
-def test_power_is_added_up(tmp_path: Path) -> None:
+def test_power_is_integrated_over_time(tmp_path: Path) -> None:
     root = write_tree(tmp_path, boards.RASPBERRY_PI_4, INA219)
     start = time.monotonic()
     with watched_load(root, cpus=4) as load:
@@ -43,7 +43,7 @@ def test_power_is_added_up(tmp_path: Path) -> None:
     assert load.clock_shares[0] == pytest.approx(1500 / 1800)
 
 
-def test_the_busiest_cpus_count(tmp_path: Path) -> None:
+def test_the_clock_share_is_that_of_the_busiest_cpus(tmp_path: Path) -> None:
     root = write_tree(tmp_path, cpu(0, 1000, 2000), cpu(1, 1800, 2000), cpu(2, 2000, 2000), cpu(3, 600, 2000))
     with watched_load(root, cpus=2) as load:
         until_read(load)
@@ -51,13 +51,13 @@ def test_the_busiest_cpus_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tree", [{"version": ""}, boards.CORAL_DEV_BOARD])
-def test_boards_without_a_sensor_tell_no_joules(tree: Tree, tmp_path: Path) -> None:
+def test_boards_without_a_sensor_give_no_joules(tree: Tree, tmp_path: Path) -> None:
     with watched_load(write_tree(tmp_path, tree), cpus=1) as load:
         pass
     assert load.joules is None
 
 
-def test_a_sensor_that_fails_meanwhile_tells_no_joules(tmp_path: Path) -> None:
+def test_a_sensor_that_fails_meanwhile_gives_no_joules(tmp_path: Path) -> None:
     root = write_tree(tmp_path, rapl("0", "package-0", 0), cpu(0, 1000, 2000))
     with watched_load(root, cpus=1) as load:
         (root / "class/powercap/intel-rapl:0/energy_uj").write_text("nothing\n")
@@ -70,6 +70,6 @@ def test_a_sensor_that_fails_meanwhile_tells_no_joules(tmp_path: Path) -> None:
     assert load.clock_shares == []
 
 
-def test_what_was_watched_may_fail(tmp_path: Path) -> None:
+def test_an_error_of_the_watched_work_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="out of it"), watched_load(tmp_path, cpus=1):
         raise ValueError("out of it")

@@ -23,7 +23,7 @@ from service.monitoring.logs import (
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, put back afterwards."""
+    """The root logger, restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield root
@@ -63,7 +63,7 @@ def test_a_traceback_stays_in_its_line(root: logging.Logger, capfd: pytest.Captu
     assert 'raise ValueError("broken")' in json.loads(out)["traceback"]
 
 
-def test_no_text_can_break_a_line_or_steer_a_terminal(
+def test_no_text_can_break_a_line_or_control_a_terminal(
     root: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = "\r\n\x0b\x0c\x1b[31m\x7f\x85\x9b31m\u2028\u2029\udcff"
@@ -76,7 +76,7 @@ def test_no_text_can_break_a_line_or_steer_a_terminal(
         assert json.dumps(text) in line
 
 
-def test_text_is_for_people(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_text_format_is_readable(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(TextFormatter())
     logging.getLogger("edgewise").warning("it is %s", "late", extra=fields(path="a\nb", seconds=1.5))
     out = capfd.readouterr().out
@@ -92,7 +92,7 @@ def test_text_is_for_people(root: logging.Logger, capfd: pytest.CaptureFixture[s
         ("uvicorn.error", logging.WARNING, True),
     ],
 )
-def test_what_is_shown(
+def test_the_logger_and_level_decide_what_is_shown(
     root: logging.Logger, capfd: pytest.CaptureFixture[str], logger: str, level: int, shown: bool
 ) -> None:
     output = configure_logging(JsonFormatter())
@@ -101,7 +101,7 @@ def test_what_is_shown(
     assert bool(capfd.readouterr().out) is shown
 
 
-def test_a_slow_reader_holds_up_the_end_no_longer_than_it_may() -> None:
+def test_a_slow_reader_delays_the_flush_no_longer_than_allowed() -> None:
     reader, writer = os.pipe()
     ended = threading.Event()
 
@@ -123,18 +123,18 @@ def test_a_slow_reader_holds_up_the_end_no_longer_than_it_may() -> None:
     os.close(reader)
     os.close(writer)
     assert took >= 0.3
-    # The reader would have taken all of it, but not for seconds.
+    # The reader would need seconds to read all of it.
     assert output._kept
 
 
-def test_after_a_full_disk_lines_are_whole_again_and_each_lost_one_is_counted(tmp_path: Path) -> None:
+def test_after_a_full_disk_lines_are_whole_and_lost_ones_counted(tmp_path: Path) -> None:
     lost: list[int] = []
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     with (tmp_path / "log").open("wb") as file:
         output = Output(file.fileno())
         output.on_drop = lost.append
         output.emit(logging.makeLogRecord({"msg": "before"}))
-        # Files may have no more bytes: to write more fails as on a full disk, after what still fits.
+        # With this limit on file sizes, writing fails as on a full disk, after what still fits.
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, unlimited[1]))
         try:
             for message in ("cut off", "lost"):

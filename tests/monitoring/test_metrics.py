@@ -27,7 +27,7 @@ def metrics() -> Metrics:
 def test_the_table_has_every_metric_its_type_and_its_labels(metrics: Metrics) -> None:
     text = (ROOT / "docs" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(edgewise_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
-    told = {(name, type_, tuple(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
+    documented = {(name, type_, tuple(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
     metrics.registry.register(WorkerBusy(lambda: 0.0))
     metrics.registry.register(CertificateExpiry(lambda: None))
     owners = (
@@ -50,7 +50,7 @@ def test_the_table_has_every_metric_its_type_and_its_labels(metrics: Metrics) ->
         (family.name + ("_total" if family.type == "counter" else ""), family.type, family._labelnames)
         for family in families
     }
-    assert told == exposed | of_sensors
+    assert documented == exposed | of_sensors
     collected = {family.name for family in metrics.registry.collect() if family.name.startswith("edgewise_")}
     assert collected == {name.removesuffix("_total") for name, _, _ in exposed}
 
@@ -67,12 +67,12 @@ def test_buckets_rise_by_the_same_factor_up_to_about_five_seconds() -> None:
     assert ratios == pytest.approx([1.6] * len(ratios), rel=1e-3)
 
 
-def test_rejections_are_there_before_the_first(metrics: Metrics) -> None:
+def test_rejections_are_exposed_before_the_first(metrics: Metrics) -> None:
     for reason in REJECTIONS:
         assert metrics.registry.get_sample_value("edgewise_rejected_total", {"reason": reason}) == 0
 
 
-def test_the_depth_of_the_queue_is_asked_for_at_each_scrape(metrics: Metrics) -> None:
+def test_the_depth_of_the_queue_is_read_at_each_scrape(metrics: Metrics) -> None:
     waiting = [3]
     metrics.watch_queue(lambda: waiting[0], capacity=5, workers=2)
     assert metrics.registry.get_sample_value("edgewise_queue_depth") == 3
@@ -80,7 +80,7 @@ def test_the_depth_of_the_queue_is_asked_for_at_each_scrape(metrics: Metrics) ->
     assert metrics.registry.get_sample_value("edgewise_queue_depth") == 4
 
 
-def test_what_is_loaded_is_shown_and_nothing_of_what_was(metrics: Metrics, colours: Bundle) -> None:
+def test_only_loaded_variants_are_shown(metrics: Metrics, colours: Bundle) -> None:
     evaluations = {"evaluations": (EVALUATION,)}
     fp32, ptq = (
         LoadedInfo(name, colours.variant(name).model_copy(update=evaluations), "r", "d", 1, is_fallback)
@@ -99,7 +99,7 @@ def test_what_is_loaded_is_shown_and_nothing_of_what_was(metrics: Metrics, colou
     assert metrics.registry.get_sample_value("edgewise_delegate_fallback") == 1
 
 
-def test_registries_are_apart(metrics: Metrics) -> None:
+def test_registries_are_independent(metrics: Metrics) -> None:
     metrics.requests.labels("/", "200", "").inc()
     labels = {"route": "/", "status": "200", "variant": ""}
     assert Metrics(CollectorRegistry()).registry.get_sample_value("edgewise_requests_total", labels) is None

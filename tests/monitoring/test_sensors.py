@@ -11,7 +11,7 @@ from tests.monitoring.boards import INTEL_NUC, JETSON_ORIN_NANO, RASPBERRY_PI_4,
 from tests.rights import as_an_ordinary_user
 
 
-def shown(registry: CollectorRegistry) -> dict[str, float]:
+def exposed(registry: CollectorRegistry) -> dict[str, float]:
     """Every sample, by its name and label as the text format writes them."""
     lines = generate_latest(registry).decode().splitlines()
     samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
@@ -24,10 +24,10 @@ def registered(sensors: Sensors) -> CollectorRegistry:
     return registry
 
 
-def test_what_was_read_is_shown(tmp_path: Path) -> None:
+def test_readings_are_exposed(tmp_path: Path) -> None:
     sensors = Sensors(write_tree(tmp_path, JETSON_ORIN_NANO))
     sensors.read()
-    assert shown(registered(sensors)) == {
+    assert exposed(registered(sensors)) == {
         'edgewise_energy_joules_total{domain="VDD_IN"}': 0.0,
         'edgewise_energy_joules_total{domain="VDD_IN/VDD_CPU_GPU_CV"}': 0.0,
         'edgewise_energy_joules_total{domain="VDD_IN/VDD_SOC"}': 0.0,
@@ -39,7 +39,7 @@ def test_what_was_read_is_shown(tmp_path: Path) -> None:
     }
 
 
-def test_without_sensors_there_is_nothing_at_all(tmp_path: Path) -> None:
+def test_without_sensors_nothing_is_exposed(tmp_path: Path) -> None:
     sensors = Sensors(tmp_path)
     sensors.read()
     assert generate_latest(registered(sensors)) == b""
@@ -49,30 +49,30 @@ def test_without_sensors_there_is_nothing_at_all(tmp_path: Path) -> None:
 def test_sensors_that_do_not_answer_are_left_out_until_they_do(tmp_path: Path) -> None:
     sensors = Sensors(write_tree(tmp_path, RASPBERRY_PI_4))
     registry = registered(sensors)
-    assert shown(registry) == {}
+    assert exposed(registry) == {}
     sensors.read()
-    assert len(shown(registry)) == 9
+    assert len(exposed(registry)) == 9
     file = tmp_path / "class/thermal/thermal_zone0/temp"
     file.unlink()
     sensors.read()
-    assert not any("temperature" in name for name in shown(registry))
-    assert len(shown(registry)) == 8
+    assert not any("temperature" in name for name in exposed(registry))
+    assert len(exposed(registry)) == 8
     file.write_text("60000\n")
     sensors.read()
-    assert shown(registry)['edgewise_temperature_celsius{zone="cpu-thermal"}'] == 60
+    assert exposed(registry)['edgewise_temperature_celsius{zone="cpu-thermal"}'] == 60
 
 
-def test_a_reading_that_is_too_old_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_that_is_too_old_is_not_exposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sensors = Sensors(write_tree(tmp_path, RASPBERRY_PI_4))
     sensors.read()
     registry = registered(sensors)
-    assert shown(registry)
+    assert exposed(registry)
     monkeypatch.setattr(sensors_module, "MAX_AGE_SECONDS", 0.001)
     time.sleep(0.002)
-    assert shown(registry) == {}
+    assert exposed(registry) == {}
 
 
-def test_the_log_says_which_sensors_there_are_and_which_are_forbidden(
+def test_the_log_lists_the_sensors_and_the_unreadable_files(
     open_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_tree(open_path, INTEL_NUC)
@@ -81,8 +81,8 @@ def test_the_log_says_which_sensors_there_are_and_which_are_forbidden(
         file.chmod(0o400)
     registry = CollectorRegistry()
     with as_an_ordinary_user(), caplog.at_level(logging.INFO), watched(open_path, registry):
-        sensors_are_there(registry)
-        samples = shown(registry)
+        wait_for_sensors(registry)
+        samples = exposed(registry)
     assert not any("energy" in name for name in samples)
     assert samples['edgewise_cpu_frequency_hertz{cpu="0"}'] == 3.6e9
     found, forbidden = caplog.records
@@ -93,17 +93,17 @@ def test_the_log_says_which_sensors_there_are_and_which_are_forbidden(
     assert sorted(forbidden.fields["files"]) == [str(file) for file in rapl]  # type: ignore[attr-defined]
 
 
-def test_what_is_watched_ends_with_the_service(tmp_path: Path) -> None:
+def test_readings_are_exposed_only_while_sensors_are_watched(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     root = write_tree(tmp_path, RASPBERRY_PI_4)
     for _ in range(2):
         with watched(root, registry):
-            sensors_are_there(registry)
-        assert shown(registry) == {}
+            wait_for_sensors(registry)
+        assert exposed(registry) == {}
 
 
-def sensors_are_there(registry: CollectorRegistry) -> None:
+def wait_for_sensors(registry: CollectorRegistry) -> None:
     deadline = time.monotonic() + 60
-    while not shown(registry):
+    while not exposed(registry):
         assert time.monotonic() < deadline
         time.sleep(0.01)

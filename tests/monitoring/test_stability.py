@@ -27,12 +27,12 @@ def test_the_index_is_symmetric_and_never_negative(data: st.DataObject, expected
     assert stability_index(actual, actual) == 0
 
 
-def test_the_index_is_the_published_one_where_no_bin_is_empty() -> None:
-    # (0.6 - 0.5) · ln(0.6 / 0.5) + (0.4 - 0.5) · ln(0.4 / 0.5); half an answer of a million is nothing.
+def test_the_index_is_the_published_one_if_no_bin_is_empty() -> None:
+    # (0.6 - 0.5) · ln(0.6 / 0.5) + (0.4 - 0.5) · ln(0.4 / 0.5); half an answer more hardly matters.
     assert stability_index([500_000, 500_000], [600_000, 400_000]) == pytest.approx(0.040547, abs=1e-5)
 
 
-def test_the_index_of_one_distribution_is_as_large_as_is_said() -> None:
+def test_the_index_of_one_distribution_is_as_large_as_documented() -> None:
     random = np.random.default_rng(0)
     shares = np.full(10, 0.1)
     found = [
@@ -43,7 +43,7 @@ def test_the_index_of_one_distribution_is_as_large_as_is_said() -> None:
 
 
 @given(top1=st.lists(st.integers(0, 50), min_size=1, max_size=300))
-def test_every_class_is_in_a_bin_and_bins_are_runs(top1: list[int]) -> None:
+def test_every_class_is_in_a_bin_and_bins_are_consecutive(top1: list[int]) -> None:
     assume(sum(top1) >= 60)
     bins = bins_of(answers(top1))
     assert bins is not None
@@ -57,14 +57,14 @@ def test_every_class_is_in_a_bin_and_bins_are_runs(top1: list[int]) -> None:
 
 
 @given(confidence=st.lists(st.sampled_from([0.2, 0.5, 0.8, 0.9, 0.95, 1.0]), min_size=60, max_size=400))
-def test_confidences_that_repeat_are_expected_where_they_fall(confidence: list[float]) -> None:
+def test_repeated_confidences_are_expected_in_their_bins(confidence: list[float]) -> None:
     bins = bins_of(answers([len(confidence)], confidence))
     assert bins is not None
     _, confidences = bins
     assert sum(confidences.expected) == pytest.approx(len(confidence))
-    fell = np.bincount([confidences.of(value) for value in confidence], minlength=len(confidences.expected))
-    # A quantile is told in steps of 1 %.
-    assert np.abs(fell - confidences.expected).max() <= 0.02 * len(confidence) + 1
+    actual = np.bincount([confidences.of(value) for value in confidence], minlength=len(confidences.expected))
+    # Quantiles are given in steps of 1 %.
+    assert np.abs(actual - confidences.expected).max() <= 0.02 * len(confidence) + 1
 
 
 def test_the_default_bundles_bins_are_about_equal(default_bundle: Bundle) -> None:
