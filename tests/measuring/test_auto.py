@@ -12,7 +12,7 @@ from tests.colours import altered, archive, golden_of
 
 
 def evaluation(right: int) -> dict[str, tuple[Evaluation]]:
-    """What a variant has that is right on so many of 100 images."""
+    """The field of a variant that is right on that many of 100 images."""
     return {
         "evaluations": (
             Evaluation(
@@ -33,12 +33,12 @@ def evaluation(right: int) -> dict[str, tuple[Evaluation]]:
 
 @pytest.fixture
 def measured(colours: Bundle, tmp_path: Path) -> Bundle:
-    """Top-1 of 0.9, 0.8 and 0.7; of `softmax` there is none."""
+    """A bundle with a top-1 of 0.9, 0.8 and 0.7, and none for `softmax`."""
     top1 = {"fp32": evaluation(90), "ptq": evaluation(80), "int8": evaluation(70)}
     return altered(colours, tmp_path / "measured", **top1)
 
 
-def test_each_variant_is_measured_and_one_of_them_taken(measured: Bundle) -> None:
+def test_each_variant_is_measured_and_one_is_chosen(measured: Bundle) -> None:
     name, contenders = measure_variants(measured, Delegate.XNNPACK, 0.0)
     assert [c.variant for c in contenders] == list(measured.manifest.variants)
     assert {c.variant: c.top1 for c in contenders} == {"fp32": 0.9, "ptq": 0.8, "int8": 0.7, "softmax": None}
@@ -48,23 +48,23 @@ def test_each_variant_is_measured_and_one_of_them_taken(measured: Bundle) -> Non
     assert name in measured.manifest.variants
 
 
-def test_the_fastest_is_taken(default_bundle: Bundle) -> None:
+def test_the_fastest_is_chosen(default_bundle: Bundle) -> None:
     name, contenders = measure_variants(default_bundle, Delegate.XNNPACK, 0.0)
-    # The int8 ones are so much faster that no load of the machine hides it.
+    # The int8 variants are so much faster that other load on the machine does not hide it.
     assert name in ("ptq", "qat", "small")
     speedups = {c.variant: c.duel.speedup for c in contenders if c.duel}
     assert speedups["fp32"] < 1
     assert speedups["fp16"] < 1
 
 
-def test_the_best_of_those_that_are_as_fast_as_the_fastest_is_taken() -> None:
-    # Each is as fast as the one before, but the last two are not as the first.
+def test_the_most_accurate_of_the_equally_fast_is_chosen() -> None:
+    # Each counts as fast as the one before, but the last two not as fast as the first.
     times = {"a": (10.0, 0.7), "b": (10.9, 0.8), "c": (11.9, 0.9), "d": (13.0, 0.95)}
     assert choose(times) == "b"
     assert choose({"slow": (10.5, 0.8), "fast": (10.0, 0.8)}) == "fast"
 
 
-def test_those_of_too_low_a_top1_are_passed_over(measured: Bundle) -> None:
+def test_variants_with_a_too_low_top1_are_skipped(measured: Bundle) -> None:
     name, contenders = measure_variants(measured, Delegate.XNNPACK, 0.85)
     assert name == "fp32"
     by_name = {contender.variant: contender for contender in contenders}
@@ -73,7 +73,7 @@ def test_those_of_too_low_a_top1_are_passed_over(measured: Bundle) -> None:
     assert by_name["ptq"].p50_seconds is by_name["softmax"].p50_seconds is None
 
 
-def test_those_that_do_not_work_here_are_passed_over(measured: Bundle, tmp_path: Path) -> None:
+def test_variants_that_do_not_work_here_are_skipped(measured: Bundle, tmp_path: Path) -> None:
     golden = golden_of(measured)
     golden["fp32"] = golden["fp32"] + 1
     content = {GOLDEN: archive(golden), "int8.tflite": b"no model"}
@@ -85,12 +85,12 @@ def test_those_that_do_not_work_here_are_passed_over(measured: Bundle, tmp_path:
     assert "can't be loaded by" in (by_name["int8"].why_not or "")
 
 
-def test_where_none_is_good_enough_the_best_is_named(measured: Bundle) -> None:
+def test_if_none_is_accurate_enough_the_error_names_the_best(measured: Bundle) -> None:
     with pytest.raises(SettingsError, match=r"top-1 of at least 0\.95 .*: the best, fp32, has 0\.9000"):
         measure_variants(measured, Delegate.XNNPACK, 0.95)
 
 
-def test_where_none_works_the_best_one_s_reason_is_told(measured: Bundle, tmp_path: Path) -> None:
+def test_if_none_works_the_error_has_the_reason_of_the_best(measured: Bundle, tmp_path: Path) -> None:
     damaged = {f"{name}.tflite": b"no model" for name in measured.manifest.variants}
     bundle = altered(measured, tmp_path / "broken", damaged)
     with pytest.raises(SettingsError, match=r"no variant .* can be used; the best, fp32, fails: .*can't be"):

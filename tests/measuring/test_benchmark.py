@@ -50,7 +50,7 @@ def test_variants_are_measured_side_by_side(colours: Bundle, variants: list[str]
     assert by_name[against].speedup == 1
 
 
-def test_a_benchmark_loads_each_variant_anew_now_and_then(
+def test_a_benchmark_reloads_each_variant_at_intervals(
     colours: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twins: list[str] = []
@@ -65,7 +65,7 @@ def test_a_benchmark_loads_each_variant_anew_now_and_then(
     assert twins == ["fp32", "ptq"] * 2
 
 
-def test_classifiers_give_way_to_twins(colours: Bundle) -> None:
+def test_classifiers_are_replaced_by_twins(colours: Bundle) -> None:
     first = [Classifier(colours, name, Delegate.NONE) for name in ("fp32", "ptq")]
     classifiers = list(first)
     measured = measure(classifiers, range(5), rounds_a_load=5)
@@ -76,20 +76,20 @@ def test_classifiers_give_way_to_twins(colours: Bundle) -> None:
     assert [len(measured[name].seconds) for name in ("fp32", "ptq")] == [50, 50]
 
 
-def test_joules_are_of_one_inference(colours: Bundle) -> None:
-    # The first of each turn of ten is in the joules, too: two turns, of 22 inferences.
+def test_joules_are_per_inference(colours: Bundle) -> None:
+    # The joules include the one before each turn of ten: two turns have 22 inferences.
     readings = iter([10.0, 10.5, 11.0, 11.6])
     (result,) = benchmark(colours, ["ptq"], runs=20, joules=readings.__next__)
     assert result.joules == pytest.approx(1.1 / 22)
 
 
 @pytest.mark.parametrize("readings", [[1.0, 1.5, 2.0, 2.0], [1.0, 1.5, 2.0, math.nan]])
-def test_a_counter_that_stands_still_or_fails_tells_no_joules(colours: Bundle, readings: list[float]) -> None:
+def test_a_counter_that_stands_still_or_fails_gives_no_joules(colours: Bundle, readings: list[float]) -> None:
     (result,) = benchmark(colours, ["ptq"], runs=20, joules=iter(readings).__next__)
     assert result.joules is None
 
 
-def test_the_process_that_is_measured_holds_no_more_than_the_core() -> None:
+def test_the_measured_process_imports_no_more_than_the_core() -> None:
     code = "import sys, json, service.inference.footprint; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
@@ -97,7 +97,7 @@ def test_the_process_that_is_measured_holds_no_more_than_the_core() -> None:
     assert not {"fastapi", "starlette", "uvicorn", "tensorflow"} & set(json.loads(output))
 
 
-def test_a_variant_that_cannot_be_loaded_says_why(colours: Bundle, tmp_path: Path) -> None:
+def test_a_variant_that_cannot_be_loaded_is_reported(colours: Bundle, tmp_path: Path) -> None:
     bundle = altered(colours, tmp_path / "bundle", {"ptq.tflite": b"no model at all"})
     with pytest.raises(StartError, match=r"loading ptq .* failed: .*can't be loaded") as caught:
         measure_footprint(bundle, "ptq", Delegate.XNNPACK)
@@ -106,14 +106,12 @@ def test_a_variant_that_cannot_be_loaded_says_why(colours: Bundle, tmp_path: Pat
         benchmark(colours, ["nope"], runs=10)
 
 
-def test_a_process_of_its_own_loads_a_signed_bundle_only_as_it_was_signed(
-    colours: Bundle, tmp_path: Path
-) -> None:
+def test_a_separate_process_refuses_a_changed_signed_bundle(colours: Bundle, tmp_path: Path) -> None:
     pair = make_key_pair(tmp_path / "keys")
     bundle = load_bundle(signed_copy(colours, tmp_path / "signed", pair), pair.public)
     assert measure_footprint(bundle, "ptq", Delegate.XNNPACK).load_seconds > 0
-    put = altered(colours, tmp_path / "put", {"ptq.tflite": colours.variant_path("softmax").read_bytes()})
+    other = altered(colours, tmp_path / "other", {"ptq.tflite": colours.variant_path("softmax").read_bytes()})
     for name in (MANIFEST, "ptq.tflite"):
-        (bundle.path / name).write_bytes((put.path / name).read_bytes())
+        (bundle.path / name).write_bytes((other.path / name).read_bytes())
     with pytest.raises(StartError, match=rf"loading ptq .* failed: .* is not the signature of {MANIFEST}"):
         measure_footprint(bundle, "ptq", Delegate.XNNPACK)

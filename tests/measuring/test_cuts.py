@@ -26,14 +26,14 @@ def interpreter(content: bytes, delegate: Delegate) -> Any:
 
 
 def chained(graph: CutGraph, pixels: NDArray[Any], delegate: Delegate) -> NDArray[Any]:
-    """The graph's output by its cuts, one after another."""
+    """The graph's output, computed by its cuts one after another."""
     values = {graph.input: pixels}
-    for each in graph.cuts:
-        loaded = interpreter(each.content, delegate)
-        for details, tensor in zip(loaded.get_input_details(), each.inputs, strict=True):
+    for piece in graph.cuts:
+        loaded = interpreter(piece.content, delegate)
+        for details, tensor in zip(loaded.get_input_details(), piece.inputs, strict=True):
             loaded.set_tensor(details["index"], values[tensor])
         loaded.invoke()
-        for details, tensor in zip(loaded.get_output_details(), each.outputs, strict=True):
+        for details, tensor in zip(loaded.get_output_details(), piece.outputs, strict=True):
             values[tensor] = loaded.get_tensor(details["index"])
     return values[graph.output]
 
@@ -53,7 +53,7 @@ def test_the_cuts_compute_what_the_graph_does(
 
 
 @by_each_variant
-def test_every_operator_is_there_once_and_in_the_graph_s_order(default_bundle: Bundle, variant: str) -> None:
+def test_every_operator_appears_once_in_the_graphs_order(default_bundle: Bundle, variant: str) -> None:
     content = default_bundle.variant_path(variant).read_bytes()
     graph, loaded = cut(content), interpreter(content, Delegate.NONE)
     nodes, tensors = loaded._get_ops_details(), {t["index"]: t for t in loaded.get_tensor_details()}
@@ -63,13 +63,15 @@ def test_every_operator_is_there_once_and_in_the_graph_s_order(default_bundle: B
         assert operator.layer == first["name"]
         assert operator.outputs[0] == tuple(first["shape"])
         assert operator.inputs == tuple(tuple(tensors[int(t)]["shape"]) for t in node["inputs"] if t >= 0)
-    apart = [place for place, operator in enumerate(graph.operators) if operator.stays_with is None]
-    assert [each.place for each in graph.cuts] == apart
+    separate = [place for place, operator in enumerate(graph.operators) if operator.stays_with is None]
+    assert [piece.place for piece in graph.cuts] == separate
     for place, operator in enumerate(graph.operators):
-        assert operator.stays_with is None or (operator.stays_with > place and operator.stays_with in apart)
+        assert operator.stays_with is None or (
+            operator.stays_with > place and operator.stays_with in separate
+        )
 
 
-def kept(graph: CutGraph) -> Counter[tuple[str, str]]:
+def kept_together(graph: CutGraph) -> Counter[tuple[str, str]]:
     """How often an operator of one kind stays with one of another."""
     return Counter(
         (operator.kind, graph.operators[operator.stays_with].kind)
@@ -78,15 +80,15 @@ def kept(graph: CutGraph) -> Counter[tuple[str, str]]:
     )
 
 
-def test_silu_is_one_and_the_gate_of_squeeze_and_excite_is_not(default_bundle: Bundle) -> None:
+def test_silu_is_kept_together_and_the_squeeze_and_excite_gate_is_not(default_bundle: Bundle) -> None:
     graph = cut(default_bundle.variant_path("ptq").read_bytes())
-    assert kept(graph) == {("LOGISTIC", "MUL"): 55}
+    assert kept_together(graph) == {("LOGISTIC", "MUL"): 55}
     assert Counter(operator.kind for operator in graph.operators)["LOGISTIC"] == 71
 
 
-def test_what_is_made_of_constants_stays_with_what_takes_it(default_bundle: Bundle) -> None:
+def test_operators_on_constants_stay_with_their_consumer(default_bundle: Bundle) -> None:
     graph = cut(default_bundle.variant_path("fp16").read_bytes())
-    found = kept(graph)
+    found = kept_together(graph)
     assert sum(n for (kind, _), n in found.items() if kind == "DEQUANTIZE") == 186
     assert found["LOGISTIC", "MUL"] == 55
     assert sum(found.values()) == 186 + 55

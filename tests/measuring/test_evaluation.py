@@ -45,9 +45,9 @@ def test_variants_are_compared_image_by_image() -> None:
     assert comparison.against == "fp32"
     assert comparison.agreement == proportion(2, 4)
     assert (comparison.lost, comparison.won) == (1, 1)
-    apart = entropy(expected, actual, axis=1)
-    assert comparison.kl_nats == pytest.approx(np.mean(apart), rel=1e-5)
-    assert comparison.kl_nats_error == pytest.approx(sem(apart), rel=1e-5)
+    divergences = entropy(expected, actual, axis=1)
+    assert comparison.kl_nats == pytest.approx(np.mean(divergences), rel=1e-5)
+    assert comparison.kl_nats_error == pytest.approx(sem(divergences), rel=1e-5)
 
 
 def test_a_probability_of_zero_makes_a_large_but_finite_divergence() -> None:
@@ -64,7 +64,7 @@ def test_one_image_has_no_standard_error() -> None:
     assert divergence(comparison) == "0.0000"
 
 
-def test_the_calibration_error_is_the_papers() -> None:
+def test_the_calibration_error_equals_one_computed_by_hand() -> None:
     # Two answers in the bin (12/15, 13/15], one of them right; one in (7/15, 8/15], right; one in
     # (11/15, 12/15], wrong.
     probabilities = np.array([[0.85, 0.15], [0.15, 0.85], [0.5, 0.5], [0.75, 0.25]], np.float32)
@@ -73,8 +73,8 @@ def test_the_calibration_error_is_the_papers() -> None:
     assert expected_calibration_error(probabilities, labels) == pytest.approx(by_hand, abs=1e-7)
 
 
-def test_a_bin_has_its_upper_end_and_not_its_lower() -> None:
-    # 8/15 and just above it: in one bin their errors, 8/15 - 1 and 8/15, would all but cancel out.
+def test_a_bin_includes_its_upper_end_and_not_its_lower() -> None:
+    # 8/15 and just above it: in one bin their errors, 8/15 - 1 and 8/15, would nearly cancel out.
     edge = np.float32(8 / 15)
     edge = edge if float(edge) <= 8 / 15 else np.nextafter(edge, np.float32(0))
     above = np.nextafter(np.nextafter(edge, np.float32(1)), np.float32(1))
@@ -88,7 +88,7 @@ def test_a_bin_has_its_upper_end_and_not_its_lower() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 60), classes=st.integers(2, 8))
-def test_the_calibration_error_is_bin_by_bin(seed: int, images: int, classes: int) -> None:
+def test_the_calibration_error_is_the_sum_over_bins(seed: int, images: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(classes), images).astype(np.float32)
     labels = random.integers(0, classes, images)
@@ -101,12 +101,12 @@ def test_the_calibration_error_is_bin_by_bin(seed: int, images: int, classes: in
             expected += chosen.mean() * abs(accuracy - confidence[chosen].mean())
     actual = expected_calibration_error(probabilities, labels)
     assert actual == pytest.approx(expected, abs=1e-9)
-    # The gap of the whole is never larger than that of its parts.
+    # The gap over all images is never larger than the sum of the bins' gaps.
     whole = (probabilities.argmax(axis=1) == labels).mean() - probabilities.max(axis=1).mean(dtype=np.float64)
     assert abs(whole) - 1e-9 <= actual <= 1
 
 
-def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
+def test_sure_right_answers_are_calibrated_and_sure_wrong_ones_are_not() -> None:
     sure = np.eye(3, dtype=np.float32)
     assert expected_calibration_error(sure, np.arange(3)) == 0
     assert expected_calibration_error(sure, np.array([1, 2, 0])) == 1
@@ -114,7 +114,7 @@ def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two images a class, the second's folder wrong: 5 of 10 are what their folder says."""
+    """Two images per class, one of them in a wrong folder: 5 of 10 are in the right one."""
     names = list(RGB)
     for index, (name, rgb) in enumerate(RGB.items()):
         wrong = names[(index + 1) % len(names)]
@@ -136,7 +136,7 @@ def test_an_image_without_an_answer_ends_an_evaluation_and_is_named(
         evaluate(candidates(logarithmic, "fp32"), images, Crop.BUNDLE, "colours")
 
 
-def test_an_evaluation_counts_what_is_right(colours: Bundle, folder: Path) -> None:
+def test_an_evaluation_counts_right_answers(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
     evaluations = evaluate(candidates(colours, "ptq", "fp32"), images, Crop.NONE, "colours").evaluations
     assert list(evaluations) == ["ptq", "fp32"]
@@ -157,7 +157,7 @@ def test_an_evaluation_counts_what_is_right(colours: Bundle, folder: Path) -> No
     assert (comparison.lost, comparison.won) == (0, 0)
 
 
-def test_each_is_compared_with_every_other(colours: Bundle, folder: Path) -> None:
+def test_each_variant_is_compared_with_every_other(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
     names = ["ptq", "softmax", "fp32"]
     measured = evaluate(candidates(colours, *names), images, Crop.BUNDLE, "colours")
@@ -174,7 +174,7 @@ def test_each_is_compared_with_every_other(colours: Bundle, folder: Path) -> Non
             assert comparison == compare(comparison.against, other, answers, labels)
 
 
-def test_one_alone_is_compared_with_none(colours: Bundle, folder: Path) -> None:
+def test_a_single_variant_has_no_comparisons(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
     alone = evaluate(
         candidates(colours, "ptq"), images, Crop.BUNDLE, "colours", delegate=Delegate.NONE
@@ -183,7 +183,7 @@ def test_one_alone_is_compared_with_none(colours: Bundle, folder: Path) -> None:
     assert alone.delegate == "none"
 
 
-def test_the_answers_are_those_that_are_served(colours: Bundle, folder: Path) -> None:
+def test_the_answers_equal_those_of_the_served_classifier(colours: Bundle, folder: Path) -> None:
     images = labelled_images(folder, colours.classes)
     classifier = Classifier(colours, "ptq")
     shown: list[tuple[int, str]] = []

@@ -40,7 +40,7 @@ def folder_of(root: Path, *names: str) -> Path:
         (WITHOUT_IDS, "007", 4),
     ],
 )
-def test_a_folder_is_matched(tmp_path: Path, classes: Classes, name: str, index: int) -> None:
+def test_a_folder_is_matched_to_its_class(tmp_path: Path, classes: Classes, name: str, index: int) -> None:
     (image,) = labelled_images(folder_of(tmp_path, name), classes)
     assert image.index == index
     assert image.path == tmp_path / name / "image.png"
@@ -72,29 +72,31 @@ def test_a_folder_from_a_mac_is_matched(tmp_path: Path, label: str, name: str) -
         (WITHOUT_IDS, "٣_dog"),
     ],
 )
-def test_any_other_folder_is_named(tmp_path: Path, classes: Classes, name: str) -> None:
+def test_a_folder_of_another_name_is_refused(tmp_path: Path, classes: Classes, name: str) -> None:
     with pytest.raises(DatasetError, match=re.escape(f"{tmp_path / name} is named after no class")):
         labelled_images(folder_of(tmp_path, "cat", name), classes)
 
 
-def test_a_label_that_begins_with_a_number_is_itself_first(tmp_path: Path) -> None:
+def test_a_whole_label_takes_precedence_over_one_after_a_number(tmp_path: Path) -> None:
     images = labelled_images(folder_of(tmp_path, "1_dog", "dog"), Classes(("dog", "1_dog"), None))
     assert {image.path.parent.name: image.index for image in images} == {"dog": 0, "1_dog": 1}
 
 
 @pytest.mark.parametrize(
-    ("classes", "name", "said"),
+    ("classes", "name", "expected"),
     [
         (WITHOUT_IDS, "3_dgo", "expected a label, optionally after a number (0_<label>), or an index"),
         (WITH_IDS, "Dog", "expected a class id or a label, optionally after a number (0_<class id>)"),
     ],
 )
-def test_what_a_folder_could_be_named_is_said(tmp_path: Path, classes: Classes, name: str, said: str) -> None:
-    with pytest.raises(DatasetError, match=re.escape(f"{said}; the nearest is 'dog'")):
+def test_the_error_says_how_a_folder_could_be_named(
+    tmp_path: Path, classes: Classes, name: str, expected: str
+) -> None:
+    with pytest.raises(DatasetError, match=re.escape(f"{expected}; the nearest is 'dog'")):
         labelled_images(folder_of(tmp_path, name), classes)
 
 
-def test_without_a_label_of_its_own_a_class_has_no_nearest_name(tmp_path: Path) -> None:
+def test_a_label_that_classes_share_is_not_suggested(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"or an index$"):
         labelled_images(folder_of(tmp_path, "crane"), Classes(("crane", "crane"), None))
 
@@ -116,7 +118,7 @@ def test_an_image_of_two_classes_is_named_twice(tmp_path: Path) -> None:
         refuse_two_labels(images)
 
 
-def test_all_images_of_all_classes_by_path(tmp_path: Path) -> None:
+def test_all_images_of_all_classes_come_in_order_of_their_paths(tmp_path: Path) -> None:
     for name in ("dog/b.JPEG", "dog/a.png", "cat/z", "cat/.hidden", ".git/config", "LICENSE"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -142,8 +144,8 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_can_be_listed_but_not_entered_is_named(open_path: Path, closed: str) -> None:
     folder_of(open_path / "photos", "cat")
     (open_path / closed).chmod(0o644)
-    named = re.escape(f"{open_path / closed}") + "(/image.png)? can't be read: Permission denied$"
-    with as_an_ordinary_user(), pytest.raises(DatasetError, match=named):
+    message = re.escape(f"{open_path / closed}") + "(/image.png)? can't be read: Permission denied$"
+    with as_an_ordinary_user(), pytest.raises(DatasetError, match=message):
         labelled_images(open_path / "photos", WITH_IDS)
     (open_path / closed).chmod(0o755)
 
@@ -153,7 +155,7 @@ def test_a_folder_in_a_folder_is_named(tmp_path: Path) -> None:
         labelled_images(folder_of(tmp_path, "cat", "cat/more"), WITH_IDS)
 
 
-def test_no_folders_at_all(tmp_path: Path) -> None:
+def test_a_path_without_class_folders_is_refused(tmp_path: Path) -> None:
     (tmp_path / "image.png").touch()
     with pytest.raises(DatasetError, match="must hold one folder per class"):
         labelled_images(tmp_path, WITH_IDS)
@@ -168,7 +170,7 @@ def test_a_broken_link_is_named(tmp_path: Path) -> None:
         labelled_images(tmp_path, WITH_IDS)
 
 
-def test_a_class_s_broken_link_is_named(tmp_path: Path) -> None:
+def test_a_broken_link_in_place_of_a_class_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").write_bytes(b"1")
     (tmp_path / "dog").symlink_to(tmp_path / "elsewhere")

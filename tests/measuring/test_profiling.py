@@ -46,14 +46,14 @@ def test_variants_are_measured_side_by_side(colours: Bundle, delegate: Delegate)
         assert (taken > 0) == (delegate == Delegate.XNNPACK)
 
 
-def test_one_round_s_sum_is_that_of_its_operators(colours: Bundle) -> None:
+def test_the_sum_of_one_round_is_that_of_its_operators(colours: Bundle) -> None:
     result = profile(colours, ["ptq"], runs=1)["ptq"]
     assert result.sum_seconds == pytest.approx(sum(o.p50_seconds or 0 for o in result.operators))
     assert result.sum_ratio == pytest.approx(result.sum_seconds / result.p50_seconds)
 
 
 @pytest.mark.parametrize("variant", ["fp32", "fp16", "dynamic", "ptq", "qat"])
-def test_every_operator_of_a_real_graph_is_there_with_who_computes_it(
+def test_every_operator_of_a_real_graph_is_listed_with_who_computes_it(
     default_bundle: Bundle, variant: str
 ) -> None:
     result = profile(default_bundle, [variant], runs=1)[variant]
@@ -79,13 +79,13 @@ def test_a_delegate_that_is_not_built_in_is_refused(colours: Bundle, library: Pa
         profile(colours, ["fp32"], runs=1, delegate=external(library))
 
 
-def test_a_variant_that_is_not_there_is_told(colours: Bundle) -> None:
+def test_an_unknown_variant_is_refused(colours: Bundle) -> None:
     with pytest.raises(BundleError, match="no variant 'nope'"):
         profile(colours, ["nope"], runs=1)
 
 
 def test_an_operator_that_does_not_run_alone_is_named(colours: Bundle, tmp_path: Path) -> None:
-    # The runtime works out shapes anew in the whole graph, where a wrong one in the file does not matter.
+    # In the whole graph the runtime computes shapes itself: a wrong one in the file does not matter there.
     model = unpacked_model(colours.variant_path("fp32").read_bytes())
     (graph,) = model.subgraphs
     graph.tensors[graph.operators[0].outputs[0]].shape = [1, 2, 3, 4]
@@ -93,6 +93,6 @@ def test_an_operator_that_does_not_run_alone_is_named(colours: Bundle, tmp_path:
     kind = {code: name for name, code in vars(schema.BuiltinOperator).items()}[
         model.operatorCodes[graph.operators[1].opcodeIndex].builtinCode
     ]
-    told = f"^fp32 can't be profiled: operator 1, {kind}, does not run alone: "
-    with pytest.raises(BundleError, match=told):
+    message = f"^fp32 can't be profiled: operator 1, {kind}, does not run alone: "
+    with pytest.raises(BundleError, match=message):
         profile(bundle, ["fp32"], runs=1)

@@ -10,7 +10,7 @@ from tests.colours import altered
 
 
 @pytest.mark.parametrize(
-    ("most", "counts"),
+    ("maximum", "counts"),
     [
         (1, [1]),
         (2, [1, 2]),
@@ -20,22 +20,22 @@ from tests.colours import altered
         (64, [1, 2, 3, 4, 8, 16, 32, 64]),
     ],
 )
-def test_workers_are_counted_to_the_most(most: int, counts: list[int]) -> None:
-    assert worker_counts(most) == counts
+def test_worker_counts_go_up_to_the_maximum(maximum: int, counts: list[int]) -> None:
+    assert worker_counts(maximum) == counts
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_worker_works(colours: Bundle, workers: int) -> None:
     first = Classifier(colours, "ptq")
     classifiers = [first, *(first.twin() for _ in range(workers - 1))]
-    # In no time at all, ten of each, and one more before.
+    # Even in 0 seconds each worker does ten, and one more before.
     done = measure_throughput(classifiers, seconds=0)
     assert done.inferences == 11 * workers
     assert done.per_second > 0
     assert measure_throughput(classifiers, seconds=0.05).inferences > done.inferences
 
 
-def test_golden_vectors_that_went_away_are_told(colours: Bundle, tmp_path: Path) -> None:
+def test_missing_golden_vectors_are_reported(colours: Bundle, tmp_path: Path) -> None:
     bundle = altered(colours, tmp_path / "bundle")
     classifier = Classifier(bundle, "ptq")
     (bundle.path / "golden.npz").unlink()
