@@ -30,8 +30,8 @@ def beside(index: int, other: int) -> dict[str, Any]:
 
 
 def whole(operators: list[dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
-    """A profile, as JSON has it."""
-    like = report()
+    """A profile as its JSON file has it."""
+    base = report()
     variant = {
         "sha256": SHA256,
         "bytes": 8_400_000,
@@ -43,7 +43,7 @@ def whole(operators: list[dict[str, Any]] | None = None, **changes: Any) -> dict
         "operators": [operator(0), beside(1, 2), operator(2)] if operators is None else operators,
     }
     return {
-        **{name: like[name] for name in ("schema_version", "date", "device", "software", "bundle")},
+        **{name: base[name] for name in ("schema_version", "date", "device", "software", "bundle")},
         "threads": 1,
         "variants": {"ptq": variant},
         **changes,
@@ -56,7 +56,7 @@ def test_a_profile_reads_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("make", "message"),
     [
         (lambda: whole(schema_version=2), "Input should be 1"),
         (lambda: whole(host="pi"), "Extra inputs are not permitted"),
@@ -74,6 +74,6 @@ def test_a_profile_reads_as_it_was_written() -> None:
         (lambda: whole([operator(0, share=1.5)]), "less than or equal to 1"),
     ],
 )
-def test_what_is_no_profile_is_refused(made: Callable[[], dict[str, Any]], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
-        Profile.model_validate(made())
+def test_an_invalid_profile_is_refused(make: Callable[[], dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Profile.model_validate(make())

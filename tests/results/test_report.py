@@ -20,7 +20,7 @@ def device(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("whole", "told"),
+    ("whole", "message"),
     [
         (lambda: report(schema_version=2), "Input should be 1"),
         (lambda: report(host="pi"), "Extra inputs are not permitted"),
@@ -41,6 +41,6 @@ def device(**changes: Any) -> dict[str, Any]:
         (lambda: emulated() | {"heat": report()["heat"]}, "an emulated device has no speeds to report"),
     ],
 )
-def test_what_is_no_report_is_refused(whole: Callable[[], dict[str, Any]], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_an_invalid_report_is_refused(whole: Callable[[], dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         DeviceReport.model_validate(whole())
