@@ -119,8 +119,8 @@ def test_refused_images_are_freed_while_the_batch_waits(settings: Settings) -> N
         while not answer.done():
             counts.append(jobs_in_memory())
         assert sum("problem" in result for result in answer.result().json()["results"]) == 6
-    # One is being classified, one waits.
-    assert 1 <= max(counts) <= 2
+    # One is being classified, one waits, and one may just be refused.
+    assert 1 <= max(counts) <= 3
 
 
 @pytest.mark.parametrize(
