@@ -5,11 +5,11 @@ of an int8 inference. A direct route is declared like any other, and is in the O
 function is called directly with the request.
 """
 
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, get_type_hints
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import Problems
+from service.api.problems import MAX_REPEATED, Problems
 from service.errors import BadParameter
 
 
@@ -70,4 +70,15 @@ def _read(request: Request, parameters: type[BaseModel]) -> BaseModel:
     try:
         return parameters.model_validate(given)
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
+        raise BadParameter("; ".join(map(_describe, error.errors()))) from None
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    name = problem["loc"][-1]
+    if problem["type"] == "int_parsing_size":
+        expected = "has too many digits"
+    else:
+        expected = re.sub("^(Input|String) |, unable to parse .*", "", problem["msg"])
+    return f"{name} is {problem['input'][:MAX_REPEATED]!a}, but it {expected}"

@@ -2,12 +2,10 @@
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
@@ -16,13 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import (
-    BadParameter,
-    InternalError,
-    MethodNotAllowed,
-    RequestError,
-    UnknownRoute,
-)
+from service.errors import InternalError, MethodNotAllowed, RequestError, UnknownRoute
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
@@ -158,8 +150,7 @@ def _documented(errors: list[type[RequestError]], schema: type[Problem]) -> dict
 def install(app: FastAPI) -> None:
     """Answer every error that a route raises, and every unknown route, with a problem document."""
     app.add_middleware(Problems)
-    # Otherwise FastAPI and Starlette answer these themselves.
-    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    # Otherwise FastAPI itself answers unknown routes and wrong methods.
     app.add_exception_handler(HTTPException, _on_routing_error)
 
 
@@ -186,9 +177,6 @@ class Problems:
             gone.__traceback__ = None
         except RequestError as error:
             await problem_response(Request(scope), error)(scope, receive, send)
-        except RequestValidationError as error:
-            response = await _on_invalid_parameters(Request(scope), error)
-            await response(scope, receive, send)
         except Exception as error:
             request = Request(scope)
             failure = unforeseen(error, request.state.id)
@@ -210,22 +198,6 @@ async def _on_routing_error(request: Request, error: Exception) -> Response:
         detail = f"{path} does not take {_cut(request.method)}; it takes {allow}"
         return problem_response(request, MethodNotAllowed(detail), {"Allow": allow})
     raise error
-
-
-async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
-    problems = cast(RequestValidationError, error).errors()
-    return problem_response(request, BadParameter("; ".join(map(_describe, problems))))
-
-
-def _describe(problem: dict[str, Any]) -> str:
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    name = problem["loc"][-1]
-    if problem["type"] == "int_parsing_size":
-        expected = "has too many digits"
-    else:
-        expected = re.sub("^(Input|String) |, unable to parse .*", "", problem["msg"])
-    return f"{name} is {problem['input'][:MAX_REPEATED]!a}, but it {expected}"
 
 
 def _cut(text: str) -> str:
