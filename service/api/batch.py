@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from service.api.admission import admit, choose, patience
-from service.api.body import read_images
+from service.api.admission import ADMISSION_ERRORS, admit, choose, patience
+from service.api.body import READING_ERRORS, read_images
 from service.api.classify import (
     CLASSIFICATION_EXAMPLE,
     Classification,
@@ -18,26 +18,10 @@ from service.api.classify import (
 from service.api.context import Shared
 from service.api.direct import DirectRoute
 from service.api.observing import LIKELIEST, observe
-from service.api.problems import PROBLEM_EXAMPLE, Problem, documented, problem_document
+from service.api.problems import PROBLEM_EXAMPLE, WRITING_ERRORS, Problem, documented, problem_document
 from service.api.stages import stage_seconds
 from service.api.work import each_classified
-from service.errors import (
-    BadMultipart,
-    BadParameter,
-    BatchTooLarge,
-    BodyTooLarge,
-    Draining,
-    EmptyBody,
-    EncodedBody,
-    ForeignOrigin,
-    InternalError,
-    QueueFull,
-    RequestError,
-    SlowBody,
-    UnknownVariant,
-    VariantNotLoaded,
-    WaitTooLong,
-)
+from service.errors import BadMultipart, BadParameter, BatchTooLarge, EmptyBody, RequestError
 from service.inference.job import Job
 
 router = APIRouter(route_class=DirectRoute)
@@ -87,19 +71,7 @@ _REQUEST_BODY: dict[str, Any] = {
     response_model=BatchAnswer,
     openapi_extra={"requestBody": _REQUEST_BODY},
     responses=documented(
-        BadMultipart,
-        ForeignOrigin,
-        UnknownVariant,
-        VariantNotLoaded,
-        SlowBody,
-        BodyTooLarge,
-        BatchTooLarge,
-        EncodedBody,
-        BadParameter,
-        QueueFull,
-        WaitTooLong,
-        InternalError,
-        Draining,
+        BadMultipart, BadParameter, *WRITING_ERRORS, *ADMISSION_ERRORS, *READING_ERRORS, BatchTooLarge
     ),
 )
 async def classify_batch(

@@ -6,10 +6,20 @@ from fastapi import Request
 
 from service.api.arrivals import Arrivals
 from service.api.multipart import FormImages
-from service.errors import BadMultipart, BatchTooLarge, BodyTooLarge, EmptyBody, EncodedBody
+from service.errors import (
+    BadMultipart,
+    BatchTooLarge,
+    BodyTooLarge,
+    EmptyBody,
+    EncodedBody,
+    QueueFull,
+    SlowBody,
+)
 
 # Enough for a document with two short members.
 MAX_DOCUMENT_BYTES = 4096
+# What reading any body can raise.
+READING_ERRORS = (EncodedBody, BodyTooLarge, SlowBody, QueueFull)
 
 
 async def read_image(request: Request, arrivals: Arrivals) -> bytes:

@@ -17,34 +17,15 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from service.api.admission import admit, choose, patience
-from service.api.body import read_image
+from service.api.admission import ADMISSION_ERRORS, admit, choose, patience
+from service.api.body import READING_ERRORS, read_image
 from service.api.context import Context, Shared
 from service.api.direct import DirectRoute
 from service.api.observing import LIKELIEST, observe
-from service.api.problems import documented
+from service.api.problems import WRITING_ERRORS, documented
 from service.api.stages import milliseconds, stage_seconds
-from service.api.work import classified
-from service.errors import (
-    BadMultipart,
-    BadParameter,
-    BodyTooLarge,
-    CorruptImage,
-    DeadlineExceeded,
-    Draining,
-    EmptyBody,
-    EncodedBody,
-    ForeignOrigin,
-    ImageTooLarge,
-    InternalError,
-    NoAnswer,
-    QueueFull,
-    SlowBody,
-    UnknownVariant,
-    UnsupportedImage,
-    VariantNotLoaded,
-    WaitTooLong,
-)
+from service.api.work import CLASSIFYING_ERRORS, classified
+from service.errors import BadMultipart, BadParameter, EmptyBody
 from service.images.pixels import Crop
 from service.inference.job import Answer, Job
 
@@ -180,24 +161,11 @@ _REQUEST_BODY = {
     response_model=Classification,
     openapi_extra={"requestBody": _REQUEST_BODY},
     responses=documented(
-        EmptyBody,
-        BadMultipart,
-        ForeignOrigin,
-        UnknownVariant,
-        SlowBody,
-        VariantNotLoaded,
-        BodyTooLarge,
-        ImageTooLarge,
-        EncodedBody,
-        UnsupportedImage,
-        BadParameter,
-        CorruptImage,
-        QueueFull,
-        WaitTooLong,
-        InternalError,
-        NoAnswer,
-        Draining,
-        DeadlineExceeded,
+        *(EmptyBody, BadMultipart, BadParameter),
+        *WRITING_ERRORS,
+        *ADMISSION_ERRORS,
+        *READING_ERRORS,
+        *CLASSIFYING_ERRORS,
     ),
 )
 async def classify(

@@ -5,21 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from service.api.body import read_document
+from service.api.body import READING_ERRORS, read_document
 from service.api.context import Shared
-from service.api.problems import documented
-from service.errors import (
-    BadParameter,
-    BodyTooLarge,
-    Draining,
-    EncodedBody,
-    ForeignOrigin,
-    InternalError,
-    QueueFull,
-    SlowBody,
-    TruthAlreadyTold,
-    UnknownAnswer,
-)
+from service.api.problems import WRITING_ERRORS, documented
+from service.errors import BadParameter, TruthAlreadyTold, UnknownAnswer
 
 router = APIRouter()
 
@@ -65,18 +54,7 @@ _BODY = {
     "/v1/feedback",
     summary="Report the true class of an answer",
     openapi_extra=_BODY,
-    responses=documented(
-        ForeignOrigin,
-        UnknownAnswer,
-        SlowBody,
-        TruthAlreadyTold,
-        BodyTooLarge,
-        EncodedBody,
-        BadParameter,
-        QueueFull,
-        InternalError,
-        Draining,
-    ),
+    responses=documented(BadParameter, *WRITING_ERRORS, *READING_ERRORS, UnknownAnswer, TruthAlreadyTold),
 )
 async def feedback(request: Request, shared: Shared) -> Counted:
     """Count whether an answer was right, once that is known; only the most recent answers are remembered."""

@@ -14,7 +14,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import InternalError, MethodNotAllowed, RequestError, UnknownRoute
+from service.errors import (
+    Draining,
+    ForeignOrigin,
+    InternalError,
+    MethodNotAllowed,
+    RequestError,
+    UnknownRoute,
+)
 from service.monitoring.logs import SERVICE_LOGGER, fields
 
 MEDIA_TYPE = "application/problem+json"
@@ -22,6 +29,8 @@ MEDIA_TYPE = "application/problem+json"
 PROTOCOL_PATH = "/v2/"
 # How many characters of what a client sent are repeated in the answer.
 MAX_REPEATED = 100
+# What every route that takes a body can answer, whatever the body is.
+WRITING_ERRORS = (ForeignOrigin, InternalError, Draining)
 
 _RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}
 
@@ -123,9 +132,9 @@ def problem_response(
 def documented(
     *errors: type[RequestError], schema: type[Problem] = Problem
 ) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI `responses` of a route that can answer with these errors."""
+    """Return the OpenAPI `responses` of a route that can answer with these errors, each described once."""
     by_status: dict[int | str, list[type[RequestError]]] = {}
-    for error in errors:
+    for error in dict.fromkeys(errors):
         by_status.setdefault(error.status, []).append(error)
     return {status: _documented(of_status, schema) for status, of_status in sorted(by_status.items())}
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.api.body import read_document
+from service.api.body import READING_ERRORS, read_document
 from service.api.context import Context, Shared
-from service.api.problems import documented
+from service.api.problems import WRITING_ERRORS, documented
 from service.bundle.manifest import (
     BASELINE,
     Comparison,
@@ -23,13 +23,7 @@ from service.bundle.manifest import (
 )
 from service.errors import (
     BadParameter,
-    BodyTooLarge,
-    Draining,
-    EncodedBody,
-    ForeignOrigin,
     InternalError,
-    QueueFull,
-    SlowBody,
     SwitchingDisabled,
     SwitchInProgress,
     Unauthorized,
@@ -169,19 +163,10 @@ async def variants(shared: Shared) -> VariantList:
     summary="Switch the active variant",
     openapi_extra=_BODY,
     responses=documented(
-        Unauthorized,
-        SwitchingDisabled,
-        ForeignOrigin,
-        UnknownVariant,
-        SlowBody,
-        SwitchInProgress,
-        BodyTooLarge,
-        EncodedBody,
-        BadParameter,
-        QueueFull,
-        InternalError,
-        UnusableVariant,
-        Draining,
+        *(BadParameter, Unauthorized, SwitchingDisabled),
+        *WRITING_ERRORS,
+        *READING_ERRORS,
+        *(UnknownVariant, SwitchInProgress, UnusableVariant),
     ),
 )
 async def switch(request: Request, credentials: Credentials, shared: Shared) -> VariantList:

@@ -10,12 +10,21 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.api.problems import unforeseen
-from service.errors import RequestError
+from service.errors import (
+    CorruptImage,
+    DeadlineExceeded,
+    ImageTooLarge,
+    NoAnswer,
+    RequestError,
+    UnsupportedImage,
+)
 from service.inference.job import Answer, Job, no_worker_within
 from service.inference.pool import Pool
 
 # Key in the scope's state: what the server calls when the client disconnects.
 ON_DISCONNECT = "on_disconnect"
+# What becomes of an image that has its place in the queue, but gets no answer.
+CLASSIFYING_ERRORS = (ImageTooLarge, UnsupportedImage, CorruptImage, NoAnswer, DeadlineExceeded)
 
 
 async def classified(request: Request, pool: Pool, job: Job) -> Answer:

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.admission import admit, choose, patience
-from service.api.body import read_body
+from service.api.admission import ADMISSION_ERRORS, admit, choose, patience
+from service.api.body import READING_ERRORS, read_body
 from service.api.context import Context, Shared
 from service.api.observing import LIKELIEST, observe
 from service.api.open_inference.images import Image, images_of
@@ -29,29 +29,18 @@ from service.api.open_inference.messages import (
 )
 from service.api.open_inference.outputs import asked_output, output_of, written
 from service.api.open_inference.reading import most_values, parse, split
-from service.api.problems import ProtocolProblem, documented
+from service.api.problems import WRITING_ERRORS, ProtocolProblem, documented
 from service.api.stages import stage_seconds
-from service.api.work import each_classified
+from service.api.work import CLASSIFYING_ERRORS, each_classified
 from service.errors import (
     BadInferenceRequest,
     BatchTooLarge,
-    BodyTooLarge,
-    CorruptImage,
-    DeadlineExceeded,
     Draining,
-    EncodedBody,
-    ForeignOrigin,
-    ImageTooLarge,
     InternalError,
-    NoAnswer,
-    QueueFull,
     RequestError,
-    SlowBody,
     UnknownModel,
     UnknownVariant,
-    UnsupportedImage,
     VariantNotLoaded,
-    WaitTooLong,
 )
 from service.images.pixels import Crop
 from service.inference.job import Answer, Job
@@ -85,24 +74,12 @@ _INFERENCE: dict[int | str, dict[str, Any]] = {
         "headers": {HEADER_LENGTH: {"description": _HEADER["description"], "schema": {"type": "integer"}}},
     },
     **documented(
-        BadInferenceRequest,
-        ForeignOrigin,
-        UnknownModel,
-        UnknownVariant,
-        VariantNotLoaded,
-        SlowBody,
-        BodyTooLarge,
+        *(BadInferenceRequest, UnknownModel),
+        *WRITING_ERRORS,
+        *ADMISSION_ERRORS,
+        *READING_ERRORS,
         BatchTooLarge,
-        ImageTooLarge,
-        EncodedBody,
-        UnsupportedImage,
-        CorruptImage,
-        QueueFull,
-        WaitTooLong,
-        InternalError,
-        NoAnswer,
-        Draining,
-        DeadlineExceeded,
+        *CLASSIFYING_ERRORS,
         schema=ProtocolProblem,
     ),
 }
