@@ -46,7 +46,7 @@ def make_router() -> APIRouter:
     swagger_ui = StaticFiles(directory=str(files(fastapi_offline) / "static"))
     routes |= {f"/docs/{name}": _packaged(swagger_ui, name) for name in SWAGGER_UI}
     for address, route in routes.items():
-        router.add_api_route(address, route, methods=["GET", "HEAD"], include_in_schema=False)
+        router.add_api_route(address, route, include_in_schema=False)
     return router
 
 

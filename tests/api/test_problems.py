@@ -126,6 +126,7 @@ def test_an_unknown_route_is_a_problem(client: httpx.Client, path: str) -> None:
         ("GET", "/v1/classify", "POST"),
         ("DELETE", "/v1/variants", "GET, HEAD"),
         ("POST", "/metrics", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_is_a_problem_that_names_the_right_one(
