@@ -30,26 +30,11 @@ from service.inference.delegates import Delegate, Fallback, Kind, parse_name, pa
 from service.monitoring.drift import LEAST_ANSWERS
 
 PREFIX = "EDGEWISE_"
-DEFAULT_SYSFS_ROOT = Path("/sys")
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "imagenet-1k"
 # A value of `variant`: measure which one is the fastest on this device.
 AUTO = "auto"
-DEFAULT_UNDER_LOAD_SECONDS = 0.1
 MEBIBYTE = 1024 * 1024
-DEFAULT_QUEUE_SIZE = 16
-DEFAULT_QUEUE_BYTES = 32 * MEBIBYTE
-DEFAULT_READ_BYTES = 32 * MEBIBYTE
-DEFAULT_MAX_BODY_BYTES = 20 * MEBIBYTE
-DEFAULT_BATCH_LIMIT = 8
-DEFAULT_MAX_CONNECTIONS = 512
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 10.0
-DEFAULT_HANG_SECONDS = 60.0
-DEFAULT_READ_TIMEOUT_SECONDS = 30.0
-DEFAULT_MIN_BODY_RATE = 1000.0
-DEFAULT_DRAIN_GRACE_SECONDS = 0.0
-DEFAULT_DRAIN_SECONDS = 20.0
-DEFAULT_FEEDBACK_WINDOW = 1000
-DEFAULT_FEEDBACK_MEMORY = 4_000
 DEFAULT_DRIFT_WINDOW = 1000
 
 
@@ -110,41 +95,41 @@ class Settings(BaseModel):
     min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
     loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_separated)] = ()
     variant_under_load: VariantName | None = None
-    under_load_seconds: PositiveFloat = DEFAULT_UNDER_LOAD_SECONDS
+    under_load_seconds: PositiveFloat = 0.1
     shadow_variant: VariantName | None = None
     shadow_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK
     delegate_options: str = ""
     delegate_fallback: Fallback = Fallback.NONE
     workers: Count = Field(default_factory=usable_cores)
-    queue_size: Count = DEFAULT_QUEUE_SIZE
-    queue_bytes: Count = DEFAULT_QUEUE_BYTES
+    queue_size: Count = 16
+    queue_bytes: Count = 32 * MEBIBYTE
     request_timeout_seconds: PositiveFloat = DEFAULT_REQUEST_TIMEOUT_SECONDS
-    hang_seconds: PositiveFloat = DEFAULT_HANG_SECONDS
-    max_body_bytes: Count = DEFAULT_MAX_BODY_BYTES
+    hang_seconds: PositiveFloat = 60.0
+    max_body_bytes: Count = 20 * MEBIBYTE
     max_pixels: Count = DEFAULT_LIMITS.max_pixels
     max_decode_bytes: Count = DEFAULT_LIMITS.max_decode_bytes
-    batch_limit: Count = DEFAULT_BATCH_LIMIT
+    batch_limit: Count = 8
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     model_name: BundleName | None = None
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    max_connections: Count = DEFAULT_MAX_CONNECTIONS
+    max_connections: Count = 512
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
-    read_bytes: Count = DEFAULT_READ_BYTES
+    read_bytes: Count = 32 * MEBIBYTE
     tls_cert_file: NamedPath | None = None
     tls_key_file: NamedPath | None = None
     api_keys_file: NamedPath | None = None
-    read_timeout_seconds: PositiveFloat = DEFAULT_READ_TIMEOUT_SECONDS
-    min_body_rate: PositiveFloat = DEFAULT_MIN_BODY_RATE
-    drain_grace_seconds: NonNegativeFloat = DEFAULT_DRAIN_GRACE_SECONDS
-    drain_seconds: NonNegativeFloat = DEFAULT_DRAIN_SECONDS
+    read_timeout_seconds: PositiveFloat = 30.0
+    min_body_rate: PositiveFloat = 1000.0
+    drain_grace_seconds: NonNegativeFloat = 0.0
+    drain_seconds: NonNegativeFloat = 20.0
     admin_token_file: NamedPath | None = None
-    sysfs_root: NamedPath = DEFAULT_SYSFS_ROOT
+    sysfs_root: NamedPath = Path("/sys")
     log_format: LogFormat = LogFormat.JSON
     log_requests: LogRequests = LogRequests.ALL
-    feedback_window: Count = DEFAULT_FEEDBACK_WINDOW
-    feedback_memory: Count = DEFAULT_FEEDBACK_MEMORY
+    feedback_window: Count = 1000
+    feedback_memory: Count = 4000
     drift_window: Annotated[int, Field(ge=LEAST_ANSWERS, le=LARGEST)] = DEFAULT_DRIFT_WINDOW
 
     @property
