@@ -66,7 +66,7 @@ def _refuse_empty(value: object) -> object:
 
 
 NamedPath = Annotated[Path, BeforeValidator(_refuse_empty)]
-VariantName = Annotated[str, Field(min_length=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 # Everything that uses a count can still represent this: floats in metrics, and C code, for example.
 LARGEST = 10**15
@@ -91,12 +91,12 @@ class Settings(BaseModel):
 
     bundle: NamedPath = DEFAULT_BUNDLE
     bundle_public_key: NamedPath | None = None
-    variant: VariantName | None = None
+    variant: NonEmpty | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
-    loaded_variants: Annotated[tuple[VariantName, ...], BeforeValidator(_separated)] = ()
-    variant_under_load: VariantName | None = None
+    loaded_variants: Annotated[tuple[NonEmpty, ...], BeforeValidator(_separated)] = ()
+    variant_under_load: NonEmpty | None = None
     under_load_seconds: PositiveFloat = 0.1
-    shadow_variant: VariantName | None = None
+    shadow_variant: NonEmpty | None = None
     shadow_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     delegate: Annotated[Kind | Path, BeforeValidator(lambda name: parse_name(str(name)))] = Kind.XNNPACK
     delegate_options: str = ""
@@ -112,7 +112,7 @@ class Settings(BaseModel):
     batch_limit: Count = 8
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     model_name: BundleName | None = None
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    host: NonEmpty = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_connections: Count = 512
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
