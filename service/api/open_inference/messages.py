@@ -78,11 +78,11 @@ class ModelReady(BaseModel):
     ready: bool = Field(examples=[True])
 
 
-class _Asked(BaseModel):
+class _Received(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-class RequestParameters(_Asked):
+class RequestParameters(_Received):
     """Parameters of a whole request."""
 
     timeout: int | None = Field(
@@ -93,7 +93,7 @@ class RequestParameters(_Asked):
     binary_data_output: bool | None = Field(None, description="Whether outputs come as binary data")
 
 
-class InputParameters(_Asked):
+class InputParameters(_Received):
     """Parameters of an input."""
 
     binary_data_size: int | None = Field(
@@ -102,7 +102,7 @@ class InputParameters(_Asked):
     content_type: str | None = Field(None, description="`base64`: the encoding of the strings in `data`")
 
 
-class OutputParameters(_Asked):
+class OutputParameters(_Received):
     """Parameters of an output."""
 
     binary_data: bool | None = Field(None, description="Whether it comes as binary data")
@@ -111,7 +111,7 @@ class OutputParameters(_Asked):
     )
 
 
-class RequestInput(_Asked):
+class RequestInput(_Received):
     """The images: pixels as UINT8 [n, height, width, 3], or files as BYTES [n] or [n, 1]."""
 
     name: str
@@ -121,14 +121,14 @@ class RequestInput(_Asked):
     data: list[Any] | None = Field(None, description="Row by row, nested or flat")
 
 
-class RequestOutput(_Asked):
+class RequestOutput(_Received):
     """A requested output."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
-class InferenceRequest(_Asked):
+class InferenceRequest(_Received):
     """A request to infer."""
 
     model_config = ConfigDict(

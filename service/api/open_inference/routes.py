@@ -171,7 +171,7 @@ async def version_infer(model: str, version: str, request: Request, shared: Shar
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Options:
     """What a message asks for, without its data, which no memory limit counts while the images wait."""
 
     id: str | None
@@ -215,12 +215,12 @@ async def _infer(request: Request, shared: Context, named: LoadedVariant | None)
     return Response(text + behind, headers={HEADER_LENGTH: str(len(text))}, media_type=BINARY)
 
 
-async def _read(request: Request, shared: Context) -> tuple[_Asked, list[Image]]:
+async def _read(request: Request, shared: Context) -> tuple[_Options, list[Image]]:
     limit, preprocessing = shared.settings.batch_limit, shared.bundle.manifest.preprocessing
     text, binary = split(await read_body(request, shared.arrivals), request.headers.get(HEADER_LENGTH))
     message = parse(text, most_values(preprocessing))
     images = images_of(message, binary, preprocessing, limit)
-    return _Asked(message.id, asked_output(message), _timeout_ms(message)), images
+    return _Options(message.id, asked_output(message), _timeout_ms(message)), images
 
 
 def _timeout_ms(message: InferenceRequest) -> float | None:
