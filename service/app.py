@@ -36,14 +36,13 @@ from service.inference.pool import Pool
 from service.inference.runtime import RUNTIME
 from service.inference.shadow import Shadow
 from service.inference.variants import Variants
-from service.keys import Keys, renewed_keys
+from service.keys import renewed_keys
 from service.monitoring.busy import WorkerBusy
 from service.monitoring.drift import Drift
 from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import Fidelity
 from service.monitoring.metrics import Metrics
 from service.monitoring.sensors import watched
-from service.renewed import Renewed
 from service.selection import load, load_shadow, load_variants
 from service.settings import Settings
 from service.switching import Switch
@@ -54,99 +53,61 @@ NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False)
 EXPOSED_HEADERS = ("Server-Timing", "Retry-After", "X-Request-ID", "Inference-Header-Content-Length")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> "Application":
     """Create the application; its lifespan loads the variants, and raises a StartError if that fails.
 
     Raises:
         SettingsError: the file of API keys can't be used.
     """
-    metrics = Metrics(CollectorRegistry())
-    metrics.show_build(VERSION, RUNTIME, platform.python_version())
-    access_log = AccessLog(metrics, settings.log_requests)
-    drain = Drain()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        bundle = await asyncio.to_thread(load_bundle, settings.bundle, settings.bundle_public_key)
-        admin_token = renewed_token(settings.admin_token_file) if settings.admin_token_file else None
-        reference = await asyncio.to_thread(read_reference, bundle)
-        loaded = await asyncio.to_thread(load_variants, settings, bundle)
-        switch = Switch(bundle, loaded, functools.partial(load, settings, bundle), metrics)
-        shadow = await asyncio.to_thread(_load_shadow, settings, bundle, metrics.registry)
-        pool = Pool(
-            settings.workers,
-            queue_size=settings.queue_size,
-            queue_bytes=settings.queue_bytes,
-            room=Room(settings.max_decode_bytes),
-            shadow=shadow,
-        )
-        metrics.watch_queue(lambda: pool.waiting, pool.queue_size, pool.workers)
-        metrics.registry.register(WorkerBusy(lambda: pool.busy_seconds))
-        _watch_load(metrics, loaded, pool)
-        app.state.context = Context(
-            settings=settings,
-            metrics=metrics,
-            access_log=access_log,
-            drain=drain,
-            arrivals=_arrivals(settings),
-            bundle=bundle,
-            variants=loaded,
-            switch=switch,
-            admin_token=admin_token,
-            pool=pool,
-            labels=Labels(bundle.classes),
-            feedback=_feedback(settings, metrics.registry),
-            drift=Drift(metrics.registry, reference, settings.drift_window),
-        )
-        try:
-            with watched(settings.sysfs_root, metrics.registry):
-                yield
-        finally:
-            access_log.end()
-            await asyncio.to_thread(pool.close)
-
-    app = _Application(
-        title="edgewise",
-        version=VERSION,
-        summary="Image classification on edge nodes",
-        # Relative to the document: behind a proxy that may be below a prefix.
-        servers=[{"url": "./"}],
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        telemetry=NO_TELEMETRY,
-    )
+    app = Application(settings)
     for routes in (classify, batch, feedback, variants, open_inference, health):
         app.include_router(routes.router)
     app.include_router(page.make_router())
     problems.install(app)
-    app.state.cors_origins = settings.cors_origins
-    app.state.drain = drain
-    app.state.keys = renewed_keys(settings.api_keys_file) if settings.api_keys_file else None
-    app.state.metrics = metrics
-    app.state.access_log = access_log
     return app
 
 
-class _Application(FastAPI):
-    """FastAPI behind middlewares that also wrap its direct routes."""
+class Application(FastAPI):
+    """FastAPI behind middlewares that also wrap its direct routes, with what exists before its lifespan.
+
+    In its lifespan, `state.context` is what the routes share.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            title="edgewise",
+            version=VERSION,
+            summary="Image classification on edge nodes",
+            # Relative to the document: behind a proxy that may be below a prefix.
+            servers=[{"url": "./"}],
+            lifespan=_lifespan,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            telemetry=NO_TELEMETRY,
+        )
+        self.settings = settings
+        self.metrics = Metrics(CollectorRegistry())
+        self.metrics.show_build(VERSION, RUNTIME, platform.python_version())
+        self.access_log = AccessLog(self.metrics, settings.log_requests)
+        self.drain = Drain()
+        self.keys = renewed_keys(settings.api_keys_file) if settings.api_keys_file else None
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the application in its middlewares, from the inside out."""
         routes: ASGIApp = Shortcut(
             super().build_middleware_stack(), [*classify.router.routes, *batch.router.routes]
         )
-        api_keys: Renewed[Keys] | None = self.state.keys
-        if api_keys:
-            routes = keys.ApiKeys(routes, api_keys)
+        if self.keys:
+            routes = keys.ApiKeys(routes, self.keys)
         app: ASGIApp = HeadAsGet(routes)
-        if "*" not in self.state.cors_origins:
-            app = Origins(app, self.state.cors_origins)
-        if self.state.cors_origins:
+        origins = self.settings.cors_origins
+        if "*" not in origins:
+            app = Origins(app, origins)
+        if origins:
             app = CORSMiddleware(
                 app,
-                allow_origins=self.state.cors_origins,
+                allow_origins=origins,
                 allow_methods=("GET", "POST", "PUT"),
                 allow_headers=("*",),
                 expose_headers=EXPOSED_HEADERS,
@@ -154,7 +115,7 @@ class _Application(FastAPI):
                 allow_private_network=True,
             )
         # Inside UnreadBody: what that does after an answer is not part of the request's time.
-        return UnreadBody(Access(app, self.state.access_log))
+        return UnreadBody(Access(app, self.access_log))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of what routes read and answer without FastAPI."""
@@ -169,9 +130,51 @@ class _Application(FastAPI):
             _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
             schemas |= more["$defs"]
             _forget_validation(document)
-            if self.state.keys:
+            if self.keys:
                 keys.describe(document)
         return super().openapi()
+
+
+@asynccontextmanager
+async def _lifespan(app: Application) -> AsyncIterator[None]:
+    settings, metrics = app.settings, app.metrics
+    bundle = await asyncio.to_thread(load_bundle, settings.bundle, settings.bundle_public_key)
+    admin_token = renewed_token(settings.admin_token_file) if settings.admin_token_file else None
+    reference = await asyncio.to_thread(read_reference, bundle)
+    loaded = await asyncio.to_thread(load_variants, settings, bundle)
+    switch = Switch(bundle, loaded, functools.partial(load, settings, bundle), metrics)
+    shadow = await asyncio.to_thread(_load_shadow, settings, bundle, metrics.registry)
+    pool = Pool(
+        settings.workers,
+        queue_size=settings.queue_size,
+        queue_bytes=settings.queue_bytes,
+        room=Room(settings.max_decode_bytes),
+        shadow=shadow,
+    )
+    metrics.watch_queue(lambda: pool.waiting, pool.queue_size, pool.workers)
+    metrics.registry.register(WorkerBusy(lambda: pool.busy_seconds))
+    _watch_load(metrics, loaded, pool)
+    app.state.context = Context(
+        settings=settings,
+        metrics=metrics,
+        access_log=app.access_log,
+        drain=app.drain,
+        arrivals=_arrivals(settings),
+        bundle=bundle,
+        variants=loaded,
+        switch=switch,
+        admin_token=admin_token,
+        pool=pool,
+        labels=Labels(bundle.classes),
+        feedback=_feedback(settings, metrics.registry),
+        drift=Drift(metrics.registry, reference, settings.drift_window),
+    )
+    try:
+        with watched(settings.sysfs_root, metrics.registry):
+            yield
+    finally:
+        app.access_log.end()
+        await asyncio.to_thread(pool.close)
 
 
 def _forget_validation(document: dict[str, Any]) -> None:

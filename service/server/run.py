@@ -13,12 +13,11 @@ from typing import Any, cast
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from service import VERSION
 from service.api.context import Context
 from service.api.drain import Drain
-from service.app import create_app
+from service.app import Application, create_app
 from service.errors import WorkerHung
 from service.host.process import max_connections, resident_bytes, seconds_since_start
 from service.monitoring.certificate import CertificateExpiry
@@ -30,7 +29,7 @@ from service.monitoring.logs import (
     configure_logging,
     fields,
 )
-from service.renewed import keep_renewed
+from service.renewed import Renewed, keep_renewed
 from service.server.handshake import TlsListener
 from service.server.hang import hung_worker
 from service.server.listener import bind, explained
@@ -115,19 +114,20 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, log: Output) -> None:
     app = create_app(settings)
-    app.state.metrics.registry.register(CertificateExpiry(lambda: tls.value.expires if tls else None))
-    log.on_drop = app.state.metrics.log_lines_dropped.inc
+    app.metrics.registry.register(CertificateExpiry(lambda: tls.value.expires if tls else None))
+    log.on_drop = app.metrics.log_lines_dropped.inc
     # uvicorn would log a traceback if the lifespan can't start; here its errors propagate.
     async with app.router.lifespan_context(app):
         with explained(settings):
             listener.listen(BACKLOG)
+        context: Context = app.state.context
         server = _server(app, settings, listener, tls, log)
-        hang = asyncio.create_task(hung_worker(app.state.context.pool, settings.hang_seconds))
-        renewed = filter(None, (tls, app.state.keys, app.state.context.admin_token))
+        hang = asyncio.create_task(hung_worker(context.pool, settings.hang_seconds))
+        renewed: list[Renewed[Any] | None] = [tls, app.keys, context.admin_token]
         beside = [
             hang,
-            asyncio.create_task(_stop(stop_signal(), hang, server, app.state.drain, settings)),
-            asyncio.create_task(keep_renewed(renewed)),
+            asyncio.create_task(_stop(stop_signal(), hang, server, app.drain, settings)),
+            asyncio.create_task(keep_renewed(filter(None, renewed))),
         ]
         try:
             await server.serve(sockets=[listener])
@@ -142,13 +142,13 @@ async def _serve(settings: Settings, listener: socket.socket, tls: Tls | None, l
 
 
 def _server(
-    app: FastAPI, settings: Settings, listener: socket.socket, tls: Tls | None, log: Output
+    app: Application, settings: Settings, listener: socket.socket, tls: Tls | None, log: Output
 ) -> _Server:
     places = max_connections(settings.max_connections)
     connection = functools.partial(
         Protocol,
         max_connections=places,
-        refused=noted(app.state.metrics, settings.log_requests),
+        refused=noted(app.metrics, settings.log_requests),
     )
     config = uvicorn.Config(
         app,
@@ -207,7 +207,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(GARBAGE)
 
 
-def _log_ready(app: FastAPI, listener: socket.socket, scheme: str) -> None:
+def _log_ready(app: Application, listener: socket.socket, scheme: str) -> None:
     context: Context = app.state.context
     active = context.variants.active
     if active.fallback:
