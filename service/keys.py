@@ -1,4 +1,4 @@
-"""API keys: who may use the service. Only their digests are kept, so a memory dump reveals none."""
+"""API keys: who may use the service. Only the keys' digests are kept."""
 
 import functools
 import hmac
@@ -19,7 +19,7 @@ class Keys:
         self._names = {sha256(key.encode()).digest(): name for key, name in names.items()}
 
     def name(self, key: bytes) -> str | None:
-        """Return the name of this key, None if it is unknown; the time taken does not depend on the key."""
+        """Return the name of this key, None if it is unknown; the time tells nothing of the known ones."""
         digest = sha256(key).digest()
         found = None
         for known, name in self._names.items():
