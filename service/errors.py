@@ -2,46 +2,46 @@
 
 EdgewiseError
 ├── StartError              the service can't start; one line that says what to do
-│   ├── SettingsError       a setting is unknown or has a bad value       (settings)
-│   ├── BundleError         the bundle is missing, damaged or not signed  (bundle, signature)
-│   ├── DelegateError       a delegate can't be loaded or does not suit   (inference.delegates)
-│   ├── OperatorError       a model's operator is not supported           (inference.interpreter)
-│   ├── SelfTestError       the golden vectors fail on this device        (inference.golden)
-│   ├── DatasetError        a folder of labelled images can't be used     (measuring.labelled)
-│   └── WorkerHung          a worker is stuck on an image                 (server.run)
+│   ├── SettingsError       a setting is unknown or has a bad value
+│   ├── BundleError         the bundle is missing, damaged or not signed
+│   ├── DelegateError       a delegate can't be loaded or does not suit
+│   ├── OperatorError       a model's operator is not supported
+│   ├── SelfTestError       the golden vectors fail on this device
+│   ├── DatasetError        a folder of labelled images can't be used
+│   └── WorkerHung          a worker is stuck on an image
 └── RequestError            one request can't be answered; becomes a problem document
-    ├── InvalidHttp         400  the request breaks HTTP's own rules      (server.rules, protocol)
-    ├── EmptyBody           400  the body has no bytes                    (api)
-    ├── Unauthorized        401  the key or token is missing or wrong     (api)
-    ├── SwitchingDisabled   403  the service has no admin token           (api)
-    ├── ForeignOrigin       403  a page of another origin sent it         (api)
-    ├── BadMultipart        400  the form can't be parsed or has no image (api)
-    ├── BadInferenceRequest 400  an inference request breaks the protocol (api)
-    ├── UnknownRoute        404  no such path                             (api)
-    ├── UnknownAnswer       404  no such answer is remembered             (monitoring.feedback)
-    ├── UnknownModel        404  the model served has another name        (api)
-    ├── MethodNotAllowed    405  the path does not take this method       (api)
-    ├── SlowBody            408  the body did not arrive in time          (api)
-    ├── TruthAlreadyTold    409  its true class was already reported      (monitoring.feedback)
-    ├── BodyTooLarge        413  more bytes than the limit                (api)
-    ├── BatchTooLarge       413  more images than the limit               (api, inference.pool)
-    ├── EncodedBody         415  the body has a content coding            (api)
-    ├── BadParameter        422  a query parameter has a bad value        (api)
-    ├── HeadTooLarge        431  first line and headers are too long      (protocol)
-    ├── InternalError       500  an unexpected error                      (api)
-    ├── Draining            503  the service is stopping                  (api)
-    ├── TooManyConnections  503  all connections are in use               (protocol)
-    ├── ImageTooLarge       413  more pixels than the limit               (images.pixels)
-    ├── UnsupportedImage    415  not a supported image format             (images.pixels)
-    ├── CorruptImage        422  truncated or damaged image data          (images.pixels)
-    ├── UnknownVariant      404  the bundle has no such variant           (inference.variants)
-    ├── VariantNotLoaded    409  the variant exists, but is not loaded    (inference.variants)
-    ├── SwitchInProgress    409  another switch is still running          (switching)
-    ├── UnusableVariant     500  the variant can't be used here           (switching)
-    ├── NoAnswer            500  the model gives NaN or infinity          (inference.classifier)
-    ├── QueueFull           429  the queue is full                        (inference.pool, api)
-    ├── WaitTooLong         429  it would wait beyond its deadline        (inference.pool)
-    └── DeadlineExceeded    504  no worker was free before its deadline   (inference.job)
+    ├── InvalidHttp         400  the request breaks HTTP's own rules
+    ├── EmptyBody           400  the body has no bytes
+    ├── Unauthorized        401  the key or token is missing or wrong
+    ├── SwitchingDisabled   403  the service has no admin token
+    ├── ForeignOrigin       403  a page of another origin sent it
+    ├── BadMultipart        400  the form can't be parsed or has no image
+    ├── BadInferenceRequest 400  an inference request breaks the protocol
+    ├── UnknownRoute        404  no such path
+    ├── UnknownAnswer       404  no such answer is remembered
+    ├── UnknownModel        404  the model served has another name
+    ├── MethodNotAllowed    405  the path does not take this method
+    ├── SlowBody            408  the body did not arrive in time
+    ├── TruthAlreadyTold    409  its true class was already reported
+    ├── BodyTooLarge        413  more bytes than the limit
+    ├── BatchTooLarge       413  more images than the limit
+    ├── EncodedBody         415  the body has a content coding
+    ├── BadParameter        422  a query parameter has a bad value
+    ├── HeadTooLarge        431  first line and headers are too long
+    ├── InternalError       500  an unexpected error
+    ├── Draining            503  the service is stopping
+    ├── TooManyConnections  503  all connections are in use
+    ├── ImageTooLarge       413  more pixels than the limit
+    ├── UnsupportedImage    415  not a supported image format
+    ├── CorruptImage        422  truncated or damaged image data
+    ├── UnknownVariant      404  the bundle has no such variant
+    ├── VariantNotLoaded    409  the variant exists, but is not loaded
+    ├── SwitchInProgress    409  another switch is still running
+    ├── UnusableVariant     500  the variant can't be used here
+    ├── NoAnswer            500  the model gives NaN or infinity
+    ├── QueueFull           429  the queue is full
+    ├── WaitTooLong         429  it would wait beyond its deadline
+    └── DeadlineExceeded    504  no worker was free before its deadline
 """
 
 from collections.abc import Mapping
