@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.system.page.pages import DEADLINE_MS, DESKTOP, watched
+from tests.system.page.pages import DEADLINE_MS, DESKTOP, checked_page
 from tests.system.processes import Service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -14,7 +14,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("chromium is absent")
-    # Of one module alone: while it is open, no other test could run an event loop.
+    # Scoped to a module: while it is open, no other test can run an event loop.
     expect.set_options(timeout=DEADLINE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -26,6 +26,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, service: Service) -> Iterator[Page]:
-    """The page, on a desktop; in the end nothing was complained of, and nothing was asked of others."""
-    with watched(browser, service, viewport=DESKTOP) as page:
+    """The page on a desktop; fails at the end if it logged errors or sent requests to other origins."""
+    with checked_page(browser, service, viewport=DESKTOP) as page:
         yield page

@@ -1,4 +1,4 @@
-"""The page in a real browser, as tests open it and give it photos."""
+"""Open the page in a real browser and give it photos."""
 
 import base64
 import re
@@ -20,38 +20,38 @@ CLASSIFY = re.compile(r"/v1/classify(\?|$)")
 
 
 @contextmanager
-def watched(browser: Browser, service: Service, path: str = "/", **context: Any) -> Iterator[Page]:
-    """A page of the service, in a context of its own."""
-    complaints: list[str] = []
-    asked: list[str] = []
+def checked_page(browser: Browser, service: Service, path: str = "/", **context: Any) -> Iterator[Page]:
+    """Open a page of the service; fail at the end if it logged errors or sent requests to other origins."""
+    errors: list[str] = []
+    requested: list[str] = []
 
-    def hear(message: ConsoleMessage) -> None:
-        # A browser reports each answer that is an error; those of the routes are what some tests are about.
-        of_a_route = message.text.startswith("Failed to load resource") and "/v1/" in message.location["url"]
-        if message.type in ("error", "warning") and not of_a_route:
-            complaints.append(message.text)
+    def record_error(message: ConsoleMessage) -> None:
+        # The browser logs every error response; some tests provoke those of the API on purpose.
+        from_api = message.text.startswith("Failed to load resource") and "/v1/" in message.location["url"]
+        if message.type in ("error", "warning") and not from_api:
+            errors.append(message.text)
 
     with browser.new_context(**context) as opened:
         opened.set_default_timeout(DEADLINE_MS)
         page = opened.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", record_error)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
         page.goto(service.url + path)
         yield page
-    assert complaints == []
-    assert [url for url in asked if not url.startswith((service.url, "blob:"))] == []
+    assert errors == []
+    assert [url for url in requested if not url.startswith((service.url, "blob:"))] == []
 
 
 def labels(service: Service, photo: Path, **query: str) -> list[str]:
-    """What the service says to the photo, without a browser."""
+    """Return the labels that the service gives the photo, without a browser."""
     with service.client() as client:
         answer = client.post("/v1/classify", content=photo.read_bytes(), params=query).json()
     return [prediction["label"] for prediction in answer["predictions"]]
 
 
 def transfer(page: Page, photo: Path) -> Any:
-    """What a drop or a paste of the photo carries."""
+    """Return the DataTransfer of a drop or a paste of the photo."""
     return page.evaluate_handle(
         """([name, data]) => {
             const transfer = new DataTransfer();

@@ -1,4 +1,4 @@
-"""Whether the page is readable and usable: on a phone, in both colour schemes, by a screen reader."""
+"""The page is readable and usable: on a phone, in both colour schemes, with a screen reader."""
 
 import re
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.system.page.pages import CAT, DESKTOP, TEXT, pick, take, watched
+from tests.system.page.pages import CAT, DESKTOP, TEXT, checked_page, pick, take
 from tests.system.processes import Service
 
 PHONES = [{"width": 320, "height": 568}, {"width": 412, "height": 839}]
 
 
 @pytest.mark.parametrize("viewport", PHONES, ids=lambda viewport: str(viewport["width"]))
-def test_it_fits_a_phone(browser: Browser, service: Service, viewport: dict[str, int]) -> None:
-    with watched(browser, service, viewport=viewport, is_mobile=True, has_touch=True) as page:
+def test_the_page_fits_a_phone(browser: Browser, service: Service, viewport: dict[str, int]) -> None:
+    with checked_page(browser, service, viewport=viewport, is_mobile=True, has_touch=True) as page:
         expect(page.locator("#variants table")).to_be_visible()
         expect(page.get_by_text("Take a photo")).to_be_visible()
         expect(page.locator("#take")).to_have_attribute("capture", "environment")
@@ -24,8 +24,8 @@ def test_it_fits_a_phone(browser: Browser, service: Service, viewport: dict[str,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, service: Service, scheme: Any) -> None:
-    with watched(browser, service, viewport=DESKTOP, color_scheme=scheme) as page:
+def test_text_has_enough_contrast(browser: Browser, service: Service, scheme: Any) -> None:
+    with checked_page(browser, service, viewport=DESKTOP, color_scheme=scheme) as page:
         pick(page, TEXT)
         expect(page.locator("#problem")).to_contain_text("not supported")
         colours = page.evaluate(
@@ -41,15 +41,15 @@ def test_text_stands_out_from_its_ground(browser: Browser, service: Service, sch
     assert {name: ratio for name, *pair in colours if (ratio := contrast(*pair)) < 4.5} == {}
 
 
-def contrast(text: str, ground: str) -> float:
-    """The contrast of two CSS colours, as WCAG 2 has it."""
+def contrast(text: str, background: str) -> float:
+    """Return the contrast ratio of two CSS colours, as WCAG 2 defines it."""
 
     def luminance(colour: str) -> float:
         parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    darker, lighter = sorted((luminance(text), luminance(ground)))
+    darker, lighter = sorted((luminance(text), luminance(background)))
     return (lighter + 0.05) / (darker + 0.05)
 
 
@@ -63,8 +63,8 @@ def test_every_control_has_a_name(page: Page) -> None:
     assert unnamed == []
 
 
-def test_the_interface_is_documented_without_the_internet(browser: Browser, service: Service) -> None:
-    with watched(browser, service, "/docs", viewport=DESKTOP) as page:
+def test_the_api_documentation_works_offline(browser: Browser, service: Service) -> None:
+    with checked_page(browser, service, "/docs", viewport=DESKTOP) as page:
         operation = page.locator("#operations-default-classify_v1_classify_post")
         operation.locator(".opblock-summary-control").click()
         expect(operation).to_contain_text("min_probability")

@@ -1,4 +1,4 @@
-"""How the page takes a photo, and shows the answer."""
+"""The page accepts a photo and shows the answer."""
 
 import re
 from collections.abc import Callable
@@ -26,12 +26,12 @@ def paste(page: Page, photo: Path, place: str = "body") -> None:
 
 
 def paste_at_the_button(page: Page, photo: Path) -> None:
-    """As from the keyboard, after a photo was chosen by it."""
+    """Paste while the button has the focus, as it has after choosing a photo with the keyboard."""
     paste(page, photo, "#pick")
 
 
-def press(page: Page, photo: Path) -> None:
-    # So that Chromium asks us, and not the desktop, before the key is pressed.
+def choose_by_keyboard(page: Page, photo: Path) -> None:
+    # Registered before the key press, so that Chromium opens no dialog of the desktop.
     page.on("filechooser", lambda _: None)
     expect(page.locator("#variants table")).to_be_visible()
     page.keyboard.press("Tab")
@@ -41,7 +41,7 @@ def press(page: Page, photo: Path) -> None:
     chooser.value.set_files(photo)
 
 
-@pytest.mark.parametrize("give", [pick, take, drop, paste, paste_at_the_button, press])
+@pytest.mark.parametrize("give", [pick, take, drop, paste, paste_at_the_button, choose_by_keyboard])
 def test_a_photo_is_shown_and_answered(page: Page, service: Service, give: Callable[..., None]) -> None:
     expected = labels(service, CAT)
     give(page, CAT)
@@ -60,15 +60,15 @@ def test_a_photo_is_shown_and_answered(page: Page, service: Service, give: Calla
     assert photo.evaluate("image => image.naturalWidth") == 451
 
 
-def test_the_time_of_each_stage_is_told(page: Page) -> None:
+def test_the_time_of_each_stage_is_shown(page: Page) -> None:
     pick(page, CAT)
     items = page.locator(".times li")
     expect(items).to_have_count(len(STAGES))
     texts = [re.fullmatch(r"(.+) ([\d.]+)\sms", text) for text in items.all_inner_texts()]
-    told = {found[1]: float(found[2]) for found in texts if found}
-    assert list(told) == STAGES
+    shown = {found[1]: float(found[2]) for found in texts if found}
+    assert list(shown) == STAGES
     total = float(page.locator(".by .number, .by strong").last.inner_text().split()[0])
-    assert sum(told.values()) == pytest.approx(total, abs=1)
+    assert sum(shown.values()) == pytest.approx(total, abs=1)
 
 
 def test_the_latest_photo_wins(page: Page, service: Service, photos: dict[str, Path]) -> None:

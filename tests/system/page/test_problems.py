@@ -1,4 +1,4 @@
-"""What the page says when something is refused or fails, and how it goes on."""
+"""How the page shows refusals and failures, and how it continues afterwards."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,11 +7,11 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Route, expect
 
 from service.bundle.folder import Bundle
-from tests.system.page.pages import CAT, CLASSIFY, DESKTOP, TEXT, pick, watched
+from tests.system.page.pages import CAT, CLASSIFY, DESKTOP, TEXT, checked_page, pick
 from tests.system.processes import Service, serving
 
 
-def test_an_error_is_told_in_the_words_of_the_service(page: Page, service: Service) -> None:
+def test_an_error_is_shown_in_the_services_words(page: Page, service: Service) -> None:
     with service.client() as client:
         problem = client.post("/v1/classify", content=TEXT.read_bytes()).json()
     pick(page, CAT)
@@ -27,14 +27,14 @@ def test_an_error_is_told_in_the_words_of_the_service(page: Page, service: Servi
     expect(page.locator("#problem")).to_be_empty()
 
 
-def test_the_key_is_asked_for_before_anything_is_a_problem(
+def test_the_page_asks_for_the_api_key_before_showing_a_problem(
     browser: Browser, colours: Bundle, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-this-browser me\n")
     with (
         serving(bundle=colours.path, api_keys_file=keys) as guarded,
-        watched(browser, guarded, viewport=DESKTOP) as page,
+        checked_page(browser, guarded, viewport=DESKTOP) as page,
     ):
         expect(page.locator("#key")).to_be_focused()
         for problem in page.locator(".problem").all():
@@ -51,7 +51,7 @@ def test_the_key_is_asked_for_before_anything_is_a_problem(
         expect(page.locator("#key-form")).to_be_hidden()
 
 
-def test_a_network_that_fails_is_told_and_tried_again(page: Page) -> None:
+def test_a_network_failure_is_shown_and_can_be_retried(page: Page) -> None:
     expect(page.locator("#variants table")).to_be_visible()
     page.route(CLASSIFY, lambda route: route.abort())
     pick(page, CAT)
@@ -62,17 +62,17 @@ def test_a_network_that_fails_is_told_and_tried_again(page: Page) -> None:
 
 
 def stop_the_clock(page: Page) -> None:
-    """Have the page's timers wait until the test lets time pass."""
+    """Pause the page's timers until the test advances the clock."""
     page.clock.install()
     page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
 
 
-def test_a_full_queue_is_tried_once_more_by_itself(page: Page) -> None:
+def test_a_full_queue_is_retried_once_automatically(page: Page) -> None:
     problem = {"type": "/problems/queue-full", "title": "The queue is full", "detail": "all 16 are taken"}
-    asked: list[str] = []
+    requests: list[str] = []
 
     def refuse(route: Route) -> None:
-        asked.append(route.request.url)
+        requests.append(route.request.url)
         headers = {"Content-Type": "application/problem+json", "Retry-After": "3"}
         route.fulfill(status=429, headers=headers, body=json.dumps(problem))
 
@@ -83,7 +83,7 @@ def test_a_full_queue_is_tried_once_more_by_itself(page: Page) -> None:
     page.clock.run_for(3000)
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     expect(page.locator("#problem")).to_contain_text("all 16 are taken")
-    assert len(asked) == 2
+    assert len(requests) == 2
     page.unroute(CLASSIFY)
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".classes li")).to_have_count(5)
@@ -99,7 +99,7 @@ def paste_text(page: Page) -> None:
     )
 
 
-def test_what_is_refused_while_an_answer_is_awaited_is_no_problem_of_the_answer(page: Page) -> None:
+def test_an_answer_clears_the_problem_of_a_paste_made_while_waiting(page: Page) -> None:
     held: list[Route] = []
     page.route(CLASSIFY, lambda route: held.append(route))
     with page.expect_request(CLASSIFY):
@@ -111,12 +111,12 @@ def test_what_is_refused_while_an_answer_is_awaited_is_no_problem_of_the_answer(
     expect(page.locator("#problem")).to_be_empty()
 
 
-def test_what_is_refused_while_a_retry_is_due_calls_it_off(page: Page) -> None:
+def test_a_refused_paste_cancels_a_scheduled_retry(page: Page) -> None:
     problem = {"type": "/problems/queue-full", "title": "The queue is full", "detail": "all 16 are taken"}
-    asked: list[str] = []
+    requests: list[str] = []
 
     def refuse(route: Route) -> None:
-        asked.append(route.request.url)
+        requests.append(route.request.url)
         headers = {"Content-Type": "application/problem+json", "Retry-After": "1"}
         route.fulfill(status=429, headers=headers, body=json.dumps(problem))
 
@@ -126,7 +126,7 @@ def test_what_is_refused_while_a_retry_is_due_calls_it_off(page: Page) -> None:
     expect(page.locator("#problem")).to_contain_text("Trying once more after one second")
     paste_text(page)
     page.clock.run_for(2000)
-    # Were it asked, that would come now.
+    # A retry would be sent within this time.
     page.wait_for_timeout(500)
     expect(page.locator("#problem")).to_contain_text("no picture on the clipboard")
-    assert len(asked) == 1
+    assert len(requests) == 1

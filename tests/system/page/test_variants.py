@@ -8,11 +8,11 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from service.bundle.folder import Bundle
-from tests.system.page.pages import CLASSIFY, DESKTOP, TOKEN, pick, watched
+from tests.system.page.pages import CLASSIFY, DESKTOP, TOKEN, checked_page, pick
 from tests.system.processes import Service, serving
 
 
-def test_which_variant_answers_and_how_to_see_two(page: Page, default_bundle: Bundle) -> None:
+def test_the_page_shows_the_active_variant_and_how_to_load_two(page: Page, default_bundle: Bundle) -> None:
     rows = page.locator("#variants tbody tr")
     expect(rows).to_have_count(len(default_bundle.manifest.variants))
     active = rows.filter(has=page.locator(".tag", has_text="active"))
@@ -22,13 +22,13 @@ def test_which_variant_answers_and_how_to_see_two(page: Page, default_bundle: Bu
     expect(page.locator("#notes")).to_contain_text("EDGEWISE_LOADED_VARIANTS=fp32,qat")
 
 
-def test_a_list_that_comes_during_a_switch_leaves_no_other_to_be_begun(
+def test_a_list_refreshed_during_a_switch_offers_no_other_switch(
     browser: Browser, colours: Bundle, photos: dict[str, Path], tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     settings = {"bundle": colours.path, "variant": "fp32", "admin_token_file": token}
-    with serving(**settings) as switchable, watched(browser, switchable, viewport=DESKTOP) as page:
+    with serving(**settings) as switchable, checked_page(browser, switchable, viewport=DESKTOP) as page:
         held: list[Route] = []
         page.route(re.compile("/v1/variants/active$"), lambda route: held.append(route))
         buttons = page.locator("[data-variant]")
@@ -37,11 +37,11 @@ def test_a_list_that_comes_during_a_switch_leaves_no_other_to_be_begun(
         with page.expect_request(re.compile("/v1/variants/active$")):
             page.keyboard.press("Enter")
 
-        def answer_by_another(route: Route) -> None:
+        def answer_as_int8(route: Route) -> None:
             response = route.fetch()
             route.fulfill(response=response, json={**response.json(), "variant": "int8"})
 
-        page.route(CLASSIFY, answer_by_another)
+        page.route(CLASSIFY, answer_as_int8)
         with page.expect_response(re.compile("/v1/variants$")):
             pick(page, photos["flower"])
         expect(page.locator("#result")).to_contain_text("int8")
@@ -57,7 +57,7 @@ def test_a_list_that_comes_during_a_switch_leaves_no_other_to_be_begun(
 
 @pytest.fixture
 def switchable(colours: Bundle, tmp_path: Path) -> Iterator[Service]:
-    """A service with one variant beside the active one, that TOKEN switches."""
+    """A service with one more loaded variant beside the active one, and TOKEN as its admin token."""
     token = tmp_path / "token"
     token.write_text(TOKEN)
     settings = {"variant": "ptq", "loaded_variants": "int8", "admin_token_file": token}
@@ -65,14 +65,14 @@ def switchable(colours: Bundle, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def offered(page: Page, select: str) -> list[str]:
+def options(page: Page, select: str) -> list[str]:
     return page.locator(f"{select} option").all_inner_texts()
 
 
-def test_what_somebody_else_switched_meanwhile_is_told_and_offered_no_more(
+def test_a_switch_by_another_client_is_shown_and_updates_the_choices(
     browser: Browser, switchable: Service, photos: dict[str, Path]
 ) -> None:
-    with watched(browser, switchable, viewport=DESKTOP) as page:
+    with checked_page(browser, switchable, viewport=DESKTOP) as page:
         pick(page, photos["flower"])
         page.locator("#first").select_option("int8")
         expect(page.locator("#status")).to_contain_text("int8: ")
@@ -83,8 +83,8 @@ def test_what_somebody_else_switched_meanwhile_is_told_and_offered_no_more(
         page.locator("#second").select_option("ptq")
         expect(page.locator("#problem")).to_contain_text("'ptq' is not loaded")
         expect(page.locator("#answering")).to_contain_text("fp32 of colours answers")
-        assert offered(page, "#first") == ["fp32 (active)", "int8"]
-        assert offered(page, "#second") == ["none", "fp32"]
+        assert options(page, "#first") == ["fp32 (active)", "int8"]
+        assert options(page, "#second") == ["none", "fp32"]
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".classes li")).to_have_count(5)
         expect(page.locator("#status")).to_contain_text("int8: ")
@@ -93,43 +93,41 @@ def test_what_somebody_else_switched_meanwhile_is_told_and_offered_no_more(
 
 @pytest.fixture
 def compared(browser: Browser, switchable: Service, photos: dict[str, Path]) -> Iterator[Page]:
-    """A page with what the active variant and int8, beside it, say of a photo."""
-    with watched(browser, switchable, viewport=DESKTOP) as page:
+    """The page, comparing the answers of the active variant and of int8 to a photo."""
+    with checked_page(browser, switchable, viewport=DESKTOP) as page:
         pick(page, photos["flower"])
         page.locator("#second").select_option("int8")
         expect(page.locator(".compared")).to_be_visible()
         yield page
 
 
-def test_no_variant_is_shown_beside_itself(compared: Page) -> None:
-    assert offered(compared, "#second") == ["none", "int8"]
+def test_no_variant_is_compared_with_itself(compared: Page) -> None:
+    assert options(compared, "#second") == ["none", "int8"]
     compared.locator("[data-variant=int8]").click()
     compared.fill("#token", TOKEN)
     compared.keyboard.press("Enter")
     expect(compared.locator("#status")).to_contain_text(re.compile("^int8: [^:]*$"))
     expect(compared.locator(".classes li")).to_have_count(5)
-    assert offered(compared, "#second") == ["none"]
+    assert options(compared, "#second") == ["none"]
 
 
-def test_what_answers_is_not_offered_beside(compared: Page) -> None:
+def test_the_answering_variant_is_not_offered_for_comparison(compared: Page) -> None:
     compared.locator("#first").select_option("int8")
     expect(compared.locator(".classes li")).to_have_count(5)
-    assert offered(compared, "#second") == ["none", "ptq"]
+    assert options(compared, "#second") == ["none", "ptq"]
 
 
-def test_a_variant_that_answers_in_place_of_the_active_one_is_asked_once(
-    page: Page, photos: dict[str, Path]
-) -> None:
-    # As under load, by EDGEWISE_VARIANT_UNDER_LOAD.
-    asked: list[str] = []
+def test_an_answer_by_another_variant_causes_no_second_request(page: Page, photos: dict[str, Path]) -> None:
+    # As EDGEWISE_VARIANT_UNDER_LOAD does under load.
+    requests: list[str] = []
 
-    def answer_by_another(route: Route) -> None:
-        asked.append(route.request.url)
+    def answer_as_int8(route: Route) -> None:
+        requests.append(route.request.url)
         response = route.fetch()
         route.fulfill(response=response, json={**response.json(), "variant": "int8"})
 
-    page.route(CLASSIFY, answer_by_another)
+    page.route(CLASSIFY, answer_as_int8)
     pick(page, photos["flower"])
     expect(page.locator("#result")).to_contain_text("int8")
     page.wait_for_timeout(1000)
-    assert len(asked) == 1
+    assert len(requests) == 1
