@@ -16,6 +16,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(colours: Bundle) -> Iterator[Service]:
-    """A service of the module's own: its metrics count no other's requests."""
+    """A service for one module only, so that its metrics count no other requests."""
     with serving(bundle=colours.path) as service:
         yield service

@@ -1,4 +1,4 @@
-"""`python -m loadtest` as tests run it, and what it left."""
+"""Run `python -m loadtest`, and read what it reports."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from PIL import Image
 from tests.system.processes import ROOT, WITH_SIGNALS, environment
 
 SECONDS = 300
-# Whatever the machine is doing meanwhile.
+# Goals that are met however busy the machine is.
 LENIENT = ["--slo-p50", "10000", "--slo-p99", "20000", "--slo-late", "1"]
 COLOURS = {"c01": (0, 0, 255), "c02": (0, 255, 0), "c03": (255, 0, 0)}
 
 
 def write_photos(folder: Path) -> Path:
-    """Photos of three colours, two of each, and one in the folder of another colour."""
+    """Write photos of three colours, two of each, and one more in the folder of a wrong colour."""
     for class_id, colour in COLOURS.items():
         (folder / class_id).mkdir()
         for side in (40, 60):
@@ -48,10 +48,10 @@ def load(*arguments: str | Path, seconds: float = SECONDS) -> subprocess.Complet
 
 @contextmanager
 def loading(
-    *arguments: str | Path, folder: Path = ROOT, through: Sequence[str] = WITH_SIGNALS
+    *arguments: str | Path, folder: Path = ROOT, prefix: Sequence[str] = WITH_SIGNALS
 ) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(  # noqa: S603
-        [*through, *command(*arguments)],
+        [*prefix, *command(*arguments)],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -65,7 +65,7 @@ def loading(
 
 
 def wait_for_progress(process: "subprocess.Popen[str]") -> None:
-    """Return when a load test has shown a line of its progress: its users send."""
+    """Wait until a load test has shown a line of progress: its users are sending."""
     assert process.stderr is not None
     shown = ""
     while "answers/s" not in shown:
@@ -75,16 +75,16 @@ def wait_for_progress(process: "subprocess.Popen[str]") -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that it started and that are there, in that order: the service, where it has one."""
+    """Return a process's running children in the order of their start: first the service, if there is one."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def told(folder: Path) -> dict[str, Any]:
+def read_report(folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 
 
-def answered(url: str) -> float:
+def answered_requests(url: str) -> float:
     text = httpx.get(f"{url}/metrics", timeout=60).text
     counts = re.findall(r'^edgewise_requests_total\{.*classify".*status="200".*\} (\S+)', text, re.MULTILINE)
     return sum(map(float, counts))

@@ -1,4 +1,4 @@
-"""What a load test makes of answers that no service of the project gives."""
+"""How a load test handles answers that the project's service never gives."""
 
 import json
 import signal
@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, told
+from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, read_report
 
 
-class Cutting(BaseHTTPRequestHandler):
-    """Answers that name all classes come whole, and all others cut short."""
+class Truncating(BaseHTTPRequestHandler):
+    """Truncates every answer except the one to the request for all classes."""
 
     def do_GET(self) -> None:
         self.answer({"bundle": "colours", "active": "fp32", "variants": [], "outputs": [{"shape": [-1, 5]}]})
@@ -34,34 +34,34 @@ class Cutting(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) - missing])
 
 
-class Confused(Cutting):
-    """Names its variant by what no name is."""
+class WrongType(Truncating):
+    """Sends a variant that is not a string."""
 
     def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
         super().answer({**document, "variant": []} if "variant" in document else document)
 
 
-class Forgetful(Cutting):
-    """Refuses each truth once, and then tells it that its answer is unknown."""
+class Forgetful(Truncating):
+    """Refuses each piece of feedback with 429, and its repetition with 404: the answer's id is unknown."""
 
-    asked = 0
+    requests = 0
 
     def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
         if self.path == "/v1/feedback":
-            type(self).asked += 1
-            status = 404 if self.asked % 2 == 0 else 429
+            type(self).requests += 1
+            status = 404 if self.requests % 2 == 0 else 429
         super().answer(document, 0, status)
 
 
-class Full(Cutting):
-    """Refuses a photo until it is given up, after three times, and says nothing to the next one."""
+class Full(Truncating):
+    """Refuses a photo three times, after which the client gives it up, and never answers the next one."""
 
     refused = 0
-    asked_again = threading.Event()
+    next_photo_sent = threading.Event()
 
     def answer(self, document: dict[str, Any], missing: int = 0, status: int = 200) -> None:
         if missing and self.refused == 3:
-            self.asked_again.set()
+            self.next_photo_sent.set()
             return
         type(self).refused += bool(missing)
         super().answer(document, 0, 429 if missing else status)
@@ -69,7 +69,7 @@ class Full(Cutting):
 
 @contextmanager
 def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The URL of a server whose answers are the handler's."""
+    """Yield the URL of a server with this request handler."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
@@ -78,44 +78,42 @@ def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
             server.shutdown()
 
 
-def test_a_truth_that_is_refused_is_told_again_and_one_that_is_not_taken_is_an_error(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_refused_feedback_is_sent_again_and_an_unknown_id_is_an_error(photos: Path, tmp_path: Path) -> None:
     with answering(Forgetful) as host:
-        given = ("--photos", photos, "--passes", "1", "Inspector", "--users", "1", *LENIENT)
-        result = load("--host", host, *given, "--report", tmp_path)
+        args = ("--photos", photos, "--passes", "1", "Inspector", "--users", "1", *LENIENT)
+        result = load("--host", host, *args, "--report", tmp_path)
     assert result.returncode == 1, result.stderr
-    report = told(tmp_path)
+    report = read_report(tmp_path)
     assert report["errors"] == {"/v1/feedback: 404": 7}
     counts = report["counts"]
     assert (counts["requests"], counts["answered"], counts["refused"], counts["truths"]) == (21, 7, 7, 0)
     assert report["error_ratio"] == pytest.approx(7 / 21)
 
 
-def test_an_answer_that_is_cut_short_is_an_error(photos: Path, tmp_path: Path) -> None:
-    with answering(Cutting) as host:
+def test_a_truncated_answer_is_an_error(photos: Path, tmp_path: Path) -> None:
+    with answering(Truncating) as host:
         result = load("--host", host, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
     assert result.returncode == 1, result.stderr
-    assert told(tmp_path)["errors"] == {"200 without classes": 7}
+    assert read_report(tmp_path)["errors"] == {"200 without classes": 7}
     assert "Traceback" not in result.stderr
 
 
-def test_what_nobody_foresaw_is_an_error_and_ends_a_test_of_passes(photos: Path, tmp_path: Path) -> None:
-    with answering(Confused) as host:
-        given = ("--photos", photos, "--passes", "1", "App", "--users", "1", *LENIENT)
-        result = load("--host", host, *given, "--report", tmp_path)
+def test_an_unexpected_exception_is_an_error_and_ends_the_passes(photos: Path, tmp_path: Path) -> None:
+    with answering(WrongType) as host:
+        args = ("--photos", photos, "--passes", "1", "App", "--users", "1", *LENIENT)
+        result = load("--host", host, *args, "--report", tmp_path)
     assert result.returncode == 1, result.stderr
-    assert told(tmp_path)["errors"] == {"unexpected TypeError": 1}
+    assert read_report(tmp_path)["errors"] == {"unexpected TypeError": 1}
 
 
 def test_photos_that_were_given_up_are_in_the_table(photos: Path, tmp_path: Path) -> None:
     with answering(Full) as host:
-        given = ("--photos", photos, "App", "--users", "1", "--run-time", "10m", *LENIENT)
-        with loading("--host", host, *given, "--report", tmp_path) as process:
-            assert Full.asked_again.wait(SECONDS)
+        args = ("--photos", photos, "App", "--users", "1", "--run-time", "10m", *LENIENT)
+        with loading("--host", host, *args, "--report", tmp_path) as process:
+            assert Full.next_photo_sent.wait(SECONDS)
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, errors
-    assert told(tmp_path)["counts"]["given_up"] == 1
+    assert read_report(tmp_path)["counts"]["given_up"] == 1
     assert "| dropped | given up |\n" in output
     assert "| 0 | 1 |\n" in output

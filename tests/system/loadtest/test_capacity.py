@@ -1,4 +1,4 @@
-"""`python -m loadtest capacity` against a real service: which variant answers, and what a search leaves."""
+"""`python -m loadtest capacity` against a real service: which variant answers, and what a search writes."""
 
 import re
 import signal
@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, told
+from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, read_report
 from tests.system.processes import Service, serving, wait_for
 
 TOKEN = "0123456789abcdef"  # noqa: S105
 
 
-def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
+def test_an_interrupted_capacity_search_writes_its_report(
     service: Service, photos: Path, tmp_path: Path
 ) -> None:
     search = ("capacity", "--variants", "ptq", "--start-rate", "8", "--step-seconds", "1")
@@ -27,7 +27,7 @@ def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
     assert process.returncode == 130, errors
     assert re.search(r" ptq: 8\.0/s: held \(sent late p99 \d+\.\d ms\)$", errors, re.MULTILINE)
     assert "Ended early" in output
-    assert told(tmp_path)["steps"][0]["rate"] == 8
+    assert read_report(tmp_path)["steps"][0]["rate"] == 8
     assert (tmp_path / "capacity.png").exists()
 
 
@@ -38,7 +38,7 @@ def test_a_search_for_the_capacity_that_is_interrupted_leaves_its_report(
         ("ptq,nosuch", "the service has no variant 'nosuch'; it has fp32, .*"),
     ],
 )
-def test_a_variant_that_cant_be_searched_is_told_before_any_is_loaded(
+def test_an_unusable_variant_is_reported_before_any_load(
     service: Service, tmp_path: Path, variants: str, line: str
 ) -> None:
     result = load("capacity", "--variants", variants, "--host", service.url, "--report", tmp_path)
@@ -47,42 +47,38 @@ def test_a_variant_that_cant_be_searched_is_told_before_any_is_loaded(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_token_is_told_before_any_is_loaded(colours: Bundle, tmp_path: Path) -> None:
+def test_a_wrong_token_is_reported_before_any_load(colours: Bundle, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "wrong").write_text("another-token-0123456789")
     with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
-        given = ("--variants", "ptq,fp32", "--admin-token-file", tmp_path / "wrong")
-        result = load("capacity", *given, "--host", service.url, "--report", tmp_path / "report")
+        args = ("--variants", "ptq,fp32", "--admin-token-file", tmp_path / "wrong")
+        result = load("capacity", *args, "--host", service.url, "--report", tmp_path / "report")
     assert result.returncode == 2
     assert re.fullmatch("edgewise: .*/v1/variants/active answers 401: .*\n", result.stderr)
 
 
-def test_a_search_switches_back_even_where_it_is_interrupted(
-    colours: Bundle, photos: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_search_switches_back(colours: Bundle, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
         search = ("capacity", "--variants", "fp32", "--admin-token-file", tmp_path / "token")
-        given = ("--host", service.url, "--photos", photos, "--start-rate", "8", "--step-seconds", "1")
+        args = ("--host", service.url, "--photos", photos, "--start-rate", "8", "--step-seconds", "1")
         report = tmp_path / "report"
-        with loading(*search, *given, *LENIENT, "--report", report) as process:
+        with loading(*search, *args, *LENIENT, "--report", report) as process:
             wait_for(lambda: bool(list(report.rglob("latency.png"))))
-            assert active(service) == "fp32"
+            assert active_variant(service) == "fp32"
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=SECONDS)
         assert process.returncode == 130, errors
-        assert active(service) == "ptq"
+        assert active_variant(service) == "ptq"
 
 
-def active(service: Service) -> str:
+def active_variant(service: Service) -> str:
     name: str = httpx.get(f"{service.url}/v1/variants", timeout=60).json()["active"]
     return name
 
 
-def test_a_rate_that_another_variant_answers_does_not_count_for_this_one(
-    photos: Path, colours: Bundle, tmp_path: Path
-) -> None:
-    # Any wait is too long, so that whoever waits at all is answered by fp32.
+def test_a_rate_that_another_variant_answers_fails(photos: Path, colours: Bundle, tmp_path: Path) -> None:
+    # Any wait exceeds this limit, so fp32 answers every request that has to wait.
     under_load = {"variant_under_load": "fp32", "under_load_seconds": 1e-6, "workers": 1}
     with serving(bundle=colours.path, variant="ptq", **under_load) as service:
         search = (

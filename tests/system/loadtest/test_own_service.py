@@ -1,4 +1,4 @@
-"""What is told of the service that a load test started itself."""
+"""What a load test reports about a service that it started itself."""
 
 import os
 import re
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from loadtest.service import serving
-from tests.system.loadtest.loads import LENIENT, SECONDS, children, load, loading, told
+from tests.system.loadtest.loads import LENIENT, SECONDS, children, load, loading, read_report
 from tests.system.processes import wait_for
 
 
-def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: Path) -> None:
-    given = ("--python", sys.executable, "Camera", "--run-time", "8s", *LENIENT, "--slo-errors", "1")
-    with loading(*given, "--report", tmp_path) as process:
+def test_a_service_that_dies_during_the_test_is_reported(tmp_path: Path) -> None:
+    args = ("--python", sys.executable, "Camera", "--run-time", "8s", *LENIENT, "--slo-errors", "1")
+    with loading(*args, "--report", tmp_path) as process:
         wait_for(lambda: bool(children(process.pid)))
         service = children(process.pid)[0]
         log = Path(f"/proc/{service}/fd/1")
-        # While it is being started, that is its parent's.
+        # Until the service has started, this is its parent's output.
         wait_for(lambda: log.is_file() and log.read_text().count("POST /v1/classify 200") > 10)
         os.kill(service, signal.SIGKILL)
         _, errors = process.communicate(timeout=SECONDS)
@@ -27,10 +27,10 @@ def test_a_service_that_ends_before_its_test_is_told_with_its_reason(tmp_path: P
     assert "Traceback" not in errors
     line = r'edgewise: the service exited during the test, by signal 9 \(Killed\); .*its log: \{"time": .*\}'
     assert re.fullmatch(line, errors.splitlines()[-1]), errors
-    assert all(verdict["held"] for verdict in told(tmp_path)["slo"])
+    assert all(verdict["held"] for verdict in read_report(tmp_path)["slo"])
 
 
-def test_a_service_that_hangs_does_not_keep_its_test(
+def test_a_service_that_hangs_at_the_end_is_killed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("loadtest.service._END_SECONDS", 1.0)
@@ -42,7 +42,7 @@ def test_a_service_that_hangs_does_not_keep_its_test(
     assert "did not exit within 1 s and was killed" in capsys.readouterr().err
 
 
-def test_a_python_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_python_is_reported_in_one_line(tmp_path: Path) -> None:
     result = load("--python", "/nope/python", "--report", tmp_path)
     assert result.returncode == 2
     assert result.stderr == (

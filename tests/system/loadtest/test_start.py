@@ -1,4 +1,4 @@
-"""What keeps a load test from starting, and what it says then."""
+"""Errors that keep a load test from starting, and their messages."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.certificates import OPENSSL, made
-from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, told
+from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, read_report
 from tests.system.processes import ROOT, Service, serving
 
 
@@ -27,7 +27,7 @@ from tests.system.processes import ROOT, Service, serving
         (["--report", "/proc"], "the report can't be written to /proc: .*"),
     ],
 )
-def test_what_keeps_it_from_beginning_is_one_line(
+def test_an_error_at_the_start_is_one_line(
     service: Service, tmp_path: Path, arguments: list[str], line: str
 ) -> None:
     result = load("--host", service.url, "--report", tmp_path, *arguments)
@@ -35,26 +35,26 @@ def test_what_keeps_it_from_beginning_is_one_line(
     assert re.fullmatch(f"edgewise: .*{line}.*\n", result.stderr)
 
 
-def test_a_key_that_is_needed_is_asked_for_by_the_option_that_names_it(
+def test_a_missing_api_key_is_reported_with_the_option_for_it(
     photos: Path, colours: Bundle, tmp_path: Path
 ) -> None:
     keys, key = tmp_path / "keys", tmp_path / "key"
     keys.write_text("a-secret-key-0123456 camera\n")
     key.write_text("a-secret-key-0123456\n")
     with serving(bundle=colours.path, api_keys_file=keys) as service:
-        given = ("--host", service.url, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
-        without, keyed = load(*given), load(*given, "--api-key-file", key)
+        args = ("--host", service.url, "--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
+        without, keyed = load(*args), load(*args, "--api-key-file", key)
     assert without.returncode == 2
     assert re.fullmatch("edgewise: .* answers 401: .* name it with --api-key-file .*\n", without.stderr)
     assert keyed.returncode == 0, keyed.stderr
-    assert told(tmp_path)["errors"] == {}
+    assert read_report(tmp_path)["errors"] == {}
 
 
-def test_a_place_for_reports_that_cant_be_written_to_is_told_before_the_test(
+def test_an_unwritable_report_folder_is_reported_before_the_test(
     service: Service, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    # Where no folder is named, it is one below the working directory.
+    # The default report folder is in the working directory.
     with loading("--host", service.url, "--photos", photos, folder=Path("/proc")) as process:
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 2
@@ -62,12 +62,12 @@ def test_a_place_for_reports_that_cant_be_written_to_is_told_before_the_test(
 
 
 @pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
-def test_no_certificate_is_taken_but_the_named_one(
+def test_a_self_signed_certificate_is_accepted_only_if_named(
     colours: Bundle, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = made(tmp_path / "tls")
     with serving(bundle=colours.path, **pair.settings) as service:
-        given = (
+        args = (
             "--host",
             service.url,
             "--photos",
@@ -78,20 +78,20 @@ def test_no_certificate_is_taken_but_the_named_one(
             "--report",
             tmp_path / "r",
         )
-        result = load(*given)
+        result = load(*args)
         assert result.returncode == 2, result.stderr
         assert re.fullmatch("edgewise: the certificate of .* set SSL_CERT_FILE to .*\n", result.stderr)
 
         monkeypatch.setenv("SSL_CERT_FILE", str(pair.certificate))
-        result = load(*given)
+        result = load(*args)
         assert result.returncode == 0, result.stderr
-        assert told(tmp_path / "r")["counts"]["answered"] == 7
+        assert read_report(tmp_path / "r")["counts"]["answered"] == 7
 
 
-def test_what_locust_does_not_take_is_no_goal_that_was_missed(
+def test_an_argument_that_locust_refuses_is_not_a_missed_goal(
     service: Service, photos: Path, tmp_path: Path
 ) -> None:
-    # As an earlier test may have left it.
+    # An earlier test may have left a report.
     (tmp_path / "report.json").write_text("{}")
     result = load("--host", service.url, "--photos", photos, "Nobody", "--report", tmp_path)
     assert result.returncode == 2, result.stderr
