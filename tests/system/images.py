@@ -1,4 +1,4 @@
-"""Images built and run by podman without a registry: their bases are made of Debian's packages."""
+"""Build and run images with podman, without a registry: their bases are made from Debian packages."""
 
 import os
 import platform
@@ -18,22 +18,22 @@ PROGRAMS = ("podman", "runc", "mmdebstrap")
 EMULATION = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 SUITE = "bookworm"
 BUILD_BASE = "localhost/build:amd64"
-# What pip needs of this machine to reach its packages; mounted while images are built, and not part of them.
-OF_THIS_MACHINE = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
-# As the image that the Dockerfile has by default: a Python, and neither shell nor package manager.
-BARE = (
+# What pip needs from this machine to download packages: mounted during builds, not part of the images.
+HOST_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+# Like the Dockerfile's default base image: Python, but no shell and no package manager.
+RUN_PACKAGES = (
     "base-files,base-passwd,ca-certificates,libc-bin,libc6,libexpat1,libgcc-s1,libpython3.11-stdlib,libstdc++6,"
     "netbase,python3-minimal,python3.11-minimal,tzdata,zlib1g"
 )
-# What the packages' own scripts would do, which are not run; and no programs but Python.
-SET_UP = (
+# These replace the packages' own scripts, which do not run, and delete all programs except Python.
+SETUP_COMMANDS = (
     'cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"',
     'cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"',
     'mkdir -p "$1/etc/ssl/certs"',
     'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"',
     'find "$1/usr/bin" "$1/usr/sbin" ! -type d ! -name "python3*" -delete',
 )
-UNREAD = tuple(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc"))
+NO_DOCS = tuple(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc"))
 PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CONFIGURATION = """
 [containers]
@@ -47,7 +47,7 @@ events_logger = "file"
 """
 # Health checks by podman itself need systemd.
 RUN = ("run", "--rm", "--pull=never", "--no-healthcheck")
-# As an edge node would confine it: nothing can be written anywhere, not even in /tmp.
+# The restrictions of an edge node: nothing is writable, not even /tmp.
 CONFINED = (
     "--read-only",
     "--read-only-tmpfs=false",
@@ -63,8 +63,8 @@ BUILD_SECONDS = 1800
 RUN_SECONDS = 300
 
 
-def skip_unless_possible() -> None:
-    """Skip where images can't be built here, and say why."""
+def skip_unless_images_can_be_built() -> None:
+    """Skip the test, with the reason, if this machine can't build images."""
     if platform.machine() != "x86_64":
         pytest.skip("images are tried on x86-64, where arm64 is emulated")
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -75,25 +75,25 @@ def skip_unless_possible() -> None:
 
 
 class Podman:
-    """podman with a storage of its own."""
+    """podman with its own storage."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # podman takes no path of more than 50 characters.
+        # podman accepts no path longer than 50 characters here.
         self.runroot = tempfile.mkdtemp(prefix="podman-")
         configuration = folder / "containers.conf"
         configuration.write_text(CONFIGURATION)
         self.environment = {**os.environ, "CONTAINERS_CONF": str(configuration)}
 
     def command(self, *arguments: str | Path) -> list[str | Path]:
-        """podman's command line."""
+        """Return podman's command line."""
         storage = ["--root", self.folder / "root", "--runroot", self.runroot]
         return ["podman", *storage, *arguments]
 
     def run(
         self, *arguments: str | Path, check: bool = True, seconds: float = RUN_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        """Run podman to its end."""
+        """Run podman and return its result."""
         result = subprocess.run(  # noqa: S603
             self.command(*arguments),
             env=self.environment,
@@ -106,28 +106,28 @@ class Podman:
         return result
 
     def make_build_base(self) -> None:
-        """An image with Python, pip and a shell, of this machine's architecture."""
+        """Create an image with Python, pip and a shell, for this machine's architecture."""
         packages = "--include=ca-certificates,python3,python3-pip"
         self._debian("amd64", BUILD_BASE, "--variant=minbase", packages)
 
     def make_run_base(self, architecture: str) -> str:
-        """An image with Python alone; nothing of it is run while it is made. Its name."""
+        """Create an image with only Python, without running anything in it, and return its name."""
         name = f"localhost/run:{architecture}"
-        hooks = [f"--extract-hook={line}" for line in SET_UP]
-        self._debian(architecture, name, "--variant=extract", f"--include={BARE}", *hooks)
+        hooks = [f"--extract-hook={line}" for line in SETUP_COMMANDS]
+        self._debian(architecture, name, "--variant=extract", f"--include={RUN_PACKAGES}", *hooks)
         return name
 
     def build(self, name: str, architecture: str, run_base: str, **arguments: str) -> None:
         """Build the project's image."""
-        given = {"BUILD_BASE": BUILD_BASE, "RUN_BASE": run_base, "TARGETARCH": architecture, **arguments}
-        self.build_file(ROOT / "Dockerfile", ROOT, name, **given)
+        values = {"BUILD_BASE": BUILD_BASE, "RUN_BASE": run_base, "TARGETARCH": architecture, **arguments}
+        self.build_file(ROOT / "Dockerfile", ROOT, name, **values)
 
     def build_file(self, file: Path, context: Path, name: str, **arguments: str) -> None:
-        """Build the image of a Dockerfile from what is in the folder `context`."""
+        """Build a Dockerfile's image from the folder `context`."""
         self.run(
             "build",
             *("--pull=never", "--format=docker", "--isolation=chroot", "--network=host"),
-            *(f"--volume={path}:{path}:ro" for path in OF_THIS_MACHINE if Path(path).exists()),
+            *(f"--volume={path}:{path}:ro" for path in HOST_FILES if Path(path).exists()),
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
             *(f"--file={file}", f"--tag={name}"),
             context,
@@ -135,7 +135,7 @@ class Podman:
         )
 
     def start(self, *arguments: str | Path, **settings: object) -> subprocess.Popen[str]:
-        """A container whose log is the process's `stdout`; `arguments`: options, then the image."""
+        """Start a container whose log is the process's `stdout`; `arguments` are options, then the image."""
         return subprocess.Popen(  # noqa: S603
             self.command(*RUN, *_variables(settings), *arguments),
             env=self.environment,
@@ -146,7 +146,7 @@ class Podman:
 
     @contextmanager
     def serving(self, *arguments: str | Path, **settings: object) -> Iterator["Container"]:
-        """A container whose service is ready; it is stopped in the end where the test did not."""
+        """Yield a container whose service is ready, and remove it at the end."""
         name = f"edgewise-{uuid4()}"
         with self.start(f"--name={name}", *arguments, **{"port": 0, **settings}) as process:
             container = Container(self, name, process)
@@ -158,19 +158,19 @@ class Podman:
                 container.wait()
 
     def close(self) -> None:
-        """Remove its containers and images."""
+        """Remove all containers and images."""
         self.run("rm", "--all", "--force", "--time=0", check=False)
         self.run("rmi", "--all", "--force", check=False)
         shutil.rmtree(self.runroot, ignore_errors=True)
 
     def _debian(self, architecture: str, name: str, *options: str) -> None:
         archive = self.folder / f"{architecture}.tar"
-        command = ["mmdebstrap", f"--architectures={architecture}", "--mode=root", *options, *UNREAD]
+        command = ["mmdebstrap", f"--architectures={architecture}", "--mode=root", *options, *NO_DOCS]
         for attempt in range(3):
             result = subprocess.run(  # noqa: S603
                 [*command, SUITE, archive], capture_output=True, text=True, check=False
             )
-            # A mirror may be in the middle of an update.
+            # A mirror may be in the middle of an update, so try again.
             if result.returncode == 0:
                 break
             assert attempt < 2, result.stderr
@@ -188,7 +188,7 @@ class Container(Service):
 
     @property
     def pid(self) -> int:
-        """The service's process, as this machine counts."""
+        """The service's process ID on the host."""
         return int(self.podman.run("inspect", "--format={{.State.Pid}}", self.name).stdout)
 
 

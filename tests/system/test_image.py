@@ -1,4 +1,4 @@
-"""The image, built by the Dockerfile and run as an edge node would: natively, and arm64 emulated."""
+"""The Dockerfile's image, run as on an edge node: natively, and for arm64 by emulation."""
 
 import json
 import os
@@ -32,12 +32,12 @@ MAX_BYTES = 180_000_000
 MAX_COMPRESSED_BYTES = 65_000_000
 MEMORY_BYTES = 160 * 1024 * 1024
 LOADED_REQUESTS = 300
-# What nobody needs who only runs the service.
+# Programs that the service does not need.
 TOOLS = {"sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "pip", "pip3", "curl", "wget"}
-# The image's Python, for the markers of pins; and what requirements/install-target removes.
+# The image's Python, for the pins' markers; then what requirements/install-target removes.
 PYTHON = {"python_full_version": "3.11.2", "sys_platform": "linux"}
 LEFT_OUT = {"ml-dtypes", "protobuf"}
-# LiteRT looks there for what the processor can do, and the emulation does not show it: parts and features.
+# LiteRT reads the processor's part and features from /proc/cpuinfo, which the emulation does not fill in.
 CPUINFO = """processor\t: {processor}
 Features\t: {features}
 CPU implementer\t: 0x41
@@ -60,33 +60,33 @@ def bare(podman: Podman, image: str, base: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(podman: Podman, image: str) -> Iterator[Container]:
-    """The image's service, confined."""
+    """A container of the image, with the restrictions of an edge node."""
     with podman.serving(*CONFINED, image) as container:
         yield container
 
 
 @pytest.fixture(scope="module")
 def arm64_base(podman: Podman) -> str:
-    """The base of arm64's images."""
+    """The base image for arm64."""
     return podman.make_run_base("arm64")
 
 
 @pytest.fixture(scope="module")
 def arm64(podman: Podman, arm64_base: str) -> str:
-    """The image for arm64, with all of the default bundle."""
+    """The image for arm64, with the whole default bundle."""
     podman.build("localhost/edgewise:arm64", "arm64", arm64_base)
     return "localhost/edgewise:arm64"
 
 
 @pytest.fixture(scope="module")
 def emulated(arm64: str) -> str:
-    """The same, where it can be run."""
+    """The image for arm64, if it can be run here."""
     if not EMULATION.exists():
         pytest.skip(f"arm64 is not emulated here: {EMULATION} is absent (see .ci/run)")
     return arm64
 
 
-def test_it_serves_with_the_rights_and_the_memory_of_a_container(served: Container) -> None:
+def test_it_serves_with_restricted_rights_and_memory(served: Container) -> None:
     ready = served.line("ready")
     assert (ready["bundle"], ready["variant"], ready["workers"]) == ("imagenet-1k", "qat", 1)
     assert ready["url"].startswith("http://0.0.0.0:")
@@ -96,7 +96,7 @@ def test_it_serves_with_the_rights_and_the_memory_of_a_container(served: Contain
     mounts = Path(f"/proc/{served.pid}/mountinfo").read_text().splitlines()
     (root,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
     assert "ro" in root.split(",")
-    # The service itself is the first process: nothing stands between it and signals.
+    # The service itself is the container's first process, so it gets signals directly.
     command = Path(f"/proc/{served.pid}/cmdline").read_bytes().split(b"\0")
     assert command[-4:-1] == [b"python3", b"-m", b"service"]
 
@@ -108,7 +108,7 @@ def test_it_reads_every_format(served: Container, service: Service, format_: str
     assert top1(served, file.getvalue()) == top1(service, file.getvalue())
 
 
-def test_it_holds_out_under_load(served: Container) -> None:
+def test_it_answers_within_its_memory_limit_under_load(served: Container) -> None:
     with served.client() as client, ThreadPoolExecutor(8) as threads:
         statuses = threads.map(
             lambda _: client.post(CLASSIFY, content=CAT).status_code, range(LOADED_REQUESTS)
@@ -117,7 +117,7 @@ def test_it_holds_out_under_load(served: Container) -> None:
     assert memory_bytes(served.pid, "VmHWM") < MEMORY_BYTES
 
 
-def test_its_health_check_asks_it(podman: Podman, served: Container, image: str) -> None:
+def test_its_health_check_reports_its_health(podman: Podman, served: Container, image: str) -> None:
     (found,) = json.loads(podman.run("image", "inspect", image).stdout)
     kind, *command = found["Healthcheck"]["Test"]
     assert kind == "CMD"
@@ -128,7 +128,7 @@ def test_its_health_check_asks_it(podman: Podman, served: Container, image: str)
     assert unhealthy.returncode == 1
 
 
-def test_every_module_is_imported_there(podman: Podman, image: str) -> None:
+def test_every_module_can_be_imported_in_the_image(podman: Podman, image: str) -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in (ROOT / "service").rglob("*.py")
@@ -138,21 +138,21 @@ def test_every_module_is_imported_there(podman: Podman, image: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["benchmark", "profile"])
-def test_it_measures_there(podman: Podman, image: str, command: str) -> None:
-    told = podman.run(*RUN, *CONFINED, image, command, "--variants", "ptq", "--runs", "10").stdout
-    assert "delegate xnnpack, one thread" in told
-    assert re.search("^ptq", told, re.MULTILINE)
+def test_it_measures_in_the_image(podman: Podman, image: str, command: str) -> None:
+    output = podman.run(*RUN, *CONFINED, image, command, "--variants", "ptq", "--runs", "10").stdout
+    assert "delegate xnnpack, one thread" in output
+    assert re.search("^ptq", output, re.MULTILINE)
 
 
-def test_it_chooses_the_fastest_variant_there(podman: Podman, image: str) -> None:
+def test_auto_chooses_a_fast_variant_in_the_image(podman: Podman, image: str) -> None:
     with podman.serving(*CONFINED, "--env=EDGEWISE_VARIANT=auto", image) as container:
         measured = container.line("auto: ")["measured"]
         assert measured["fp32"]["p50_seconds"] > 0
-        # The int8 ones are so much faster that no load of the machine hides it.
+        # The int8 variants are much faster, however busy the machine is.
         assert container.line("ready")["variant"] in ("ptq", "qat", "small")
 
 
-def test_a_variable_switches_the_variant_and_a_stop_is_clean(podman: Podman, image: str) -> None:
+def test_a_variable_sets_the_variant_and_sigterm_stops_cleanly(podman: Podman, image: str) -> None:
     with podman.serving(*CONFINED, image, variant="ptq") as container:
         assert container.line("ready")["variant"] == "ptq"
         with container.client() as client:
@@ -162,14 +162,14 @@ def test_a_variable_switches_the_variant_and_a_stop_is_clean(podman: Podman, ima
         assert container.line("stopping")
 
 
-def test_what_can_not_be_served_stops_the_start_in_one_line(podman: Podman, image: str) -> None:
+def test_an_unknown_variant_stops_the_start_in_one_line(podman: Podman, image: str) -> None:
     command = (*RUN, *CONFINED, "--env=EDGEWISE_VARIANT=nope", image)
     result = podman.run(*command, check=False)
     assert result.returncode == 2
     assert "/models/bundle has no variant 'nope'" in one_line(result.stderr)
 
 
-def test_a_bundle_is_mounted(podman: Podman, bare: str, colours: Bundle) -> None:
+def test_a_bundle_can_be_mounted(podman: Podman, bare: str, colours: Bundle) -> None:
     without = podman.run(*RUN, *CONFINED, bare, check=False)
     assert without.returncode == 2
     assert "EDGEWISE_BUNDLE, or the command, must name a bundle's folder" in one_line(without.stderr)
@@ -177,7 +177,7 @@ def test_a_bundle_is_mounted(podman: Podman, bare: str, colours: Bundle) -> None
         assert container.line("ready")["bundle"] == "colours"
 
 
-def test_a_packed_variant_needs_no_place_to_unpack_to(
+def test_a_packed_variant_needs_no_writable_folder(
     podman: Podman, bare: str, colours: Bundle, tmp_path: Path
 ) -> None:
     bundle = packed_copy(colours, tmp_path / "packed", "ptq")
@@ -185,7 +185,7 @@ def test_a_packed_variant_needs_no_place_to_unpack_to(
         assert container.line("ready")["variant"] == "ptq"
 
 
-def test_a_part_of_the_bundle_can_be_left_out(podman: Podman, base: str, image: str) -> None:
+def test_variants_can_be_left_out_of_the_image(podman: Podman, base: str, image: str) -> None:
     name = "localhost/edgewise:amd64-small"
     podman.build(name, "amd64", base, VARIANTS="qat,ptq")
     models = {path for path in files(podman, name) if path.endswith(".tflite")}
@@ -194,7 +194,7 @@ def test_a_part_of_the_bundle_can_be_left_out(podman: Podman, base: str, image: 
         assert container.line("ready")["variant"] == "qat"
 
 
-def test_it_says_what_it_is(podman: Podman, image: str) -> None:
+def test_it_has_the_documented_configuration_and_labels(podman: Podman, image: str) -> None:
     config = inspected(podman, image)
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] == ["python3", "-m", "service"]
@@ -244,27 +244,25 @@ def test_it_is_small_and_holds_no_tools(
     assert [path for path in paths if path == "etc/pip.conf"] == []
 
 
-# As a Cortex-A72, floats take many seconds a photo.
+# fp32 is not run on a Cortex-A72, where it takes many seconds per photo.
 @pytest.mark.parametrize(
     ("variant", "cpu", "shown"),
     [("qat", "cortex-a72", A72), ("qat", "cortex-a76", A76), ("fp32", "cortex-a76", A76)],
 )
-def test_on_arm64_the_same_comes_out(
+def test_arm64_gives_the_same_top_classes(
     podman: Podman, emulated: str, tmp_path: Path, variant: str, cpu: str, shown: tuple[str, str]
 ) -> None:
-    with serving(variant=variant) as here, here.client() as client:
+    with serving(variant=variant) as native, native.client() as client:
         expected = [top_class(client, photo) for photo in PHOTOS]
     options = (*as_cpu(tmp_path, cpu, shown), "--cpus=1")
-    # That it is ready says that the golden vectors hold.
+    # It is ready only if the golden vectors match.
     with podman.serving(*options, emulated, variant=variant) as container, container.client() as client:
         assert container.line("ready")["variant"] == variant
         assert [top_class(client, photo) for photo in PHOTOS] == expected
 
 
-def test_a_processor_that_computes_something_else_is_refused(
-    podman: Podman, emulated: str, tmp_path: Path
-) -> None:
-    # Of all that the emulation has, LiteRT takes SME, and the emulation computes it wrongly.
+def test_a_processor_that_computes_wrongly_is_refused(podman: Podman, emulated: str, tmp_path: Path) -> None:
+    # With all emulated features, LiteRT uses SME, which the emulation computes wrongly.
     command = (*RUN, *as_cpu(tmp_path, "max", A72), "--env=EDGEWISE_VARIANT=ptq", emulated)
     result = podman.run(*command, check=False)
     assert result.returncode == 2
@@ -288,20 +286,20 @@ def inspected(podman: Podman, image: str) -> dict[str, Any]:
 
 
 def files(podman: Podman, image: str) -> list[str]:
-    """The paths of all that is in an image."""
+    """Return the paths of all files in an image."""
     with mounted(podman, image) as folder:
         return [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
 
 
 def content(podman: Podman, image: str, path: str) -> str:
-    """The text of a file that is in an image."""
+    """Return the text of a file in an image."""
     with mounted(podman, image) as folder:
         return (folder / path).read_text()
 
 
 @contextmanager
 def mounted(podman: Podman, image: str) -> Iterator[Path]:
-    """The folder in which all of an image lies meanwhile."""
+    """Mount an image's file system in a folder during this context."""
     folder = podman.run("image", "mount", image).stdout.strip()
     try:
         yield Path(folder)
@@ -310,7 +308,7 @@ def mounted(podman: Podman, image: str) -> Iterator[Path]:
 
 
 def compressed_bytes(podman: Podman, image: str) -> int:
-    """The size of the image as registries have it, or somewhat more: compressed by gzip."""
+    """Return the image's size compressed by gzip: that in a registry, or somewhat more."""
     archive = podman.folder / "image.tar"
     podman.run("save", f"--output={archive}", image)
     compressor = zlib.compressobj(6, wbits=31)
@@ -323,7 +321,7 @@ def compressed_bytes(podman: Podman, image: str) -> int:
 
 
 def as_cpu(folder: Path, cpu: str, shown: tuple[str, str]) -> list[str]:
-    """podman's options to run as on this processor."""
+    """Return podman's options to emulate this processor."""
     part, features = shown
     file = folder / "cpuinfo"
     cores = range(os.cpu_count() or 1)

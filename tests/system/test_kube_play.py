@@ -1,4 +1,4 @@
-"""What k8s/base renders to, played by podman: a pod of the image, with the manifest's settings and limits."""
+"""k8s/base, run by `podman kube play`: a pod of the image, with the manifest's settings and limits."""
 
 import json
 import re
@@ -20,31 +20,31 @@ CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
 CONTAINER = "edgewise-pod-0-edgewise"
 POD = "edgewise-pod-0"
 MEBIBYTE = 1024 * 1024
-# podman would ask them by curl in a shell, which the image lacks; these tests ask for themselves.
+# podman would run these with curl in a shell, which the image lacks; the tests request /readyz themselves.
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
-    """A copy of k8s/base, to be changed."""
+    """A copy of k8s/base that the test may change."""
     if shutil.which("iptables") is None:
         pytest.skip("needs iptables, by which podman publishes ports, and which is not here")
     return shutil.copytree(K8S / "base", tmp_path / "base")
 
 
-def test_a_setting_of_the_configmap_switches_the_variant(
+def test_a_setting_of_the_configmap_sets_the_variant(
     base_folder: Path, podman: Podman, image: str, tmp_path: Path
 ) -> None:
     with playing(podman, image, base_folder, tmp_path) as client:
-        assert answered(client) == "qat"
+        assert answering_variant(client) == "qat"
         settings = base_folder / "settings.env"
         old = settings.read_text()
         changed = old.replace("EDGEWISE_VARIANT=qat\n", "EDGEWISE_VARIANT=ptq\n")
         assert changed != old
         settings.write_text(changed)
-    # A folder is rendered once.
+    # `rendered` caches its result by path, so the changed folder needs another one.
     with playing(podman, image, base_folder.rename(tmp_path / "changed"), tmp_path) as client:
-        assert answered(client) == "ptq"
+        assert answering_variant(client) == "ptq"
 
 
 def test_the_pod_has_the_manifests_limits_and_rights_and_stops_cleanly(
@@ -60,7 +60,7 @@ def test_the_pod_has_the_manifests_limits_and_rights_and_stops_cleanly(
         assert found["Config"]["User"] == "10001:10001"
         status = Path(f"/proc/{found['State']['Pid']}/status").read_text()
         assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
-        # `kube down` kills: it is this that sends SIGTERM.
+        # Unlike `kube down`, which kills, this sends SIGTERM.
         podman.run("pod", "stop", POD)
         (stopped,) = json.loads(podman.run("inspect", CONTAINER).stdout)
         assert stopped["State"]["ExitCode"] == 0
@@ -69,7 +69,7 @@ def test_the_pod_has_the_manifests_limits_and_rights_and_stops_cleanly(
 
 @contextmanager
 def playing(podman: Podman, image: str, folder: Path, scratch: Path) -> Iterator[httpx.Client]:
-    """A client of the pod that the folder's manifests describe, ready; it is gone in the end."""
+    """Yield a client of the ready pod that the folder's manifests describe; remove the pod at the end."""
     port = free_port()
     file = scratch / "played.yaml"
     file.write_text(playable(folder, image, port))
@@ -83,7 +83,7 @@ def playing(podman: Podman, image: str, folder: Path, scratch: Path) -> Iterator
 
 
 def playable(folder: Path, image: str, port: int) -> str:
-    """The folder's manifests for podman: with this image, at this port of 127.0.0.1, without probes."""
+    """Return the folder's manifests for podman: with this image, on this host port, without probes."""
     documents = rendered(folder)
     ((_, container),) = services(documents)
     container["image"] = image
@@ -94,15 +94,15 @@ def playable(folder: Path, image: str, port: int) -> str:
 
 
 def is_ready(client: httpx.Client) -> bool:
-    """Whether it answers and says so."""
+    """Whether the service answers that it is ready."""
     try:
         return client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
 
 
-def answered(client: httpx.Client) -> str:
-    """The variant that answers a photo of a cat, as one."""
+def answering_variant(client: httpx.Client) -> str:
+    """Classify a photo of a cat, and return the variant that answered."""
     answer = client.post("/v1/classify?top_k=1", content=CAT).raise_for_status().json()
     assert answer["predictions"][0]["label"] == "Egyptian cat"
     variant: str = answer["variant"]

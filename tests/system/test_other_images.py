@@ -1,4 +1,4 @@
-"""The images beside the default one: with the other runtime, and of the load test."""
+"""The other images: the one with tflite-runtime, and the one of the load test."""
 
 import shutil
 from pathlib import Path
@@ -7,11 +7,11 @@ from tests.system.images import BUILD_BASE, CONFINED, RUN, Podman
 from tests.system.processes import ROOT, Service
 from tests.system.test_image import CAT, top1
 
-# What the load test's Dockerfile stands on: a Python whose packages are pip's, named `python`.
+# Replaces the base image of the load test's Dockerfile: a `python` whose packages pip manages.
 LOADTEST_BASE = f"""FROM {BUILD_BASE}
 RUN rm -f /usr/lib/python3*/EXTERNALLY-MANAGED && ln -s python3 /usr/bin/python
 """
-# Without the bounds of memory, which are those of the default image.
+# Without the memory limits, which are for the default image.
 RIGHTS = [option for option in CONFINED if "memory" not in option]
 
 
@@ -34,6 +34,6 @@ def test_the_load_test_runs_confined(podman: Podman, service: Service, tmp_path:
     podman.build_file(ROOT / "k8s" / "loadtest" / "Dockerfile", tmp_path, name)
     command = (*RUN, *RIGHTS, "--tmpfs=/tmp", "--env=MPLCONFIGDIR=/tmp/matplotlib", name)
     options = (f"--host={service.url}", "--users=2", "--run-time=5s", "--report=/tmp/report")
-    # Whether its goals are held, which its status says, is a matter of the machine.
+    # The exit status is not checked: whether the goals are met depends on the machine.
     result = podman.run(*command, *options, check=False)
     assert "- errors: 0 %" in result.stdout, result.stderr
