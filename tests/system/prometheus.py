@@ -1,4 +1,4 @@
-"""A real Prometheus, with the project's configuration and rules in a time of their own."""
+"""A real Prometheus with the project's configuration and rules, all durations shortened."""
 
 import json
 import os
@@ -17,19 +17,19 @@ import yaml
 
 from tests.k8s.monitoring import FOLDER, RULES, program
 
-# So much faster than in production all goes, so that a test need not wait for an hour.
-HASTE = 120
+# Durations are divided by this, so that a test need not wait for an hour.
+SPEEDUP = 120
 SCRAPE_MILLISECONDS = 400
 MILLISECONDS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION = re.compile(r"(\[|\bfor: |\boffset )(\d+)([smhd])\b")
 DEADLINE_SECONDS = 300
-# Each of the processes that run tests begins elsewhere.
+# Each test process begins at a different port.
 _PORTS = iter(range(10_000 + os.getpid() % 200 * 100, 32_000))
 
 
-def hasty(rules: str) -> str:
-    """The rules with all their durations shortened."""
-    return DURATION.sub(lambda m: f"{m[1]}{int(m[2]) * MILLISECONDS[m[3]] // HASTE}ms", rules)
+def shorten_durations(rules: str) -> str:
+    """Return the rules with all durations shortened."""
+    return DURATION.sub(lambda m: f"{m[1]}{int(m[2]) * MILLISECONDS[m[3]] // SPEEDUP}ms", rules)
 
 
 class Prometheus:
@@ -39,26 +39,26 @@ class Prometheus:
         self._client = httpx.Client(base_url=url, timeout=30)
         self._file = targets
         self._lock = threading.Lock()
-        # The scheme by which each is asked.
+        # The scheme of each instance's URL.
         self._targets: dict[str, str] = {}
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What an expression has now: `metric`, the labels, and `value`."""
+        """Return an expression's current samples: `metric`, the labels, and `value`."""
         found: list[dict[str, Any]] = self._get("/api/v1/query", query=expression)["result"]
         return found
 
     def firing(self, instance: str | None) -> set[str]:
-        """The names of the alerts that fire: those of one target, or those of none."""
+        """Return the names of the firing alerts of one target, or of those without a target (None)."""
         active = self._get("/api/v1/alerts")["alerts"]
         firing = [a for a in active if a["state"] == "firing" and a["labels"].get("instance") == instance]
         for alert in firing:
-            # What can't be filled in stands there as an error.
+            # A template that can't be filled in leaves an error in angle brackets.
             assert "<" not in "".join(alert["annotations"].values()), alert
         return {alert["labels"]["alertname"] for alert in firing}
 
     @contextmanager
     def watching(self, port: int, scheme: str = "http") -> Iterator["Target"]:
-        """Scrape a port of this machine as long as this lasts."""
+        """Scrape a port of this machine during this context."""
         instance = f"127.0.0.1:{port}"
         self._change(lambda: self._targets.update({instance: scheme}))
         try:
@@ -79,18 +79,18 @@ class Prometheus:
     def _change(self, change: Callable[[], object]) -> None:
         with self._lock:
             change()
-            # Prometheus may read it at any time.
-            whole = self._file.with_suffix(".new")
+            # Prometheus may read the file at any time, so it is replaced, never half written.
+            new_file = self._file.with_suffix(".new")
             groups = [
                 {"targets": [instance], "labels": {"__scheme__": scheme}}
                 for instance, scheme in self._targets.items()
             ]
-            whole.write_text(json.dumps(groups))
-            whole.rename(self._file)
+            new_file.write_text(json.dumps(groups))
+            new_file.rename(self._file)
 
 
 class Target:
-    """A target, whichever service is there at the moment."""
+    """A scrape target; the service behind it may change."""
 
     def __init__(self, prometheus: Prometheus, instance: str) -> None:
         self.prometheus = prometheus
@@ -98,31 +98,31 @@ class Target:
 
     @property
     def started(self) -> float:
-        """When it started, as Prometheus saw it last, in seconds since 1970; 0 where it did not lately."""
+        """The start time that Prometheus scraped last, in seconds since 1970; 0 without a recent scrape."""
         found = self.prometheus.query(f'process_start_time_seconds{{instance="{self.instance}"}}')
         return float(found[0]["value"][1]) if found else 0.0
 
     def wait_for(self, *alerts: str) -> None:
-        """Return when all of these fire."""
+        """Wait until all of these alerts fire."""
         self._wait(lambda firing: firing >= set(alerts), f"{sorted(alerts)} to fire")
 
     def wait_for_quiet(self) -> None:
-        """Return when none fires."""
+        """Wait until no alert fires."""
         self._wait(lambda firing: not firing, "all alerts to clear")
 
-    def _wait(self, is_there: Callable[[set[str]], bool], what: str) -> None:
+    def _wait(self, holds: Callable[[set[str]], bool], what: str) -> None:
         wait_until(
-            lambda: is_there(self.prometheus.firing(self.instance)),
+            lambda: holds(self.prometheus.firing(self.instance)),
             lambda: f"{what} at {self.instance}; firing: {sorted(self.prometheus.firing(self.instance))}",
         )
 
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that has its data in a folder, and no targets yet."""
+    """Yield a Prometheus that stores its data in a folder and has no targets yet."""
     targets = folder / "targets.json"
     targets.write_text("[]")
-    (folder / "rules.yaml").write_text(hasty(RULES.read_text()))
+    (folder / "rules.yaml").write_text(shorten_durations(RULES.read_text()))
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(_configuration(targets)))
     port = free_port()
@@ -143,9 +143,9 @@ def prometheus(folder: Path) -> Iterator[Prometheus]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment, and that this process gives out once.
+    """Return a port that nobody listens on; this process returns each port only once.
 
-    It is below those that the system gives to connections: of these it would be one as soon as it is let go.
+    It is below the range that the system uses for outgoing connections, which could take it meanwhile.
     """
     for port in _PORTS:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -154,7 +154,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Return when the condition holds; where it takes too long, fail and say what was waited for."""
+    """Wait until the condition holds; on timeout, fail and say what was waited for."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited for {what()}"
@@ -163,15 +163,15 @@ def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
 
 def _configuration(targets: Path) -> dict[str, Any]:
     configuration: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    often = f"{SCRAPE_MILLISECONDS}ms"
+    interval = f"{SCRAPE_MILLISECONDS}ms"
     configuration["global"] |= {
-        "scrape_interval": often,
-        "scrape_timeout": often,
-        "evaluation_interval": often,
+        "scrape_interval": interval,
+        "scrape_timeout": interval,
+        "evaluation_interval": interval,
     }
     (scrape,) = configuration["scrape_configs"]
     del scrape["static_configs"]
-    # Certificates of tests are signed by themselves.
+    # The tests' certificates are self-signed.
     scrape["tls_config"] = {"insecure_skip_verify": True}
     scrape["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": "1s"}]
     return configuration

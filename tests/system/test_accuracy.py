@@ -1,4 +1,4 @@
-"""What a real service says of its own answers: its accuracy, against `service evaluate`, and its drift."""
+"""A real service's metrics of its answers: accuracy, compared with `service evaluate`, and drift."""
 
 import json
 import random
@@ -36,20 +36,18 @@ def classify(service: Service, paths: Iterable[Path]) -> None:
 
 
 def send_labelled(service: Service, images: Iterable[LabelledImage]) -> None:
-    """One after the other: the truth with the image, or later, by index or by class id, in turn."""
+    """Send images with a label, or with feedback afterwards; by class id or by index, in turn."""
     with service.client() as client:
         for number, image in enumerate(images):
             label: str | int = image.path.parent.name[5:] if number % 4 < 2 else image.index
             query = {"crop": "none"} | ({"label": str(label)} if number % 2 else {})
             answer = client.post("/v1/classify", params=query, content=image.path.read_bytes()).json()
             if not number % 2:
-                told = client.post("/v1/feedback", json={"id": answer["id"], "label": label})
-                assert told.status_code == 200, told.text
+                feedback = client.post("/v1/feedback", json={"id": answer["id"], "label": label})
+                assert feedback.status_code == 200, feedback.text
 
 
-def test_live_accuracy_is_that_of_evaluate_count_for_count(
-    default_bundle: Bundle, shared: Path, tmp_path: Path
-) -> None:
+def test_live_accuracy_equals_that_of_evaluate(default_bundle: Bundle, shared: Path, tmp_path: Path) -> None:
     folder, result = tmp_path / "photos", tmp_path / "result.json"
     for path in photos(shared, "imagenet-val", IMAGES):
         (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -71,14 +69,14 @@ def test_live_accuracy_is_that_of_evaluate_count_for_count(
     assert found[f'edgewise_window_labelled{{variant="{variant}"}}'] == IMAGES
     for k in ("1", "5"):
         labels = f'{{k="{k}",variant="{variant}"}}'
-        of_evaluate = evaluation[f"top{k}"]
-        assert found[f"edgewise_correct_total{labels}"] == of_evaluate["count"]
+        expected = evaluation[f"top{k}"]
+        assert found[f"edgewise_correct_total{labels}"] == expected["count"]
         live = [found[f"edgewise_window_accuracy_ratio{end}{labels}"] for end in ("", "_lower", "_upper")]
-        assert live == [of_evaluate[end] for end in ("ratio", "lower", "upper")]
-        assert live[1:] == [*wilson_95(of_evaluate["count"], IMAGES)]
+        assert live == [expected[end] for end in ("ratio", "lower", "upper")]
+        assert live[1:] == [*wilson_95(expected["count"], IMAGES)]
 
 
-def test_photos_that_a_reference_never_saw_stay_below_the_threshold(
+def test_the_drift_threshold_separates_new_photos_from_groceries(
     default_bundle: Bundle, shared: Path
 ) -> None:
     classifier = Classifier(default_bundle, default_bundle.manifest.default_variant)
@@ -90,12 +88,12 @@ def test_photos_that_a_reference_never_saw_stay_below_the_threshold(
         assert np.quantile(found[:, 0], 0.99) < THRESHOLD < np.quantile(found[:, 1], 0.01)
 
 
-def test_the_documents_say_the_threshold() -> None:
+def test_the_documentation_states_the_drift_threshold() -> None:
     assert f"**Above {THRESHOLD} " in (ROOT / "docs" / "metrics.md").read_text()
 
 
 @pytest.mark.parametrize(("folder", "drifts"), [("imagenet-val", False), ("grocery", True)])
-def test_drift_tells_groceries_from_photos_of_imagenet(
+def test_drift_exceeds_the_threshold_for_groceries_only(
     default_bundle: Bundle, shared: Path, folder: str, *, drifts: bool
 ) -> None:
     paths = photos(shared, folder, LEAST_ANSWERS)

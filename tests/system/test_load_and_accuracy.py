@@ -1,4 +1,4 @@
-"""All of it together: a load test over a labelled corpus, the service, and Prometheus, against `evaluate`."""
+"""A load test, the service and Prometheus together: their accuracy, compared with `evaluate`."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from tests.system.prometheus import Prometheus, prometheus, wait_until
 SECONDS = 600
 
 
-def values(watching: Prometheus, expression: str) -> list[float]:
-    return [float(found["value"][1]) for found in watching.query(expression)]
+def values(running: Prometheus, expression: str) -> list[float]:
+    return [float(found["value"][1]) for found in running.query(expression)]
 
 
-def test_prometheus_holds_what_evaluate_says_of_the_photos_of_a_load_test(
+def test_load_test_and_prometheus_report_the_accuracy_of_evaluate(
     default_bundle: Bundle, shared: Path, tmp_path: Path
 ) -> None:
     photos, result, report = shared / "images" / "imagenet-val", tmp_path / "result.json", tmp_path / "report"
@@ -29,8 +29,8 @@ def test_prometheus_holds_what_evaluate_says_of_the_photos_of_a_load_test(
     images = evaluation["dataset"]["images"]
     with (
         serving(bundle=default_bundle.path, variant=variant, feedback_window=images) as service,
-        prometheus(tmp_path) as watching,
-        watching.watching(service.port),
+        prometheus(tmp_path) as running,
+        running.watching(service.port),
     ):
         corpus = ["--photos", photos, "--crop", "none"]
         loaded = load(
@@ -40,15 +40,15 @@ def test_prometheus_holds_what_evaluate_says_of_the_photos_of_a_load_test(
         )
         assert loaded.returncode == 0, loaded.stderr
         wait_until(
-            lambda: values(watching, "edgewise_window_labelled") == [images],
-            lambda: f"{images} labelled answers; there are {values(watching, 'edgewise_window_labelled')}",
+            lambda: values(running, "edgewise_window_labelled") == [images],
+            lambda: f"{images} labelled answers; there are {values(running, 'edgewise_window_labelled')}",
         )
         for k in ("1", "5"):
             expected = evaluation[f"top{k}"]
-            assert values(watching, f'edgewise_correct_total{{k="{k}"}}') == [expected["count"]]
+            assert values(running, f'edgewise_correct_total{{k="{k}"}}') == [expected["count"]]
             for end, name in (("", "ratio"), ("_lower", "lower"), ("_upper", "upper")):
-                assert values(watching, f'edgewise_window_accuracy_ratio{end}{{k="{k}"}}') == [expected[name]]
-    seen = json.loads((report / "report.json").read_text())["accuracy"][variant]
-    right = [evaluation[top]["count"] for top in ("top1", "top5")]
-    assert (seen["answers"], seen["photos"]) == (images, images)
-    assert [seen["correct"], seen["correct5"]] == right
+                assert values(running, f'edgewise_window_accuracy_ratio{end}{{k="{k}"}}') == [expected[name]]
+    reported = json.loads((report / "report.json").read_text())["accuracy"][variant]
+    expected_counts = [evaluation[top]["count"] for top in ("top1", "top5")]
+    assert (reported["answers"], reported["photos"]) == (images, images)
+    assert [reported["correct"], reported["correct5"]] == expected_counts

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes real services: every query has an answer, and every alert fires and clears."""
+"""A real Prometheus scrapes real services: every query returns data, every alert fires and clears."""
 
 import re
 from collections import Counter
@@ -26,26 +26,26 @@ from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, ru
 from tests.monitoring import boards
 from tests.system.faults import (
     Camera,
-    a_certificate_is_renewed_late,
-    an_accelerator_is_missing_and_the_service_dies,
-    clients_wait_less_than_it_takes,
-    nobody_reads_the_log_and_senders_are_slow,
-    too_much_is_asked_on_a_hot_board,
+    certificate_about_to_expire,
+    clients_time_out,
+    missing_accelerator_and_crashes,
+    overload_on_a_hot_board,
+    unread_log_and_slow_senders,
 )
 from tests.system.processes import serving
-from tests.system.prometheus import Prometheus, Target, free_port, hasty, prometheus, wait_until
-from tests.system.test_switching import pictures
+from tests.system.prometheus import Prometheus, Target, free_port, prometheus, shorten_durations, wait_until
+from tests.system.test_switching import noise_images
 
 TOKEN = "0123456789abcdef"  # noqa: S105
 ACTIVE = "/v1/variants/active"
-BY_THEMSELVES = (
-    too_much_is_asked_on_a_hot_board,
-    an_accelerator_is_missing_and_the_service_dies,
-    clients_wait_less_than_it_takes,
-    nobody_reads_the_log_and_senders_are_slow,
-    a_certificate_is_renewed_late,
+INDEPENDENT_FAULTS = (
+    overload_on_a_hot_board,
+    missing_accelerator_and_crashes,
+    clients_time_out,
+    unread_log_and_slow_senders,
+    certificate_about_to_expire,
 )
-# Halfway between black and blue, where int8 decides otherwise than float.
+# Halfway between black and blue, where int8 and float disagree.
 AMBIGUOUS = (0, 0, 128)
 
 Images = list[tuple[bytes, int]]
@@ -54,7 +54,7 @@ Fault = Callable[[Prometheus, Bundle, Path], None]
 
 @dataclass(frozen=True)
 class Watched:
-    """A service with all that it can be asked to do, under load, and as Prometheus sees it."""
+    """A service under load with all its features in use, and its Prometheus target."""
 
     bundle: Bundle
     client: httpx.Client
@@ -64,28 +64,28 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with prometheus(tmp_path_factory.mktemp("prometheus")) as it:
-        wait_until(lambda: it.firing(None) == {"EdgewiseAbsent"}, lambda: "EdgewiseAbsent to fire")
-        yield it
+    with prometheus(tmp_path_factory.mktemp("prometheus")) as server:
+        wait_until(lambda: server.firing(None) == {"EdgewiseAbsent"}, lambda: "EdgewiseAbsent to fire")
+        yield server
 
 
 @pytest.fixture(scope="module")
 def faults(
     running: Prometheus, colours: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Fault, Future[None]]]:
-    """Faults that are being made, at the same time as all others."""
-    with ThreadPoolExecutor(len(BY_THEMSELVES)) as threads:
+    """The independent faults, all running at the same time."""
+    with ThreadPoolExecutor(len(INDEPENDENT_FAULTS)) as threads:
         yield {
             fault: threads.submit(fault, running, colours, tmp_path_factory.mktemp("fault"))
-            for fault in BY_THEMSELVES
+            for fault in INDEPENDENT_FAULTS
         }
 
 
 @pytest.fixture(scope="module")
 def images(colours: Bundle) -> Images:
-    """Noise around all kinds of colours, with what the bundle takes it for."""
+    """Noise around various colours, each with the class that the bundle gives it."""
     classifier = Classifier(colours, "ptq")
-    return [(image, _top1(classifier, image)) for image in pictures(100, 48)]
+    return [(image, _top1(classifier, image)) for image in noise_images(100, 48)]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def watched(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
-    bundle = _measured(colours, folder / "bundle", images)
+    bundle = _with_evaluation_and_reference(colours, folder / "bundle", images)
     token = folder / "token"
     token.write_text(TOKEN)
     board = boards.write_tree(
@@ -132,10 +132,10 @@ def watched(
 
 def test_every_duration_is_shortened() -> None:
     text = "for: 2m\nfor: 1h\nrate(a:rate5m[5m]) offset 15m"
-    assert hasty(text) == "for: 1000ms\nfor: 30000ms\nrate(a:rate5m[2500ms]) offset 7500ms"
+    assert shorten_durations(text) == "for: 1000ms\nfor: 30000ms\nrate(a:rate5m[2500ms]) offset 7500ms"
 
 
-def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
+def test_every_query_of_the_dashboard_returns_data(watched: Watched) -> None:
     filled = dict(
         queries(job="edgewise", instance=watched.target.instance, variant="ptq", __rate_interval="5s")
     )
@@ -148,7 +148,7 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
     wait_until(all_answered, lambda: f"data for {sorted(empty)}")
 
 
-def test_everything_is_recorded(watched: Watched) -> None:
+def test_every_recording_rule_returns_data(watched: Watched) -> None:
     missing = recorded()
 
     def all_recorded() -> bool:
@@ -158,20 +158,20 @@ def test_everything_is_recorded(watched: Watched) -> None:
     wait_until(all_recorded, lambda: f"{sorted(missing)} to be recorded")
 
 
-def test_rules_and_dashboard_name_metrics_that_are_there(watched: Watched) -> None:
+def test_rules_and_dashboard_use_only_existing_metrics(watched: Watched) -> None:
     variables = {"job": "x", "instance": "x", "variant": "x", "__rate_interval": "1m"}
-    asked = [expression for _, expression in queries(**variables)] + [rule["expr"] for rule in rules()]
-    named = set().union(*map(metrics_in, asked))
+    expressions = [expression for _, expression in queries(**variables)] + [rule["expr"] for rule in rules()]
+    named = set().union(*map(metrics_in, expressions))
     families = _families(watched.client)
-    # Where a service has no certificate, the metric of its expiry has no sample.
+    # Without a certificate, the metric of its expiry has a name but no sample.
     exposed = {name for family in families for name in (family.name, *(s.name for s in family.samples))}
     assert named - recorded() - exposed == set()
 
 
-def test_the_documents_table_is_what_is_there(watched: Watched) -> None:
+def test_the_documented_metrics_are_the_exposed_ones(watched: Watched) -> None:
     text = (ROOT / "docs" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(edgewise_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
-    told = {(name, type_, frozenset(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
+    documented = {(name, type_, frozenset(re.findall(r"`(\w+)`", labels))) for name, type_, labels in rows}
     exposed = {
         (
             family.name + ("_total" if family.type == "counter" else ""),
@@ -181,50 +181,52 @@ def test_the_documents_table_is_what_is_there(watched: Watched) -> None:
         for family in _families(watched.client)
         if family.name.startswith("edgewise_")
     }
-    assert told == exposed
+    assert documented == exposed
 
 
-def test_answers_that_are_wrong_drift_or_disagree_and_a_failed_switch(
+def test_alerts_on_wrong_answers_drift_disagreement_and_a_failed_switch(
     watched: Watched, images: Images
 ) -> None:
     target, camera = watched.target, watched.camera
     target.wait_for_quiet()
     file = watched.bundle.path / "softmax.tflite"
-    whole = file.read_bytes()
-    file.write_bytes(b"damaged" + whole)
+    original = file.read_bytes()
+    file.write_bytes(b"damaged" + original)
     assert watched.client.put(ACTIVE, json={"variant": "softmax"}).status_code == 500
-    # All are black, the truth is that they are green, and of every fourth one can't be sure.
+    # All are labelled green: three of four are black, and one is ambiguous.
     wrong = LABELS_OF.index("green")
-    seen = [photo("black")] * 3 + [_plain(AMBIGUOUS)]
-    camera.labels_late, camera.images = True, [(image, wrong) for image in seen]
+    sent = [photo("black")] * 3 + [_plain(AMBIGUOUS)]
+    camera.labels_late, camera.images = True, [(image, wrong) for image in sent]
     target.wait_for("EdgewiseSwitchFailed")
     target.wait_for("EdgewiseInaccurate", "EdgewiseShadowDisagrees", "EdgewiseDrift")
     camera.labels_late, camera.images = False, images
-    file.write_bytes(whole)
+    file.write_bytes(original)
     watched.client.put(ACTIVE, json={"variant": "softmax"}).raise_for_status()
     watched.client.put(ACTIVE, json={"variant": "ptq"}).raise_for_status()
     target.wait_for_quiet()
 
 
-@pytest.mark.parametrize("fault", BY_THEMSELVES, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", INDEPENDENT_FAULTS, ids=lambda fault: fault.__name__)
 def test_alerts_fire_and_clear(faults: dict[Fault, Future[None]], fault: Fault) -> None:
     faults[fault].result()
 
 
-def test_that_there_are_no_targets_is_told_until_there_are(running: Prometheus, watched: Watched) -> None:
-    # It fired before: see `running`.
+def test_the_alert_about_missing_targets_clears_once_there_are_some(
+    running: Prometheus, watched: Watched
+) -> None:
+    # It has fired before: see the fixture `running`.
     wait_until(lambda: not running.firing(None), lambda: "EdgewiseAbsent to clear")
 
 
-def test_every_alert_is_tried() -> None:
+def test_every_alert_is_tested() -> None:
     text = "".join((Path(__file__).parent / name).read_text() for name in ("faults.py", Path(__file__).name))
-    tried = Counter(re.findall(r'"(Edgewise[A-Z]\w+)"', text))
-    assert tried.keys() == alerts().keys()
+    named = Counter(re.findall(r'"(Edgewise[A-Z]\w+)"', text))
+    assert named.keys() == alerts().keys()
 
 
-def _measured(colours: Bundle, path: Path, images: Images) -> Bundle:
-    """The bundle with an evaluation on these images, and with a reference for drift."""
-    of = ImageSet(name="noise", images=len(images), sha256="0" * 64)
+def _with_evaluation_and_reference(colours: Bundle, path: Path, images: Images) -> Bundle:
+    """Write the bundle with an evaluation on these images and a reference for drift."""
+    image_set = ImageSet(name="noise", images=len(images), sha256="0" * 64)
     answers = {}
     for name in colours.manifest.variants:
         predictions = [Classifier(colours, name).classify(image).top(1)[0] for image, _ in images]
@@ -234,9 +236,9 @@ def _measured(colours: Bundle, path: Path, images: Images) -> Bundle:
             top1=tuple(top1[index] for index in range(colours.manifest.classes)),
             confidence=tuple(float(value) for value in quantiles),
         )
-    reference = Reference(dataset=of, crop="bundle", variants=answers)
+    reference = Reference(dataset=image_set, crop="bundle", variants=answers)
     evaluation = Evaluation(
-        dataset=of,
+        dataset=image_set,
         crop="bundle",
         seen_images=0,
         runtime="ai-edge-litert",

@@ -1,4 +1,4 @@
-"""A real service on boards' trees under /sys: what a scrape shows, and what it does not break on."""
+"""A real service with the sensors of boards: what a scrape shows, also when sensors fail."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ SENSORS = ("edgewise_energy", "edgewise_temperature", "edgewise_cpu_frequency")
 
 
 def scraped(service: Service) -> dict[tuple[str, str], float]:
-    """The samples of sensors: metric and label's value, and the value."""
+    """Return the sensors' samples: each value by its metric and label value."""
     with service.client() as client:
         answer = client.get("/metrics")
     assert answer.status_code == 200
@@ -36,7 +36,7 @@ def celsius(service: Service, zone: str) -> float | None:
 
 
 def joules_after_a_reading(service: Service, root: Path, number: int) -> float:
-    """What INA219 came to when a temperature that is written now is seen."""
+    """Write a temperature, wait until a scrape shows it, and return the INA219's energy."""
     (root / "class/thermal/thermal_zone1/temp").write_text(f"{-number}000\n")
     wait_for(lambda: celsius(service, "gpu-thermal") == -number)
     return joules(service, "ina219") or 0.0
@@ -56,19 +56,19 @@ def test_a_scrape_follows_the_sensors(colours: Bundle, tmp_path: Path) -> None:
         assert scraped(service)["edgewise_cpu_frequency_hertz", "0"] == 1510400000
         assert scraped(service)["edgewise_cpu_frequency_limit_hertz", "0"] == 1510400000
 
-        # It begins again: five joules to its end and three from there.
+        # The counter wraps around: five joules before, and three after.
         counter.write_text("3000000\n")
         wait_for(lambda: joules(service, "package-0") == 8)
         counter.write_text("4500000\n")
         wait_for(lambda: joules(service, "package-0") == 9.5)
-        # Power becomes energy, and of no power comes none.
+        # Power adds up to energy, and no power adds none.
         wait_for(lambda: (joules(service, "ina219") or 0) > 3)
         (root / "class/hwmon/hwmon9/power1_input").write_text("0\n")
         _, before, after = (joules_after_a_reading(service, root, number) for number in range(3))
         assert before == after > 3
 
 
-def test_sensors_that_fail_are_absent_and_break_nothing(colours: Bundle, tmp_path: Path) -> None:
+def test_failing_sensors_are_absent_and_break_nothing(colours: Bundle, tmp_path: Path) -> None:
     root = write_tree(
         tmp_path,
         *(zone(number, f"zone-{number}", "40000") for number in range(5)),
@@ -98,16 +98,14 @@ def test_sensors_that_fail_are_absent_and_break_nothing(colours: Bundle, tmp_pat
         wait_for(lambda: celsius(service, "zone-2") == 45)
 
 
-def test_without_sensors_there_is_no_metric_of_one_and_no_line_in_the_log(
-    colours: Bundle, tmp_path: Path
-) -> None:
+def test_without_sensors_there_is_no_sensor_metric_and_no_log_line(colours: Bundle, tmp_path: Path) -> None:
     with serving(bundle=colours.path, sysfs_root=tmp_path) as service:
         assert scraped(service) == {}
     assert [line["message"] for line in service.log if "sensors" in line["message"]] == []
 
 
 @pytest.mark.parametrize("place", ["missing", "file"])
-def test_a_root_that_is_no_folder_stops_the_start_in_one_line(
+def test_a_sysfs_root_that_is_not_a_folder_stops_the_start_in_one_line(
     colours: Bundle, tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").touch()

@@ -25,7 +25,7 @@ def skipped(client: httpx.Client) -> float:
     return samples(client)['edgewise_shadow_skipped_total{reason="queue"}']
 
 
-def test_an_idle_service_counts_what_the_build_stage_does(default_bundle: Bundle, shared: Path) -> None:
+def test_an_idle_service_measures_the_same_as_the_build_stage(default_bundle: Bundle, shared: Path) -> None:
     folder = shared / "images" / "imagenet-val"
     images = labelled_images(folder, default_bundle.classes)
     candidates = {name: Candidate(default_bundle, name) for name in ("fp32", "qat")}
@@ -40,23 +40,23 @@ def test_an_idle_service_counts_what_the_build_stage_does(default_bundle: Bundle
             answer = client.post("/v1/classify?crop=none", content=image.path.read_bytes())
             assert answer.status_code == 200
             wait_for(lambda number=number: compared(client, "qat") == number)
-        seen = samples(client)
-    agreed = seen['edgewise_shadow_agree_total{variant="qat"}']
+        metrics = samples(client)
+    agreed = metrics['edgewise_shadow_agree_total{variant="qat"}']
     assert agreed == expected.agreement.count
-    assert seen['edgewise_shadow_kl_nats_count{variant="qat"}'] == len(images)
-    mean = seen['edgewise_shadow_kl_nats_sum{variant="qat"}'] / len(images)
+    assert metrics['edgewise_shadow_kl_nats_count{variant="qat"}'] == len(images)
+    mean = metrics['edgewise_shadow_kl_nats_sum{variant="qat"}'] / len(images)
     assert mean == pytest.approx(expected.kl_nats, abs=1e-6)
     qat, fp32 = (measured.probabilities[name].max(axis=1).astype(np.float64) for name in ("qat", "fp32"))
-    shift = seen['edgewise_shadow_confidence_shift_ratio{variant="qat"}']
+    shift = metrics['edgewise_shadow_confidence_shift_ratio{variant="qat"}']
     assert shift == pytest.approx((qat - fp32).mean(), abs=1e-6)
     recorded = reference_evaluation(default_bundle.variant("qat").evaluations)
     assert recorded is not None
     assert recorded.dataset == measured.evaluations["qat"].dataset
-    told = comparison_with(recorded, "fp32")
-    assert told is not None
-    # Another processor may round another way at a tie.
-    assert abs(agreed - told.agreement.count) <= 3
-    assert mean == pytest.approx(told.kl_nats, abs=1e-4)
+    recorded_comparison = comparison_with(recorded, "fp32")
+    assert recorded_comparison is not None
+    # Another processor may round ties differently.
+    assert abs(agreed - recorded_comparison.agreement.count) <= 3
+    assert mean == pytest.approx(recorded_comparison.kl_nats, abs=1e-4)
 
 
 def test_each_answer_counts_under_the_variant_that_gave_it(colours: Bundle, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_each_answer_counts_under_the_variant_that_gave_it(colours: Bundle, tmp_
         assert compared(client, "fp32") == 0
 
 
-def test_batches_and_encoded_images_of_the_protocol_are_compared_too(colours: Bundle) -> None:
+def test_batches_and_open_inference_images_are_compared_too(colours: Bundle) -> None:
     with (
         serving(
             bundle=colours.path, variant="ptq", workers=1, shadow_variant="fp32", shadow_ratio=1
@@ -94,21 +94,21 @@ def test_batches_and_encoded_images_of_the_protocol_are_compared_too(colours: Bu
     ):
         parts = [("image", photo(colour)) for colour in ("red", "blue")]
         assert client.post("/v1/classify/batch", files=parts).status_code == 200
-        # The first one only where the worker has to wait for the second.
+        # The first image is compared only if the worker has to wait for the second.
         wait_for(lambda: compared(client, "ptq") + skipped(client) == 2)
         of_batch = compared(client, "ptq")
         assert of_batch >= 1
         image, name = photo("red"), colours.manifest.name
         tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
-        behind = len(image).to_bytes(4, "little") + image
-        text = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(behind)}}]}).encode()
+        payload = len(image).to_bytes(4, "little") + image
+        text = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(payload)}}]}).encode()
         headers = {"Inference-Header-Content-Length": str(len(text))}
-        answer = client.post(f"/v2/models/{name}/infer", content=text + behind, headers=headers)
+        answer = client.post(f"/v2/models/{name}/infer", content=text + payload, headers=headers)
         assert answer.status_code == 200, answer.text
         wait_for(lambda: compared(client, "ptq") == of_batch + 1)
 
 
-def test_without_the_settings_there_is_nothing_of_it(colours: Bundle) -> None:
+def test_without_the_settings_there_are_no_shadow_metrics(colours: Bundle) -> None:
     with serving(bundle=colours.path) as service, service.client() as client:
         assert not [name for name in samples(client) if name.startswith("edgewise_shadow")]
 
@@ -121,13 +121,13 @@ def test_one_setting_without_the_other_stops_the_start(colours: Bundle) -> None:
         assert result.stderr.count("\n") == 1
 
 
-def test_check_shows_it(colours: Bundle) -> None:
+def test_check_shows_the_shadow_variant(colours: Bundle) -> None:
     result = run("check", bundle=colours.path, shadow_variant="fp32", shadow_ratio=0.1)
     assert result.returncode == 0, result.stderr
     assert "shadow" in next(line for line in result.stdout.splitlines() if line.startswith("fp32"))
 
 
-def test_the_workers_time_is_told(colours: Bundle) -> None:
+def test_the_workers_busy_time_is_counted(colours: Bundle) -> None:
     with serving(bundle=colours.path) as service, service.client() as client:
         assert samples(client)["edgewise_worker_busy_seconds_total"] == 0
         took, started = 0.0, time.monotonic()

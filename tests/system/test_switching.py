@@ -1,4 +1,4 @@
-"""Several variants in one real service: switched between, and one that helps out, under load."""
+"""Several variants in one real service: switching between them, and a faster one under load."""
 
 import os
 import shutil
@@ -27,8 +27,8 @@ TOKEN = "0123456789abcdef"  # noqa: S105
 MEBIBYTE = 1024 * 1024
 
 
-def pictures(count: int, side: int) -> list[bytes]:
-    """Pictures of noise around some colour, all different."""
+def noise_images(count: int, side: int) -> list[bytes]:
+    """Return different images of noise, each around some colour."""
     random = np.random.default_rng(0)
     files = []
     for _ in range(count):
@@ -39,36 +39,36 @@ def pictures(count: int, side: int) -> list[bytes]:
     return files
 
 
-def told(answer: dict[str, Any]) -> list[tuple[int, float]]:
+def predictions(answer: dict[str, Any]) -> list[tuple[int, float]]:
     return [(p["index"], p["probability"]) for p in answer["predictions"]]
 
 
 @contextmanager
-def asking(service: Service, images: list[bytes]) -> Iterator[list[tuple[int, httpx.Response]]]:
-    """As long as this lasts, clients post images, by turns; grows by each one's number and answer."""
+def posting(service: Service, images: list[bytes]) -> Iterator[list[tuple[int, httpx.Response]]]:
+    """Post images in turn from several clients; yield a growing list of image numbers and answers."""
     answers: list[tuple[int, httpx.Response]] = []
-    over = threading.Event()
+    stop = threading.Event()
 
-    def ask(first: int) -> None:
+    def post(first: int) -> None:
         with service.client() as client:
             number = first
-            while not over.is_set():
+            while not stop.is_set():
                 number = (number + 1) % len(images)
                 answers.append((number, client.post(CLASSIFY, content=images[number])))
 
     with ThreadPoolExecutor(CLIENTS) as threads:
-        asked = [threads.submit(ask, first) for first in range(CLIENTS)]
+        futures = [threads.submit(post, first) for first in range(CLIENTS)]
         try:
             yield answers
         finally:
-            over.set()
-            for future in asked:
+            stop.set()
+            for future in futures:
                 future.result()
 
 
 def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bundle, tmp_path: Path) -> None:
     names = ["fp32", "ptq"]
-    images = pictures(8, 48)
+    images = noise_images(8, 48)
     expected = {
         (name, number): Classifier(colours, name).classify(image).top(5)
         for name in names
@@ -84,13 +84,13 @@ def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bu
         client = stack.enter_context(service.client())
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         memory = 0
-        with asking(service, images) as answers:
+        with posting(service, images) as answers:
             for switch in range(1, SWITCHES + 1):
                 name = names[switch % 2]
                 before = len(answers)
                 response = client.put("/v1/variants/active", json={"variant": name})
                 assert (response.status_code, response.json()["active"]) == (200, name)
-                # Some that were asked for after the switch are answered before the next one.
+                # Some requests sent after this switch are answered before the next one.
                 wait_for(lambda before=before: len(answers) > before + CLIENTS)
                 if switch == SWITCHES // 5:
                     memory = service.memory("VmRSS")
@@ -98,12 +98,12 @@ def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bu
         by_variant = dict.fromkeys(names, 0)
         for number, response in answers:
             answer = response.json()
-            assert told(answer) == expected[answer["variant"], number]
+            assert predictions(answer) == expected[answer["variant"], number]
             by_variant[answer["variant"]] += 1
         assert min(by_variant.values()) >= SWITCHES
         assert service.memory("VmRSS") < memory + 10 * MEBIBYTE
-        exposed = samples(client)
-        done = [exposed[f'edgewise_switches_total{{outcome="done",variant="{name}"}}'] for name in names]
+        metrics = samples(client)
+        done = [metrics[f'edgewise_switches_total{{outcome="done",variant="{name}"}}'] for name in names]
         assert done == [SWITCHES / 2] * 2
     switched = [line for line in service.log if line["message"] == "another variant is active"]
     assert [(line["from"], line["to"]) for line in switched[:2]] == [("fp32", "ptq"), ("ptq", "fp32")]
@@ -112,8 +112,8 @@ def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bu
     assert not [line for line in service.log if line["level"] in ("warning", "error")]
 
 
-def test_a_variant_that_is_let_go_of_gives_its_memory_back(default_bundle: Bundle, tmp_path: Path) -> None:
-    (image,) = pictures(1, 300)
+def test_an_unloaded_variant_frees_its_memory(default_bundle: Bundle, tmp_path: Path) -> None:
+    (image,) = noise_images(1, 300)
     token = tmp_path / "token"
     token.write_text(TOKEN)
     settings = {"variant": "qat", "workers": 1, "admin_token_file": token}
@@ -133,13 +133,13 @@ def test_a_variant_that_is_let_go_of_gives_its_memory_back(default_bundle: Bundl
         wait_for(lambda: service.memory("VmRSS") < before + 20 * MEBIBYTE)
 
 
-def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
-    image = pictures(1, 300)
+def test_a_faster_variant_answers_under_load(default_bundle: Bundle) -> None:
+    image = noise_images(1, 300)
     settings = {"variant": "fp32", "variant_under_load": "ptq", "under_load_seconds": 0.01, "workers": 1}
     with serving(bundle=default_bundle.path, **settings) as service, service.client() as client:
-        # The first tells the pool how long one takes.
+        # From the first request, the pool learns how long one takes.
         assert client.post(CLASSIFY, content=image[0]).json()["variant"] == "fp32"
-        with asking(service, image) as answers:
+        with posting(service, image) as answers:
             wait_for(lambda: any(response.json()["variant"] == "ptq" for _, response in answers))
             wait_for(lambda: samples(client)["edgewise_under_load"] == 1)
             named = client.post(f"{CLASSIFY}?variant=fp32", content=image[0])
@@ -147,11 +147,11 @@ def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
         assert service.line("under load: ptq answers")["wait_seconds"] > 0.01
         wait_for(lambda: samples(client)["edgewise_under_load"] == 0)
         assert client.post(CLASSIFY, content=image[0]).json()["variant"] == "fp32"
-        assert service.line("the load is over")["wait_seconds"] <= 0.005  # It is rounded there.
+        assert service.line("the load is over")["wait_seconds"] <= 0.005  # The log rounds it.
         assert client.get("/v1/variants").json()["active"] == "fp32"
-        exposed = samples(client)
+        metrics = samples(client)
         answered = {
-            name: exposed[f'edgewise_requests_total{{route="{CLASSIFY}",status="200",variant="{name}"}}']
+            name: metrics[f'edgewise_requests_total{{route="{CLASSIFY}",status="200",variant="{name}"}}']
             for name in ("fp32", "ptq")
         }
     assert {response.status_code for _, response in answers} == {200}
@@ -159,10 +159,10 @@ def test_a_faster_variant_helps_out_under_load(default_bundle: Bundle) -> None:
     assert answered == {"fp32": given.count("fp32") + 3, "ptq": given.count("ptq")}
 
 
-def test_a_faster_variant_helps_out_where_the_queue_is_full_before_anybody_waits_long(
+def test_a_faster_variant_answers_when_a_short_queue_is_full(
     default_bundle: Bundle,
 ) -> None:
-    image = pictures(1, 300)
+    image = noise_images(1, 300)
     settings = {
         "variant": "fp32",
         "variant_under_load": "ptq",
@@ -171,17 +171,17 @@ def test_a_faster_variant_helps_out_where_the_queue_is_full_before_anybody_waits
         "queue_size": 1,
     }
     with serving(bundle=default_bundle.path, **settings) as service:
-        with asking(service, image) as answers:
+        with posting(service, image) as answers:
 
-            def has_helped() -> bool:
+            def has_answered() -> bool:
                 given = [response.json().get("variant") for _, response in answers]
                 return given.count("ptq") > 3
 
-            wait_for(has_helped)
+            wait_for(has_answered)
         assert {response.status_code for _, response in answers} == {200, 429}
 
 
-def test_a_switch_that_never_ends_does_not_keep_the_process(default_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_switch_that_never_ends_does_not_block_the_exit(default_bundle: Bundle, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(default_bundle.path, bundle)
     token = tmp_path / "token"
@@ -195,24 +195,24 @@ def test_a_switch_that_never_ends_does_not_keep_the_process(default_bundle: Bund
         return None
 
     with serving(bundle=bundle, **settings) as service, ThreadPoolExecutor(2) as threads:
-        # Nobody ever writes to it: a card that does not answer.
+        # Nobody writes to this pipe, so reading it hangs, as on a memory card that fails.
         (bundle / "golden.npz").unlink()
         os.mkfifo(bundle / "golden.npz")
         switches = [threads.submit(switch, number) for number in range(2)]
         wait_for(lambda: any(each.done() for each in switches))
         service.process.terminate()
         assert service.wait() == 0
-        # One found the other under way, which the end broke off.
+        # One was refused because of the other, which the stop then interrupted.
         assert {each.result() for each in switches} in ({409, 503}, {409, None})
 
 
-def test_what_is_told_of_the_variants_is_short(service: Service) -> None:
+def test_the_list_of_variants_is_short(service: Service) -> None:
     with service.client() as client:
-        told = client.get("/v1/variants")
-    assert len(told.content) < 1100 * len(told.json()["variants"])
+        answer = client.get("/v1/variants")
+    assert len(answer.content) < 1100 * len(answer.json()["variants"])
 
 
-def test_auto_says_in_the_log_what_decided(default_bundle: Bundle) -> None:
+def test_auto_logs_the_reasons_for_its_choice(default_bundle: Bundle) -> None:
     with serving(bundle=default_bundle.path, variant="auto", min_top1=0.84) as service:
         line = service.line("auto: ")
         ready = service.line("ready")
@@ -228,7 +228,9 @@ def test_auto_says_in_the_log_what_decided(default_bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "short"])
-def test_without_a_fit_token_there_is_no_start(colours: Bundle, tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_short_admin_token_stops_the_start(
+    colours: Bundle, tmp_path: Path, content: str | None
+) -> None:
     token = tmp_path / "token"
     if content:
         token.write_text(content)
