@@ -14,52 +14,52 @@ from tests.system.processes import Service, serving
 
 CLASSIFY = "/v1/classify"
 IMAGE = photo("red")
-# For a service that waits for the rest of a body however late it comes, and stops no earlier.
+# Settings for a service that waits very long for the rest of a body, also while it stops.
 PATIENT = {"min_body_rate": 1e-6, "read_timeout_seconds": 600, "drain_seconds": 600}
 
 
-def begun(service: Service, stack: ExitStack) -> socket.socket:
-    """A connection whose request has begun: the service waits for the rest of its body."""
+def partial_request(service: Service, stack: ExitStack) -> socket.socket:
+    """Open a connection with a partial request: the service waits for the rest of the body."""
     url = httpx.URL(service.url)
     connection = stack.enter_context(socket.create_connection((url.host, url.port), timeout=60))
-    begin(connection)
+    send_partial_request(connection)
     return connection
 
 
-def begin(connection: socket.socket) -> None:
-    """Begin a request: the service waits for the rest of its body."""
+def send_partial_request(connection: socket.socket) -> None:
+    """Send a request's head and the first bytes of its body: the service waits for the rest."""
     head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(IMAGE)}\r\n"
     connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
-    # With this the service says that it accepted the request.
+    # This interim answer means that the service has accepted the request.
     assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
     connection.sendall(IMAGE[:10])
 
 
-def received(connection: socket.socket) -> bytes:
+def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.fixture
-def quick(colours: Bundle) -> Iterator[Service]:
+def patient(colours: Bundle) -> Iterator[Service]:
     with serving(bundle=colours.path, **PATIENT) as service:
         yield service
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_service_ends_at_once_with_status_0(quick: Service, number: signal.Signals) -> None:
-    quick.signal(number)
-    assert quick.wait() == 0
+def test_an_idle_service_ends_at_once_with_status_0(patient: Service, number: signal.Signals) -> None:
+    patient.signal(number)
+    assert patient.wait() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_was_accepted_is_answered_and_what_is_new_is_refused(
-    quick: Service, number: signal.Signals
+def test_accepted_requests_are_answered_and_new_ones_refused(
+    patient: Service, number: signal.Signals
 ) -> None:
     with ExitStack() as stack:
-        client = stack.enter_context(quick.client())
-        connections = [begun(quick, stack) for _ in range(5)]
-        quick.signal(number)
-        assert quick.line("stopping")["requests"] == 5
+        client = stack.enter_context(patient.client())
+        connections = [partial_request(patient, stack) for _ in range(5)]
+        patient.signal(number)
+        assert patient.line("stopping")["requests"] == 5
         for response in (client.get("/readyz"), client.post(CLASSIFY, content=IMAGE)):
             assert response.status_code == 503
             assert response.json()["type"] == "/problems/draining"
@@ -68,15 +68,15 @@ def test_what_was_accepted_is_answered_and_what_is_new_is_refused(
         for connection in connections:
             connection.sendall(IMAGE[10:])
         for connection in connections:
-            assert received(connection).startswith(b"HTTP/1.1 200 ")
-    assert quick.wait() == 0
+            assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+    assert patient.wait() == 0
 
 
-def test_what_is_not_done_in_time_is_told_so(colours: Bundle) -> None:
+def test_a_request_unfinished_at_the_deadline_gets_a_503(colours: Bundle) -> None:
     with serving(bundle=colours.path, drain_seconds=0.5) as service, ExitStack() as stack:
-        connection = begun(service, stack)
+        connection = partial_request(service, stack)
         service.signal(signal.SIGTERM)
-        answer = received(connection)
+        answer = read_all(connection)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"/problems/draining" in answer
         assert service.wait() == 0
@@ -84,10 +84,10 @@ def test_what_is_not_done_in_time_is_told_so(colours: Bundle) -> None:
         assert service.line(f"POST {CLASSIFY} 503")["problem"] == "draining"
 
 
-def test_under_load_every_request_that_was_accepted_is_answered(quick: Service) -> None:
+def test_under_load_every_accepted_request_is_answered(patient: Service) -> None:
     def ask_until_refused() -> list[int]:
         statuses = []
-        with quick.client() as client:
+        with patient.client() as client:
             while True:
                 try:
                     response = client.post(CLASSIFY, content=IMAGE)
@@ -99,18 +99,18 @@ def test_under_load_every_request_that_was_accepted_is_answered(quick: Service) 
 
     enough = threading.Event()
     with ThreadPoolExecutor(6) as threads:
-        asking = [threads.submit(ask_until_refused) for _ in range(6)]
+        futures = [threads.submit(ask_until_refused) for _ in range(6)]
         assert enough.wait(60)
-        quick.signal(signal.SIGTERM)
-        answers = [status for future in asking for status in future.result()]
-    assert quick.wait() == 0
-    logged = [line["message"] for line in quick.log if line["logger"] == "edgewise.access"]
+        patient.signal(signal.SIGTERM)
+        answers = [status for future in futures for status in future.result()]
+    assert patient.wait() == 0
+    logged = [line["message"] for line in patient.log if line["logger"] == "edgewise.access"]
     assert set(answers) <= {200, 503}
     assert answers.count(200) == logged.count(f"POST {CLASSIFY} 200") >= 30
-    assert not [line for line in quick.log if line["level"] == "error"]
+    assert not [line for line in patient.log if line["level"] == "error"]
 
 
-def test_a_body_that_nobody_wants_does_not_end_in_a_traceback(colours: Bundle) -> None:
+def test_a_refused_body_causes_no_traceback_at_the_stop(colours: Bundle) -> None:
     with serving(bundle=colours.path, drain_seconds=0, max_body_bytes=1000) as service:
         url = httpx.URL(service.url)
         with socket.create_connection((url.host, url.port), timeout=60) as connection:

@@ -1,4 +1,4 @@
-"""An accelerator that never answers, or late."""
+"""An accelerator that answers late or never."""
 
 import re
 import threading
@@ -12,14 +12,14 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.system.processes import serving, wait_for
-from tests.system.test_drain import IMAGE, PATIENT, begun, received
+from tests.system.test_drain import IMAGE, PATIENT, partial_request, read_all
 
 CLASSIFY = "/v1/classify?top_k=1"
 
 
 @pytest.fixture
-def hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """While there is a file of this name, each inference waits."""
+def hang_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path: while a file exists there, every inference waits."""
     file = tmp_path / "hangs"
     monkeypatch.setenv("HANG_WHILE", str(file))
     return file
@@ -34,18 +34,20 @@ def post(url: str, answers: list[httpx.Response]) -> threading.Thread:
     return thread
 
 
-def busy(url: str) -> bool:
-    """Whether its worker has begun with a photo."""
+def has_begun(url: str) -> bool:
+    """Whether the service's only worker has begun to process a photo."""
     text = httpx.get(f"{url}/metrics", timeout=60).text
     (seconds,) = re.findall(r"^edgewise_worker_busy_seconds_total (\S+)$", text, re.MULTILINE)
     return float(seconds) > 0
 
 
-def test_a_service_whose_worker_hangs_says_so_and_ends(colours: Bundle, library: Path, hangs: Path) -> None:
+def test_a_service_whose_worker_hangs_logs_it_and_exits(
+    colours: Bundle, library: Path, hang_file: Path
+) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
     with serving(bundle=colours.path, **settings, hang_seconds=2, drain_seconds=1) as service:
         hung: list[httpx.Response] = []
-        hangs.touch()
+        hang_file.touch()
         thread = post(service.url, hung)
         line = service.line("a worker hangs: stopping")
         assert (line["level"], line["hang_seconds"]) == ("error", 2)
@@ -55,48 +57,48 @@ def test_a_service_whose_worker_hangs_says_so_and_ends(colours: Bundle, library:
     assert (hung[0].status_code, hung[0].json()["type"]) == (503, "/problems/draining")
 
 
-def test_the_other_workers_answer_what_was_accepted(colours: Bundle, library: Path, hangs: Path) -> None:
+def test_accepted_requests_are_answered_after_a_worker_hung(
+    colours: Bundle, library: Path, hang_file: Path
+) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 2}
     with serving(bundle=colours.path, **settings, **PATIENT, hang_seconds=1) as service, ExitStack() as stack:
-        connections = [begun(service, stack) for _ in range(2)]
-        hangs.touch()
+        connections = [partial_request(service, stack) for _ in range(2)]
+        hang_file.touch()
         for connection in connections:
             connection.sendall(IMAGE[10:])
         service.line("a worker hangs: stopping")
-        hangs.unlink()
+        hang_file.unlink()
         for connection in connections:
-            assert received(connection).startswith(b"HTTP/1.1 200 ")
+            assert read_all(connection).startswith(b"HTTP/1.1 200 ")
         assert service.wait() == 2
 
 
-def test_one_that_only_takes_long_goes_on(colours: Bundle, library: Path, hangs: Path) -> None:
+def test_a_slow_worker_does_not_stop_the_service(colours: Bundle, library: Path, hang_file: Path) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
     with serving(bundle=colours.path, **settings, hang_seconds=4) as service:
-        # All of them together take longer than one may.
+        # Several slow inferences in a row, none of them longer than `hang_seconds`.
         for _ in range(5):
             answers: list[httpx.Response] = []
-            hangs.touch()
+            hang_file.touch()
             thread = post(service.url, answers)
             time.sleep(0.5)
-            hangs.unlink()
+            hang_file.unlink()
             thread.join()
             assert answers[0].status_code == 200
         with service.client() as client:
             assert client.get("/readyz").status_code == 200
 
 
-def test_what_no_worker_begins_is_answered_in_time_all_the_same(
-    colours: Bundle, library: Path, hangs: Path
-) -> None:
+def test_a_request_behind_a_hanging_worker_times_out(colours: Bundle, library: Path, hang_file: Path) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
     with serving(bundle=colours.path, **settings, request_timeout_seconds=0.5) as service:
         hung: list[httpx.Response] = []
         waited: list[httpx.Response] = []
-        hangs.touch()
+        hang_file.touch()
         thread = post(service.url, hung)
-        wait_for(lambda: busy(service.url))
+        wait_for(lambda: has_begun(service.url))
         post(service.url, waited).join()
         assert (waited[0].status_code, waited[0].json()["type"]) == (504, "/problems/deadline-exceeded")
-        hangs.unlink()
+        hang_file.unlink()
         thread.join()
     assert hung[0].status_code == 200

@@ -1,4 +1,4 @@
-"""Files that are damaged, odd or made to hurt: each gets its answer or its problem, none a 5xx."""
+"""Damaged, unusual and malicious files: each gets an answer or a problem, never a 5xx."""
 
 import struct
 import zlib
@@ -15,7 +15,7 @@ from tests.system.processes import Service
 
 CLASSIFY = "/v1/classify"
 MEBIBYTE = 2**20
-# What all of these together may add to the memory that the service held before.
+# How much all of these files together may add to the service's memory.
 MAX_GROWTH = 64 * MEBIBYTE
 
 _INVERSE = {
@@ -37,7 +37,7 @@ def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def turned(image: Image.Image, orientation: int, format_: str) -> bytes:
-    """The image, stored so that `orientation` makes it upright again."""
+    """Return the image turned, with the EXIF orientation that makes it upright again."""
     for step in _INVERSE[orientation]:
         image = image.transpose(step)
     exif = Image.Exif()
@@ -46,7 +46,7 @@ def turned(image: Image.Image, orientation: int, format_: str) -> bytes:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG of a few kB that would take gigabytes: one bit a pixel, all of them the same."""
+    """Return a PNG with many pixels in a small file: one bit per pixel, all the same."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -64,7 +64,7 @@ def sixteen_bit_png(image: Image.Image) -> bytes:
 
 
 def accepted(cat: Image.Image) -> Iterator[tuple[str, bytes]]:
-    """Odd, but images."""
+    """Yield unusual but valid images."""
     small = cat.resize((200, 150))
     yield "gif", encoded(small, "GIF")
     yield "animated webp", encoded(small, "WEBP", save_all=True, append_images=[small.rotate(90)] * 5)
@@ -77,7 +77,7 @@ def accepted(cat: Image.Image) -> Iterator[tuple[str, bytes]]:
 
 
 def refused(cat: Image.Image) -> Iterator[tuple[str, bytes, int]]:
-    """What is no image, not a whole one, or too much of one."""
+    """Yield bodies that are not images, truncated images and images that are too large."""
     bomb = png_of(30_000, 30_000)
     assert len(bomb) < 200_000
     yield "a 30,000 × 30,000 png", bomb, 413
@@ -120,13 +120,13 @@ def both_ways(client: httpx.Client, image: bytes) -> Iterator[httpx.Response]:
 
 def test_an_image_in_eight_orientations_gets_one_answer(service: Service, cat: Image.Image) -> None:
     with service.client() as client:
-        lossless = [ask(client, turned(cat, orientation, "PNG")) for orientation in _INVERSE]
-        lossy = [ask(client, turned(cat, orientation, "JPEG")) for orientation in _INVERSE]
+        lossless = [classify(client, turned(cat, orientation, "PNG")) for orientation in _INVERSE]
+        lossy = [classify(client, turned(cat, orientation, "JPEG")) for orientation in _INVERSE]
     assert lossless == [lossless[0]] * 8
-    # JPEG's blocks lie otherwise in a turned image, so its pixels differ a little.
+    # A turned JPEG has different blocks, so its pixels differ a little.
     assert len({answer[0]["index"] for answer in lossy}) == 1
 
 
-def ask(client: httpx.Client, image: bytes) -> list[dict[str, object]]:
+def classify(client: httpx.Client, image: bytes) -> list[dict[str, object]]:
     predictions: list[dict[str, object]] = client.post(CLASSIFY, content=image).json()["predictions"]
     return predictions

@@ -1,4 +1,4 @@
-"""The log, when whoever reads it does not, and what stands in it."""
+"""The log when nobody reads it, and what it contains."""
 
 import json
 import os
@@ -26,8 +26,8 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @contextmanager
-def unread(bundle: Bundle) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], httpx.Client]]:
-    """A process whose log nobody reads after the line that says where it listens."""
+def serving_unread(bundle: Bundle) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], httpx.Client]]:
+    """Yield a service whose log is not read after the line with its URL: process, log and client."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service"],
         cwd=ROOT,
@@ -45,50 +45,50 @@ def unread(bundle: Bundle) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes],
             process.terminate()
 
 
-def ended_well(process: subprocess.Popen[bytes]) -> bool:
+def stops_cleanly(process: subprocess.Popen[bytes]) -> bool:
     process.terminate()
     status = process.wait(DEADLINE_SECONDS)
     assert process.stderr is not None
     return status == 0 and b"Error" not in process.stderr.read()
 
 
-def more(log: IO[bytes]) -> bytes:
-    """What comes next of a log, where something does."""
+def read_more(log: IO[bytes]) -> bytes:
+    """Read what comes next in a log; fail if nothing does."""
     assert select.select([log], [], [], 60)[0]
     return os.read(log.fileno(), 65536)
 
 
-def dropped(client: httpx.Client) -> float:
+def dropped_lines(client: httpx.Client) -> float:
     return samples(client)["edgewise_log_lines_dropped_total"]
 
 
-def test_a_reader_that_is_gone_stops_nothing(colours: Bundle) -> None:
-    with unread(colours) as (process, log, client):
+def test_a_closed_log_pipe_does_not_stop_the_service(colours: Bundle) -> None:
+    with serving_unread(colours) as (process, log, client):
         log.close()
         for _ in range(5):
             assert client.post(CLASSIFY, content=photo("red")).status_code == 200
-        assert dropped(client) >= 5
-        assert ended_well(process)
+        assert dropped_lines(client) >= 5
+        assert stops_cleanly(process)
 
 
-def test_a_reader_that_does_not_read_stops_nothing_and_may_go_on(colours: Bundle) -> None:
-    with unread(colours) as (process, log, client):
+def test_a_full_log_pipe_stops_nothing_and_can_be_read_again(colours: Bundle) -> None:
+    with serving_unread(colours) as (process, log, client):
         path = "/" + "x" * 400
-        # A pipe holds 64 KiB, the service itself half a megabyte.
+        # A pipe buffers 64 KiB, and the service itself half a megabyte.
         for _ in range(1000):
             assert client.get(path).status_code == 404
-        assert dropped(client) > 0
-        taken = b""
-        while len(taken) <= 512 * 1024:
-            taken += more(log)
+        assert dropped_lines(client) > 0
+        content = b""
+        while len(content) <= 512 * 1024:
+            content += read_more(log)
         client.get("/v1/variants")
-        while b"GET /v1/variants 200" not in taken or not taken.endswith(b"\n"):
-            taken += more(log)
-        assert all(json.loads(line) for line in taken.splitlines())
-        assert ended_well(process)
+        while b"GET /v1/variants 200" not in content or not content.endswith(b"\n"):
+            content += read_more(log)
+        assert all(json.loads(line) for line in content.splitlines())
+        assert stops_cleanly(process)
 
 
-def test_without_standard_output_it_serves_too(colours: Bundle) -> None:
+def test_it_serves_with_all_standard_streams_closed(colours: Bundle) -> None:
     port = free_port()
     command = f"exec {sys.executable} -m service >&- 2>&- <&-"
     with subprocess.Popen(  # noqa: S602
@@ -105,12 +105,12 @@ def test_without_standard_output_it_serves_too(colours: Bundle) -> None:
             process.kill()
 
 
-def test_what_is_no_http_is_a_line_like_any_other(colours: Bundle) -> None:
+def test_invalid_http_is_logged_and_counted(colours: Bundle) -> None:
     with serving(bundle=colours.path) as service, service.client() as client:
         exchange(service.url, b"\x16\x03\x01 no HTTP\r\n\r\n")
         exchange(service.url, b"GET /v1/variants?token=secret HTTP/1.1\r\n\r\n")
         exchange(service.url, b"CONNECT secret:80 HTTP/1.1\r\nHost: secret\r\n\r\n")
-        told = samples(client)
+        metrics = samples(client)
         service.signal(signal.SIGTERM)
         service.wait()
     lines = [line for line in service.log if line["message"] == "Invalid HTTP request received."]
@@ -122,21 +122,21 @@ def test_what_is_no_http_is_a_line_like_any_other(colours: Bundle) -> None:
         "a request must have one Host header; this one has none",
         "the request's target is not a URL",
     ]
-    assert told['edgewise_rejected_total{reason="invalid_http"}'] == 3
+    assert metrics['edgewise_rejected_total{reason="invalid_http"}'] == 3
     assert "secret" not in json.dumps(service.log)
 
 
-def test_what_is_no_http_has_no_line_where_no_request_has(colours: Bundle) -> None:
+def test_invalid_http_is_not_logged_if_requests_are_not(colours: Bundle) -> None:
     with serving(bundle=colours.path, log_requests="none") as service, service.client() as client:
         exchange(service.url, b"\x16\x03\x01 no HTTP\r\n\r\n")
         assert samples(client)['edgewise_rejected_total{reason="invalid_http"}'] == 1
     assert [line["message"].partition(":")[0] for line in service.log] == ["ready", "stopping"]
 
 
-def test_the_documentation_has_every_field_of_a_requests_line(colours: Bundle, tmp_path: Path) -> None:
+def test_every_field_of_a_request_line_is_documented(colours: Bundle, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-secret-key-0123456 camera\n")
-    told = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/logs.md").read_text(), re.MULTILINE))
+    expected = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/logs.md").read_text(), re.MULTILINE))
     with serving(bundle=colours.path, api_keys_file=keys) as service, service.client() as client:
         headers = {"X-API-Key": "a-secret-key-0123456", "X-Request-ID": "mine", "traceparent": TRACE}
         client.post(f"{CLASSIFY}?top_k=1", content=photo("red"), headers=headers)
@@ -144,13 +144,13 @@ def test_the_documentation_has_every_field_of_a_requests_line(colours: Bundle, t
         client.get("/v1/variants")
         service.wait_for_lines(3)
     lines = [line for line in service.log if line["logger"] == "edgewise.access"]
-    assert {name for line in lines for name in line} == set(told)
+    assert {name for line in lines for name in line} == set(expected)
     for line in lines:
-        assert set(told) - set(line) <= {"request_id", "trace_id", "span_id"}
+        assert set(expected) - set(line) <= {"request_id", "trace_id", "span_id"}
     assert lines[0]["bytes_in"] == len(photo("red"))
     assert set(lines[0]["timing_ms"]) == {"read", "queue", "decode", "inference", "total"}
     types = {"text": str, "number": (int, float), "object": dict}
-    for name, type_ in told.items():
+    for name, type_ in expected.items():
         values = [line[name] for line in lines if line.get(name) is not None]
         assert values
         assert all(isinstance(value, types[type_]) for value in values)
@@ -160,7 +160,7 @@ def test_the_documentation_has_every_field_of_a_requests_line(colours: Bundle, t
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
-def test_no_secret_stands_in_it(colours: Bundle, tmp_path: Path, format_: str) -> None:
+def test_the_log_contains_no_secret(colours: Bundle, tmp_path: Path, format_: str) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-secret-key-0123456\n")
     process = subprocess.Popen(

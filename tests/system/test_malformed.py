@@ -1,4 +1,4 @@
-"""Requests that break HTTP's own rules, while they are being answered or before."""
+"""Requests that violate HTTP, before or while they are answered."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ BAD_CHUNK = b"4\r\nsome\r\nZZ\r\n"
 
 
 def exchange(url: str, *sent: bytes) -> list[bytes]:
-    """The status lines of all answers to what is sent, each part after the answer to the one before."""
+    """Send each part after the answer to the previous one; return the status lines of all answers."""
     address = httpx.URL(url)
     received = b""
     with socket.create_connection((address.host, address.port), timeout=30) as connection:
@@ -35,7 +35,7 @@ def exchange(url: str, *sent: bytes) -> list[bytes]:
         ([HEAD % (b"", CHUNKED) + BAD_CHUNK], b"400"),
         ([HEAD % (b"?top_k=0", CHUNKED) + BAD_CHUNK], b"400"),
         ([HEAD % (b"?top_k=0", CHUNKED), BAD_CHUNK], b"422"),
-        # The answer says that the connection closes, so what follows the body is no request any more.
+        # The answer announces that the connection closes, so data after the body is not a request.
         ([HEAD % (b"?top_k=0", CHUNKED), WHOLE + HEAD % (b"", b"Content-Length: 0")], b"422"),
         ([HEAD % (b"", b"Content-Length: -4") + b"some"], b"400"),
         ([bytes(100) + b"\r\n\r\n"], b"400"),
@@ -52,7 +52,7 @@ def exchange(url: str, *sent: bytes) -> list[bytes]:
         ([(HEAD % (b"", CHUNKED)).replace(b"/1.1", b"/1.0") + WHOLE], b"400"),
     ],
 )
-def test_there_is_one_answer_and_no_error_in_the_log(
+def test_a_malformed_request_gets_one_answer_and_logs_no_error(
     colours: Bundle, sent: list[bytes], status: bytes
 ) -> None:
     with serving(bundle=colours.path) as service:
@@ -62,7 +62,7 @@ def test_there_is_one_answer_and_no_error_in_the_log(
     assert not [entry for entry in service.log if entry["level"] == "error"]
 
 
-def test_a_client_reads_why_though_it_sends_all_of_its_body_first(colours: Bundle) -> None:
+def test_a_client_that_sends_its_whole_body_first_gets_the_problem(colours: Bundle) -> None:
     body = bytes(3_000_000)
     head = b"POST /v2/models HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
     with serving(bundle=colours.path) as service:
@@ -75,7 +75,7 @@ def test_a_client_reads_why_though_it_sends_all_of_its_body_first(colours: Bundl
     assert problem["error"] == problem["detail"] == "a request must have one Host header; this one has none"
 
 
-def test_what_can_not_be_parsed_is_in_the_log_as_it_was_answered(colours: Bundle) -> None:
+def test_an_unparsable_body_is_logged_with_the_status_of_its_answer(colours: Bundle) -> None:
     with serving(bundle=colours.path) as service:
         exchange(service.url, HEAD % (b"", CHUNKED) + BAD_CHUNK)
         assert service.line("POST /v1/classify 400")

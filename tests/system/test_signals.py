@@ -1,4 +1,4 @@
-"""Signals before the service is ready, while it stops, and where it is the first process."""
+"""Signals before the service is ready, while it stops, and when it is process 1."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, started, wait_for
-from tests.system.test_drain import CLASSIFY, IMAGE, PATIENT, begun, received
+from tests.system.test_drain import CLASSIFY, IMAGE, PATIENT, partial_request, read_all
 
 UNSHARE = shutil.which("unshare") or ""
 TINI = shutil.which("tini") or ""
@@ -28,7 +28,7 @@ def can_unshare() -> bool:
     return bool(UNSHARE) and subprocess.run([*NAMESPACE, "true"], check=False).returncode == 0  # noqa: S603
 
 
-as_first_process = pytest.mark.skipif(
+as_process_1 = pytest.mark.skipif(
     not can_unshare(), reason="unshare is absent, or may not make a namespace of processes here"
 )
 
@@ -37,7 +37,7 @@ as_first_process = pytest.mark.skipif(
 def launched(
     bundle: Bundle, prefix: list[str], command: list[str], **settings: object
 ) -> Iterator[tuple[Service, int]]:
-    """A service behind `prefix`, and the id of the process that is the first one after it."""
+    """Start a service through the command `prefix`; yield it, and the id of the prefix's first child."""
     with subprocess.Popen(  # noqa: S603
         [*prefix, *command],
         cwd=ROOT,
@@ -68,7 +68,7 @@ SERVE = [sys.executable, "-m", "service"]
 
 @pytest.fixture
 def slow_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is started says so with its first import that takes time, which never ends."""
+    """Each service that is started prints "importing" and then hangs in its first slow import."""
     line = json.dumps({"message": "importing"})
     (tmp_path / "argparse.py").write_text(f"import time\nprint({line!r}, flush=True)\ntime.sleep(600)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -86,7 +86,7 @@ def slow_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["benchmark"], signal.SIGTERM, -signal.SIGTERM),
     ],
 )
-def test_before_anything_is_imported_a_signal_ends_it_without_a_traceback(
+def test_a_signal_during_the_imports_ends_it_without_a_traceback(
     arguments: list[str], number: signal.Signals, status: int
 ) -> None:
     with subprocess.Popen(  # noqa: S603
@@ -100,15 +100,15 @@ def test_before_anything_is_imported_a_signal_ends_it_without_a_traceback(
         assert b"importing" in process.stdout.readline()
         process.send_signal(number)
         try:
-            _, told = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, told) == (status, b"")
+    assert (process.returncode, errors) == (status, b"")
 
 
-@as_first_process
+@as_process_1
 @pytest.mark.usefixtures("slow_start")
-def test_as_the_first_process_it_ends_before_anything_is_imported(colours: Bundle) -> None:
+def test_as_process_1_it_ends_during_the_imports(colours: Bundle) -> None:
     with launched(colours, NAMESPACE, SERVE) as (service, process):
         assert service.line("importing")
         send(signal.SIGTERM, process)
@@ -118,7 +118,7 @@ def test_as_the_first_process_it_ends_before_anything_is_imported(colours: Bundl
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
-def test_while_the_models_load_a_signal_ends_it_at_once(number: signal.Signals, status: int) -> None:
+def test_a_signal_while_the_models_load_ends_it_at_once(number: signal.Signals, status: int) -> None:
     with started(bundle=ROOT / "models" / "imagenet-1k", port=0, variant="fp32", workers=40) as process:
         wait_for(lambda: loads_a_model(process.pid))
         assert process.poll() is None
@@ -133,26 +133,26 @@ def test_while_the_models_load_a_signal_ends_it_at_once(number: signal.Signals, 
 
 def test_a_second_signal_ends_it_at_once(colours: Bundle) -> None:
     for second in (signal.SIGTERM, signal.SIGINT):
-        # By itself it would end only after this test was over.
+        # Without a second signal, it would drain for longer than the test waits.
         with serving(bundle=colours.path, **PATIENT) as service, ExitStack() as stack:
-            begun(service, stack)
+            partial_request(service, stack)
             service.signal(signal.SIGTERM)
             service.line("stopping")
             service.signal(second)
             assert service.wait() == 128 + second
 
 
-def test_the_end_of_a_terminal_stops_it_in_good_order(colours: Bundle) -> None:
+def test_sighup_stops_it_like_sigterm(colours: Bundle) -> None:
     with serving(bundle=colours.path, **PATIENT) as service, ExitStack() as stack:
-        connection = begun(service, stack)
+        connection = partial_request(service, stack)
         service.signal(signal.SIGHUP)
         service.line("stopping")
         connection.sendall(IMAGE[10:])
-        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
         assert service.wait() == 0
 
 
-def test_nohup_keeps_it_going(colours: Bundle) -> None:
+def test_under_nohup_it_ignores_sighup(colours: Bundle) -> None:
     command = ["sh", "-c", f'trap "" HUP; {sys.executable} -m service & wait']
     with launched(colours, [], command) as (service, process):
         assert service.url
@@ -162,19 +162,19 @@ def test_nohup_keeps_it_going(colours: Bundle) -> None:
             assert client.get("/readyz").status_code == 200
 
 
-@as_first_process
-def test_as_the_first_process_it_answers_what_it_accepted_and_ends_with_0(colours: Bundle) -> None:
+@as_process_1
+def test_as_process_1_it_answers_accepted_requests_and_exits_with_0(colours: Bundle) -> None:
     with launched(colours, NAMESPACE, SERVE, **PATIENT) as (service, process), ExitStack() as stack:
-        connection = begun(service, stack)
+        connection = partial_request(service, stack)
         send(signal.SIGTERM, process)
         service.line("stopping")
         connection.sendall(IMAGE[10:])
-        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
         assert service.wait() == 0
 
 
-@as_first_process
-def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> None:
+@as_process_1
+def test_as_process_1_it_ends_while_the_models_load(default_bundle: Bundle) -> None:
     with launched(default_bundle, NAMESPACE, SERVE, variant="fp32", workers=40) as (service, process):
         wait_for(lambda: loads_a_model(process))
         send(signal.SIGTERM, process)
@@ -184,19 +184,21 @@ def test_as_the_first_process_it_ends_while_it_loads(default_bundle: Bundle) -> 
 
 @pytest.mark.skipif(not TINI, reason="tini is absent")
 @pytest.mark.parametrize("prefix", [[TINI, "-s", "--"], [*NAMESPACE, TINI, "--"]], ids=["child", "first"])
-def test_under_an_init_that_forwards_signals_it_is_the_same(colours: Bundle, prefix: list[str]) -> None:
+def test_under_an_init_that_forwards_signals_it_stops_the_same_way(
+    colours: Bundle, prefix: list[str]
+) -> None:
     if "--pid" in prefix and not can_unshare():
         pytest.skip("unshare may not make a namespace of processes here")
     with launched(colours, prefix, SERVE, **PATIENT) as (service, process), ExitStack() as stack:
-        connection = begun(service, stack)
+        connection = partial_request(service, stack)
         send(signal.SIGTERM, process if "--pid" in prefix else service.process.pid)
         service.line("stopping")
         connection.sendall(IMAGE[10:])
-        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
         assert service.wait() == 0
 
 
-def test_during_the_grace_it_is_not_ready_but_takes_requests(colours: Bundle) -> None:
+def test_in_the_grace_period_it_is_not_ready_but_accepts_requests(colours: Bundle) -> None:
     with serving(bundle=colours.path, drain_grace_seconds=600) as service, service.client() as client:
         assert client.get("/readyz").status_code == 200
         service.signal(signal.SIGTERM)
@@ -208,30 +210,30 @@ def test_during_the_grace_it_is_not_ready_but_takes_requests(colours: Bundle) ->
         service.signal(signal.SIGTERM)
 
 
-def test_what_came_within_the_grace_is_answered_after_it(colours: Bundle) -> None:
+def test_a_request_from_the_grace_period_is_answered_after_it(colours: Bundle) -> None:
     for grace in (1, 10, 100):
         settings = {**PATIENT, "drain_grace_seconds": grace}
         with serving(bundle=colours.path, **settings) as service, ExitStack() as stack:
             client = stack.enter_context(service.client())
-            ends = time.monotonic() + grace
+            grace_end = time.monotonic() + grace
             service.signal(signal.SIGTERM)
             service.line("stopping")
             try:
-                late = begun(service, stack)
+                late = partial_request(service, stack)
             except AssertionError:
-                if time.monotonic() < ends:
+                if time.monotonic() < grace_end:
                     raise
-                # It was refused rightly: the machine took longer than the grace.
+                # A correct refusal: the machine took longer than the grace period.
                 continue
             wait_for(lambda client=client: client.post(CLASSIFY, content=IMAGE).status_code == 503)
             late.sendall(IMAGE[10:])
-            assert received(late).startswith(b"HTTP/1.1 200 ")
+            assert read_all(late).startswith(b"HTTP/1.1 200 ")
             assert service.wait() == 0
             return
     pytest.fail("whatever the grace is, it is over at once")
 
 
-def test_at_four_times_its_capacity_it_answers_what_it_accepted(default_bundle: Bundle) -> None:
+def test_under_overload_a_stop_answers_all_accepted_requests(default_bundle: Bundle) -> None:
     image = photo("red", "JPEG", (1200, 900))
     settings = {"workers": 1, "queue_size": 8, "drain_seconds": 60}
     with serving(bundle=default_bundle.path, variant="qat", **settings) as service:
@@ -246,15 +248,15 @@ def test_at_four_times_its_capacity_it_answers_what_it_accepted(default_bundle: 
                     except httpx.ConnectError:
                         return
                     except httpx.TransportError as error:
-                        # Nothing was accepted on a connection that the stop closed while it was idle.
+                        # The stop closed an idle connection, on which nothing had been accepted.
                         broken.append(repr(error))
                         return
 
         with ThreadPoolExecutor(36) as threads:
-            asking = threads.map(ask, range(36))
+            results = threads.map(ask, range(36))
             wait_for(lambda: min(answered.count(status) for status in (200, 429)) >= 40)
             service.signal(signal.SIGTERM)
-            list(asking)
+            list(results)
         assert service.wait() == 0
     logged = [line for line in service.log if line["logger"] == "edgewise.access"]
     assert set(answered) == {200, 429, 503}

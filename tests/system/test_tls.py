@@ -1,4 +1,4 @@
-"""HTTPS, with a certificate that openssl signed by itself."""
+"""HTTPS, with a self-signed certificate from openssl."""
 
 import resource
 import socket
@@ -51,7 +51,7 @@ def test_it_is_served_over_https(secure: Service, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_what_is_sent_along_with_the_handshake_is_heard(
+def test_a_request_sent_along_with_the_handshake_is_answered(
     secure: Service, pair: Pair, version: ssl.TLSVersion
 ) -> None:
     context = pair.client_context()
@@ -62,7 +62,7 @@ def test_what_is_sent_along_with_the_handshake_is_heard(
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-def test_older_versions_are_refused(secure: Service, pair: Pair) -> None:
+def test_older_versions_of_tls_are_refused(secure: Service, pair: Pair) -> None:
     context = pair.client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -71,7 +71,7 @@ def test_older_versions_are_refused(secure: Service, pair: Pair) -> None:
         context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
-def test_plain_http_and_nonsense_hurt_nobody(colours: Bundle, pair: Pair) -> None:
+def test_plain_http_and_garbage_cause_no_errors(colours: Bundle, pair: Pair) -> None:
     with serving(bundle=colours.path, **pair.settings) as service:
         for sent in (b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n", bytes(2000), b"\x16\x03\x01"):
             with connected(service) as connection:
@@ -82,7 +82,7 @@ def test_plain_http_and_nonsense_hurt_nobody(colours: Bundle, pair: Pair) -> Non
     assert {line["level"] for line in service.log} == {"info"}
 
 
-def test_clients_that_do_not_shake_hands_take_no_place_for_ever(colours: Bundle, pair: Pair) -> None:
+def test_clients_that_never_finish_the_handshake_are_disconnected(colours: Bundle, pair: Pair) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     try:
@@ -95,14 +95,14 @@ def test_clients_that_do_not_shake_hands_take_no_place_for_ever(colours: Bundle,
             before = descriptors(service)
             assert before < 64
             silent = [stack.enter_context(connected(service)) for _ in range(600)]
-            # 64 connections have a quarter as many handshakes beside them.
+            # In addition to 64 connections, a quarter as many handshakes may be pending.
             for connection in silent[:-16]:
                 assert connection.recv(1) == b""
             wait_for(lambda: descriptors(service) <= before + 16, 5)
             assert client.get("/livez").status_code == 200
             new = httpx.get(f"{service.url}/livez", verify=pair.client_context(), timeout=60)
             assert new.status_code == 200
-            # uvicorn would give them a minute.
+            # uvicorn's own limit would be a minute.
             wait_for(lambda: descriptors(service) <= before + 1, 45)
         assert {line["level"] for line in service.log} == {"info"}
     finally:
@@ -113,20 +113,20 @@ def descriptors(service: Service) -> int:
     return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
 
 
-def test_idle_connections_give_way_at_once(colours: Bundle, pair: Pair) -> None:
+def test_idle_connections_are_closed_at_once_for_new_ones(colours: Bundle, pair: Pair) -> None:
     with serving(bundle=colours.path, max_connections=8, **pair.settings) as service, ExitStack() as stack:
         before = descriptors(service)
         context = pair.client_context()
         for _ in range(40):
             plain = stack.enter_context(connected(service))
             stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
-        # One more may be on its way.
+        # One more may be in its handshake.
         wait_for(lambda: descriptors(service) <= before + 9, 45)
         assert httpx.get(f"{service.url}/livez", verify=context, timeout=60).status_code == 200
 
 
-def test_it_stops_at_once_beside_clients_that_keep_their_connections(colours: Bundle, pair: Pair) -> None:
-    # Would it wait for them, it would do so until this test is over.
+def test_open_connections_do_not_delay_the_stop(colours: Bundle, pair: Pair) -> None:
+    # If it waited for them, it would do so for longer than the test waits.
     with serving(bundle=colours.path, drain_seconds=600, **pair.settings) as service, ExitStack() as stack:
         context = pair.client_context()
         plain = stack.enter_context(connected(service))
@@ -138,7 +138,7 @@ def test_it_stops_at_once_beside_clients_that_keep_their_connections(colours: Bu
 
 def test_a_renewed_certificate_is_served_without_a_restart(colours: Bundle, tmp_path: Path) -> None:
     first, second = made(tmp_path / "first"), made(tmp_path / "second", days=90)
-    # As Kubernetes mounts a Secret: it is the folder's link that is replaced.
+    # As Kubernetes mounts a Secret: it replaces the link to the folder.
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     (mounted / "..data").symlink_to(first.certificate.parent)
@@ -153,18 +153,18 @@ def test_a_renewed_certificate_is_served_without_a_restart(colours: Bundle, tmp_
         link = tmp_path / "..data"
         link.symlink_to(second.certificate.parent)
         link.rename(mounted / "..data")
-        told = service.line("the new certificate is used")
-        assert datetime.fromisoformat(told["expires"]) > datetime.now(UTC) + timedelta(days=89)
+        line = service.line("the new certificate is used")
+        assert datetime.fromisoformat(line["expires"]) > datetime.now(UTC) + timedelta(days=89)
         late = stack.enter_context(connect(verify=second.client_context()))
         assert days_left(late) == pytest.approx(90, abs=0.1)
         with connect(verify=first.client_context()) as new, pytest.raises(httpx.ConnectError):
             new.get("/livez")
-        # A connection that was there before goes on.
+        # An existing connection stays open.
         assert early.get("/livez").status_code == 200
         second.key.write_bytes(first.key.read_bytes())
-        told = service.line("the new certificate can't be used")
-        assert told["level"] == "error"
-        assert "(key values mismatch)" in told["reason"]
+        line = service.line("the new certificate can't be used")
+        assert line["level"] == "error"
+        assert "(key values mismatch)" in line["reason"]
         with connect(verify=second.client_context()) as new:
             assert new.post(CLASSIFY, content=photo("red")).status_code == 200
 
@@ -173,13 +173,13 @@ def days_left(client: httpx.Client) -> float:
     return (samples(client)[CERTIFICATE_EXPIRY] - time.time()) / 86_400
 
 
-def test_without_a_certificate_no_expiry_is_told(colours: Bundle) -> None:
+def test_without_a_certificate_there_is_no_expiry_metric(colours: Bundle) -> None:
     with serving(bundle=colours.path) as service, service.client() as client:
         assert CERTIFICATE_EXPIRY not in samples(client)
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
-def test_what_can_not_be_used_stops_the_start_in_one_line(
+def test_unusable_tls_files_stop_the_start_in_one_line(
     colours: Bundle, pair: Pair, tmp_path: Path, command: str
 ) -> None:
     other = made(tmp_path / "other")
@@ -195,7 +195,7 @@ def test_what_can_not_be_used_stops_the_start_in_one_line(
         ({**pair.settings, "tls_cert_file": nonsense}, "are not a certificate and its key, both in PEM"),
         (encrypted.settings, "EDGEWISE_TLS_KEY_FILE is encrypted"),
     ]
-    for settings, told in cases:
+    for settings, message in cases:
         result = run(command, bundle=colours.path, port=0, **settings)
         assert result.returncode == 2
-        assert told in one_line(result.stderr)
+        assert message in one_line(result.stderr)
