@@ -1,4 +1,4 @@
-"""`python -m service` as real processes."""
+"""Run `python -m service` as real processes."""
 
 import json
 import os
@@ -17,12 +17,12 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 120
-# What nohup or a shell in the background runs is passed on that SIGHUP or SIGINT is ignored.
+# Processes started by nohup, or in the background of a shell, inherit that SIGHUP or SIGINT is ignored.
 WITH_SIGNALS = ["env", "--default-signal"]
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process' environment, with these settings (`port=80`) and no others."""
+    """Return this process's environment with only these settings (`port=80` sets EDGEWISE_PORT)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWISE_")}
     return kept | {f"EDGEWISE_{name.upper()}": str(value) for name, value in settings.items()}
 
@@ -30,7 +30,7 @@ def environment(**settings: object) -> dict[str, str]:
 def run(
     *arguments: str | Path, python: str | Path = sys.executable, **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m service` to its end."""
+    """Run `python -m service` and return its result."""
     return subprocess.run(  # noqa: S603
         [python, "-m", "service", *arguments],
         cwd=ROOT,
@@ -45,7 +45,7 @@ def run(
 def interrupted(
     command: list[str | Path], when: bytes, number: signal.Signals = signal.SIGINT, **settings: object
 ) -> tuple[int, bytes]:
-    """Interrupt a command once its standard error shows `when`; its exit status and what came after."""
+    """Interrupt a command once its standard error contains `when`; return exit status and later output."""
     with subprocess.Popen(  # noqa: S603
         [*WITH_SIGNALS, *command], cwd=ROOT, env=environment(**settings), stderr=subprocess.PIPE
     ) as process:
@@ -61,7 +61,7 @@ def interrupted(
 
 
 def memory_bytes(pid: int, which: str = "VmRSS") -> int:
-    """Bytes of memory that the process holds: now (VmRSS) or at the most so far (VmHWM)."""
+    """Return a process's memory in bytes: current (VmRSS) or peak (VmHWM)."""
     status = Path(f"/proc/{pid}/status").read_text()
     (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
     return int(kilobytes) * 1024
@@ -77,24 +77,24 @@ class Service:
         self._reader.start()
 
     def line(self, message: str) -> dict[str, Any]:
-        """The log's line with this beginning, when it is there."""
+        """Wait for a log line whose message starts with `message`, and return it."""
         found: list[dict[str, Any]] = []
 
-        def is_there() -> bool:
+        def has_line() -> bool:
             found[:] = [line for line in self.log if line["message"].startswith(message)]
             assert found or self.process.poll() is None, "it ended"
             return bool(found)
 
-        wait_for(is_there)
+        wait_for(has_line)
         return found[0]
 
     def wait_for_lines(self, requests: int) -> None:
-        """Return when the log has as many requests."""
+        """Wait until the log has at least this many requests."""
         wait_for(lambda: sum(line["logger"] == "edgewise.access" for line in list(self.log)) >= requests)
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL that it listens on."""
         url: str = self.line("ready")["url"]
         return url
 
@@ -104,11 +104,11 @@ class Service:
         return int(self.url.rpartition(":")[2])
 
     def client(self) -> httpx.Client:
-        """A client of it."""
+        """Return a client of the service."""
         return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS)
 
     def memory(self, which: str = "VmHWM") -> int:
-        """Bytes of memory: at the highest (VmHWM) or now (VmRSS)."""
+        """Return its memory in bytes: peak (VmHWM) or current (VmRSS)."""
         return memory_bytes(self.process.pid, which)
 
     def signal(self, number: signal.Signals) -> None:
@@ -116,7 +116,7 @@ class Service:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit status, when it ended and its log is whole."""
+        """Wait until it has exited and its log is complete; return its exit status."""
         status = self.process.wait(DEADLINE_SECONDS)
         self._reader.join()
         return status
@@ -128,7 +128,7 @@ class Service:
 
 
 def started(python: str | Path = sys.executable, **settings: object) -> subprocess.Popen[str]:
-    """A process whose log is its `stdout`."""
+    """Start a service whose log is the process's `stdout`."""
     return subprocess.Popen(  # noqa: S603
         [*WITH_SIGNALS, python, "-m", "service"],
         cwd=ROOT,
@@ -141,7 +141,7 @@ def started(python: str | Path = sys.executable, **settings: object) -> subproce
 
 @contextmanager
 def serving(python: str | Path = sys.executable, **settings: object) -> Iterator[Service]:
-    """A service that is ready; it is stopped in the end where the test did not."""
+    """Yield a service that is ready, and stop it at the end."""
     with started(python, **{"port": 0, **settings}) as process:
         service = Service(process)
         try:
@@ -157,7 +157,7 @@ def serving(python: str | Path = sys.executable, **settings: object) -> Iterator
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    """Return when the condition holds; fail after two minutes, or so many seconds."""
+    """Wait until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""`python -m tests.bench` gives its tables; how fast anything is is not asserted here."""
+"""`python -m tests.bench` prints its tables; no speed is asserted here."""
 
 import json
 import os
@@ -38,8 +38,8 @@ PARTS = [
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """What it printed and what it wrote, of one short run of all parts."""
+def bench_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """The printed output and the written results of one short run of all parts."""
     file = tmp_path_factory.mktemp("bench") / "results.json"
     command = [sys.executable, "-m", "tests.bench", *SHORT, *PARTS, "--json", str(file)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
@@ -47,16 +47,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     return result.stdout, json.loads(file.read_text())
 
 
-def test_every_part_prints_a_table(ran: tuple[str, dict[str, Any]]) -> None:
-    tables = re.findall(r"(?:^\|.*\|\n)+", ran[0], re.MULTILINE)
+def test_every_part_prints_a_table(bench_run: tuple[str, dict[str, Any]]) -> None:
+    tables = re.findall(r"(?:^\|.*\|\n)+", bench_run[0], re.MULTILINE)
     assert len(tables) == 8
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
         assert not re.search(r"\b(nan|inf)\b", table)
 
 
-def test_loops_and_service_answer_and_take_processor_time(ran: tuple[str, dict[str, Any]]) -> None:
-    results = ran[1]["throughput"]
+def test_loops_and_service_answer_and_take_processor_time(bench_run: tuple[str, dict[str, Any]]) -> None:
+    results = bench_run[1]["throughput"]
     assert [(r["name"], r["workers"], r["connections"]) for r in results] == [
         ("bare loop", 1, None),
         ("plain Pillow loop", 1, None),
@@ -70,23 +70,23 @@ def test_loops_and_service_answer_and_take_processor_time(ran: tuple[str, dict[s
         assert (measured["refused"], measured["failed"]) == (0, 0)
 
 
-def test_evenly_paced_requests_are_answered(ran: tuple[str, dict[str, Any]]) -> None:
-    latency = ran[1]["latency"]
+def test_evenly_paced_requests_are_answered(bench_run: tuple[str, dict[str, Any]]) -> None:
+    latency = bench_run[1]["latency"]
     assert latency["requests"] == pytest.approx(3 * latency["rate"], abs=1)
     assert 0 <= latency["errors"] < latency["requests"]
     assert 0 < latency["p50"] <= latency["p99"]
 
 
 @pytest.mark.parametrize("part", ["shadow", "observing"])
-def test_two_services_take_turns(ran: tuple[str, dict[str, Any]], part: str) -> None:
-    (pair,) = ran[1][part]
+def test_two_services_take_turns(bench_run: tuple[str, dict[str, Any]], part: str) -> None:
+    (pair,) = bench_run[1][part]
     assert (pair["what"], pair["connections"]) == (part, 2)
     for measured in (*pair["without"], *pair["having"]):
         assert measured["answered"] > 0
         assert (measured["refused"], measured["failed"]) == (0, 0)
 
 
-def test_the_service_that_is_not_observed_answers_and_counts_nothing(colours: Bundle, tmp_path: Path) -> None:
+def test_the_unobserved_service_answers_and_counts_nothing(colours: Bundle, tmp_path: Path) -> None:
     cores = frozenset(os.sched_getaffinity(0))
     settings = {"bundle": colours.path, "shadow_variant": "fp32", "shadow_ratio": 1}
     with (
@@ -99,8 +99,8 @@ def test_the_service_that_is_not_observed_answers_and_counts_nothing(colours: Bu
         assert (metrics.status_code, metrics.text) == (200, "")
 
 
-def test_more_than_it_can_do_is_refused_and_told_when(ran: tuple[str, dict[str, Any]]) -> None:
-    overload, afterwards = ran[1]["overload"], ran[1]["afterwards"]
+def test_overload_is_refused_with_a_time_to_retry(bench_run: tuple[str, dict[str, Any]]) -> None:
+    overload, afterwards = bench_run[1]["overload"], bench_run[1]["afterwards"]
     assert sum(overload["statuses"].values()) == overload["requests"]
     assert overload["statuses"]["200"] > 0
     assert overload["told_when"] == overload["statuses"].get("429", 0)
@@ -108,14 +108,14 @@ def test_more_than_it_can_do_is_refused_and_told_when(ran: tuple[str, dict[str, 
     assert sum(afterwards["served"].values()) <= afterwards["clients"]
 
 
-def test_a_client_is_measured_alone_and_among_slow_ones(ran: tuple[str, dict[str, Any]]) -> None:
-    slow = ran[1]["slow"]
+def test_a_client_is_measured_alone_and_among_slow_ones(bench_run: tuple[str, dict[str, Any]]) -> None:
+    slow = bench_run[1]["slow"]
     assert slow["without"]["requests"] == slow["among"]["requests"] > 0
     assert 0 < slow["among"]["p50"] <= slow["among"]["p99"]
 
 
-def test_memory_is_that_of_a_service_that_answered(ran: tuple[str, dict[str, Any]]) -> None:
-    memory = ran[1]["memory"]
+def test_memory_is_measured_on_a_service_that_answered(bench_run: tuple[str, dict[str, Any]]) -> None:
+    memory = bench_run[1]["memory"]
     assert (memory["first_requests"], memory["requests"], memory["failed"]) == (2, 40, 0)
     assert 0 < memory["when_ready"] <= memory["peak"]
     assert memory["ready_seconds"] > 0

@@ -1,4 +1,4 @@
-"""From a folder of one's own photos to a bundle, with the default weights, and in spite of a kill."""
+"""Build a bundle from one's own photos with the default weights, and resume the build after a kill."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ learning_rate = 4e-6
 """
 
 
-def test_a_build_that_was_killed_goes_on_to_a_bundle_that_tells_ones_own_classes(
+def test_a_killed_build_resumes_to_a_bundle_of_ones_own_classes(
     photos: dict[str, Path], default_bundle: Bundle, tmp_path: Path
 ) -> None:
     data, run, out, recipe = (tmp_path / name for name in ("shop", "run", "made/shop", "trained.toml"))
@@ -43,7 +43,7 @@ def test_a_build_that_was_killed_goes_on_to_a_bundle_that_tells_ones_own_classes
             wait_for(lambda: first.poll() is not None or checkpoint.exists(), seconds=1800)
         finally:
             first.kill()
-    assert first.returncode == -9  # It had not ended before.
+    assert first.returncode == -9  # It had not finished before the kill.
     assert list(out.parent.iterdir()) == []
     assert not (run / "train" / "training.json").exists()
 
@@ -60,8 +60,8 @@ def test_a_build_that_was_killed_goes_on_to_a_bundle_that_tells_ones_own_classes
     assert list(bundle.manifest.variants) == ["fp32", "trained"]
     assert bundle.manifest.default_variant == "trained"
     splits = split_folder(data, bundle.manifest.preprocessing)
-    watched = len(splits.val.photos)
-    assert f"no temperature can be fitted on {watched} validation photos" in second.stdout
+    validation_photos = len(splits.val.photos)
+    assert f"no temperature can be fitted on {validation_photos} validation photos" in second.stdout
     for name, variant in bundle.manifest.variants.items():
         (evaluation,) = variant.evaluations
         assert evaluation.dataset.images == len(splits.test.photos)
@@ -80,7 +80,7 @@ def test_a_build_that_was_killed_goes_on_to_a_bundle_that_tells_ones_own_classes
     assert trained is not None
     assert [images.images for images in trained.images] == [len(splits.train.photos)]
 
-    # It ends with the model card, the table and the picture.
+    # The last steps are the model card, the table and the picture.
     table = second.stdout[second.stdout.index("\n| ") + 1 : second.stdout.index("\n\nBold:")]
     assert table in (out / "README.md").read_text()
     assert second.stdout.splitlines()[-1] == f"Serve it with EDGEWISE_BUNDLE={out} make serve"

@@ -19,7 +19,7 @@ def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:
     assert b"Traceback" not in rest
 
 
-def test_what_takes_time_is_imported_where_an_interruption_is_caught() -> None:
+def test_slow_imports_come_after_interrupts_are_handled() -> None:
     code = "import sys, service.__main__; print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -42,20 +42,20 @@ def check(
 
 
 @needs_full
-def test_an_output_that_is_full_is_an_error(colours: Bundle) -> None:
+def test_a_full_output_device_is_an_error(colours: Bundle) -> None:
     result = check(colours, ">/dev/full")
     assert result.returncode == 2
     assert result.stderr.endswith(b"edgewise: standard output can't be written: No space left on device\n")
     assert b"Traceback" not in result.stderr
 
 
-def test_an_output_that_nobody_wants_is_none(colours: Bundle) -> None:
+def test_a_closed_standard_output_is_not_an_error(colours: Bundle) -> None:
     result = check(colours, ">&-")
     assert result.returncode == 0
     assert b"Traceback" not in result.stderr
 
 
-def test_a_reader_that_has_enough_makes_no_traceback(colours: Bundle) -> None:
+def test_a_broken_output_pipe_is_an_error(colours: Bundle) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     result = check(colours, output=writer)
@@ -73,7 +73,7 @@ def test_a_reader_that_has_enough_makes_no_traceback(colours: Bundle) -> None:
         ("nope", "ptq", 2),
     ],
 )
-def test_a_standard_error_that_takes_nothing_changes_nothing(
+def test_an_unwritable_standard_error_changes_nothing(
     errors: str, command: str, variant: str, status: int, colours: Bundle
 ) -> None:
     result = subprocess.run(  # noqa: S603
@@ -88,17 +88,15 @@ def test_a_standard_error_that_takes_nothing_changes_nothing(
     assert ("\nptq " in result.stdout) is (status == 0)
 
 
-def test_a_terminal_of_ascii_alone_is_shown_every_result(
-    colours: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_are_escaped_on_an_ascii_terminal(colours: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     result = run("profile", "--variants", "ptq", "--runs", "1", bundle=colours.path)
     assert result.returncode == 0, result.stderr
     assert re.search(r" 1\\xd7\d+\\xd7\d+\\xd73 ", result.stdout)
 
 
-def test_what_is_not_installed_is_named() -> None:
-    # Without site-packages, as any Python of the system has it.
+def test_a_missing_package_is_named() -> None:
+    # Without site-packages, like a Python without the requirements.
     result = subprocess.run(
         [sys.executable, "-S", "-m", "service"], cwd=ROOT, capture_output=True, text=True, check=False
     )

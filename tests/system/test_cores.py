@@ -18,7 +18,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 @contextlib.contextmanager
 def group(hierarchy: Path, limit: Callable[[Path], None]) -> Iterator[Path]:
-    """A group of this machine that may use one and a half cores."""
+    """Create a control group, limited by `limit` to one and a half cores."""
     folder = hierarchy / f"edgewise-test-{uuid4()}"
     try:
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The service on a real external delegate, and what comes of those that do not do."""
+"""The service on a real external delegate, and on delegates that fail."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from tests.system.processes import run, serving
 from tests.system.test_start import one_line
 
 
-def test_an_external_delegate_serves_and_is_told_everywhere(colours: Bundle, library: Path) -> None:
+def test_an_external_delegate_serves_and_is_reported_everywhere(colours: Bundle, library: Path) -> None:
     with serving(bundle=colours.path, variant="fp32", delegate=library, workers=2) as service:
         ready = service.line("ready")
         with service.client() as client:
             answer = client.post("/v1/classify?top_k=1", content=photo("red")).json()
             (loaded,) = [v for v in client.get("/v1/variants").json()["variants"] if v["loaded"]]
             health = client.get("/readyz").json()
-            counted = samples(client)
+            metrics = samples(client)
     assert answer["predictions"][0]["label"] == "red"
     assert ready["delegate"] == str(library)
     assert ready["runtime"].startswith("ai-edge-litert ")
@@ -28,14 +28,14 @@ def test_an_external_delegate_serves_and_is_told_everywhere(colours: Bundle, lib
     left = {"DEPTHWISE_CONV_2D": 1, "MEAN": 1}
     assert loaded["graph"] == {"operators": 3, "taken": 1, "partitions": 1, "left": left}
     assert health == {"status": "ready", "delegate": str(library), "delegate_fallback": None}
-    assert counted['edgewise_delegate_partitions{variant="fp32"}'] == 1
-    assert counted["edgewise_delegate_fallback"] == 0
-    (info,) = [name for name in counted if name.startswith("edgewise_variant_info")]
+    assert metrics['edgewise_delegate_partitions{variant="fp32"}'] == 1
+    assert metrics["edgewise_delegate_fallback"] == 0
+    (info,) = [name for name in metrics if name.startswith("edgewise_variant_info")]
     assert f'delegate="{library}"' in info
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"),
+    ("mode", "message"),
     [
         ("refuse", "refuses with mode=refuse: no accelerator is plugged in; is its device there"),
         ("nothing", "takes none of the 3 operators of "),
@@ -46,19 +46,19 @@ def test_an_external_delegate_serves_and_is_told_everywhere(colours: Bundle, lib
         ("crash-invoke", "crashed the process that tried to load fp32 with it (SIGABRT)"),
     ],
 )
-def test_a_delegate_that_does_not_do_stops_the_start_in_one_line(
-    colours: Bundle, library: Path, mode: str, told: str
+def test_a_failing_delegate_stops_the_start_in_one_line(
+    colours: Bundle, library: Path, mode: str, message: str
 ) -> None:
     options = f"mode={mode}"
     result = run(bundle=colours.path, variant="fp32", delegate=library, delegate_options=options, port=0)
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if not line.startswith("INFO: ")]
-    assert told in one_line("\n".join(lines))
+    assert message in one_line("\n".join(lines))
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"delegate": "nnapi"}, "delegate nnapi exists only on Android"),
         ({"delegate": "/nonexistent/a.so"}, "/nonexistent/a.so: cannot open shared object file: No such"),
@@ -69,27 +69,27 @@ def test_a_delegate_that_does_not_do_stops_the_start_in_one_line(
     ],
     ids=lambda value: next(iter(value.values())) if isinstance(value, dict) else "",
 )
-def test_what_is_no_delegate_stops_the_start_in_one_line(
-    colours: Bundle, settings: dict[str, str], told: str
+def test_an_invalid_delegate_setting_stops_the_start_in_one_line(
+    colours: Bundle, settings: dict[str, str], message: str
 ) -> None:
     result = run(bundle=colours.path, port=0, **settings)
     assert result.returncode == 2
-    assert told in one_line(result.stderr)
+    assert message in one_line(result.stderr)
     assert result.stdout == ""
 
 
-def test_a_variant_for_the_edge_tpu_says_what_it_needs(colours: Bundle, tmp_path: Path) -> None:
+def test_a_variant_for_the_edge_tpu_names_the_setting_it_needs(colours: Bundle, tmp_path: Path) -> None:
     model = with_custom_operator(colours.variant_path("fp32").read_bytes(), "edgetpu-custom-op")
     bundle = altered(colours, tmp_path / "bundle", {"fp32.tflite": model})
     result = run(bundle=bundle.path, variant="fp32", port=0)
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if not line.startswith("INFO: ")]
-    told = one_line("\n".join(lines))
-    assert "fp32.tflite needs the operator edgetpu-custom-op, which neither ai-edge-litert" in told
-    assert told.endswith("it was compiled for the Edge TPU: set EDGEWISE_DELEGATE=edgetpu")
+    message = one_line("\n".join(lines))
+    assert "fp32.tflite needs the operator edgetpu-custom-op, which neither ai-edge-litert" in message
+    assert message.endswith("it was compiled for the Edge TPU: set EDGEWISE_DELEGATE=edgetpu")
 
 
-def test_the_cpu_stands_in_loudly_where_allowed(colours: Bundle, library: Path) -> None:
+def test_an_allowed_fallback_to_the_cpu_is_reported(colours: Bundle, library: Path) -> None:
     with serving(
         bundle=colours.path,
         variant="fp32",
@@ -102,10 +102,10 @@ def test_the_cpu_stands_in_loudly_where_allowed(colours: Bundle, library: Path) 
         with service.client() as client:
             answer = client.post("/v1/classify?top_k=1", content=photo("blue")).json()
             health = client.get("/readyz").json()
-            counted = samples(client)
+            metrics = samples(client)
     assert answer["predictions"][0]["label"] == "blue"
     assert ready["delegate"] == "xnnpack"
     assert (warning["level"], warning["delegate"]) == ("warning", "xnnpack")
     assert "SIGABRT" in warning["reason"]
     assert health == {"status": "ready", "delegate": "xnnpack", "delegate_fallback": warning["reason"]}
-    assert counted["edgewise_delegate_fallback"] == 1
+    assert metrics["edgewise_delegate_fallback"] == 1

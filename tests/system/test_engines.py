@@ -1,4 +1,4 @@
-"""What `python -m tests.bench.engines` measures and says; the other engines are not in this environment."""
+"""What `python -m tests.bench.engines` measures and reports; only LiteRT is in this environment."""
 
 import re
 import subprocess
@@ -47,21 +47,21 @@ def test_it_answers_as_the_service_does(
     assert 0 < answered.memory.pss <= answered.memory.rss
 
 
-def test_all_take_turns_with_one_thread_and_two(lite: dict[str, Candidate], pixels: Path) -> None:
+def test_all_candidates_take_turns_with_one_thread_and_two(lite: dict[str, Candidate], pixels: Path) -> None:
     seconds = latencies(list(lite.values()), pixels, rounds=2)
     assert set(seconds) == {(name, threads) for name in lite for threads in (1, 2)}
     assert {len(found) for found in seconds.values()} == {2 * TURN}
     assert min(map(min, seconds.values())) > 0
 
 
-def test_an_engine_that_fails_is_said(lite: dict[str, Candidate], pixels: Path, tmp_path: Path) -> None:
+def test_a_failing_engine_is_reported(lite: dict[str, Candidate], pixels: Path, tmp_path: Path) -> None:
     (tmp_path / "no.tflite").write_bytes(b"no model")
     broken = Candidate("broken", Engine.LITERT, (tmp_path / "no.tflite",))
     with pytest.raises(SystemExit, match=r"no\.tflite .* exited; see above"):
         answers(broken, pixels, pixels, tmp_path / "logits.npy")
 
 
-def test_a_process_holds_no_engine_but_its_own() -> None:
+def test_a_process_loads_no_engine_but_its_own() -> None:
     program = "import sys, tests.bench.engines.runner; print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
@@ -80,7 +80,7 @@ def test_the_size_is_that_of_all_files(tmp_path: Path) -> None:
     assert found.packed == 2 * len(pack(bytes(1000)))
 
 
-def test_the_claim_holds_only_with_one_thread_and_with_two() -> None:
+def test_the_claim_must_hold_with_one_thread_and_with_two() -> None:
     ours = {(OURS, 1): [2.0, 2.0, 9.0], (OURS, 2): [1.0]}
     held = verdict({**ours, (OTHER, 1): [3.2], (OTHER, 2): [1.5]}, [OTHER])
     assert held == (
@@ -117,5 +117,5 @@ def test_the_tables_have_the_numbers() -> None:
     ]
 
 
-def test_a_table_is_as_wide_in_every_row() -> None:
+def test_a_table_has_as_many_columns_in_every_row() -> None:
     assert table(["", "a"], [["x", "1"]]) == "|  | a |\n| --- | --: |\n| x | 1 |"

@@ -1,4 +1,4 @@
-"""A node of the fleet in miniature comes up behind its link, and a fault of it shows."""
+"""A node of the simulated fleet starts behind its network link, and its fault is visible."""
 
 import signal
 import subprocess
@@ -41,7 +41,7 @@ def test_a_node_answers_through_its_link_until_its_bundle_is_bad(tmp_path: Path)
 
 @pytest.mark.usefixtures("_programs")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_no_network(number: signal.Signals) -> None:
+def test_a_signal_removes_the_network(number: signal.Signals) -> None:
     command = [*WITH_SIGNALS, sys.executable, "-m", "tests.fleet", "--loadtest", sys.executable]
     with subprocess.Popen(command, cwd=ROOT) as process:  # noqa: S603
         network = Path("/run/netns/edgewise1")
@@ -51,7 +51,7 @@ def test_a_signal_leaves_no_network(number: signal.Signals) -> None:
     assert not network.exists()
 
 
-def test_the_load_of_a_run_that_was_interrupted_is_ended(tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_its_load_test(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
         Proxy("127.0.0.1", 1).running() as proxy,

@@ -1,4 +1,4 @@
-"""`python -m service.health`, beside real services."""
+"""`python -m service.health` against real services."""
 
 import shutil
 import signal
@@ -17,7 +17,7 @@ from tests.system.prometheus import free_port
 from tests.system.test_start import one_line
 
 
-def asked(**settings: object) -> subprocess.CompletedProcess[str]:
+def check_health(**settings: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service.health"],
         cwd=ROOT,
@@ -30,51 +30,51 @@ def asked(**settings: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
-def test_a_service_that_is_ready_is_healthy(colours: Bundle, host: str) -> None:
+def test_a_ready_service_is_healthy(colours: Bundle, host: str) -> None:
     with serving(bundle=colours.path, host=host) as service:
-        result = asked(bundle=colours.path, host=host, port=service.port)
+        result = check_health(bundle=colours.path, host=host, port=service.port)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_it_asks_on_ipv6_too(colours: Bundle) -> None:
+def test_it_checks_over_ipv6_too(colours: Bundle) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no address ::1")
     with serving(bundle=colours.path, host="::") as service:
-        assert asked(host="::", port=service.port).returncode == 0
+        assert check_health(host="::", port=service.port).returncode == 0
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is absent")
-def test_it_asks_over_tls_where_that_is_served(colours: Bundle, tmp_path: Path) -> None:
+def test_it_checks_over_tls_if_the_service_uses_it(colours: Bundle, tmp_path: Path) -> None:
     settings = made(tmp_path / "tls").settings
     with serving(bundle=colours.path, **settings) as service:
-        assert asked(port=service.port, **settings).returncode == 0
-        plain = asked(port=service.port)
+        assert check_health(port=service.port, **settings).returncode == 0
+        plain = check_health(port=service.port)
     assert plain.returncode == 1
     assert one_line(plain.stderr).startswith("no answer from /readyz on 127.0.0.1, port ")
 
 
-def test_a_service_that_is_stopping_is_not(colours: Bundle) -> None:
+def test_a_stopping_service_is_unhealthy(colours: Bundle) -> None:
     with serving(bundle=colours.path, drain_grace_seconds=60) as service:
         port = service.port
         service.signal(signal.SIGTERM)
-        wait_for(lambda: asked(port=port).returncode == 1)
-        assert one_line(asked(port=port).stderr) == "not ready: /readyz answered 503"
+        wait_for(lambda: check_health(port=port).returncode == 1)
+        assert one_line(check_health(port=port).stderr) == "not ready: /readyz answered 503"
         service.signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
-    ("port", "told"),
+    ("port", "message"),
     [(None, "Connection refused"), ("tcp://10.0.0.1:8000", "EDGEWISE_PORT should be a number")],
 )
-def test_that_there_is_no_answer_is_told_in_one_line(port: str | None, told: str) -> None:
-    result = asked(port=port or free_port())
+def test_a_missing_answer_is_reported_in_one_line(port: str | None, message: str) -> None:
+    result = check_health(port=port or free_port())
     assert result.returncode == 1
-    assert told in one_line(result.stderr)
+    assert message in one_line(result.stderr)
 
 
-def test_it_takes_little_memory_and_the_same_defaults() -> None:
+def test_it_imports_little_and_has_the_services_defaults() -> None:
     program = "import sys, service.health as it; print(it.DEFAULT_HOST, it.DEFAULT_PORT, *sys.modules)"
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Classifiers of others, from files to a service: imported, evaluated, compared and switched between."""
+"""Third-party classifiers: imported, evaluated, compared, served and switched between."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ TOKEN = "0123456789abcdef"  # noqa: S105
 
 
 def build(*arguments: str | Path) -> str:
-    """Run `python -m build` to its end; what it shows."""
+    """Run `python -m build` and return its output."""
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "build", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -29,7 +29,7 @@ def build(*arguments: str | Path) -> str:
 
 
 def red() -> bytes:
-    """A photo of nothing but red."""
+    """Return an entirely red photo."""
     file = BytesIO()
     Image.new("RGB", (40, 30), (220, 20, 20)).save(file, "PNG")
     return file.getvalue()
@@ -44,7 +44,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def imported(colour_models: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle of three files, evaluated."""
+    """A bundle of three imported files, evaluated."""
     folder = tmp_path_factory.mktemp("imported")
     labels = folder / "labels.txt"
     labels.write_text("\n".join(LABELS_OF))
@@ -60,7 +60,7 @@ def imported(colour_models: Path, photos: Path, tmp_path_factory: pytest.TempPat
     return load_bundle(folder / "theirs")
 
 
-def test_every_file_has_its_accuracy_and_is_compared_with_the_float_one(imported: Bundle) -> None:
+def test_every_variant_has_an_accuracy_and_a_comparison_with_fp32(imported: Bundle) -> None:
     for name, variant in imported.manifest.variants.items():
         evaluation = reference_evaluation(variant.evaluations)
         assert evaluation is not None
@@ -89,11 +89,13 @@ def test_a_model_that_casts_the_pixels_itself_is_checked_evaluated_and_served(
 
 
 def agreed(client: httpx.Client, variant: str) -> float:
-    """How often a variant's answer was that of the shadow."""
+    """Return how often a variant and the shadow gave the same answer."""
     return samples(client).get(f'edgewise_shadow_agree_total{{variant="{variant}"}}', 0)
 
 
-def test_a_service_switches_and_compares(imported: Bundle, tmp_path: Path) -> None:
+def test_a_service_switches_between_imported_variants_and_compares_them(
+    imported: Bundle, tmp_path: Path
+) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     settings = {
@@ -108,10 +110,10 @@ def test_a_service_switches_and_compares(imported: Bundle, tmp_path: Path) -> No
         service.client() as client,
     ):
         for active in ("quantized", "int8"):
-            told = client.put(
+            switched = client.put(
                 "/v1/variants/active", json={"variant": active}, headers={"Authorization": f"Bearer {TOKEN}"}
             )
-            assert told.status_code == 200, told.text
+            assert switched.status_code == 200, switched.text
             answer = client.post("/v1/classify", content=red()).json()
             assert (answer["variant"], answer["predictions"][0]["label"]) == (active, "red")
             wait_for(lambda name=active: agreed(client, name) == 1)

@@ -1,4 +1,4 @@
-"""Triton's own client against the service: it works unchanged."""
+"""Triton's own client works with the service unchanged."""
 
 import re
 import signal
@@ -27,11 +27,11 @@ def client(service: Service) -> Iterator[triton.InferenceServerClient]:
 
 @pytest.fixture(scope="module")
 def probabilities(service: Service, default_bundle: Bundle) -> NDArray[np.float32]:
-    """What POST /v1/classify says of the photo, in index order."""
+    """The probabilities that POST /v1/classify gives the photo, in index order."""
     with service.client() as client:
         query = {"top_k": default_bundle.manifest.classes}
-        said = client.post("/v1/classify", params=query, content=PHOTO.read_bytes()).json()["predictions"]
-    return np.array([p["probability"] for p in sorted(said, key=lambda p: p["index"])], np.float32)
+        classes = client.post("/v1/classify", params=query, content=PHOTO.read_bytes()).json()["predictions"]
+    return np.array([p["probability"] for p in sorted(classes, key=lambda p: p["index"])], np.float32)
 
 
 def files(*images: bytes) -> triton.InferInput:
@@ -46,7 +46,9 @@ def pixels(values: NDArray[np.uint8], *, binary: bool = True, name: str = "image
     return tensor
 
 
-def test_it_learns_what_is_served(client: triton.InferenceServerClient, default_bundle: Bundle) -> None:
+def test_the_metadata_describe_the_server_and_the_model(
+    client: triton.InferenceServerClient, default_bundle: Bundle
+) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     server = client.get_server_metadata()
@@ -58,7 +60,7 @@ def test_it_learns_what_is_served(client: triton.InferenceServerClient, default_
     assert client.get_model_metadata(MODEL, "fp32") == model
 
 
-def test_only_what_is_loaded_is_ready(client: triton.InferenceServerClient, default_bundle: Bundle) -> None:
+def test_only_loaded_variants_are_ready(client: triton.InferenceServerClient, default_bundle: Bundle) -> None:
     loaded = default_bundle.manifest.default_variant
     ready = {name: client.is_model_ready(MODEL, name) for name in default_bundle.manifest.variants}
     assert ready == {name: name == loaded for name in default_bundle.manifest.variants}
@@ -67,16 +69,16 @@ def test_only_what_is_loaded_is_ready(client: triton.InferenceServerClient, defa
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-def test_files_and_pixels_are_answered_as_by_classify(
+def test_files_and_pixels_get_the_same_answer_as_from_classify(
     client: triton.InferenceServerClient,
     default_bundle: Bundle,
     probabilities: NDArray[np.float32],
     binary: bool,
 ) -> None:
     photo = PHOTO.read_bytes()
-    seen = load_pixels(photo, default_bundle.manifest.preprocessing)[np.newaxis]
+    values = load_pixels(photo, default_bundle.manifest.preprocessing)[np.newaxis]
     outputs = [triton.InferRequestedOutput("probabilities", binary_data=binary)]
-    for tensor in (files(photo), pixels(seen, binary=binary)):
+    for tensor in (files(photo), pixels(values, binary=binary)):
         result = client.infer(MODEL, [tensor], outputs=outputs)
         assert result.as_numpy("probabilities").dtype == np.float32
         assert result.as_numpy("probabilities").tolist() == [probabilities.tolist()]
@@ -94,16 +96,16 @@ def test_several_images_are_answered_at_once(
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-def test_classification_names_the_likeliest(
+def test_classification_returns_the_likeliest_classes(
     client: triton.InferenceServerClient,
     default_bundle: Bundle,
     probabilities: NDArray[np.float32],
     binary: bool,
 ) -> None:
-    asked = triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=3)
-    (said,) = client.infer(MODEL, [files(PHOTO.read_bytes())], outputs=[asked]).as_numpy("probabilities")
+    output = triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=3)
+    (result,) = client.infer(MODEL, [files(PHOTO.read_bytes())], outputs=[output]).as_numpy("probabilities")
     top = np.argsort(-probabilities, kind="stable")[:3]
-    texts = [text.decode() if isinstance(text, bytes) else text for text in said]
+    texts = [text.decode() if isinstance(text, bytes) else text for text in result]
     assert texts == [f"{probabilities[i]:f}:{i}:{default_bundle.labels[i]}" for i in top]
 
 
@@ -119,7 +121,7 @@ def test_classification_names_the_likeliest(
         ("other", "", files(b"x"), "there is no model 'other'; the model is imagenet-1k"),
     ],
 )
-def test_it_is_told_what_is_wrong_in_the_services_words(
+def test_errors_have_the_services_own_messages(
     client: triton.InferenceServerClient, model: str, version: str, tensor: triton.InferInput, expected: str
 ) -> None:
     with pytest.raises(triton.InferenceServerException, match=re.escape(expected)) as caught:
@@ -139,7 +141,7 @@ def test_the_example_of_the_documentation_runs(
     assert re.search(r":28[1-5]:.*cat", capsys.readouterr().out)
 
 
-def test_a_server_that_stops_is_live_but_not_ready() -> None:
+def test_a_stopping_server_is_live_but_not_ready() -> None:
     with (
         serving(drain_grace_seconds=600) as service,
         triton.InferenceServerClient(service.url.removeprefix("http://")) as client,
@@ -150,7 +152,7 @@ def test_a_server_that_stops_is_live_but_not_ready() -> None:
         assert client.is_server_live()
         assert not client.is_server_ready()
         assert not client.is_model_ready(MODEL)
-        # What comes within the grace is answered.
+        # Requests within the grace period are answered.
         assert client.infer(MODEL, [files(PHOTO.read_bytes())]).as_numpy("probabilities").size == 1000
 
 
@@ -165,7 +167,7 @@ def test_a_server_that_stops_is_live_but_not_ready() -> None:
     ],
     ids=["values", "errors", "depth", "lists", "text"],
 )
-def test_what_is_made_to_take_memory_takes_little(service: Service, body: bytes) -> None:
+def test_bodies_made_to_use_much_memory_use_little(service: Service, body: bytes) -> None:
     with service.client() as client:
         client.post("/v1/classify", content=PHOTO.read_bytes())
         before = service.memory("VmHWM")

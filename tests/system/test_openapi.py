@@ -1,4 +1,4 @@
-"""The OpenAPI document is what the service does: requests that are made up from it show it."""
+"""The service behaves as its OpenAPI document says: requests generated from the document show it."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The default bundle, served to those who have the token of the admin too."""
+    """A service of the default bundle, with an admin token."""
     token = tmp_path_factory.mktemp("admin") / "token"
     token.write_text("a-token-that-nobody-guesses")
     with serving(admin_token_file=token) as service:
@@ -36,9 +36,9 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"{method} {path}", operation
 
 
-def test_whatever_is_made_up_from_it_is_answered_as_it_says(service: Service, tmp_path: Path) -> None:
+def test_generated_requests_are_answered_as_documented(service: Service, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", "--no-color"]
-    # By itself, so that pytest's own filters and hypothesis' profile are not its.
+    # In its own process, so that pytest's warning filters and hypothesis' profile do not apply.
     result = subprocess.run(  # noqa: S603
         [*command, f"{service.url}/openapi.json"],
         cwd=tmp_path,
@@ -54,14 +54,14 @@ def test_whatever_is_made_up_from_it_is_answered_as_it_says(service: Service, tm
     assert not [line for line in service.log if line["level"] == "error"]
 
 
-def test_its_addresses_hold_behind_a_proxy_below_a_prefix(document: dict[str, Any]) -> None:
+def test_its_server_url_works_behind_a_proxy_with_a_path_prefix(document: dict[str, Any]) -> None:
     (server,) = document["servers"]
     assert urljoin("https://example.com/edge/openapi.json", server["url"]) == "https://example.com/edge/"
 
 
 def test_every_operation_has_a_summary_and_examples(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    lacking = []
+    missing = []
     for name, operation in operations(document):
         assert operation["summary"], name
         bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
@@ -71,8 +71,8 @@ def test_every_operation_has_a_summary_and_examples(document: dict[str, Any]) ->
                 named = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
                 binary = "binary" in str(schema)
                 if not (binary or {"example", "examples"} & content.keys() or has_example(named, schemas)):
-                    lacking.append((name, schema))
-    assert lacking == []
+                    missing.append((name, schema))
+    assert missing == []
 
 
 def has_example(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:

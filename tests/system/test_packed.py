@@ -1,4 +1,4 @@
-"""Real starts of a bundle with packed variants, and of bundles whose packed variants are not right."""
+"""Real starts of bundles with packed variants, correct and incorrect ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,11 +48,11 @@ def test_packed_variants_are_served_and_switched_to(colours: Bundle, packed: Bun
                 assert (answer["variant"], answer["predictions"][0]["label"]) == (variant, name)
 
 
-def cut(content: bytes) -> bytes:
+def truncated(content: bytes) -> bytes:
     return content[:-1]
 
 
-def longer(content: bytes) -> bytes:
+def extended(content: bytes) -> bytes:
     return content + b"\0"
 
 
@@ -60,7 +60,7 @@ def damaged(content: bytes) -> bytes:
     return content[:8] + b"\xff" * 8 + content[16:]
 
 
-def other(_: bytes) -> bytes:
+def different(_: bytes) -> bytes:
     return pack(b"no model")
 
 
@@ -69,28 +69,28 @@ def bomb(_: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        (cut, "can't be unpacked: it ends before its Zstandard frame does; "),
-        (longer, "can't be unpacked: Unable to decompress Zstandard data: "),
+        (truncated, "can't be unpacked: it ends before its Zstandard frame does; "),
+        (extended, "can't be unpacked: Unable to decompress Zstandard data: "),
         (damaged, "can't be unpacked: Unable to decompress Zstandard data: "),
-        (other, "can't be unpacked: it holds 8 bytes, but the manifest says "),
+        (different, "can't be unpacked: it holds 8 bytes, but the manifest says "),
         (bomb, "can't be unpacked: it holds more than the "),
     ],
 )
-def test_what_was_packed_wrongly_stops_the_start_in_one_line(
-    packed: Bundle, change: Callable[[bytes], bytes], told: str
+def test_a_wrongly_packed_variant_stops_the_start_in_one_line(
+    packed: Bundle, change: Callable[[bytes], bytes], message: str
 ) -> None:
     file = packed.variant_path("ptq")
     put(packed, "ptq", change(file.read_bytes()))
     result = run(bundle=packed.path, port=0)
     assert result.returncode == 2
     line = one_line(result.stderr)
-    assert line.startswith(f"{file} {told}")
+    assert line.startswith(f"{file} {message}")
     assert line.endswith("; build the bundle again")
 
 
-def test_what_was_damaged_on_its_way_stops_the_start_in_one_line(packed: Bundle) -> None:
+def test_a_damaged_packed_file_stops_the_start_in_one_line(packed: Bundle) -> None:
     file = packed.variant_path("ptq")
     flip(file, 8 * (file.stat().st_size // 2))
     result = run(bundle=packed.path, port=0)
@@ -100,12 +100,12 @@ def test_what_was_damaged_on_its_way_stops_the_start_in_one_line(packed: Bundle)
     )
 
 
-def test_a_signature_covers_what_is_packed(packed: Bundle, tmp_path: Path) -> None:
+def test_a_signature_covers_packed_variants(packed: Bundle, tmp_path: Path) -> None:
     pair = make_key_pair(tmp_path / "keys")
     sign_bundle(packed.path, pair.private)
     with serving(bundle=packed.path, bundle_public_key=pair.public, variant="fp32"):
         pass
-    # That of a variant that would not be loaded, too.
+    # Even the file of a variant that would not be loaded.
     flip(packed.variant_path("int8"), 8 * 20)
     result = run(bundle=packed.path, bundle_public_key=pair.public, variant="fp32", port=0)
     assert result.returncode == 2

@@ -18,7 +18,7 @@ def labelled(paths: Sequence[Path]) -> list[LabelledImage]:
     return [LabelledImage(path, 0, "0" * 64) for path in paths]
 
 
-def test_a_cat_is_a_cat_in_every_variant(default_bundle: Bundle, photos: dict[str, Path]) -> None:
+def test_every_variant_recognizes_a_cat(default_bundle: Bundle, photos: dict[str, Path]) -> None:
     image = photos["cat"].read_bytes()
     for variant in default_bundle.manifest.variants:
         with serving(bundle=default_bundle.path, variant=variant) as service, service.client() as client:
@@ -26,34 +26,36 @@ def test_a_cat_is_a_cat_in_every_variant(default_bundle: Bundle, photos: dict[st
                 client.post("/v1/classify", content=image).json(),
                 client.post("/v1/classify", files={"image": image}).json(),
             ]
-        for said in answers:
-            assert said["variant"] == variant
-            assert said["predictions"][0]["index"] in CATS
-            assert "cat" in said["predictions"][0]["label"]
+        for result in answers:
+            assert result["variant"] == variant
+            assert result["predictions"][0]["index"] in CATS
+            assert "cat" in result["predictions"][0]["label"]
 
 
 @pytest.mark.parametrize("crop", Crop)
-def test_what_is_served_is_what_is_evaluated(
+def test_served_probabilities_equal_evaluated_ones(
     service: Service, default_bundle: Bundle, photos: dict[str, Path], crop: Crop
 ) -> None:
-    assert_same(service, default_bundle, [*photos.values()], crop)
+    assert_served_equals_evaluated(service, default_bundle, [*photos.values()], crop)
 
 
-def test_what_is_served_is_what_is_evaluated_on_a_hundred_photos(
+def test_served_probabilities_equal_evaluated_ones_on_a_hundred_photos(
     service: Service, default_bundle: Bundle, shared: Path
 ) -> None:
     paths = sorted((shared / "images" / "imagenet-val").glob("*/*"))[:100]
     assert len(paths) == 100
-    assert_same(service, default_bundle, paths, Crop.NONE)
+    assert_served_equals_evaluated(service, default_bundle, paths, Crop.NONE)
 
 
-def assert_same(service: Service, bundle: Bundle, paths: Sequence[Path], crop: Crop) -> None:
+def assert_served_equals_evaluated(
+    service: Service, bundle: Bundle, paths: Sequence[Path], crop: Crop
+) -> None:
     expected = answer(Classifier(bundle, bundle.manifest.default_variant), labelled(paths), crop)
     query = {"crop": crop, "top_k": bundle.manifest.classes}
     with service.client() as client:
         for path, probabilities in zip(paths, expected, strict=True):
-            said = client.post("/v1/classify", params=query, content=path.read_bytes()).json()
-            served = {p["index"]: p["probability"] for p in said["predictions"]}
+            result = client.post("/v1/classify", params=query, content=path.read_bytes()).json()
+            served = {p["index"]: p["probability"] for p in result["predictions"]}
             assert [served[index] for index in range(len(served))] == probabilities.tolist()
             assert len(served) == len(probabilities)
             assert np.float32(served[0]) == probabilities[0]

@@ -1,4 +1,4 @@
-"""The README's curl commands, as pasted, against a server started as it says."""
+"""The README's curl commands work as pasted, against a server started as it says."""
 
 import json
 import os
@@ -56,9 +56,9 @@ def test_a_curl_works_as_pasted(url: str, command: str) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is absent")
 @pytest.mark.parametrize("command", FEEDBACK)
 def test_feedback_works_with_the_id_of_an_answer(url: str, command: str) -> None:
-    said = answer(url, CLASSIFY[0])
-    told = answer(url, re.sub(r'"id": "[^"]*"', f'"id": "{said["id"]}"', command))
-    assert told == {"id": said["id"], "variant": "qat", "label": 281, "top1": False, "top5": True}
+    classified = answer(url, CLASSIFY[0])
+    feedback = answer(url, re.sub(r'"id": "[^"]*"', f'"id": "{classified["id"]}"', command))
+    assert feedback == {"id": classified["id"], "variant": "qat", "label": 281, "top1": False, "top5": True}
 
 
 def answer(url: str, command: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Real starts of a signed bundle, and of bundles that are not as they were signed."""
+"""Real starts of a signed bundle, and of bundles that were changed after signing."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def bundle(colours: Bundle, pair: KeyPair, tmp_path: Path) -> Path:
 
 
 def refusal(bundle: Path, key: Path, *command: str) -> str:
-    """The line with which a start ends."""
+    """Start the service, which must refuse, and return its error line."""
     result = run(*command, bundle=bundle, bundle_public_key=key, port=0)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -37,11 +37,11 @@ def refusal(bundle: Path, key: Path, *command: str) -> str:
 
 @pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, LABELS, GOLDEN, "ptq.tflite", "softmax.tflite"])
 def test_a_flipped_bit_stops_the_start_in_one_line(bundle: Path, pair: KeyPair, name: str) -> None:
-    # That of a variant that would not be loaded, too.
+    # Even in the file of a variant that would not be loaded.
     flip(bundle / name, 8 * ((bundle / name).stat().st_size // 2))
-    told = refusal(bundle, pair.public)
-    assert name in told
-    assert "; copy the bundle again" in told
+    line = refusal(bundle, pair.public)
+    assert name in line
+    assert "; copy the bundle again" in line
 
 
 def test_a_wrong_key_stops_the_start_in_one_line(bundle: Path, tmp_path: Path) -> None:
@@ -53,36 +53,36 @@ def test_a_wrong_key_stops_the_start_in_one_line(bundle: Path, tmp_path: Path) -
 @pytest.mark.parametrize("command", ["serve", "check", "benchmark"])
 def test_a_missing_signature_stops_the_start_in_one_line(bundle: Path, pair: KeyPair, command: str) -> None:
     (bundle / SIGNATURE).unlink()
-    told = refusal(bundle, pair.public, command)
-    assert told.startswith(f"{bundle / SIGNATURE}: No such file or directory, but EDGEWISE_BUNDLE_PUBLIC_KEY")
+    line = refusal(bundle, pair.public, command)
+    assert line.startswith(f"{bundle / SIGNATURE}: No such file or directory, but EDGEWISE_BUNDLE_PUBLIC_KEY")
 
 
-def test_check_says_that_the_signature_holds(bundle: Path, pair: KeyPair) -> None:
+def test_check_reports_that_the_signature_is_valid(bundle: Path, pair: KeyPair) -> None:
     result = run("check", bundle=bundle, bundle_public_key=pair.public)
     assert result.returncode == 0, result.stderr
-    told = f"{bundle}: every file matches the manifest, which is signed by the key of {pair.public}, and"
-    assert told in result.stdout
-    # Where no key is set, a signature is nobody's.
+    line = f"{bundle}: every file matches the manifest, which is signed by the key of {pair.public}, and"
+    assert line in result.stdout
+    # Without a public key, `check` does not mention the signature.
     result = run("check", bundle=bundle)
     assert result.returncode == 0, result.stderr
     assert "signed by" not in result.stdout
 
 
-def test_what_was_put_in_place_of_a_variant_is_not_switched_to(
+def test_switching_refuses_a_replaced_variant_file(
     colours: Bundle, bundle: Path, pair: KeyPair, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
-    # A whole other bundle, with a manifest of its own: only the one that was signed counts.
-    put = altered(colours, tmp_path / "put", {"int8.tflite": colours.variant_path("softmax").read_bytes()})
+    # The file comes with a matching manifest, but only the signed manifest counts.
+    forged = altered(colours, tmp_path / "put", {"int8.tflite": colours.variant_path("softmax").read_bytes()})
     with (
         serving(bundle=bundle, bundle_public_key=pair.public, admin_token_file=token) as service,
         service.client() as client,
     ):
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         for name in (MANIFEST, "int8.tflite"):
-            shutil.copy(put.path / name, tmp_path / name)
-            os.replace(tmp_path / name, bundle / name)  # noqa: PTH105 (never is it half there)
+            shutil.copy(forged.path / name, tmp_path / name)
+            os.replace(tmp_path / name, bundle / name)  # noqa: PTH105 (atomic)
         answer = client.put("/v1/variants/active", json={"variant": "int8"})
         assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (500, "unusable-variant")
         assert f"{bundle / 'int8.tflite'} has " in answer.json()["detail"]
@@ -91,8 +91,8 @@ def test_what_was_put_in_place_of_a_variant_is_not_switched_to(
         assert client.put("/v1/variants/active", json={"variant": "fp32"}).status_code == 200
 
 
-def test_a_served_file_that_is_written_over_in_place_changes_nothing(bundle: Path, pair: KeyPair) -> None:
-    # Without a delegate, weights are read where they lie.
+def test_overwriting_a_served_file_changes_nothing(bundle: Path, pair: KeyPair) -> None:
+    # Without a delegate, inference reads the weights from the model without copying them.
     with (
         serving(bundle=bundle, bundle_public_key=pair.public, delegate="none") as service,
         service.client() as client,

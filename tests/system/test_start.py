@@ -19,7 +19,7 @@ def one_line(stderr: str) -> str:
     return line.removeprefix("edgewise: ")
 
 
-def test_ready_says_where_to_post_what_answers_and_what_it_took(colours: Bundle) -> None:
+def test_the_ready_line_has_the_url_the_variant_and_the_cost_of_the_start(colours: Bundle) -> None:
     with serving(bundle=colours.path, variant="int8", workers=3) as service:
         ready = service.line("ready")
         assert ready["message"] == f"ready: POST an image to {ready['url']}/v1/classify"
@@ -47,7 +47,7 @@ def test_it_listens_on_ipv6_too(colours: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"variant": "nope"}, "has no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ({"varient": "ptq"}, "there is no setting EDGEWISE_VARIENT; the nearest is EDGEWISE_VARIANT"),
@@ -60,16 +60,16 @@ def test_it_listens_on_ipv6_too(colours: Bundle) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_can_not_be_served_stops_the_start_in_one_line(
-    colours: Bundle, settings: dict[str, str], told: str
+def test_an_unusable_setting_stops_the_start_in_one_line(
+    colours: Bundle, settings: dict[str, str], message: str
 ) -> None:
     result = run(**{"bundle": colours.path, "port": 0, **settings})
     assert result.returncode == 2
-    assert told in one_line(result.stderr)
+    assert message in one_line(result.stderr)
     assert result.stdout == ""
 
 
-def test_a_port_that_is_taken_is_told(colours: Bundle) -> None:
+def test_a_port_in_use_is_reported(colours: Bundle) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         result = run("serve", bundle=colours.path, port=port)
@@ -77,7 +77,7 @@ def test_a_port_that_is_taken_is_told(colours: Bundle) -> None:
     assert one_line(result.stderr).startswith(f"can't listen on 127.0.0.1:{port}: ")
 
 
-def test_a_damaged_model_is_told(colours: Bundle, tmp_path: Path) -> None:
+def test_a_damaged_model_is_reported(colours: Bundle, tmp_path: Path) -> None:
     bundle = shutil.copytree(colours.path, tmp_path / "bundle")
     model = bundle / "ptq.tflite"
     content = bytearray(model.read_bytes())
@@ -88,7 +88,7 @@ def test_a_damaged_model_is_told(colours: Bundle, tmp_path: Path) -> None:
     assert "ptq.tflite is not the file that the manifest names" in one_line(result.stderr)
 
 
-def test_the_log_can_be_for_people(colours: Bundle) -> None:
+def test_the_log_can_be_plain_text(colours: Bundle) -> None:
     with started(bundle=colours.path, port=0, log_format="text") as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -1,4 +1,4 @@
-"""The service on tflite-runtime, in its own environment, which is set up once beside the others."""
+"""The service on tflite-runtime, in an environment of its own that is set up once."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ from tests.system.test_start import one_line
 FOLDER = ROOT / ".venv-tflite"
 NEWEST = "11"
 CAT = ROOT / "tests" / "data" / "cat.jpg"
-# XNNPACK of that time takes no int8 operator unless it is built to.
+# That version of XNNPACK takes int8 operators only if it is built to.
 SHARES = {
     "fp32": "268 of 268 operators in 1 partition",
     "fp16": "454 of 454 operators in 1 partition",
@@ -27,7 +27,7 @@ SHARES = {
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The environment's Python."""
+    """The Python of the environment with tflite-runtime."""
     if shutil.which(f"python3.{NEWEST}") is None:
         pytest.skip(f"needs Python 3.{NEWEST}, the newest that tflite-runtime is built for")
     command = [
@@ -44,38 +44,40 @@ def python() -> Path:
 
 @pytest.fixture(scope="module", params=SHARES)
 def served(request: pytest.FixtureRequest, python: Path, default_bundle: Bundle) -> Iterator[Service]:
-    """A service of each of the default bundle's variants that this runtime has the operators of."""
+    """A service of each variant of the default bundle whose operators this runtime has."""
     with serving(python=python, bundle=default_bundle.path, variant=request.param, workers=1) as service:
         yield service
 
 
-def test_it_answers_as_the_other_runtime_and_says_which_it_is(served: Service, service: Service) -> None:
+def test_it_answers_like_the_other_runtime_and_reports_its_name(served: Service, service: Service) -> None:
     path = "/v1/classify?top_k=1"
     with service.client() as client:
         expected = client.post(path, content=CAT.read_bytes()).json()
     with served.client() as client:
         answer = client.post(path, content=CAT.read_bytes()).json()
         (loaded,) = [v for v in client.get("/v1/variants").json()["variants"] if v["loaded"]]
-        counted = samples(client)
+        metrics = samples(client)
     assert answer["predictions"][0]["index"] == expected["predictions"][0]["index"]
     ready = served.line("ready")
     assert ready["graph"] == SHARES[answer["variant"]]
     assert ready["runtime"] == loaded["runtime"] == "tflite-runtime 2.14.0"
-    (info,) = [name for name in counted if name.startswith("edgewise_variant_info")]
+    (info,) = [name for name in metrics if name.startswith("edgewise_variant_info")]
     assert 'runtime="tflite-runtime 2.14.0"' in info
-    untaken = ready["graph"].startswith("0 ")
-    assert counted["edgewise_delegate_fallback"] == untaken
-    assert (loaded["fallback"] or "").startswith("xnnpack takes none of the 267 operators of ") is untaken
+    none_taken = ready["graph"].startswith("0 ")
+    assert metrics["edgewise_delegate_fallback"] == none_taken
+    assert (loaded["fallback"] or "").startswith("xnnpack takes none of the 267 operators of ") is none_taken
 
 
-def test_a_model_with_newer_operators_says_which_and_what_to_do(python: Path) -> None:
+def test_a_model_with_newer_operators_is_refused_with_advice(python: Path) -> None:
     result = run(python=python, variant="dynamic", port=0)
     assert result.returncode == 2
-    told = "needs the operator FULLY_CONNECTED in version 12, which tflite-runtime 2.14.0 does not have: use"
-    assert f"dynamic.tflite {told} the newest ai-edge-litert, or another variant" in one_line(result.stderr)
+    reason = (
+        "needs the operator FULLY_CONNECTED in version 12, which tflite-runtime 2.14.0 does not have: use"
+    )
+    assert f"dynamic.tflite {reason} the newest ai-edge-litert, or another variant" in one_line(result.stderr)
 
 
-def test_check_says_what_runs_there(python: Path) -> None:
+def test_check_reports_which_variants_run(python: Path) -> None:
     result = run("check", python=python)
     assert result.returncode == 0, result.stderr
     assert "Taken by xnnpack, under tflite-runtime 2.14.0:" in result.stdout
@@ -85,7 +87,7 @@ def test_check_says_what_runs_there(python: Path) -> None:
         assert share in result.stdout
 
 
-def test_every_module_of_the_service_is_imported_there(python: Path) -> None:
+def test_every_module_of_the_service_can_be_imported(python: Path) -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in (ROOT / "service").rglob("*.py")
@@ -102,8 +104,8 @@ def test_every_module_of_the_service_is_imported_there(python: Path) -> None:
     assert result.stdout.startswith("1.")
 
 
-def test_it_can_not_be_profiled(python: Path, default_bundle: Bundle) -> None:
+def test_profiling_is_refused(python: Path, default_bundle: Bundle) -> None:
     result = run("profile", python=python, bundle=default_bundle.path)
     assert result.returncode == 2
-    told = "^edgewise: tflite-runtime .* can't read a graph's operators; install ai-edge-litert, which can$"
-    assert re.search(told, result.stderr, re.MULTILINE)
+    reason = "^edgewise: tflite-runtime .* can't read a graph's operators; install ai-edge-litert, which can$"
+    assert re.search(reason, result.stderr, re.MULTILINE)
