@@ -62,6 +62,7 @@ def test_a_broken_output_pipe_is_an_error(colours: Bundle) -> None:
     os.close(writer)
     assert result.returncode == 2
     assert result.stderr.endswith(b"edgewise: standard output can't be written: Broken pipe\n")
+    assert b"Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("errors", ["2>&-", pytest.param("2>/dev/full", marks=needs_full)])

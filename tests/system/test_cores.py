@@ -25,10 +25,11 @@ def group(hierarchy: Path, limit: Callable[[Path], None]) -> Iterator[Path]:
     except OSError as error:
         pytest.skip(f"a control group can't be made in {hierarchy}: {error.strerror}")
     try:
-        limit(folder)
+        try:
+            limit(folder)
+        except OSError as error:
+            pytest.skip(f"a control group of {hierarchy} can't be limited: {error.strerror}")
         yield folder
-    except OSError as error:
-        pytest.skip(f"a control group of {hierarchy} can't be limited: {error.strerror}")
     finally:
         folder.rmdir()
 

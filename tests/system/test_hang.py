@@ -75,8 +75,8 @@ def test_accepted_requests_are_answered_after_a_worker_hung(
 
 def test_a_slow_worker_does_not_stop_the_service(colours: Bundle, library: Path, hang_file: Path) -> None:
     settings = {"variant": "fp32", "delegate": library, "delegate_options": "mode=hang-invoke", "workers": 1}
-    with serving(bundle=colours.path, **settings, hang_seconds=4) as service:
-        # Several slow inferences in a row, none of them longer than `hang_seconds`.
+    with serving(bundle=colours.path, **settings, hang_seconds=2) as service:
+        # Together they take longer than `hang_seconds`, but none of them does.
         for _ in range(5):
             answers: list[httpx.Response] = []
             hang_file.touch()

@@ -238,18 +238,14 @@ def test_under_overload_a_stop_answers_all_accepted_requests(default_bundle: Bun
     settings = {"workers": 1, "queue_size": 8, "drain_seconds": 60}
     with serving(bundle=default_bundle.path, variant="qat", **settings) as service:
         answered: list[int] = []
-        broken: list[str] = []
 
         def ask(_: int) -> None:
             with service.client() as client:
                 while True:
                     try:
                         answered.append(client.post(CLASSIFY, content=image).status_code)
-                    except httpx.ConnectError:
-                        return
-                    except httpx.TransportError as error:
-                        # The stop closed an idle connection, on which nothing had been accepted.
-                        broken.append(repr(error))
+                    except httpx.TransportError:
+                        # The port is closed, or an idle connection, on which nothing had been accepted.
                         return
 
         with ThreadPoolExecutor(36) as threads:

@@ -55,6 +55,7 @@ def test_a_wrong_token_is_reported_before_any_load(colours: Bundle, tmp_path: Pa
         result = load("capacity", *args, "--host", service.url, "--report", tmp_path / "report")
     assert result.returncode == 2
     assert re.fullmatch("edgewise: .*/v1/variants/active answers 401: .*\n", result.stderr)
+    assert not list((tmp_path / "report").iterdir())
 
 
 def test_an_interrupted_search_switches_back(colours: Bundle, photos: Path, tmp_path: Path) -> None:
