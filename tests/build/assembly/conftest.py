@@ -21,7 +21,7 @@ def imported(
     seen_images: frozenset[str] | None = None,
     **preprocessing: Any,
 ) -> Bundle:
-    """Import one file, or several, with the colour classifier's options but for those given."""
+    """Import one or several files, by default with the colour classifier's options."""
     models = model if isinstance(model, list) else [model]
     colours = {"resize": Resize.SHORTER_SIDE, "crop_fraction": None, "filter": Filter.BILINEAR}
     return import_models(
@@ -38,7 +38,7 @@ def imported(
 
 @pytest.fixture
 def models(colour_models: Path, tmp_path: Path) -> Path:
-    """A folder with the colour classifier's files, its labels and its class ids."""
+    """A folder with the colour classifier's files, labels and class ids."""
     folder = tmp_path / "models"
     folder.mkdir()
     for file in colour_models.glob("*.tflite"):

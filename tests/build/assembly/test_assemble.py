@@ -31,14 +31,14 @@ PREPROCESSING = default_preprocessing(SIZE)
 
 
 def models(small: Bundle) -> list[Model]:
-    """The small bundle's files, to be assembled anew."""
+    """The small bundle's files, to be assembled again."""
     return [
         Model(name, small.variant_path(name).read_bytes(), variant.precision, variant.provenance)
         for name, variant in small.manifest.variants.items()
     ]
 
 
-def test_every_file_of_the_bundle_is_what_its_manifest_says(small: Bundle) -> None:
+def test_the_bundle_matches_its_manifest(small: Bundle) -> None:
     verify(small)
     assert sorted(path.name for path in small.path.iterdir()) == [
         "fp32.tflite",
@@ -60,28 +60,30 @@ def test_the_quantized_variant_is_the_default(small: Bundle) -> None:
 
 @by_each_built_in
 @pytest.mark.parametrize("variant", ["fp32", "ptq"])
-def test_the_golden_vectors_hold(small: Bundle, variant: str, delegate: Delegate) -> None:
+def test_each_variant_computes_its_golden_vectors(small: Bundle, variant: str, delegate: Delegate) -> None:
     Classifier(small, variant, delegate)
 
 
 @pytest.mark.parametrize("variant", ["fp32", "ptq"])
-def test_other_outputs_than_the_golden_ones_are_seen(small: Bundle, tmp_path: Path, variant: str) -> None:
+def test_outputs_that_differ_from_the_golden_vectors_are_refused(
+    small: Bundle, tmp_path: Path, variant: str
+) -> None:
     golden = golden_of(small)
-    further = golden[variant].astype(np.float64) + small.manifest.variants[variant].golden.largest * 2
-    golden[variant] = further.clip(-128, 127).astype(golden[variant].dtype)
+    shifted = golden[variant].astype(np.float64) + small.manifest.variants[variant].golden.largest * 2
+    golden[variant] = shifted.clip(-128, 127).astype(golden[variant].dtype)
     bundle = altered(small, tmp_path / "small", {"golden.npz": archive(golden)})
     with pytest.raises(SelfTestError, match="does not compute its golden vectors"):
         Classifier(bundle, variant)
 
 
-def test_the_golden_pixels_are_of_a_photo() -> None:
+def test_the_golden_pixels_are_a_photo_its_mirror_image_and_its_negative() -> None:
     upright, mirrored, negative = golden_pixels(PREPROCESSING)
     assert upright.std() > 30
     np.testing.assert_array_equal(mirrored, upright[:, ::-1])
     np.testing.assert_array_equal(negative, 255 - upright)
 
 
-def test_what_the_files_tensors_are_is_declared(small: Bundle) -> None:
+def test_the_manifest_declares_the_input_and_output_tensors(small: Bundle) -> None:
     ptq, fp32 = small.variant("ptq"), small.variant("fp32")
     assert (ptq.input.dtype, ptq.input.zero_point) == ("uint8", 114)
     assert ptq.input.scale == pytest.approx(1 / 57.375)
@@ -115,26 +117,26 @@ def test_the_same_files_make_the_same_bundle(small: Bundle, tmp_path: Path) -> N
         assert sha256_of(tmp_path / "small" / path.name) == sha256_of(path), path.name
 
 
-def test_a_packed_file_is_the_same_file(small: Bundle, tmp_path: Path) -> None:
+def test_packing_a_file_is_lossless_and_reproducible(small: Bundle, tmp_path: Path) -> None:
     fp32, ptq = models(small)
-    made = [
+    bundles = [
         assemble([fp32, replace(ptq, packed=True)], ABOUT, small.classes, PREPROCESSING, tmp_path / name)
         for name in ("first", "second")
     ]
-    variant = made[0].variant("ptq")
+    variant = bundles[0].variant("ptq")
     assert variant.model_copy(update={"wire": None}) == small.variant("ptq")
     assert variant.wire is not None
-    assert (variant.wire.file, made[0].variant_path("ptq").stat().st_size) == (
+    assert (variant.wire.file, bundles[0].variant_path("ptq").stat().st_size) == (
         "ptq.tflite.zst",
         variant.wire.bytes,
     )
     assert variant.wire.bytes < variant.bytes
-    assert verify_variant(made[0], "ptq") == ptq.content
-    assert not (made[0].path / "ptq.tflite").exists()
-    assert made[1].manifest.variants == made[0].manifest.variants
+    assert verify_variant(bundles[0], "ptq") == ptq.content
+    assert not (bundles[0].path / "ptq.tflite").exists()
+    assert bundles[1].manifest.variants == bundles[0].manifest.variants
 
 
-def test_a_bundle_takes_the_place_of_the_one_before(small: Bundle, copy: Bundle) -> None:
+def test_a_bundle_replaces_the_previous_one(small: Bundle, copy: Bundle) -> None:
     fp32, _ = models(small)
     assemble([fp32], replace(ABOUT, default="fp32"), small.classes, PREPROCESSING, copy.path)
     assert list(load_bundle(copy.path).manifest.variants) == ["fp32"]
@@ -153,7 +155,7 @@ def test_a_bundle_takes_the_place_of_the_one_before(small: Bundle, copy: Bundle)
     ],
     ids=["default", "classes", "size"],
 )
-def test_what_does_not_fit_is_refused_and_leaves_nothing(
+def test_inconsistent_arguments_are_refused_and_nothing_is_written(
     small: Bundle, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     arguments = {
@@ -169,7 +171,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_model_is_refused(small: Bundle, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_refused(small: Bundle, tmp_path: Path) -> None:
     provenance = Provenance(command="", recipe={}, tools={})
     text = Model("text", b"not a model at all", Precision.FLOAT32, provenance)
     with pytest.raises(BundleError, match="can't be loaded"):
@@ -177,12 +179,12 @@ def test_what_is_no_model_is_refused(small: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["my bundle", "-small", "süß", "x" * 65])
-def test_a_bundle_is_named_as_its_folder(tmp_path: Path, name: str) -> None:
+def test_a_folder_name_that_can_not_name_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BuildError, match="a bundle has its folder's name, up to 64 letters"):
         check_destination(tmp_path / name)
 
 
-def test_a_bundle_lies_where_nothing_else_does(small: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_does_not_replace_other_files(small: Bundle, tmp_path: Path) -> None:
     check_destination(small.path)
     check_destination(tmp_path / "new")
     check_destination(tmp_path)
@@ -199,10 +201,10 @@ def test_a_bundle_of_other_classes_is_not_replaced(small: Bundle, tmp_path: Path
     with pytest.raises(BuildError, match="holds a bundle of other classes, which would be replaced"):
         refuse_other_classes(small.path, Classes(("a", "b"), None))
     (tmp_path / "manifest.json").write_text("{}")
-    refuse_other_classes(tmp_path, small.classes)  # What can't be read may be built again.
+    refuse_other_classes(tmp_path, small.classes)  # A bundle that can't be read may be replaced.
 
 
-def test_a_place_that_can_not_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
+def test_an_unwritable_destination_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(BuildError, match=r"file is not a writable folder"):

@@ -12,7 +12,7 @@ from tests.models import with_softmax
 
 
 @pytest.mark.parametrize(
-    ("file", "output", "told"),
+    ("file", "output", "message"),
     [
         ("softmax", "logits", r"^softmax gives probabilities: .* --output probabilities$"),
         ("float-softmax", "logits", r"^float-softmax gives probabilities: .* --output probabilities$"),
@@ -20,17 +20,19 @@ from tests.models import with_softmax
         ("fp32", "probabilities", r"^fp32 gives values from -\d.*, which are not .* --output logits$"),
     ],
 )
-def test_an_output_of_the_other_kind_is_refused(
-    models: Path, tmp_path: Path, file: str, output: str, told: str
+def test_an_output_option_that_contradicts_the_values_is_refused(
+    models: Path, tmp_path: Path, file: str, output: str, message: str
 ) -> None:
     (models / "float-softmax.tflite").write_bytes(with_softmax((models / "fp32.tflite").read_bytes()))
     scaling = {} if file in ("softmax", "ptq") else {"mean": 127.5, "std": 127.5}
-    with pytest.raises(BuildError, match=told):
+    with pytest.raises(BuildError, match=message):
         imported(models / f"{file}.tflite", tmp_path / "bundle", output=output, **scaling)
     assert not (tmp_path / "bundle").exists()
 
 
-def test_probabilities_of_dynamic_range_hold_on_other_kernels(default_bundle: Bundle, tmp_path: Path) -> None:
+def test_dynamic_range_probabilities_pass_the_self_test_on_each_delegate(
+    default_bundle: Bundle, tmp_path: Path
+) -> None:
     model = tmp_path / "softmax.tflite"
     model.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
     labels = default_bundle.path / LABELS

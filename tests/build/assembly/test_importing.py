@@ -37,7 +37,7 @@ from tests.models import (
         ("cast-int8", "int8", Precision.FLOAT32, {}),
     ],
 )
-def test_an_imported_classifier_knows_its_colours(
+def test_an_imported_model_classifies_every_colour(
     models: Path, tmp_path: Path, file: str, dtype: str, precision: Precision, options: dict[str, Any]
 ) -> None:
     bundle = imported(models / f"{file}.tflite", tmp_path / "bundle", class_ids=models / "ids.txt", **options)
@@ -54,16 +54,18 @@ def test_an_imported_classifier_knows_its_colours(
 
 
 @pytest.mark.parametrize("name", ["dynamic", "fp16", "small"])
-def test_an_imported_variant_is_what_it_was(default_bundle: Bundle, tmp_path: Path, name: str) -> None:
+def test_importing_a_variant_keeps_its_precision_and_golden_tolerance(
+    default_bundle: Bundle, tmp_path: Path, name: str
+) -> None:
     model = tmp_path / f"{name}.tflite"
     content = verify_variant(default_bundle, name) or default_bundle.variant_path(name).read_bytes()
     model.write_bytes(content)
     bundle = imported(model, tmp_path / "bundle", labels=default_bundle.path / LABELS)
-    for of in ("precision", "golden"):
-        assert getattr(bundle.variant(name), of) == getattr(default_bundle.variant(name), of)
+    for field in ("precision", "golden"):
+        assert getattr(bundle.variant(name), field) == getattr(default_bundle.variant(name), field)
 
 
-def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
+def test_the_preprocessing_is_recorded(models: Path, tmp_path: Path) -> None:
     shorter = imported(models / "ptq.tflite", tmp_path / "shorter")
     assert shorter.manifest.preprocessing == Preprocessing(
         height=SIDE, width=SIDE, resize=Resize.SHORTER_SIDE, crop_fraction=0.875, filter=Filter.BILINEAR
@@ -90,7 +92,7 @@ def test_how_pixels_are_made_is_recorded(models: Path, tmp_path: Path) -> None:
         ({"labels": Path("none.txt")}, r"none\.txt can't be read"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(
+def test_invalid_import_options_are_refused(
     models: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BuildError, match=message) as caught:
@@ -101,17 +103,17 @@ def test_options_that_do_not_fit_are_refused(
 
 @pytest.mark.parametrize("file", ["cast-uint8", "cast-int8"])
 @pytest.mark.parametrize("options", [{"mean": 127.5}, {"std": 127.5}, {"mean": MEAN, "std": STD}])
-def test_an_input_without_a_scale_has_no_place_for_mean_and_std(
+def test_mean_and_std_are_refused_for_an_input_without_a_scale(
     models: Path, tmp_path: Path, file: str, options: dict[str, Any]
 ) -> None:
     dtype = file.removeprefix("cast-")
-    told = rf"{file}\.tflite takes {dtype} without a scale, .*: --mean and --std don't apply"
-    with pytest.raises(BuildError, match=told):
+    message = rf"{file}\.tflite takes {dtype} without a scale, .*: --mean and --std don't apply"
+    with pytest.raises(BuildError, match=message):
         imported(models / f"{file}.tflite", tmp_path / "bundle", **options)
     assert not (tmp_path / "bundle").exists()
 
 
-def test_scores_without_a_scale_are_refused_as_by_the_service(models: Path, tmp_path: Path) -> None:
+def test_an_int8_output_without_a_scale_is_refused(models: Path, tmp_path: Path) -> None:
     content = unpacked_model((models / "ptq.tflite").read_bytes())
     (graph,) = content.subgraphs
     graph.tensors[graph.outputs[0]].quantization = None
@@ -123,7 +125,7 @@ def test_scores_without_a_scale_are_refused_as_by_the_service(models: Path, tmp_
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_model_of_no_numbers_is_refused(models: Path, tmp_path: Path) -> None:
+def test_a_model_that_gives_nan_is_refused(models: Path, tmp_path: Path) -> None:
     content = unpacked_model((models / "fp32.tflite").read_bytes())
     (graph,) = content.subgraphs
     (last,) = [operator for operator in graph.operators if graph.outputs[0] in operator.outputs]
@@ -135,7 +137,7 @@ def test_a_model_of_no_numbers_is_refused(models: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_an_output_with_a_height_and_a_width_of_one_is_taken(models: Path, tmp_path: Path) -> None:
+def test_an_output_with_a_height_and_a_width_of_one_is_accepted(models: Path, tmp_path: Path) -> None:
     four = models / "four.tflite"
     four.write_bytes(with_output_of((models / "fp32.tflite").read_bytes(), [1, 1, 1, len(LABELS_OF)]))
     bundle = imported(four, tmp_path / "bundle", mean=127.5, std=127.5)
@@ -146,28 +148,28 @@ def test_an_output_with_a_height_and_a_width_of_one_is_taken(models: Path, tmp_p
         assert classifier.probabilities(np.full((SIDE, SIDE, 3), rgb, np.uint8)).argmax() == index
 
 
-def test_a_model_of_channels_first_is_told_how_to_convert(models: Path, tmp_path: Path) -> None:
+def test_a_channels_first_model_is_refused_with_how_to_convert_it(models: Path, tmp_path: Path) -> None:
     model = models / "first.tflite"
     model.write_bytes(with_channels_first((models / "fp32.tflite").read_bytes()))
-    told = r"takes \[1, 3, 32, 32\], channels first: convert it to NHWC, .* with onnx2tf or ai-edge-torch$"
-    with pytest.raises(BuildError, match=told):
+    message = r"takes \[1, 3, 32, 32\], channels first: convert it to NHWC, .* with onnx2tf or ai-edge-torch$"
+    with pytest.raises(BuildError, match=message):
         imported(model, tmp_path / "bundle", mean=127.5, std=127.5)
 
 
-def test_as_many_labels_as_outputs_are_wanted(models: Path, tmp_path: Path) -> None:
+def test_a_wrong_number_of_labels_is_refused(models: Path, tmp_path: Path) -> None:
     (models / "labels.txt").write_text("black\nwhite\n")
     with pytest.raises(BuildError, match=r"labels\.txt has 2 lines, but the network has 5 classes"):
         imported(models / "ptq.tflite", tmp_path / "bundle")
 
 
-def test_what_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_refused(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"labels\.txt can't be loaded"):
         imported(models / "labels.txt", tmp_path / "bundle")
     with pytest.raises(BuildError, match=r"absent\.tflite can't be read: No such file"):
         imported(models / "absent.tflite", tmp_path / "bundle")
 
 
-def test_a_name_that_bundles_use_otherwise_is_refused(models: Path, tmp_path: Path) -> None:
+def test_a_reserved_variant_name_is_refused(models: Path, tmp_path: Path) -> None:
     (models / "ptq.tflite").rename(models / "pixels.tflite")
     with pytest.raises(BuildError, match=r"a variant can't be named pixels; rename .*pixels\.tflite"):
         imported(models / "pixels.tflite", tmp_path / "bundle")
@@ -194,7 +196,7 @@ def test_several_files_become_variants_of_one_bundle(models: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("file", ["normalized", "normalized-uint8", "normalized-int8"])
-def test_channels_have_a_mean_and_a_std_each(models: Path, tmp_path: Path, file: str) -> None:
+def test_each_channel_can_have_its_own_mean_and_std(models: Path, tmp_path: Path, file: str) -> None:
     bundle = imported(models / f"{file}.tflite", tmp_path / "bundle", mean=MEAN, std=STD)
     verify(bundle)
     assert (bundle.variant(file).input.mean, bundle.variant(file).input.std) == (MEAN, STD)
@@ -210,10 +212,10 @@ def test_channels_have_a_mean_and_a_std_each(models: Path, tmp_path: Path, file:
         np.testing.assert_allclose(classifier.scores(pixels), expected, atol=atol)
 
 
-def test_an_integer_input_that_needs_no_scaling_takes_the_pixels(models: Path, tmp_path: Path) -> None:
+def test_an_integer_input_that_needs_no_scaling_takes_raw_pixels(models: Path, tmp_path: Path) -> None:
     bundle = imported(models / "int8.tflite", tmp_path / "bundle", mean=127.5, std=127.5)
     assert bundle.variant("int8").input.takes_pixels
-    # It would have the mean and the std in itself: its values are those of pixels.
+    # With a scale of 1 the input is in units of pixels, so the model itself must apply the mean and std.
     content = unpacked_model((models / "ptq.tflite").read_bytes())
     (graph,) = content.subgraphs
     graph.tensors[graph.inputs[0]].quantization.scale = [1.0]
@@ -224,7 +226,7 @@ def test_an_integer_input_that_needs_no_scaling_takes_the_pixels(models: Path, t
 
 
 @pytest.mark.parametrize("file", ["ptq", "int8", "cast-uint8"])
-def test_three_zeros_and_ones_say_no_more_than_one_of_each(models: Path, tmp_path: Path, file: str) -> None:
+def test_three_zeros_and_ones_count_as_one_of_each(models: Path, tmp_path: Path, file: str) -> None:
     one, three = {"mean": 0.0, "std": 1.0}, {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     bundles = [
         imported(models / f"{file}.tflite", tmp_path / name, **options)
@@ -234,25 +236,27 @@ def test_three_zeros_and_ones_say_no_more_than_one_of_each(models: Path, tmp_pat
     assert bundles[1].variant(file).input.takes_pixels
 
 
-def test_files_are_named_by_themselves_or_as_told() -> None:
+def test_variants_are_named_after_their_files_or_explicitly() -> None:
     given = [("fp32", Path("a/Float.tflite")), (None, Path("a/INT8.tflite"))]
     assert named_models(given) == {"fp32": Path("a/Float.tflite"), "int8": Path("a/INT8.tflite")}
-    told = r"^a/x\.tflite and b/X\.tflite would both be the variant x; pass one as NAME=FILE$"
-    with pytest.raises(BuildError, match=told):
+    message = r"^a/x\.tflite and b/X\.tflite would both be the variant x; pass one as NAME=FILE$"
+    with pytest.raises(BuildError, match=message):
         named_models([(None, Path("a/x.tflite")), (None, Path("b/X.tflite"))])
 
 
-def test_what_can_not_be_in_one_bundle_is_told(models: Path, default_bundle: Bundle, tmp_path: Path) -> None:
+def test_models_that_can_not_share_a_bundle_are_refused(
+    models: Path, default_bundle: Bundle, tmp_path: Path
+) -> None:
     other = default_bundle.variant_path("qat")
-    told = (
+    message = (
         rf"ptq\.tflite takes 32 x 32 pixels and has 5 classes, {other} takes 224 x 224 pixels and has 1000"
         " classes; import them into separate bundles"
     )
-    with pytest.raises(BuildError, match=told):
+    with pytest.raises(BuildError, match=message):
         imported([models / "ptq.tflite", other], tmp_path / "bundle")
     (models / "ptq.tflite").rename(models / "fp32.tflite")
-    told = r"fp32 must be float32, since all others are .*, but .*/fp32\.tflite is int8; pass NAME="
-    with pytest.raises(BuildError, match=told):
+    message = r"fp32 must be float32, since all others are .*, but .*/fp32\.tflite is int8; pass NAME="
+    with pytest.raises(BuildError, match=message):
         imported([models / "int8.tflite", models / "fp32.tflite"], tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -267,11 +271,11 @@ def test_what_can_not_be_in_one_bundle_is_told(models: Path, default_bundle: Bun
         ("a" * 100, "a" * 64),
     ],
 )
-def test_a_files_name_becomes_a_variants(stem: str, name: str) -> None:
+def test_a_file_name_becomes_a_valid_variant_name(stem: str, name: str) -> None:
     assert variant_name(stem) == name
 
 
-def test_a_mobilenet_of_others_is_as_good_as_they_say(shared: Path, tmp_path: Path) -> None:
+def test_an_imported_mobilenet_is_accurate_on_imagenet_photos(shared: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("background\n" + (IMAGENET / "labels.txt").read_text())
     bundle = imported(
@@ -290,7 +294,7 @@ def test_a_mobilenet_of_others_is_as_good_as_they_say(shared: Path, tmp_path: Pa
     assert evaluations[name].top1.ratio >= 0.77
 
 
-def test_a_model_is_run_on_the_delegate_that_it_needs(models: Path, tmp_path: Path, library: Path) -> None:
+def test_an_import_runs_the_model_on_the_given_delegate(models: Path, tmp_path: Path, library: Path) -> None:
     options = {"mean": 127.5, "std": 127.5}
     bundle = imported(models / "fp32.tflite", tmp_path / "bundle", delegate=external(library), **options)
     assert Classifier(bundle, "fp32", external(library)).share.taken == 1
@@ -302,7 +306,7 @@ def test_a_model_is_run_on_the_delegate_that_it_needs(models: Path, tmp_path: Pa
         imported(compiled, tmp_path / "edge", **options)
 
 
-def test_what_fails_when_it_is_run_is_refused(models: Path, tmp_path: Path, library: Path) -> None:
+def test_a_model_that_fails_to_run_is_refused(models: Path, tmp_path: Path, library: Path) -> None:
     failing = external(library, "fail-invoke")
     with pytest.raises(BuildError, match=r"fp32 fails when it is run: .*failed to invoke"):
         imported(models / "fp32.tflite", tmp_path / "bundle", delegate=failing, mean=127.5, std=127.5)

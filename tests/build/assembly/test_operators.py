@@ -7,7 +7,7 @@ from build.assembly.operators import count_operators, precision_of
 from service.bundle.folder import Bundle, verify_variant
 
 
-def test_int8_has_one_quantize_and_no_float_island(small: Bundle) -> None:
+def test_an_int8_file_has_one_quantize_and_no_dequantize(small: Bundle) -> None:
     counts = count_operators(small.variant_path("ptq").read_bytes())
     assert "DEQUANTIZE" not in counts
     assert counts["QUANTIZE"] == 1
@@ -15,13 +15,13 @@ def test_int8_has_one_quantize_and_no_float_island(small: Bundle) -> None:
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
 
 
-def test_the_manifest_has_them(small: Bundle) -> None:
+def test_the_manifest_lists_the_operators_of_each_variant(small: Bundle) -> None:
     for name, variant in small.manifest.variants.items():
         assert variant.operators == count_operators(small.variant_path(name).read_bytes())
     assert "QUANTIZE" not in small.variant("fp32").operators
 
 
-def test_an_old_file_s_operators_are_told_by_the_field_it_has(colour_models: Path) -> None:
+def test_operators_of_an_old_file_are_read_from_the_deprecated_field(colour_models: Path) -> None:
     content = (colour_models / "ptq.tflite").read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for code in model.operatorCodes:
@@ -31,7 +31,7 @@ def test_an_old_file_s_operators_are_told_by_the_field_it_has(colour_models: Pat
     assert count_operators(bytes(builder.Output())) == count_operators(content)
 
 
-def test_what_a_file_computes_with_is_told_by_its_layers(default_bundle: Bundle, small: Bundle) -> None:
+def test_the_precision_of_a_file_is_derived_from_its_layers(default_bundle: Bundle, small: Bundle) -> None:
     for bundle in (default_bundle, small):
         for name, variant in bundle.manifest.variants.items():
             content = verify_variant(bundle, name) or bundle.variant_path(name).read_bytes()

@@ -11,7 +11,7 @@ from tests.colours import write_photos
 from tests.models import with_softmax
 
 
-def test_an_import_takes_over_the_seen_images_of_the_bundle_around_it(
+def test_importing_a_variant_keeps_the_seen_images_of_its_bundle(
     default_bundle: Bundle, tmp_path: Path
 ) -> None:
     labels = default_bundle.path / LABELS
@@ -27,14 +27,14 @@ def test_an_import_takes_over_the_seen_images_of_the_bundle_around_it(
         seen_images=frozenset({"a" * SEEN_DIGITS}),
     )
     assert more.seen_images == default_bundle.seen_images | {"a" * SEEN_DIGITS}
-    # Of a file that is not one of its variants a bundle says nothing.
+    # A file in the bundle's folder that is not one of its variants: its seen images are unknown.
     other = bundle.path / "other.tflite"
     other.write_bytes(with_softmax(default_bundle.variant_path("dynamic").read_bytes()))
-    strange = imported(other, tmp_path / "strange", labels=labels, output="probabilities")
-    assert strange.seen_images == frozenset()
+    unlisted = imported(other, tmp_path / "strange", labels=labels, output="probabilities")
+    assert unlisted.seen_images == frozenset()
 
 
-def test_tables_vouch_for_no_import_of_which_nothing_is_known(models: Path, tmp_path: Path) -> None:
+def test_tables_say_if_the_seen_images_of_an_import_are_unknown(models: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
     seen = frozenset(["0" * SEEN_DIGITS])
     unknown = imported(models / "ptq.tflite", tmp_path / "unknown")
@@ -45,8 +45,8 @@ def test_tables_vouch_for_no_import_of_which_nothing_is_known(models: Path, tmp_
         images = labelled_images(tmp_path / "photos", bundle.classes)
         evaluated = record_evaluation(bundle, images, "photos", Crop.NONE)
         notes.append(variant_table(evaluated.manifest))
-    for told in notes[:2]:
-        assert "nothing is known about the images that `ptq` may have been trained or calibrated on." in told
+    for note in notes[:2]:
+        assert "nothing is known about the images that `ptq` may have been trained or calibrated on." in note
     assert "the network is not known to have been trained or calibrated on any of them" in notes[2]
-    assert not any("edgewise neither trained" in told for told in notes)
+    assert not any("edgewise neither trained" in note for note in notes)
     assert known.seen_images == seen

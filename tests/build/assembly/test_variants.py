@@ -16,7 +16,7 @@ from service.inference.classifier import Classifier
 from tests.build.conftest import REPRESENTATIVE
 
 
-def test_a_recipe_of_the_wire_leaves_a_packed_variant(start: Network, tmp_path: Path) -> None:
+def test_a_recipe_with_a_wire_format_makes_a_packed_variant(start: Network, tmp_path: Path) -> None:
     recipe = load_recipe("fp32").model_copy(update={"wire": "zstd"})
     bundle = quantize(start, [recipe], PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
     assert sorted(path.name for path in bundle.path.glob("fp32*")) == ["fp32.tflite.zst"]
@@ -40,7 +40,7 @@ def test_a_recipe_that_trains_needs_photos_to_train_on(
         ({"float_blocks": ("block9a",)}, "float_blocks has block9a, but the network has block1a, block2a"),
     ],
 )
-def test_a_recipe_for_layers_that_are_not_there_is_refused_before_any_is_made(
+def test_a_recipe_for_unknown_layers_is_refused_before_any_conversion(
     start: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr("build.assembly.variants.convert", lambda *_: pytest.fail("it was made"))
@@ -49,7 +49,7 @@ def test_a_recipe_for_layers_that_are_not_there_is_refused_before_any_is_made(
         quantize(start, recipes, PhotoSet("none", ()), "python -m build quantize", tmp_path / "small")
 
 
-def test_too_few_representative_photos_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_representative_photos_give_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     tell_too_few([load_recipe("fp32"), load_recipe("ptq"), load_recipe("naive")], 37)
     ptq, naive = capsys.readouterr().err.splitlines()
     assert ptq == "edgewise: ptq asks for 500 representative photos, but there are 37"
@@ -58,7 +58,7 @@ def test_too_few_representative_photos_are_told(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
-def test_variants_are_added_beside_those_of_a_bundle(measured: Bundle, tmp_path: Path) -> None:
+def test_variants_are_added_to_those_of_a_bundle(measured: Bundle, tmp_path: Path) -> None:
     network = load_network(str(measured.path))
     recipes = [load_recipe(name).model_copy(update={"wire": "zstd"}) for name in ("fp16", "fp32")]
     path = tmp_path / "more"
@@ -76,7 +76,7 @@ def test_variants_are_added_beside_those_of_a_bundle(measured: Bundle, tmp_path:
         Classifier(bundle, name)
 
 
-def test_nothing_is_added_beside_golden_vectors_of_other_pixels(
+def test_adding_to_a_bundle_with_other_golden_pixels_is_refused(
     copy: Bundle, start: Network, tmp_path: Path
 ) -> None:
     with np.load(copy.path / GOLDEN) as arrays:
