@@ -24,7 +24,7 @@ from service.measuring.labelled import labelled_images
 from tests.crops import write_crops
 
 SIZE = 64
-CLASSES = ("cat", "coffee", "flower", "temple")  # The package photos' names.
+CLASSES = ("cat", "coffee", "flower", "temple")  # The names of the photos in the fixture `photos`.
 REPRESENTATIVE = 16
 SMALL_PTQ = load_recipe("ptq").model_copy(update={"representative_images": REPRESENTATIVE})
 RECIPE = """
@@ -35,19 +35,19 @@ representative_images = 8
 """
 
 
-def every(arguments: dict[str, Path | str]) -> list[Path | str]:
-    """Options and their values, as a command line has them."""
+def flatten(arguments: dict[str, Path | str]) -> list[Path | str]:
+    """The options and their values in one list, as on a command line."""
     return [part for pair in arguments.items() for part in pair]
 
 
 def record(bundle: Bundle, folder: Path, crop: Crop, **options: Any) -> Bundle:
-    """`record_evaluation` on a folder."""
+    """Evaluate a bundle on a folder of images and record the result."""
     images = labelled_images(folder, bundle.classes)
     return record_evaluation(bundle, images, folder.name, crop, **options)
 
 
 def make_keras_model() -> tf_keras.Model:
-    """EfficientNetV2B0 of four classes whose BatchNorm has statistics worth folding; always the same."""
+    """A reproducible EfficientNetV2B0 of four classes with non-trivial BatchNorm statistics to fold."""
     tf_keras.utils.set_random_seed(0)
     model = tf_keras.applications.EfficientNetV2B0(
         weights=None, input_shape=(SIZE, SIZE, 3), classes=len(CLASSES), classifier_activation=None
@@ -85,7 +85,7 @@ def labels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_folder(
     photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, int, int], Path]:
-    """Makes a folder with one folder per class: so many crops of each package photo, drawn by a seed."""
+    """Return a function that makes a folder per class, with `count` random crops of a photo in each."""
 
     def make(name: str, seed: int, count: int) -> Path:
         folder = tmp_path_factory.mktemp(name) / name
@@ -107,7 +107,7 @@ def evaluation(make_folder: Callable[[str, int, int], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def training_folder(make_folder: Callable[[str, int, int], Path]) -> Path:
-    """Enough photos that some are held out of training."""
+    """A folder with enough photos that some are held out of training."""
     return make_folder("training", 3, 30)
 
 
@@ -119,35 +119,35 @@ def start(weights_file: Path, labels_file: Path) -> Network:
 @pytest.fixture(scope="session")
 def crops(training_folder: Path, start: Network) -> PhotoSet:
     """24 photos to train on, two held out."""
-    every = labelled_photos(training_folder, start.classes).photos
-    held_out = [photo for photo in every if is_held_out(photo)]
-    trained_on = [photo for photo in every if not is_held_out(photo)]
+    photos = labelled_photos(training_folder, start.classes).photos
+    held_out = [photo for photo in photos if is_held_out(photo)]
+    trained_on = [photo for photo in photos if not is_held_out(photo)]
     return PhotoSet("crops", (*trained_on[::4][:24], *held_out[:2]))
 
 
 @pytest.fixture(scope="session")
 def representative(start: Network, calibration: Path) -> NDArray[np.uint8]:
-    """The very pixels that the small bundle was calibrated on."""
+    """The pixels that the small bundle was calibrated on."""
     photos = sample(calibration, REPRESENTATIVE).photos
     return np.stack([load_pixels(photo.path.read_bytes(), start.preprocessing) for photo in photos])
 
 
 @pytest.fixture(scope="session")
 def pixels(start: Network, evaluation: Path) -> NDArray[np.uint8]:
-    """Those of the photos to evaluate on."""
+    """The pixels of the evaluation photos."""
     paths = sorted(evaluation.rglob("*.jpg"))
     return np.stack([load_pixels(path.read_bytes(), start.preprocessing) for path in paths])
 
 
 @pytest.fixture(scope="session")
 def ranges(start: Network, representative: NDArray[np.uint8]) -> dict[str, Range]:
-    """Those of the small bundle's ptq."""
+    """The activation ranges of the small bundle's ptq."""
     return calibrate(start.weights, representative)
 
 
 @pytest.fixture(scope="session")
 def fake_quantized(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
-    """The small network with fake quantization; what changes it puts it back as it was."""
+    """The small network with fake quantization. A test or fixture that changes it must restore it."""
     return fake_quantized_network(Int8Network(start.weights, ranges, {}), SIZE)
 
 
@@ -155,7 +155,7 @@ def fake_quantized(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
 def small(
     start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Bundle:
-    """The small network's bundle of fp32 and ptq, made once for all workers; tests that change it copy it."""
+    """The small network as fp32 and ptq, made once for all workers. Tests that change it use `copy`."""
     base = tmp_path_factory.getbasetemp()
     path = (base if worker_id == "master" else base.parent) / "small"
     with path.with_suffix(".lock").open("w") as lock:
@@ -168,7 +168,7 @@ def small(
 
 @pytest.fixture
 def copy(small: Bundle, tmp_path: Path) -> Bundle:
-    """The small bundle, to change."""
+    """A copy of the small bundle that a test may change."""
     shutil.copytree(small.path, tmp_path / "small")
     return load_bundle(tmp_path / "small")
 
@@ -177,7 +177,7 @@ def copy(small: Bundle, tmp_path: Path) -> Bundle:
 def measured(
     small: Bundle, start: Network, evaluation: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    """The small bundle with an evaluation, the start as its baseline, and a report."""
+    """The small bundle with an evaluation, a report, and the weights in `start` as a baseline."""
     path = tmp_path_factory.mktemp("measured") / "small"
     shutil.copytree(small.path, path)
     bundle = record(load_bundle(path), evaluation, Crop.BUNDLE, start=start)
@@ -195,7 +195,7 @@ def recipe(tmp_path: Path) -> Path:
 def arguments(
     weights_file: Path, labels_file: Path, calibration: Path, evaluation: Path, tmp_path: Path
 ) -> dict[str, Path | str]:
-    """The options of `all` that would go through."""
+    """Valid options for the command `all`."""
     return {
         "--weights": weights_file,
         "--labels": labels_file,

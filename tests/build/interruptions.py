@@ -1,4 +1,4 @@
-"""Training that is interrupted, and what was done of it when it goes on."""
+"""Helpers that interrupt training and watch which steps it does."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,31 +12,31 @@ from build.training import loop
 
 
 def interrupt(after: int, patch: pytest.MonkeyPatch) -> None:
-    """Let the next training be interrupted after so many steps."""
+    """Interrupt the next training after `after` steps."""
     batches = loop.batches
 
-    def some(*arguments: Any) -> Iterator[Any]:
+    def first_batches(*arguments: Any) -> Iterator[Any]:
         yield from islice(batches(*arguments), after)
         raise KeyboardInterrupt
 
-    patch.setattr(loop, "batches", some)
+    patch.setattr(loop, "batches", first_batches)
 
 
-def keep_as_interrupted(after: int, folder: Path, copy: Path, patch: pytest.MonkeyPatch) -> None:
-    """Let the next training in `folder` leave in `copy` what is there if it ends after so many steps."""
+def copy_after_step(after: int, folder: Path, copy: Path, patch: pytest.MonkeyPatch) -> None:
+    """Copy `folder` to `copy` when the next training in it has saved step `after`, as if it ended there."""
     save = loop._save
 
-    def kept(manager: Any, done: int) -> None:
+    def save_and_copy(manager: Any, done: int) -> None:
         save(manager, done)
         if done == after:
             shutil.copytree(folder, copy)
 
     patch.setattr(loop, "STEPS_PER_CHECKPOINT", after)
-    patch.setattr(loop, "_save", kept)
+    patch.setattr(loop, "_save", save_and_copy)
 
 
 def watch_steps(patch: pytest.MonkeyPatch) -> list[int]:
-    """A list to which every step that is done from now on is added."""
+    """Return a list to which each training step from now on is appended."""
     steps: list[int] = []
     batches = loop.batches
 

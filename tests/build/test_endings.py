@@ -1,4 +1,4 @@
-"""How commands end that can't be done, are interrupted, or have nobody to tell; as real processes."""
+"""How commands end that are refused, are interrupted or can't write their output."""
 
 import signal
 import subprocess
@@ -18,7 +18,8 @@ BUILD = [sys.executable, "-m", "build"]
 REFUSED = ["quantize", "--weights", "nope", "--calibration", "x", "--out"]
 
 
-def by_shell(redirection: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def run_in_shell(redirection: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m build` with a redirection of its output."""
     return subprocess.run(  # noqa: S603
         ["/bin/sh", "-c", f'exec "$0" "$@" {redirection}', *BUILD, *arguments],
         cwd=ROOT,
@@ -29,29 +30,30 @@ def by_shell(redirection: str, *arguments: str | Path) -> "subprocess.CompletedP
 
 
 @pytest.mark.parametrize("errors", ["2>&-", pytest.param("2>/dev/full", marks=needs_full)])
-def test_where_nothing_can_be_said_the_status_tells(errors: str) -> None:
-    assert by_shell(errors, "evaluate", "nope", "--evaluation", "x").returncode == 2
+def test_an_unwritable_standard_error_does_not_change_the_exit_status(errors: str) -> None:
+    assert run_in_shell(errors, "evaluate", "nope", "--evaluation", "x").returncode == 2
 
 
 @needs_full
-def test_a_full_standard_error_ends_no_training(
+def test_a_full_standard_error_does_not_stop_training(
     weights_file: Path, labels_file: Path, calibration: Path, tmp_path: Path
 ) -> None:
     network = ["--weights", weights_file, "--labels", labels_file, "--size", str(SIZE)]
-    how = ["--data", calibration, "--epochs", "1", "--batch-size", "16", "--out", tmp_path / "run"]
-    result = by_shell("2>/dev/full", "train", *network, *how)
+    options = ["--data", calibration, "--epochs", "1", "--batch-size", "16", "--out", tmp_path / "run"]
+    result = run_in_shell("2>/dev/full", "train", *network, *options)
     assert result.returncode == 0
     assert (tmp_path / "run" / "training.json").is_file()
 
 
-def test_a_terminal_of_ascii_alone_is_shown_every_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ascii_only_terminal_gets_tables_with_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    result = by_shell("", "report", "--devices", *(ROOT / "docs" / "devices").glob("*.json"))
+    result = run_in_shell("", "report", "--devices", *(ROOT / "docs" / "devices").glob("*.json"))
     assert result.returncode == 0, result.stderr
     assert r"hottest \xb0C" in result.stdout
 
 
-def test_what_takes_time_is_imported_where_an_interruption_is_caught() -> None:
+def test_slow_imports_happen_where_an_interruption_is_caught() -> None:
+    """So importing the main module must not import them."""
     code = "import sys, build.__main__; print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
         [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -59,24 +61,24 @@ def test_what_takes_time_is_imported_where_an_interruption_is_caught() -> None:
     assert {"argparse", "pydantic", "numpy", "tensorflow"} & set(result.stdout.split()) == set()
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell what is loaded")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="/proc/self/maps is absent")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("library", ["pydantic_core", "libtensorflow_framework"])
-def test_while_libraries_load_a_signal_ends_it_in_one_line(
+def test_a_signal_while_libraries_load_ends_the_command_in_one_line(
     library: str, number: signal.Signals, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What an earlier test of this process may have set.
+    # An earlier test in this process may have set it.
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     command = [*WITH_SIGNALS, *BUILD, *REFUSED, str(tmp_path / "out")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:  # noqa: S603
         wait_for(lambda: library in Path(f"/proc/{process.pid}/maps").read_text())
         process.send_signal(number)
-        _, said = process.communicate()
-    assert (process.returncode, said) == (status, b"edgewise: interrupted\n")
+        _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (status, b"edgewise: interrupted\n")
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_while_native_code_imports_python_s_ends_it_in_one_line(name: str, status: int) -> None:
+def test_a_signal_during_an_import_by_native_code_ends_in_one_line(name: str, status: int) -> None:
     # pydantic_core panics if its own import of datetime fails.
     program = f"""
 import signal, sys
@@ -102,12 +104,12 @@ sys.exit(main(["report"]))
 
 
 @pytest.mark.parametrize(
-    ("steps", "told"),
+    ("steps", "message"),
     [(0, "interrupted"), (1, "interrupted; training resumes from its last checkpoint when started again")],
 )
-def test_that_a_training_goes_on_is_told_where_it_does(
+def test_an_interruption_mentions_resuming_only_after_a_checkpoint(
     steps: int,
-    told: str,
+    message: str,
     weights_file: Path,
     labels_file: Path,
     calibration: Path,
@@ -118,6 +120,6 @@ def test_that_a_training_goes_on_is_told_where_it_does(
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 1)
     interrupt(steps, monkeypatch)
     network = ["--weights", weights_file, "--labels", labels_file, "--size", str(SIZE)]
-    how = ["--data", calibration, "--epochs", "1", "--batch-size", "16", "--out", tmp_path / "run"]
-    assert main([str(part) for part in ("train", *network, *how)]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == f"edgewise: {told}"
+    options = ["--data", calibration, "--epochs", "1", "--batch-size", "16", "--out", tmp_path / "run"]
+    assert main([str(part) for part in ("train", *network, *options)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"edgewise: {message}"

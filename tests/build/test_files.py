@@ -19,7 +19,7 @@ from build.files import command_line
         (("train", "--data", "/home/\udcff"), "train --data '\ufffd'"),
     ],
 )
-def test_a_recorded_command_names_files_but_not_where_they_lie(
+def test_a_recorded_command_names_files_without_their_paths(
     arguments: tuple[str, ...], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "models").mkdir()

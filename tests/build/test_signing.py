@@ -1,4 +1,4 @@
-"""Bundles that are signed, and those that are not signed any more."""
+"""Signing bundles, and removing signatures that no longer fit."""
 
 import re
 import shutil
@@ -33,15 +33,15 @@ def test_sign_leaves_a_signature_that_the_service_accepts(
 ) -> None:
     before = load_bundle(path)
     assert main(["sign", str(path), "--key", str(pair.private)]) == 0
-    told = f"{path / SIGNATURE}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY\n"
-    assert capsys.readouterr().out == told
+    message = f"{path / SIGNATURE}: serve the bundle with the public key as EDGEWISE_BUNDLE_PUBLIC_KEY\n"
+    assert capsys.readouterr().out == message
     assert load_bundle(path, pair.public) == replace(before, public_key=pair.public)
     first = (path / SIGNATURE).read_bytes()
     assert sign_bundle(path, pair.private).read_bytes() == first
 
 
 @pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
-def test_openssl_finds_the_signature_right(path: Path, pair: KeyPair) -> None:
+def test_openssl_verifies_the_signature(path: Path, pair: KeyPair) -> None:
     signature = sign_bundle(path, pair.private)
     command = [OPENSSL, "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", pair.public]
     command += ["-in", path / MANIFEST, "-sigfile", signature]
@@ -50,7 +50,7 @@ def test_openssl_finds_the_signature_right(path: Path, pair: KeyPair) -> None:
     assert subprocess.run(command, check=False, capture_output=True).returncode == 1  # noqa: S603
 
 
-def test_a_bundle_that_is_not_whole_is_not_signed(path: Path, pair: KeyPair) -> None:
+def test_a_bundle_that_does_not_match_its_manifest_is_not_signed(path: Path, pair: KeyPair) -> None:
     flip(path / LABELS, 0)
     with pytest.raises(BundleError, match=r"labels\.txt is not the file that the manifest names"):
         sign_bundle(path, pair.private)
@@ -62,39 +62,40 @@ def test_a_bundle_that_is_not_whole_is_not_signed(path: Path, pair: KeyPair) -> 
 
 
 def refused(path: Path, key: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Check that signing is refused in one line and writes nothing; return that line."""
     assert main(["sign", str(path), "--key", str(key)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert not (path / SIGNATURE).exists()
     return line.removeprefix("edgewise: ")
 
 
-def test_what_is_no_private_key_is_told(
+def test_a_file_that_is_no_private_key_is_refused(
     path: Path, pair: KeyPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    none = tmp_path / "none.pem"
-    assert refused(path, none, capsys) == f"--key {none} can't be read: No such file or directory"
-    told = (
+    missing = tmp_path / "none.pem"
+    assert refused(path, missing, capsys) == f"--key {missing} can't be read: No such file or directory"
+    message = (
         f"--key {pair.public} holds no Ed25519 private key in PEM, or an encrypted one; make one with openssl"
     )
-    assert refused(path, pair.public, capsys).startswith(told)
+    assert refused(path, pair.public, capsys).startswith(message)
 
 
 @pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
-def test_an_encrypted_key_is_told(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_encrypted_key_is_refused(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "encrypted.pem"
     command = ["genpkey", "-algorithm", "ed25519", "-aes-256-cbc", "-pass", "pass:word", "-out", key]
     subprocess.run([OPENSSL, *command], check=True, capture_output=True)  # noqa: S603
     assert "or an encrypted one; " in refused(path, key, capsys)
 
 
-def test_a_new_manifest_is_not_signed_and_the_command_says_so(
+def test_a_new_manifest_removes_the_signature_and_the_command_says_so(
     colours: Bundle, pair: KeyPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = signed_copy(colours, tmp_path / "colours", pair)
     command = ["report", str(path), "--runs", "10"]
-    told = rf"^{path} is no longer signed, since its manifest is new: sign it again with `build sign`"
+    message = rf"^{path} is no longer signed, since its manifest is new: sign it again with `build sign`"
     assert main(command) == 0
-    assert re.search(told, capsys.readouterr().out, re.MULTILINE)
+    assert re.search(message, capsys.readouterr().out, re.MULTILINE)
     assert not (path / SIGNATURE).exists()
     assert main(command) == 0
     assert "signed" not in capsys.readouterr().out

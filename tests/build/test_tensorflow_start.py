@@ -1,4 +1,4 @@
-"""TensorFlow's start."""
+"""The output of libraries while TensorFlow is loaded."""
 
 import os
 import subprocess
@@ -12,12 +12,12 @@ from tests.system.processes import ROOT
 
 
 @pytest.fixture(autouse=True)
-def libraries_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What an earlier test of this process may have set, and a subprocess would inherit.
+def default_log_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An earlier test in this process may have set it, and a subprocess would inherit it.
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
 
 
-def test_a_command_that_loads_tensorflow_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_refusal_after_loading_tensorflow_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "quantize", "--weights", "nope", "--calibration", "x"]
     result = subprocess.run(  # noqa: S603
         [*command, "--out", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -27,7 +27,7 @@ def test_a_command_that_loads_tensorflow_is_refused_in_one_line(tmp_path: Path) 
     assert line.startswith("edgewise: --weights nope is neither")
 
 
-def test_what_libraries_say_is_shown_where_they_can_not_be_loaded(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_libraries_is_shown_if_loading_them_fails(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with starting_tensorflow():
             os.write(2, b"this processor lacks AVX\n")

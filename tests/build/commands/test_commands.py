@@ -16,7 +16,7 @@ from service.bundle.folder import Bundle, load_bundle, verify
 from service.bundle.manifest import comparison_with
 from service.bundle.reference import read_reference
 from service.inference.classifier import Classifier
-from tests.build.conftest import CLASSES, RECIPE, SIZE, every
+from tests.build.conftest import CLASSES, RECIPE, SIZE, flatten
 from tests.system.processes import interrupted
 
 ROOT = Path(__file__).parents[3]
@@ -92,7 +92,7 @@ def test_quantize_trains_where_a_recipe_does(
     shutil.copytree(evaluation, data / "test")
     qat.write_text(RECIPE.replace("mine", "trained") + "[training]\nepochs = 1\nlearning_rate = 1e-5\n")
     del arguments["--evaluation"]
-    given = every(arguments | {"--calibration": data})
+    given = flatten(arguments | {"--calibration": data})
     recipes = [str(part) for part in (qat, "fp32", recipe)]
     assert main(["quantize", *map(str, given), "--recipes", *recipes, "--seed", "3"]) == 0
     bundle = load_bundle(tmp_path / "bundle")

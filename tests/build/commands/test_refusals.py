@@ -8,7 +8,7 @@ from build.__main__ import main
 from build.evidence.report import split_at_markers
 from service.bundle.folder import SEEN_DIGITS, Bundle, sha256_of
 from service.errors import StartError
-from tests.build.conftest import every
+from tests.build.conftest import flatten
 from tests.rights import as_an_ordinary_user
 
 
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_said_before_the_work(
 def test_evaluation_photos_to_train_on_are_refused_before_the_work(
     arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    said = wrong(capsys, "all", *every(arguments), "--unlabelled", evaluation)
+    said = wrong(capsys, "all", *flatten(arguments), "--unlabelled", evaluation)
     assert said.startswith(
         "16 images of evaluation are among those to train, calibrate or choose on, the first"
     )
@@ -66,7 +66,7 @@ def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_wor
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
-    said = wrong(capsys, "all", *every(changed))
+    said = wrong(capsys, "all", *flatten(changed))
     assert said.startswith(
         "16 images of calibration are among those that the weights or a recipe come from, the"
     )
@@ -82,7 +82,7 @@ def test_evaluation_photos_that_a_recipe_was_searched_on_are_refused_before_the_
         f'representative_images = 8\nweight_steps = {{ "*" = 0.1 }}\n'
         f'searched_on = ["{sha256_of(photo)[:SEEN_DIGITS]}"]\n'
     )
-    said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
+    said = wrong(capsys, "all", *flatten(arguments), "--recipes", recipe)
     assert said.startswith(
         "1 images of evaluation are among those that the weights or a recipe come from, the"
     )
@@ -108,7 +108,7 @@ def test_all_takes_ones_own_photos_or_those_of_the_weights_classes(
         **{name: arguments.pop(name) for name in ("--calibration", "--evaluation")},
     }
     chosen = {name: folders[name] for name in given.split()}
-    said = wrong(capsys, "all", *every(arguments | chosen))
+    said = wrong(capsys, "all", *flatten(arguments | chosen))
     assert said == "all takes --data, or both --calibration and --evaluation"
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +125,7 @@ def test_classes_of_ones_own_must_be_learned(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    said = wrong(capsys, "all", *every(own(arguments, training_folder)), "--epochs", "0")
+    said = wrong(capsys, "all", *flatten(own(arguments, training_folder)), "--epochs", "0")
     assert said == "--epochs 0 with --data would not learn the classes; set it to 1 or more"
     assert list(tmp_path.iterdir()) == []
 
@@ -137,7 +137,7 @@ def test_unlabelled_photos_that_nothing_trains_on_are_refused(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    given = every(own(arguments, training_folder) | {"--recipes": "fp32", "--unlabelled": calibration})
+    given = flatten(own(arguments, training_folder) | {"--recipes": "fp32", "--unlabelled": calibration})
     said = wrong(capsys, "all", *given)
     assert said == "--unlabelled would have no effect with --data because no recipe trains; leave that out"
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +157,7 @@ def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
     for name, folder in (("train", training_folder), ("val", calibration), ("test", evaluation)):
         shutil.copytree(folder, data / name)
     other = Path(shutil.copytree(data / split / "cat", tmp_path / "other"))
-    said = wrong(capsys, "all", *every(own(arguments, data)), "--unlabelled", other)
+    said = wrong(capsys, "all", *flatten(own(arguments, data)), "--unlabelled", other)
     assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in said
     assert not (tmp_path / "run").exists()
 
@@ -179,7 +179,7 @@ def test_all_refuses_options_without_effect(
 ) -> None:
     if "--data" in given:
         del arguments["--calibration"], arguments["--evaluation"]
-    assert wrong(capsys, "all", *every(arguments), *given.split()).startswith(message)
+    assert wrong(capsys, "all", *flatten(arguments), *given.split()).startswith(message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,7 +188,7 @@ def test_where_no_recipe_trains_what_training_takes_is_refused(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
 ) -> None:
     del arguments["--run"], arguments["--evaluation"]
-    said = wrong(capsys, "quantize", *every(arguments), "--recipes", "fp32", "ptq", option, "1")
+    said = wrong(capsys, "quantize", *flatten(arguments), "--recipes", "fp32", "ptq", option, "1")
     assert said == f"{option} would have no effect because no recipe trains; leave that out"
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +210,7 @@ def test_what_is_not_installed_is_named(
 def test_two_recipes_of_one_name_are_refused(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = wrong(capsys, "all", *every(arguments), "--recipes", "fp32", "fp32")
+    said = wrong(capsys, "all", *flatten(arguments), "--recipes", "fp32", "fp32")
     assert said == "2 recipes are named fp32; give each its own name"
 
 
@@ -224,7 +224,7 @@ def test_checkpoints_and_the_bundle_can_not_lie_in_each_other(
     arguments |= {"--run": tmp_path / run, "--out": tmp_path / out}
     # What is found out before the first photo is looked at.
     arguments["--calibration"] = tmp_path / "absent"
-    said = wrong(capsys, "quantize", *every(arguments), "--recipes", "fp32", "qat")
+    said = wrong(capsys, "quantize", *flatten(arguments), "--recipes", "fp32", "qat")
     assert said == (
         f"checkpoints would be in {tmp_path / run} and the bundle in {tmp_path / out}, but neither may be"
         " inside the other; choose another folder with --run"
@@ -238,7 +238,7 @@ def test_checkpoints_in_a_link_to_itself_are_refused(
     del arguments["--evaluation"]
     run = tmp_path / "loop"
     run.symlink_to(run)
-    said = wrong(capsys, "quantize", *every(arguments | {"--run": run}), "--recipes", "fp32", "qat")
+    said = wrong(capsys, "quantize", *flatten(arguments | {"--run": run}), "--recipes", "fp32", "qat")
     assert str(run) in said
 
 
@@ -251,7 +251,7 @@ def test_a_recipe_for_another_network_is_refused_before_training(
         'representative_images = 100\nfloat_blocks = ["block9a"]\n'
     )
     arguments["--calibration"] = tmp_path / "absent"
-    said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
+    said = wrong(capsys, "all", *flatten(arguments), "--recipes", recipe)
     assert said.startswith("float_blocks has block9a, but the network has block1a, ")
 
 
@@ -264,7 +264,7 @@ def test_a_recipe_that_leaves_nothing_to_prune_is_refused_before_training(
         'weight_bits = { "block6*" = 4 }\npruning = { sparsity = 0.5, keep = ["block*"] }\n'
     )
     arguments["--calibration"] = tmp_path / "absent"
-    said = wrong(capsys, "all", *every(arguments), "--recipes", recipe)
+    said = wrong(capsys, "all", *flatten(arguments), "--recipes", recipe)
     assert said == "pruning: no layer is left to prune; give a grid to one that keep does not match"
 
 
@@ -275,7 +275,7 @@ def test_a_damaged_photo_is_refused_before_the_work(
     photos.mkdir()
     (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     del arguments["--run"], arguments["--evaluation"]
-    said = wrong(capsys, "quantize", *every(arguments | {"--calibration": photos}))
+    said = wrong(capsys, "quantize", *flatten(arguments | {"--calibration": photos}))
     assert said.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
     assert not (tmp_path / "bundle").exists()
 
@@ -286,7 +286,7 @@ def test_another_runs_folder_is_refused_before_the_work(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    options = [*every(own(arguments, training_folder)), "--recipes", "qat"]
+    options = [*flatten(own(arguments, training_folder)), "--recipes", "qat"]
     for name in ("train", "recipe-qat"):
         folder = tmp_path / "run" / name
         folder.mkdir(parents=True)
@@ -304,7 +304,7 @@ def test_a_folder_that_can_not_be_written_is_named(
     del arguments["--run"], arguments["--evaluation"]
     data = arguments.pop("--calibration")
     changed = arguments | {"--data": data, "--epochs": "1", "--batch-size": "8", "--out": labels_file / "run"}
-    assert wrong(capsys, "train", *every(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
+    assert wrong(capsys, "train", *flatten(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
 
 
 def test_checkpoints_are_not_mixed_into_a_bundle(
@@ -315,8 +315,8 @@ def test_checkpoints_are_not_mixed_into_a_bundle(
     del arguments["--evaluation"]
     rest = {name: arguments[name] for name in ("--weights", "--labels", "--size")}
     refused = f"{copy.path} holds a bundle; choose another folder for checkpoints"
-    assert wrong(capsys, "train", *every(rest | data | {"--out": copy.path})) == refused
-    assert wrong(capsys, "all", *every(arguments | data | {"--run": copy.path})) == refused
+    assert wrong(capsys, "train", *flatten(rest | data | {"--out": copy.path})) == refused
+    assert wrong(capsys, "all", *flatten(arguments | data | {"--run": copy.path})) == refused
     assert sorted(copy.path.iterdir()) == before
 
 

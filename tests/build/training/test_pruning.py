@@ -30,7 +30,7 @@ from build.training.qat import _loss, _loss_with_teacher, _with_features
 from service.bundle.folder import Bundle, sha256_of
 from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
-from tests.build.interruptions import keep_as_interrupted, watch_steps
+from tests.build.interruptions import copy_after_step, watch_steps
 from tests.build.quantization.test_fake_quantization import stored_kernels
 
 HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3)
@@ -213,7 +213,7 @@ def made(
     folder = tmp_path_factory.mktemp("made")
     interrupted = folder / "interrupted" / "recipe-pqk"
     with pytest.MonkeyPatch.context() as patch:
-        keep_as_interrupted(AFTER, folder / "runs" / "recipe-pqk", interrupted, patch)
+        copy_after_step(AFTER, folder / "runs" / "recipe-pqk", interrupted, patch)
         bundle = make(start, calibration, crops, folder / "runs", folder / "small")
     return Made(bundle, interrupted)
 

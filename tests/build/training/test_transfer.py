@@ -20,7 +20,7 @@ from service.inference.classifier import softmax
 from service.measuring.evaluation import expected_calibration_error
 from service.measuring.labelled import image_set
 from tests.build.conftest import CLASSES
-from tests.build.interruptions import keep_as_interrupted, watch_steps
+from tests.build.interruptions import copy_after_step, watch_steps
 
 SCHEDULE = Schedule(epochs=1, batch_size=16, learning_rate=1e-4)
 COMMAND = "python -m build all"
@@ -59,7 +59,7 @@ def run(other: Network, splits: Splits, tmp_path_factory: pytest.TempPathFactory
     interrupted = folder.with_name("interrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(temperature, "LEAST_PHOTOS", len(splits.val.photos))
-        keep_as_interrupted(2, folder, interrupted, patch)
+        copy_after_step(2, folder, interrupted, patch)
         return Run(train_classes(other, splits, SCHEDULE, folder, COMMAND), folder, interrupted)
 
 
