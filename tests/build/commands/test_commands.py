@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run `python -m build` to its end."""
+    """Run `python -m build` and wait for it."""
     return subprocess.run(  # noqa: S603
         [sys.executable, "-m", "build", *arguments],
         cwd=ROOT,
@@ -34,7 +34,7 @@ def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
+def test_all_makes_a_bundle_and_a_report_from_weights_and_photos(
     weights_file: Path,
     labels_file: Path,
     training_folder: Path,
@@ -69,7 +69,7 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
     assert comparison is not None
     assert comparison.kl_nats > 0
     assert read_reference(bundle) is not None
-    # It ends with the table and the picture.
+    # The output ends with the table, the names of the files, and how to serve the bundle.
     *_, files, serving = result.stdout.splitlines()
     assert files == f"{bundle_path / 'README.md'} and {bundle_path / 'variants.png'}"
     assert serving == f"Serve it with EDGEWISE_BUNDLE={bundle_path} make serve"
@@ -79,11 +79,11 @@ def test_all_goes_from_weights_and_photos_to_a_bundle_and_its_report(
     assert table in (bundle_path / "README.md").read_text()
     with Image.open(bundle_path / "variants.png") as picture:
         assert picture.size == (1200, 540)
-    # What it left of training is weights for the next command.
+    # The trained weights stay in the run folder, for later commands.
     assert (run / "train" / "training.json").is_file()
 
 
-def test_quantize_trains_where_a_recipe_does(
+def test_quantize_trains_for_the_recipes_that_train(
     arguments: dict[str, Path | str], training_folder: Path, evaluation: Path, recipe: Path, tmp_path: Path
 ) -> None:
     data, qat = tmp_path / "data", tmp_path / "trained.toml"
@@ -92,19 +92,19 @@ def test_quantize_trains_where_a_recipe_does(
     shutil.copytree(evaluation, data / "test")
     qat.write_text(RECIPE.replace("mine", "trained") + "[training]\nepochs = 1\nlearning_rate = 1e-5\n")
     del arguments["--evaluation"]
-    given = flatten(arguments | {"--calibration": data})
+    options = flatten(arguments | {"--calibration": data})
     recipes = [str(part) for part in (qat, "fp32", recipe)]
-    assert main(["quantize", *map(str, given), "--recipes", *recipes, "--seed", "3"]) == 0
+    assert main(["quantize", *map(str, options), "--recipes", *recipes, "--seed", "3"]) == 0
     bundle = load_bundle(tmp_path / "bundle")
     verify(bundle)
-    # The last int8 one is the default.
+    # The last int8 variant is the default.
     assert list(bundle.manifest.variants) == ["trained", "fp32", "mine"]
     assert bundle.manifest.default_variant == "mine"
     trainings = {name: variant.provenance.training for name, variant in bundle.manifest.variants.items()}
     assert trainings["fp32"] is trainings["mine"] is None
     training = trainings["trained"]
     assert training is not None
-    # Of a folder that has splits, those to test on are not trained on.
+    # The test split of a folder is not trained on.
     assert [(images.name, images.images) for images in training.images] == [("data", 60)]
     assert (training.seed, training.batch_size) == (3, 16)
     assert training.command.startswith("python -m build quantize --weights ")
@@ -128,7 +128,7 @@ def test_import_and_report_as_commands(colour_models: Path, tmp_path: Path) -> N
     assert load_bundle(path).variant("ptq").latency is not None
 
 
-def test_sensitivity_leaves_a_table_a_picture_and_numbers(
+def test_sensitivity_writes_a_table_a_picture_and_numbers(
     small: Bundle, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--weights", small.path, "--calibration", calibration, "--images", "4"]
@@ -148,7 +148,7 @@ def test_sensitivity_leaves_a_table_a_picture_and_numbers(
     assert measured.everything.kl_nats > 10 * measured.kinds["sigmoids"].kl_nats
 
 
-def test_activations_shows_what_large_ones_are_worth(
+def test_activations_compares_clipped_and_kept_large_values(
     small: Bundle, calibration: Path, evaluation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = ["--weights", small.path, "--calibration", calibration, "--evaluation", evaluation]
@@ -160,7 +160,7 @@ def test_activations_shows_what_large_ones_are_worth(
     assert note.startswith("Simulated in float, on 16 photos of evaluation, crop bundle")
 
 
-def test_activations_are_not_judged_by_photos_that_were_calibrated_on(
+def test_activations_refuses_to_evaluate_on_calibration_photos(
     small: Bundle, calibration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = ["--weights", small.path, "--calibration", calibration, "--evaluation", calibration]
@@ -168,11 +168,11 @@ def test_activations_are_not_judged_by_photos_that_were_calibrated_on(
     assert "48 images of calibration are among those to train, calibrate" in capsys.readouterr().err
 
 
-def test_search_leaves_a_recipe_for_a_size(small: Bundle, calibration: Path, tmp_path: Path) -> None:
+def test_search_writes_a_recipe_for_a_size(small: Bundle, calibration: Path, tmp_path: Path) -> None:
     recipe, out = tmp_path / "tiny.toml", tmp_path / "bundle"
     photos = ["--weights", small.path, "--calibration", calibration]
-    how = ["--images", "8", "--megabytes", "2.5", "--method", "uniform"]
-    assert main(["search", *map(str, [*photos, *how]), "--out", str(recipe)]) == 0
+    options = ["--images", "8", "--megabytes", "2.5", "--method", "uniform"]
+    assert main(["search", *map(str, [*photos, *options]), "--out", str(recipe)]) == 0
     searched_on = load_recipe(str(recipe)).searched_on
     assert len(searched_on) == 8
     assert main(["quantize", *map(str, photos), "--recipes", str(recipe), "--out", str(out)]) == 0
@@ -200,7 +200,7 @@ def test_add_keeps_the_variants_of_a_bundle(
     assert bundle.manifest.training == measured.manifest.training
 
 
-def test_a_licence_that_is_given_is_the_bundle_s(
+def test_a_given_licence_is_recorded_in_the_bundle(
     weights_file: Path, labels_file: Path, calibration: Path, tmp_path: Path
 ) -> None:
     network = ["--weights", weights_file, "--labels", labels_file, "--size", str(SIZE), "--licence", "MIT"]
@@ -214,20 +214,20 @@ def test_a_wrong_input_ends_in_one_line(weights_file: Path, tmp_path: Path) -> N
     result = build("quantize", "--weights", weights_file, "--calibration", tmp_path, "--out", out)
     assert result.returncode == 2
     assert result.stdout == ""
-    said = [line for line in result.stderr.splitlines() if line.startswith("edgewise: ")]
-    assert said == result.stderr.splitlines()[-1:]
-    assert said == ["edgewise: the network has 4 classes; name them with --labels FILE, one per line"]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("edgewise: ")]
+    assert errors == result.stderr.splitlines()[-1:]
+    assert errors == ["edgewise: the network has 4 classes; name them with --labels FILE, one per line"]
     assert not out.exists()
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_leaves_nothing(
+def test_an_interruption_leaves_no_files(
     number: signal.Signals, expected: int, small: Bundle, calibration: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "build", "quantize", "--weights", small.path]
     command += ["--calibration", calibration, "--out", tmp_path / "bundle"]
-    status, rest = interrupted(command, b"decode:", number)
+    status, stderr = interrupted(command, b"decode:", number)
     assert status == expected
-    assert rest.splitlines()[-1] == b"edgewise: interrupted"
-    assert b"Traceback" not in rest
+    assert stderr.splitlines()[-1] == b"edgewise: interrupted"
+    assert b"Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []

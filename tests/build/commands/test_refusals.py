@@ -12,13 +12,13 @@ from tests.build.conftest import flatten
 from tests.rights import as_an_ordinary_user
 
 
-def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Run a command that can't be done; what it says, which is one line after progress bars and remarks."""
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a command that is refused; return its error, one line after progress bars and warnings."""
     assert main([str(argument) for argument in arguments]) == 2
     *before, last = capsys.readouterr().err.splitlines()
     assert last.startswith("edgewise: ")
-    said = [line for line in before if line.startswith(("edgewise: ", "Traceback"))]
-    assert [line for line in said if "representative photos, but there are" not in line] == []
+    errors = [line for line in before if line.startswith(("edgewise: ", "Traceback"))]
+    assert [line for line in errors if "representative photos, but there are" not in line] == []
     return last.removeprefix("edgewise: ")
 
 
@@ -35,7 +35,7 @@ def wrong(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         ("--insert", "pyproject.toml", "pyproject.toml has no lines <!-- variants -->"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_work(
+def test_wrong_options_are_refused_before_the_work(
     arguments: dict[str, Path | str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -43,22 +43,22 @@ def test_what_is_wrong_is_said_before_the_work(
     value: str,
     message: str,
 ) -> None:
-    given = arguments | {option: value}
-    assert wrong(capsys, "all", *(part for pair in given.items() for part in pair)).startswith(message)
+    options = arguments | {option: value}
+    assert refusal(capsys, "all", *(part for pair in options.items() for part in pair)).startswith(message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_photos_to_train_on_are_refused_before_the_work(
+def test_training_on_evaluation_photos_is_refused_before_the_work(
     arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    said = wrong(capsys, "all", *flatten(arguments), "--unlabelled", evaluation)
-    assert said.startswith(
+    error = refusal(capsys, "all", *flatten(arguments), "--unlabelled", evaluation)
+    assert error.startswith(
         "16 images of evaluation are among those to train, calibrate or choose on, the first"
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_work(
+def test_evaluation_photos_that_the_weights_have_seen_are_refused(
     arguments: dict[str, Path | str],
     small: Bundle,
     calibration: Path,
@@ -66,13 +66,13 @@ def test_evaluation_photos_that_the_weights_have_seen_are_refused_before_the_wor
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     changed = arguments | {"--weights": small.path, "--calibration": evaluation, "--evaluation": calibration}
-    said = wrong(capsys, "all", *flatten(changed))
-    assert said.startswith(
+    error = refusal(capsys, "all", *flatten(changed))
+    assert error.startswith(
         "16 images of calibration are among those that the weights or a recipe come from, the"
     )
 
 
-def test_evaluation_photos_that_a_recipe_was_searched_on_are_refused_before_the_work(
+def test_evaluation_photos_that_a_recipe_was_searched_on_are_refused(
     arguments: dict[str, Path | str], evaluation: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     photo = next(path for path in sorted(evaluation.rglob("*")) if path.is_file())
@@ -82,15 +82,15 @@ def test_evaluation_photos_that_a_recipe_was_searched_on_are_refused_before_the_
         f'representative_images = 8\nweight_steps = {{ "*" = 0.1 }}\n'
         f'searched_on = ["{sha256_of(photo)[:SEEN_DIGITS]}"]\n'
     )
-    said = wrong(capsys, "all", *flatten(arguments), "--recipes", recipe)
-    assert said.startswith(
+    error = refusal(capsys, "all", *flatten(arguments), "--recipes", recipe)
+    assert error.startswith(
         "1 images of evaluation are among those that the weights or a recipe come from, the"
     )
     assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         "",
         "--calibration",
@@ -100,51 +100,53 @@ def test_evaluation_photos_that_a_recipe_was_searched_on_are_refused_before_the_
         "--data --calibration --evaluation",
     ],
 )
-def test_all_takes_ones_own_photos_or_those_of_the_weights_classes(
-    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str
+def test_all_takes_data_or_both_calibration_and_evaluation(
+    arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, options: str
 ) -> None:
     folders = {
         "--data": tmp_path,
         **{name: arguments.pop(name) for name in ("--calibration", "--evaluation")},
     }
-    chosen = {name: folders[name] for name in given.split()}
-    said = wrong(capsys, "all", *flatten(arguments | chosen))
-    assert said == "all takes --data, or both --calibration and --evaluation"
+    chosen = {name: folders[name] for name in options.split()}
+    error = refusal(capsys, "all", *flatten(arguments | chosen))
+    assert error == "all takes --data, or both --calibration and --evaluation"
     assert list(tmp_path.iterdir()) == []
 
 
-def own(arguments: dict[str, Path | str], data: Path) -> dict[str, Path | str]:
-    """The options of `all` for one's own classes."""
+def with_data(arguments: dict[str, Path | str], data: Path) -> dict[str, Path | str]:
+    """The options of `all` with `--data` in place of `--calibration` and `--evaluation`."""
     kept = {name: value for name, value in arguments.items() if name not in ("--calibration", "--evaluation")}
     return kept | {"--data": data}
 
 
-def test_classes_of_ones_own_must_be_learned(
+def test_data_without_any_epoch_is_refused(
     arguments: dict[str, Path | str],
     training_folder: Path,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    said = wrong(capsys, "all", *flatten(own(arguments, training_folder)), "--epochs", "0")
-    assert said == "--epochs 0 with --data would not learn the classes; set it to 1 or more"
+    error = refusal(capsys, "all", *flatten(with_data(arguments, training_folder)), "--epochs", "0")
+    assert error == "--epochs 0 with --data would not learn the classes; set it to 1 or more"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unlabelled_photos_that_nothing_trains_on_are_refused(
+def test_unlabelled_photos_are_refused_if_no_recipe_trains(
     arguments: dict[str, Path | str],
     training_folder: Path,
     calibration: Path,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    given = flatten(own(arguments, training_folder) | {"--recipes": "fp32", "--unlabelled": calibration})
-    said = wrong(capsys, "all", *given)
-    assert said == "--unlabelled would have no effect with --data because no recipe trains; leave that out"
+    options = flatten(
+        with_data(arguments, training_folder) | {"--recipes": "fp32", "--unlabelled": calibration}
+    )
+    error = refusal(capsys, "all", *options)
+    assert error == "--unlabelled would have no effect with --data because no recipe trains; leave that out"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
+def test_validation_and_test_photos_are_refused_as_unlabelled_photos(
     arguments: dict[str, Path | str],
     training_folder: Path,
     evaluation: Path,
@@ -157,13 +159,13 @@ def test_photos_to_watch_or_test_by_are_not_trained_on_unlabelled(
     for name, folder in (("train", training_folder), ("val", calibration), ("test", evaluation)):
         shutil.copytree(folder, data / name)
     other = Path(shutil.copytree(data / split / "cat", tmp_path / "other"))
-    said = wrong(capsys, "all", *flatten(own(arguments, data)), "--unlabelled", other)
-    assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in said
+    error = refusal(capsys, "all", *flatten(with_data(arguments, data)), "--unlabelled", other)
+    assert f"images of data/{split} are among those to train, calibrate or choose on, the first " in error
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ("--data nope --label-weight 0", "--label-weight would have no effect with --data, "),
         ("--epochs 0 --learning-rate 1 --batch-size 4", "--batch-size and --learning-rate would have "),
@@ -174,72 +176,72 @@ def test_all_refuses_options_without_effect(
     arguments: dict[str, Path | str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-    given: str,
+    options: str,
     message: str,
 ) -> None:
-    if "--data" in given:
+    if "--data" in options:
         del arguments["--calibration"], arguments["--evaluation"]
-    assert wrong(capsys, "all", *flatten(arguments), *given.split()).startswith(message)
+    assert refusal(capsys, "all", *flatten(arguments), *options.split()).startswith(message)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--unlabelled", "--seed", "--run"])
-def test_where_no_recipe_trains_what_training_takes_is_refused(
+def test_training_options_are_refused_if_no_recipe_trains(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
 ) -> None:
     del arguments["--run"], arguments["--evaluation"]
-    said = wrong(capsys, "quantize", *flatten(arguments), "--recipes", "fp32", "ptq", option, "1")
-    assert said == f"{option} would have no effect because no recipe trains; leave that out"
+    error = refusal(capsys, "quantize", *flatten(arguments), "--recipes", "fp32", "ptq", option, "1")
+    assert error == f"{option} would have no effect because no recipe trains; leave that out"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_devices_were_measured_already(capsys: pytest.CaptureFixture[str]) -> None:
-    said = wrong(capsys, "report", "--devices", "nope.json", "--runs", "10")
-    assert said.startswith("--runs would have no effect with --devices, ")
+def test_report_refuses_runs_with_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    error = refusal(capsys, "report", "--devices", "nope.json", "--runs", "10")
+    assert error.startswith("--runs would have no effect with --devices, ")
 
 
-def test_what_is_not_installed_is_named(
+def test_a_missing_module_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As TensorFlow is in the service's own environment.
+    # As if the module were missing, as TensorFlow is in the service's own environment.
     monkeypatch.setitem(sys.modules, "build.commands.dispatch", None)
-    said = wrong(capsys, "evaluate", "models/imagenet-1k", "--evaluation", "tests")
-    assert said == "build.commands.dispatch is missing; run it with `make build` or with .venv/bin/python"
+    error = refusal(capsys, "evaluate", "models/imagenet-1k", "--evaluation", "tests")
+    assert error == "build.commands.dispatch is missing; run it with `make build` or with .venv/bin/python"
 
 
-def test_two_recipes_of_one_name_are_refused(
+def test_two_recipes_with_the_same_name_are_refused(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = wrong(capsys, "all", *flatten(arguments), "--recipes", "fp32", "fp32")
-    assert said == "2 recipes are named fp32; give each its own name"
+    error = refusal(capsys, "all", *flatten(arguments), "--recipes", "fp32", "fp32")
+    assert error == "2 recipes are named fp32; give each its own name"
 
 
 @pytest.mark.parametrize(
     ("run", "out"), [("bundle", "bundle"), ("bundle/checkpoints", "bundle"), ("run", "run/recipe-qat")]
 )
-def test_checkpoints_and_the_bundle_can_not_lie_in_each_other(
+def test_checkpoints_and_bundle_inside_each_other_are_refused(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path, run: str, out: str
 ) -> None:
     del arguments["--evaluation"]
     arguments |= {"--run": tmp_path / run, "--out": tmp_path / out}
-    # What is found out before the first photo is looked at.
+    # There are no photos, so this must be refused before any is read.
     arguments["--calibration"] = tmp_path / "absent"
-    said = wrong(capsys, "quantize", *flatten(arguments), "--recipes", "fp32", "qat")
-    assert said == (
+    error = refusal(capsys, "quantize", *flatten(arguments), "--recipes", "fp32", "qat")
+    assert error == (
         f"checkpoints would be in {tmp_path / run} and the bundle in {tmp_path / out}, but neither may be"
         " inside the other; choose another folder with --run"
     )
     assert not (tmp_path / "bundle").exists()
 
 
-def test_checkpoints_in_a_link_to_itself_are_refused(
+def test_a_link_to_itself_as_the_run_folder_is_refused(
     arguments: dict[str, Path | str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     del arguments["--evaluation"]
     run = tmp_path / "loop"
     run.symlink_to(run)
-    said = wrong(capsys, "quantize", *flatten(arguments | {"--run": run}), "--recipes", "fp32", "qat")
-    assert str(run) in said
+    error = refusal(capsys, "quantize", *flatten(arguments | {"--run": run}), "--recipes", "fp32", "qat")
+    assert str(run) in error
 
 
 def test_a_recipe_for_another_network_is_refused_before_training(
@@ -251,8 +253,8 @@ def test_a_recipe_for_another_network_is_refused_before_training(
         'representative_images = 100\nfloat_blocks = ["block9a"]\n'
     )
     arguments["--calibration"] = tmp_path / "absent"
-    said = wrong(capsys, "all", *flatten(arguments), "--recipes", recipe)
-    assert said.startswith("float_blocks has block9a, but the network has block1a, ")
+    error = refusal(capsys, "all", *flatten(arguments), "--recipes", recipe)
+    assert error.startswith("float_blocks has block9a, but the network has block1a, ")
 
 
 def test_a_recipe_that_leaves_nothing_to_prune_is_refused_before_training(
@@ -264,8 +266,8 @@ def test_a_recipe_that_leaves_nothing_to_prune_is_refused_before_training(
         'weight_bits = { "block6*" = 4 }\npruning = { sparsity = 0.5, keep = ["block*"] }\n'
     )
     arguments["--calibration"] = tmp_path / "absent"
-    said = wrong(capsys, "all", *flatten(arguments), "--recipes", recipe)
-    assert said == "pruning: no layer is left to prune; give a grid to one that keep does not match"
+    error = refusal(capsys, "all", *flatten(arguments), "--recipes", recipe)
+    assert error == "pruning: no layer is left to prune; give a grid to one that keep does not match"
 
 
 def test_a_damaged_photo_is_refused_before_the_work(
@@ -275,25 +277,25 @@ def test_a_damaged_photo_is_refused_before_the_work(
     photos.mkdir()
     (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     del arguments["--run"], arguments["--evaluation"]
-    said = wrong(capsys, "quantize", *flatten(arguments | {"--calibration": photos}))
-    assert said.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
+    error = refusal(capsys, "quantize", *flatten(arguments | {"--calibration": photos}))
+    assert error.startswith(f"1 of 1 images can't be read, first {photos / 'cut.jpg'}: ")
     assert not (tmp_path / "bundle").exists()
 
 
-def test_another_runs_folder_is_refused_before_the_work(
+def test_the_folder_of_another_run_is_refused_before_the_work(
     arguments: dict[str, Path | str],
     training_folder: Path,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    options = [*flatten(own(arguments, training_folder)), "--recipes", "qat"]
+    options = [*flatten(with_data(arguments, training_folder)), "--recipes", "qat"]
     for name in ("train", "recipe-qat"):
         folder = tmp_path / "run" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text('{"schedule": {"epochs": 77}}')
-        said = wrong(capsys, "all", *options)
-        assert said.startswith(f"{folder} holds the checkpoints of a run with other options or photos")
-        # Not even the list of photos is another's now, and nothing was trained.
+        error = refusal(capsys, "all", *options)
+        assert error.startswith(f"{folder} holds the checkpoints of a run with other options or photos")
+        # Nothing was trained, and no list of photos was written.
         assert [path.name for path in (tmp_path / "run").rglob("*")] == [name, "run.json"]
         shutil.rmtree(tmp_path / "run")
 
@@ -304,7 +306,7 @@ def test_a_folder_that_can_not_be_written_is_named(
     del arguments["--run"], arguments["--evaluation"]
     data = arguments.pop("--calibration")
     changed = arguments | {"--data": data, "--epochs": "1", "--batch-size": "8", "--out": labels_file / "run"}
-    assert wrong(capsys, "train", *flatten(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
+    assert refusal(capsys, "train", *flatten(changed)).startswith(f"{labels_file / 'run'}: Not a directory")
 
 
 def test_checkpoints_are_not_mixed_into_a_bundle(
@@ -314,51 +316,51 @@ def test_checkpoints_are_not_mixed_into_a_bundle(
     data = {"--data": arguments.pop("--calibration")}
     del arguments["--evaluation"]
     rest = {name: arguments[name] for name in ("--weights", "--labels", "--size")}
-    refused = f"{copy.path} holds a bundle; choose another folder for checkpoints"
-    assert wrong(capsys, "train", *flatten(rest | data | {"--out": copy.path})) == refused
-    assert wrong(capsys, "all", *flatten(arguments | data | {"--run": copy.path})) == refused
+    expected = f"{copy.path} holds a bundle; choose another folder for checkpoints"
+    assert refusal(capsys, "train", *flatten(rest | data | {"--out": copy.path})) == expected
+    assert refusal(capsys, "all", *flatten(arguments | data | {"--run": copy.path})) == expected
     assert sorted(copy.path.iterdir()) == before
 
 
-def test_baselines_are_named_by_their_bundles(
+def test_a_baseline_of_other_classes_is_refused(
     copy: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["evaluate", copy.path, "--evaluation", evaluation]
-    said = wrong(capsys, *options, "--baseline", colours.path)
-    assert said == f"{colours.path} can't be a baseline for {copy.path}: it has other classes"
+    error = refusal(capsys, *options, "--baseline", colours.path)
+    assert error == f"{colours.path} can't be a baseline for {copy.path}: it has other classes"
 
 
-def test_a_start_of_other_classes_is_no_baseline(
+def test_a_start_of_another_network_is_refused(
     small: Bundle, evaluation: Path, colours: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (small.path / "manifest.json").read_bytes()
-    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", colours.path)
-    assert "is not a float32 EfficientNetV2B0 of this build stage" in said
+    error = refusal(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", colours.path)
+    assert "is not a float32 EfficientNetV2B0 of this build stage" in error
     assert (small.path / "manifest.json").read_bytes() == before
 
 
-def test_a_start_is_what_training_started_from(
+def test_a_start_that_training_did_not_start_from_is_refused(
     small: Bundle, evaluation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (small.path / "manifest.json").read_bytes()
-    said = wrong(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", small.path)
-    assert said == f"--start {small.path} is not what the training of {small.path} started from"
+    error = refusal(capsys, "evaluate", small.path, "--evaluation", evaluation, "--start", small.path)
+    assert error == f"--start {small.path} is not what the training of {small.path} started from"
     assert (small.path / "manifest.json").read_bytes() == before
 
 
-def test_a_sensitivity_that_can_not_be_written_is_not_measured(
+def test_sensitivity_is_not_measured_if_it_can_not_be_written(
     small: Bundle, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "out" / "sensitivity.png"
     picture.mkdir(parents=True)
     photos = ["--weights", small.path, "--calibration", calibration, "--images", "4"]
     assert main([*map(str, ("sensitivity", *photos)), "--out", str(picture.parent)]) == 2
-    said = capsys.readouterr().err
-    assert said.splitlines()[-1] == f"edgewise: {picture} can't be written: it is a folder"
-    assert "sensitivity:" not in said
+    stderr = capsys.readouterr().err
+    assert stderr.splitlines()[-1] == f"edgewise: {picture} can't be written: it is a folder"
+    assert "sensitivity:" not in stderr
 
 
-def test_a_file_for_the_table_that_can_not_be_written_is_told_before_the_work(open_path: Path) -> None:
+def test_a_read_only_file_for_the_table_is_refused(open_path: Path) -> None:
     file = open_path / "README.md"
     file.write_text("<!-- variants -->\n<!-- /variants -->\n")
     file.chmod(0o444)

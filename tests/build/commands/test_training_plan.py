@@ -6,7 +6,7 @@ from build.network.weights import Network
 from build.photos.data import PhotoSet, is_held_out, unlabelled_photos
 
 
-def test_training_is_not_watched_by_photos_that_are_calibrated_on(
+def test_photos_watched_in_training_exclude_calibration_photos(
     start: Network, calibration: Path, tmp_path: Path
 ) -> None:
     photos = unlabelled_photos(calibration)
@@ -20,7 +20,7 @@ def test_training_is_not_watched_by_photos_that_are_calibrated_on(
     assert plan is not None
     assert plan.watched == list(held_out.watched[1:])
     assert plan.photos == held_out.photos
-    # Some are better than none.
-    of_all = plan_of([], [photos], photos, start, options)
-    assert of_all is not None
-    assert of_all.watched == held_out.watched
+    # If all were calibrated on, they are watched nevertheless: that is better than none.
+    all_calibrated = plan_of([], [photos], photos, start, options)
+    assert all_calibrated is not None
+    assert all_calibrated.watched == held_out.watched

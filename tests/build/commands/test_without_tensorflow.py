@@ -1,4 +1,4 @@
-"""The commands on bundles and on others' files, where there are no packages but the service's own."""
+"""The commands that need no packages but the service's own."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.colours import LABELS_OF, MEAN, STD, write_photos
 from tests.signed import make_key_pair
 
 ROOT = Path(__file__).parents[3]
-# What requirements/build.txt has beyond serve.txt, by the modules' names.
+# The modules of packages that are in requirements/build.txt, but not in serve.txt.
 ABSENT = (
     *("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "ai_edge_quantizer", "h5py"),
     "matplotlib",
@@ -31,7 +31,8 @@ def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def done(*arguments: str | Path) -> str:
+def run_checked(*arguments: str | Path) -> str:
+    """Run a command that must succeed; return its standard output."""
     result = build(*arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -44,17 +45,19 @@ def imported(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     labels.write_text("\n".join(LABELS_OF))
     files = [f"fp32={colour_models / 'normalized.tflite'}", colour_models / "normalized-int8.tflite"]
     scaling = ["--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))]
-    done("import", *files, "--labels", labels, "--output", "logits", *scaling, "--out", path)
+    run_checked("import", *files, "--labels", labels, "--output", "logits", *scaling, "--out", path)
     return path
 
 
-def test_a_bundle_is_imported_evaluated_divided_and_signed(imported: Path, tmp_path: Path) -> None:
+def test_import_evaluate_subset_and_sign_work(imported: Path, tmp_path: Path) -> None:
     photos, smaller = tmp_path / "photos", tmp_path / "smaller"
     write_photos(photos, 2)
-    assert "\nReference: 10 images of photos (SHA-256 " in done("evaluate", imported, "--evaluation", photos)
-    done("evaluate", imported, "--evaluation", photos, "--reference")
-    done("subset", imported, "--variants", "normalized-int8", "--out", smaller)
-    done("sign", smaller, "--key", make_key_pair(tmp_path).private)
+    assert "\nReference: 10 images of photos (SHA-256 " in run_checked(
+        "evaluate", imported, "--evaluation", photos
+    )
+    run_checked("evaluate", imported, "--evaluation", photos, "--reference")
+    run_checked("subset", imported, "--variants", "normalized-int8", "--out", smaller)
+    run_checked("sign", smaller, "--key", make_key_pair(tmp_path).private)
     assert (smaller / SIGNATURE).is_file()
     bundle = load_bundle(smaller)
     verify(bundle)
@@ -66,12 +69,12 @@ def test_a_bundle_is_imported_evaluated_divided_and_signed(imported: Path, tmp_p
     assert made_with.keys() == {"python", "ai-edge-litert", "pillow", "simplejpeg"}
 
 
-def test_what_an_import_is_told_to_have_seen_is_not_evaluated_on(colour_models: Path, tmp_path: Path) -> None:
+def test_images_seen_by_an_imported_model_are_not_evaluated_on(colour_models: Path, tmp_path: Path) -> None:
     photos, labels, path = tmp_path / "photos", tmp_path / "labels.txt", tmp_path / "theirs"
     write_photos(photos, 1)
     labels.write_text("\n".join(LABELS_OF))
-    told = ["--labels", labels, "--output", "logits", "--seen", photos, "--out", path]
-    done("import", colour_models / "ptq.tflite", *told)
+    options = ["--labels", labels, "--output", "logits", "--seen", photos, "--out", path]
+    run_checked("import", colour_models / "ptq.tflite", *options)
     result = build("evaluate", path, "--evaluation", photos)
     assert result.returncode == 2
     assert "5 of the 5 images" in result.stderr
@@ -81,12 +84,12 @@ def test_what_an_import_is_told_to_have_seen_is_not_evaluated_on(colour_models: 
     )
 
 
-def test_devices_are_tabulated() -> None:
+def test_report_tabulates_devices() -> None:
     reports = (ROOT / "docs" / "devices").glob("*.json")
-    assert done("report", "--devices", *reports).startswith("| device")
+    assert run_checked("report", "--devices", *reports).startswith("| device")
 
 
-def test_what_a_picture_needs_is_named(imported: Path) -> None:
+def test_report_names_matplotlib_if_it_is_missing(imported: Path) -> None:
     result = build("report", imported, "--runs", "10")
     assert result.returncode == 2
     last = result.stderr.splitlines()[-1]

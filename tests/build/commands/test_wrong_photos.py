@@ -1,4 +1,4 @@
-"""What is wrong with photos, or with the disk, ends a command in one line and leaves nothing half-written."""
+"""Wrong photos or a full disk end a command in one line and leave no partly written files."""
 
 import shutil
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from tests.build.conftest import REPRESENTATIVE
 
 @dataclass(frozen=True)
 class Photos:
-    """Folders of photos to spoil."""
+    """Folders of photos that a test may damage."""
 
     training: Path
     evaluation: Path
 
 
 @pytest.fixture
-def mine(calibration: Path, evaluation: Path, tmp_path: Path) -> Photos:
+def copied_photos(calibration: Path, evaluation: Path, tmp_path: Path) -> Photos:
     return Photos(
         Path(shutil.copytree(calibration, tmp_path / "photos" / "training")),
         Path(shutil.copytree(evaluation, tmp_path / "photos" / "evaluation")),
@@ -31,7 +31,7 @@ def mine(calibration: Path, evaluation: Path, tmp_path: Path) -> Photos:
 
 @dataclass(frozen=True)
 class Commands:
-    """Each command with all that it needs; those that make something make it in `made`."""
+    """Commands with valid options; those that write files write them to `made`."""
 
     bundle: Bundle
     photos: Photos
@@ -50,18 +50,18 @@ class Commands:
 
 
 @pytest.fixture
-def commands(copy: Bundle, mine: Photos, tmp_path: Path) -> Commands:
+def commands(copy: Bundle, copied_photos: Photos, tmp_path: Path) -> Commands:
     (tmp_path / "made").mkdir()
-    return Commands(copy, mine, tmp_path / "made")
+    return Commands(copy, copied_photos, tmp_path / "made")
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def said(lines: str) -> list[str]:
-    """What was said on standard error, but for progress bars."""
-    return [line for line in lines.splitlines() if line and "%|" not in line]
+def messages(stderr: str) -> list[str]:
+    """The lines of standard error, without progress bars."""
+    return [line for line in stderr.splitlines() if line and "%|" not in line]
 
 
 def empty_class(photos: Photos) -> str:
@@ -77,7 +77,7 @@ def text_file(photos: Photos) -> str:
     return "/cat/text.jpg: the bytes are not an image in a supported format"
 
 
-def strange_label(photos: Photos) -> str:
+def misspelt_label(photos: Photos) -> str:
     for folder in (photos.training, photos.evaluation):
         (folder / "coffee").rename(folder / "cofee")
     return (
@@ -86,12 +86,12 @@ def strange_label(photos: Photos) -> str:
     )
 
 
-def hidden_copy(photos: Photos) -> str:
+def evaluation_photo_in_training(photos: Photos) -> str:
     shutil.copy(photos.evaluation / "cat" / "0.jpg", photos.training / "temple" / "holiday.jpeg")
     return "1 images of evaluation are among those to train, calibrate or choose on, the first "
 
 
-def calibrated_copy(photos: Photos) -> str:
+def calibration_photo_in_evaluation(photos: Photos) -> str:
     seen = sample(photos.training, REPRESENTATIVE).photos[0].path
     shutil.copy(seen, photos.evaluation / "temple" / "holiday.jpeg")
     return "1 of the 17 images are among those that the network was trained or calibrated on, the first "
@@ -103,38 +103,38 @@ def two_labels(photos: Photos) -> str:
     return "/temple/copy.jpg are the same image in the folders of two classes; take it out of the wrong one"
 
 
-def line_end(photos: Photos) -> str:
+def line_end_in_a_name(photos: Photos) -> str:
     for folder in (photos.training, photos.evaluation):
         (folder / "cat" / "text\nedgewise: all is well.jpg").write_text("not an image")
     return "/cat/text edgewise: all is well.jpg: the bytes are not an image"
 
 
 @pytest.mark.parametrize(
-    ("command", "spoil"),
+    ("command", "damage"),
     [
         ("all", empty_class),
         ("evaluate", empty_class),
         ("all", text_file),
         ("quantize", text_file),
         ("evaluate", text_file),
-        ("train", strange_label),
-        ("evaluate", strange_label),
-        ("all", hidden_copy),
-        ("evaluate", calibrated_copy),
+        ("train", misspelt_label),
+        ("evaluate", misspelt_label),
+        ("all", evaluation_photo_in_training),
+        ("evaluate", calibration_photo_in_evaluation),
         ("train", two_labels),
         ("evaluate", two_labels),
-        ("evaluate", line_end),
+        ("evaluate", line_end_in_a_name),
     ],
 )
-def test_wrong_photos_end_in_one_line_and_leave_nothing(
-    commands: Commands, capsys: pytest.CaptureFixture[str], command: str, spoil: Callable[[Photos], str]
+def test_wrong_photos_end_in_one_line_and_leave_no_files(
+    commands: Commands, capsys: pytest.CaptureFixture[str], command: str, damage: Callable[[Photos], str]
 ) -> None:
-    message = spoil(commands.photos)
+    message = damage(commands.photos)
     before = content(commands.bundle.path)
     assert main(commands.line(command)) == 2
     output, errors = capsys.readouterr()
     assert output == ""
-    (line,) = said(errors)
+    (line,) = messages(errors)
     assert line.startswith("edgewise: ")
     assert message in line
     assert list(commands.made.iterdir()) == []
@@ -142,12 +142,12 @@ def test_wrong_photos_end_in_one_line_and_leave_nothing(
     assert [p.name for p in commands.bundle.path.parent.iterdir() if p.name.startswith(".")] == []
 
 
-def test_damaged_photos_are_left_out_of_an_evaluation_where_asked(
+def test_skip_corrupt_leaves_damaged_photos_out_of_an_evaluation(
     commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = text_file(commands.photos)
     assert main([*commands.line("evaluate"), "--skip-corrupt"]) == 0
-    (line,) = said(capsys.readouterr().err)
+    (line,) = messages(capsys.readouterr().err)
     assert line.startswith("edgewise: 1 of 17 images can't be read and are left out, first ")
     assert message in line
     bundle = load_bundle(commands.bundle.path)
@@ -156,7 +156,7 @@ def test_damaged_photos_are_left_out_of_an_evaluation_where_asked(
         assert [e.dataset.images for e in variant.evaluations] == [16]
 
 
-def test_a_bundle_for_which_the_disk_is_too_small_is_not_there(
+def test_a_full_disk_leaves_no_partial_bundle(
     colour_models: Path,
     small_disk: Callable[[int], Path],
     tmp_path: Path,
@@ -167,13 +167,13 @@ def test_a_bundle_for_which_the_disk_is_too_small_is_not_there(
     disk = small_disk(model.stat().st_size)
     line = ["import", model, "--labels", labels, "--output", "logits", "--out", disk / "bundle"]
     assert main([str(part) for part in line]) == 2
-    assert said(capsys.readouterr().err) == [
+    assert messages(capsys.readouterr().err) == [
         f"edgewise: {disk / 'bundle'} can't be written: No space left on device"
     ]
     assert list(disk.iterdir()) == []
 
 
-def test_a_bundle_that_can_not_be_written_again_stays_as_it_was(
+def test_a_full_disk_leaves_an_existing_bundle_unchanged(
     commands: Commands, small_disk: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content(commands.bundle.path)
@@ -181,14 +181,16 @@ def test_a_bundle_that_can_not_be_written_again_stays_as_it_was(
     path = Path(shutil.copytree(commands.bundle.path, disk / "bundle"))
     moved = replace(commands, bundle=replace(commands.bundle, path=path))
     assert main(moved.line("evaluate")) == 2
-    assert said(capsys.readouterr().err) == [f"edgewise: {path} can't be written: No space left on device"]
+    assert messages(capsys.readouterr().err) == [
+        f"edgewise: {path} can't be written: No space left on device"
+    ]
     assert content(path) == before
     assert list(disk.iterdir()) == [path]
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> str:
-    """A recipe that trains in batches of more photos than there are."""
+def large_batches(tmp_path: Path) -> str:
+    """A recipe that trains in batches larger than the number of photos."""
     recipe = tmp_path / "large.toml"
     recipe.write_text(
         'name = "large"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 4\n'
@@ -197,21 +199,21 @@ def large(tmp_path: Path) -> str:
     return str(recipe)
 
 
-def test_too_few_photos_for_a_recipe_s_batches_are_told_before_the_network_is_trained(
-    commands: Commands, large: str, capsys: pytest.CaptureFixture[str]
+def test_too_few_photos_for_a_recipe_are_refused_before_training(
+    commands: Commands, large_batches: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = [*commands.line("all"), "--epochs", "1", "--batch-size", "8", "--recipes", large]
+    line = [*commands.line("all"), "--epochs", "1", "--batch-size", "8", "--recipes", large_batches]
     assert main([*line, "--baselines"]) == 2
-    (error,) = said(capsys.readouterr().err)
+    (error,) = messages(capsys.readouterr().err)
     assert "recipe large: " in error
     assert "photos are too few to train on in batches of 1000; leave it out, or name a recipe" in error
     assert list(commands.made.iterdir()) == []
 
 
-def test_and_before_a_variant_is_made(
-    commands: Commands, large: str, capsys: pytest.CaptureFixture[str]
+def test_too_few_photos_for_a_recipe_are_refused_before_any_variant(
+    commands: Commands, large_batches: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*commands.line("quantize"), "--recipes", "fp32", large]) == 2
+    assert main([*commands.line("quantize"), "--recipes", "fp32", large_batches]) == 2
     error = capsys.readouterr().err
     assert "photos are too few to train on in batches of 1000" in error
     assert "variants:" not in error

@@ -37,16 +37,14 @@ ROOT = Path(__file__).parents[4]
         ("bake", "argument command: invalid choice: 'bake'"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(
-    command: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_values_are_refused(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command_parser().parse_args(command.split())
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_the_options_are_told_without_loading_tensorflow() -> None:
+def test_the_parser_loads_no_tensorflow() -> None:
     module = command_parser.__module__
     program = f"import sys, build.__main__, {module} as m; m.command_parser(); print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
@@ -64,14 +62,14 @@ def test_the_options_are_told_without_loading_tensorflow() -> None:
         *("search", "import", "sign"),
     ],
 )
-def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_text(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command_parser().parse_args([command, "--help"])
     assert caught.value.code == 0
     assert f"usage: python -m build {command}" in capsys.readouterr().out
 
 
-def test_a_file_is_named_or_names_itself() -> None:
+def test_a_model_is_given_with_or_without_a_variant_name() -> None:
     command = "import fp32=models/a=b.tflite int8.tflite ./a=b.tflite --labels l --output logits --out o"
     assert command_parser().parse_args(command.split()).models == [
         ("fp32", Path("models/a=b.tflite")),
@@ -80,7 +78,7 @@ def test_a_file_is_named_or_names_itself() -> None:
     ]
 
 
-def test_channels_share_a_value_or_have_one_each() -> None:
+def test_mean_and_std_take_one_value_or_three() -> None:
     command = "import --mean 123.675,116.28,103.53 --std 58 a.tflite --labels l --output logits --out o"
     options = command_parser().parse_args(command.split())
     assert (options.mean, options.std) == ((123.675, 116.28, 103.53), 58)
