@@ -18,10 +18,10 @@ DEVICES = ROOT / "docs" / "devices"
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """Two reports, named against their order."""
+    """Two reports, not in the order of their names."""
     written = [tmp_path / "qemu.json", tmp_path / "pi.json"]
-    for file, whole in zip(written, (emulated(), report()), strict=True):
-        file.write_text(json.dumps(whole))
+    for file, content in zip(written, (emulated(), report()), strict=True):
+        file.write_text(json.dumps(content))
     return written
 
 
@@ -30,7 +30,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_every_device_and_variant_has_its_row(files: list[Path]) -> None:
+def test_every_device_and_variant_has_a_row(files: list[Path]) -> None:
     tables = device_tables(read_reports(files))
     device_header, pi, qemu, variant_header, pi_ptq, qemu_ptq = rows(tables)
     assert len(device_header) == len(pi) == len(qemu)
@@ -72,7 +72,7 @@ def test_every_device_and_variant_has_its_row(files: list[Path]) -> None:
     assert tables.count("Accuracy on 650 images (SHA-256 0123456789abcdef…), crop `none`.") == 1
 
 
-def test_what_was_not_measured_is_left_out() -> None:
+def test_missing_measurements_are_empty_cells() -> None:
     speed = variant()["speed"] | {"joules": None, "resident_bytes": None}
     plain = parsed(
         report(
@@ -87,7 +87,7 @@ def test_what_was_not_measured_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is not a report of schema version 1 .*: Invalid JSON"),
         (b"\xff", "is not a report"),
@@ -95,14 +95,14 @@ def test_what_was_not_measured_is_left_out() -> None:
         (json.dumps(report(user="ada")).encode(), "is not a report .*: user: Extra inputs are not permitted"),
     ],
 )
-def test_what_is_no_report_is_named(content: bytes, told: str, tmp_path: Path) -> None:
+def test_an_invalid_report_is_named(content: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.json"
     file.write_bytes(content)
-    with pytest.raises(BuildError, match=rf"bad\.json {told}"):
+    with pytest.raises(BuildError, match=rf"bad\.json {message}"):
         read_reports([file])
 
 
-def test_files_that_can_not_be_told_apart_or_read_are_named(files: list[Path], tmp_path: Path) -> None:
+def test_reports_with_equal_names_and_unreadable_reports_are_named(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"two reports are named pi\.json"):
         read_reports([*files, tmp_path / "other" / "pi.json"])
     with pytest.raises(BuildError, match=r"none\.json can't be read: No such file"):
@@ -120,7 +120,7 @@ def test_the_command_puts_the_tables_into_a_file(
     assert readme.read_text() == f"# Devices\n\n{BEGIN}\n\n{tables}\n\n{END}\n"
 
 
-def test_a_report_is_of_a_bundle_or_of_devices(
+def test_report_takes_either_a_bundle_or_devices(
     files: list[Path], colours: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments in ([], [str(colours.path), "--devices", str(files[0])]):
@@ -131,13 +131,14 @@ def test_a_report_is_of_a_bundle_or_of_devices(
         )
 
 
-def test_the_documented_table_is_made_from_the_reports() -> None:
+def test_the_documented_table_matches_the_reports() -> None:
     tables = device_tables(read_reports(list(DEVICES.glob("*.json"))))
     text = (DEVICES / "README.md").read_text("utf-8")
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == tables
 
 
 def texts(value: Any) -> Iterator[str]:
+    """All keys and strings in a JSON value."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from (key, *texts(inner))
@@ -149,7 +150,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", sorted(DEVICES.glob("*.json")), ids=lambda path: path.name)
-def test_the_reports_tell_no_path_and_no_host(file: Path) -> None:
+def test_the_reports_contain_no_paths_and_no_hosts(file: Path) -> None:
     assert re.fullmatch(r"[a-z0-9-]+\.json", file.name)
-    told = list(texts(json.loads(file.read_text("utf-8"))))
-    assert [text for text in told if re.search(r"(^|\s)/|~|\\|\.local\b|localhost", text)] == []
+    found = list(texts(json.loads(file.read_text("utf-8"))))
+    assert [text for text in found if re.search(r"(^|\s)/|~|\\|\.local\b|localhost", text)] == []

@@ -43,7 +43,7 @@ def test_every_variant_is_evaluated_and_the_bundle_written(copy: Bundle, evaluat
     assert comparison_with(expected["ptq"], "fp32") is not None
 
 
-def test_the_first_on_unseen_images_is_the_reference(
+def test_the_first_evaluation_on_unseen_images_is_the_reference(
     copy: Bundle, evaluation: Path, calibration: Path, make_folder: Callable[[str, int, int], Path]
 ) -> None:
     bundle = record(copy, calibration, Crop.BUNDLE, allow_seen=True)
@@ -61,16 +61,16 @@ def test_the_first_on_unseen_images_is_the_reference(
         assert reference.dataset.name == "evaluation"
 
 
-def test_a_later_evaluation_takes_the_place_of_the_reference_where_it_is_told_to(
+def test_a_later_evaluation_becomes_the_reference_on_request(
     copy: Bundle, evaluation: Path, make_folder: Callable[[str, int, int], Path]
 ) -> None:
     smoke = make_folder("smoke", 5, 1)
     bundle = record(copy, smoke, Crop.BUNDLE)
     assert reference_in_words(bundle.manifest).startswith("Reference: 4 images of smoke (SHA-256 ")
     bundle = record(bundle, evaluation, Crop.BUNDLE)
-    told = reference_in_words(bundle.manifest)
-    assert told.startswith("Reference: 4 images of smoke (SHA-256 ")
-    assert told.endswith("; --reference makes the evaluation on evaluation the reference instead.")
+    words = reference_in_words(bundle.manifest)
+    assert words.startswith("Reference: 4 images of smoke (SHA-256 ")
+    assert words.endswith("; --reference makes the evaluation on evaluation the reference instead.")
     bundle = record(bundle, evaluation, Crop.BUNDLE, as_reference=True)
     verify(bundle)
     assert reference_in_words(bundle.manifest).startswith("Reference: 16 images of evaluation (SHA-256 ")
@@ -82,7 +82,7 @@ def test_a_later_evaluation_takes_the_place_of_the_reference_where_it_is_told_to
     assert reference.dataset.images == sum(row.images for row in read_per_class(bundle)) == 16
 
 
-def test_seen_images_are_no_reference_though_told_to_be(
+def test_an_evaluation_on_seen_images_can_not_become_the_reference(
     copy: Bundle, evaluation: Path, calibration: Path
 ) -> None:
     bundle = record(copy, evaluation, Crop.BUNDLE)
@@ -103,7 +103,7 @@ def test_the_same_images_with_the_same_crop_are_recorded_once(
         assert kept == [("evaluation", "none", False), ("moved", "bundle", True)]
 
 
-def test_an_image_that_was_calibrated_on_is_found_under_another_name(
+def test_a_renamed_calibration_image_is_found(
     copy: Bundle, evaluation: Path, calibration: Path, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
@@ -117,8 +117,8 @@ def test_an_image_that_was_calibrated_on_is_found_under_another_name(
     assert (copy.path / "manifest.json").read_bytes() == before
     bundle = record(copy, images, Crop.BUNDLE, allow_seen=True)
     for variant in bundle.manifest.variants.values():
-        (taken,) = variant.evaluations
-        assert (taken.seen_images, taken.dataset.images, taken.reference) == (1, 17, False)
+        (evaluated,) = variant.evaluations
+        assert (evaluated.seen_images, evaluated.dataset.images, evaluated.reference) == (1, 17, False)
 
 
 def test_the_weights_before_training_are_a_baseline(measured: Bundle, small: Bundle) -> None:
@@ -127,7 +127,7 @@ def test_the_weights_before_training_are_a_baseline(measured: Bundle, small: Bun
     assert baseline.bytes == small.variant("fp32").bytes
     (evaluation,) = baseline.evaluations
     assert evaluation.reference
-    # Nothing was trained: the baseline is fp32 once more.
+    # Nothing was trained, so the baseline equals fp32.
     fp32 = measured.variant("fp32").evaluations[0]
     assert (evaluation.top1, evaluation.top5, evaluation.dataset) == (fp32.top1, fp32.top5, fp32.dataset)
     comparison = comparison_with(evaluation, "fp32")
@@ -150,7 +150,7 @@ def test_a_baseline_stays_when_the_variants_are_evaluated_again(
 
 
 def imported(bundle: Bundle, variant: str, file: Path) -> Bundle:
-    """A bundle named as the file's folder around a variant of another, named as the file."""
+    """Import a variant of a bundle into a bundle of its own, under the name of the file."""
     file.parent.mkdir(parents=True)
     shutil.copy(bundle.variant_path(variant), file)
     labels = file.with_name("labels.txt")
@@ -166,7 +166,9 @@ def imported(bundle: Bundle, variant: str, file: Path) -> Bundle:
     )
 
 
-def test_the_variants_of_another_bundle_are_baselines(copy: Bundle, evaluation: Path, tmp_path: Path) -> None:
+def test_the_variants_of_another_bundle_can_be_baselines(
+    copy: Bundle, evaluation: Path, tmp_path: Path
+) -> None:
     naive = imported(copy, "ptq", tmp_path / "other" / "naive.tflite")
     bundle = record(copy, evaluation, Crop.BUNDLE, baselines=[naive])
     verify(bundle)
@@ -180,26 +182,28 @@ def test_the_variants_of_another_bundle_are_baselines(copy: Bundle, evaluation: 
     )
     assert baseline.provenance == variant.provenance
     assert baseline.description == "imported = naive.tflite"
-    # It is ptq's file: each answers as the other.
+    # It is the file of ptq, so both give the same answers.
     (of_naive,), (of_ptq,) = baseline.evaluations, bundle.variant("ptq").evaluations
     assert (of_naive.top1, of_naive.ece, of_naive.reference) == (of_ptq.top1, of_ptq.ece, True)
     for evaluated, other in ((of_naive, "ptq"), (of_ptq, "naive")):
         comparison = comparison_with(evaluated, other)
         assert comparison is not None
         assert (comparison.agreement.ratio, comparison.kl_nats) == (1, 0)
-    # Measured on more images, it stays the same baseline; its reference is that of the variants.
+    # After another evaluation it is still one baseline, with the same reference as the variants.
     again = record(bundle, evaluation, Crop.NONE, baselines=[naive])
     for evaluations in (again.manifest.baselines["naive"].evaluations, again.variant("ptq").evaluations):
         assert [(e.crop, e.reference) for e in evaluations] == [("bundle", True), ("none", False)]
 
 
-def test_what_the_bundle_has_itself_is_no_baseline(copy: Bundle, small: Bundle, evaluation: Path) -> None:
+def test_the_variants_of_the_bundle_itself_are_no_baselines(
+    copy: Bundle, small: Bundle, evaluation: Path
+) -> None:
     bundle = record(copy, evaluation, Crop.BUNDLE, baselines=[small])
     assert bundle.manifest.baselines == {}
     assert bundle.variant("ptq").evaluations
 
 
-def test_a_late_baseline_has_the_reference_of_the_variants(
+def test_a_baseline_added_later_has_the_reference_of_the_variants(
     copy: Bundle, evaluation: Path, tmp_path: Path
 ) -> None:
     naive = imported(copy, "ptq", tmp_path / "other" / "naive.tflite")
@@ -223,7 +227,7 @@ def test_a_baseline_is_described_by_its_recipe(copy: Bundle, evaluation: Path, t
     )
 
 
-def test_a_baseline_that_does_not_fit_is_refused(
+def test_an_unsuitable_baseline_is_refused(
     copy: Bundle, colours: Bundle, evaluation: Path, tmp_path: Path
 ) -> None:
     def refused(*baselines: Bundle) -> str:
@@ -235,16 +239,16 @@ def test_a_baseline_that_does_not_fit_is_refused(
 
     bundle = copy
     assert refused(colours) == f"{colours.path} can't be a baseline for {bundle.path}: it has other classes"
-    taken = "has a variant {}, but another variant or baseline of"
-    assert taken.format("ptq") in refused(imported(copy, "fp32", tmp_path / "a" / "ptq.tflite"))
+    name_is_taken = "has a variant {}, but another variant or baseline of"
+    assert name_is_taken.format("ptq") in refused(imported(copy, "fp32", tmp_path / "a" / "ptq.tflite"))
     naive = imported(copy, "ptq", tmp_path / "b" / "naive.tflite")
     other = imported(copy, "fp32", tmp_path / "c" / "naive.tflite")
-    assert taken.format("naive") in refused(naive, other)
+    assert name_is_taken.format("naive") in refused(naive, other)
     bundle = record(copy, evaluation, Crop.BUNDLE, baselines=[naive])
-    assert taken.format("naive") in refused(other)
+    assert name_is_taken.format("naive") in refused(other)
 
 
-def test_the_files_of_the_reference_go_with_it(
+def test_the_reference_files_are_those_of_the_reference_evaluation(
     copy: Bundle, evaluation: Path, calibration: Path, make_folder: Callable[[str, int, int], Path]
 ) -> None:
     def files(bundle: Bundle) -> dict[str, str]:
@@ -281,12 +285,12 @@ def test_only_a_baseline_that_has_seen_the_images_is_marked(
         (bundle.manifest.baselines["naive"], (16, False)),
     ):
         assert [(e.seen_images, e.reference) for e in evaluated.evaluations] == [marks]
-    # What was learned is no result to compare with.
+    # A result on seen images is not compared with the others.
     assert rows(variant_table(bundle.manifest))["naive"][2:] == [""] * 8
     assert "naive" not in pair_table(bundle.manifest)
 
 
-def test_a_reference_that_is_seen_after_all_is_none(copy: Bundle, evaluation: Path) -> None:
+def test_a_reference_on_images_found_to_be_seen_is_removed(copy: Bundle, evaluation: Path) -> None:
     bundle = record(copy, evaluation, Crop.BUNDLE)
     (image, *_) = labelled_images(evaluation, copy.classes)
     seen = f"{image.sha256[:16]}\n".encode()

@@ -6,7 +6,7 @@ from service.bundle.manifest import ImageSet, Temperature, reference_evaluation
 from tests.build.network.test_weights import TRAINING
 
 
-def test_the_card_says_how_the_bundle_came_about(measured: Bundle) -> None:
+def test_the_card_says_how_the_bundle_was_made(measured: Bundle) -> None:
     card = model_card(measured.manifest, read_per_class(measured))
     assert card.startswith("# small\n\nEfficientNetV2B0, 4 classes, as TFLite variants")
     assert "Input: 64 × 64 RGB, centre 0.875 of the shorter side, bicubic." in card
@@ -34,7 +34,7 @@ def test_the_card_says_how_the_network_was_trained(measured: Bundle) -> None:
     assert "temperature" not in card
 
 
-def test_the_card_says_what_the_logits_were_divided_by(measured: Bundle) -> None:
+def test_the_card_states_the_temperature_of_the_logits(measured: Bundle) -> None:
     images = ImageSet(name="val", images=296, sha256="a" * 64)
     fitted = Temperature(value=0.5734, images=images, ece_before=0.2982, ece_after=0.0213)
     training = TRAINING.model_copy(update={"temperature": fitted})
@@ -45,13 +45,14 @@ def test_the_card_says_what_the_logits_were_divided_by(measured: Bundle) -> None
     ) in card
 
 
-def test_a_bundle_that_was_not_evaluated_has_no_such_sections(small: Bundle) -> None:
+def test_the_card_of_an_unevaluated_bundle_has_no_accuracy_sections(small: Bundle) -> None:
     card = model_card(small.manifest, ())
     assert "## Pairwise" not in card
     assert "## Class by class" not in card
 
 
 def class_by_class(bundle: Bundle, *counts: ClassCount) -> str:
+    """The section of the card with that name."""
     return model_card(bundle.manifest, counts).partition("## Class by class\n\n")[2].partition("\n\n## ")[0]
 
 
@@ -60,7 +61,7 @@ def count(label: str, images: int, fp32: int, ptq: int) -> ClassCount:
 
 
 def test_the_classes_that_lose_most_are_listed(small: Bundle) -> None:
-    told = class_by_class(
+    section = class_by_class(
         small,
         count("cup", 50, 49, 47),
         count("dog", 50, 48, 41),
@@ -69,30 +70,30 @@ def test_the_classes_that_lose_most_are_listed(small: Bundle) -> None:
     )
     assert (
         "4 classes in the reference evaluation, with a median of 49 per class. In 2 classes `ptq` gets"
-        in told
+        in section
     )
-    assert told.splitlines()[-2:] == ["| dog | 50 | 48 | 41 |", "| cup | 50 | 49 | 47 |"]
-    assert "too few" not in told
+    assert section.splitlines()[-2:] == ["| dog | 50 | 48 | 41 |", "| cup | 50 | 49 | 47 |"]
+    assert "too few" not in section
 
 
 def test_at_most_ten_classes_are_listed(small: Bundle) -> None:
-    told = class_by_class(small, *(count(f"c{lost}", 50, 40, 40 - lost) for lost in range(14)))
-    assert "In 12 classes" in told
-    assert [line.split()[1] for line in told.splitlines() if line.startswith("| c")][1:] == [
+    section = class_by_class(small, *(count(f"c{lost}", 50, 40, 40 - lost) for lost in range(14)))
+    assert "In 12 classes" in section
+    assert [line.split()[1] for line in section.splitlines() if line.startswith("| c")][1:] == [
         f"c{lost}" for lost in range(13, 3, -1)
     ]
 
 
-def test_few_images_are_called_few(small: Bundle) -> None:
-    told = class_by_class(small, count("cup", 1, 1, 0), count("dog", 1, 1, 1))
-    assert told.endswith("with a median of 1 per class. That is too few to judge a variant on one class.")
-    told = class_by_class(small, count("cup", 2, 2, 1), count("dog", 1, 1, 1))
-    assert told.endswith(
+def test_the_card_says_if_a_class_has_too_few_images(small: Bundle) -> None:
+    section = class_by_class(small, count("cup", 1, 1, 0), count("dog", 1, 1, 1))
+    assert section.endswith("with a median of 1 per class. That is too few to judge a variant on one class.")
+    section = class_by_class(small, count("cup", 2, 2, 1), count("dog", 1, 1, 1))
+    assert section.endswith(
         "That is too few to judge a variant on one class. In no class does `ptq` get 2 fewer right than"
         " `fp32`."
     )
 
 
-def test_without_fp32_no_class_loses(small: Bundle) -> None:
+def test_without_fp32_there_is_no_class_by_class_section(small: Bundle) -> None:
     counts = [ClassCount("cup", 50, {"ptq": 40}), ClassCount("dog", 50, {"ptq": 10})]
     assert "## Class by class" not in model_card(small.manifest, counts)

@@ -12,7 +12,9 @@ places = st.lists(st.floats(0, 600), min_size=1, max_size=12)
 
 
 @given(places, st.floats(0.5, 20))
-def test_places_end_at_least_so_far_apart_and_in_their_order(given_places: list[float], gap: float) -> None:
+def test_spread_places_have_the_minimum_gap_and_keep_their_order(
+    given_places: list[float], gap: float
+) -> None:
     moved = spread(given_places, gap)
     order = sorted(range(len(moved)), key=lambda i: given_places[i])
     assert all(moved[b] - moved[a] >= gap - 1e-6 for a, b in pairwise(order))
@@ -20,16 +22,16 @@ def test_places_end_at_least_so_far_apart_and_in_their_order(given_places: list[
 
 
 @given(places)
-def test_places_that_are_apart_stay(given_places: list[float]) -> None:
+def test_places_that_are_far_apart_do_not_move(given_places: list[float]) -> None:
     apart = [place + 700 * number for number, place in enumerate(given_places)]
     assert spread(apart, 90) == pytest.approx(apart)
 
 
-def test_a_crowd_pushes_its_neighbour_aside_and_leaves_the_next() -> None:
+def test_a_crowd_moves_its_neighbour_but_not_places_farther_away() -> None:
     assert spread([100, 100, 109, 300], 10) == pytest.approx([93, 103, 113, 300])
 
 
-def test_a_crowd_is_no_wider_than_it_may_be() -> None:
+def test_a_crowd_is_no_wider_than_the_limit() -> None:
     assert spread([100, 100, 100, 300, 304], 10, 15) == pytest.approx([95, 100, 105, 298.25, 305.75])
 
 
@@ -54,7 +56,7 @@ def test_at_the_right_edge_a_label_goes_to_the_left() -> None:
     assert (box.right, box.bottom) == pytest.approx((584, 193))
 
 
-def test_where_there_is_no_room_the_least_is_covered() -> None:
+def test_a_label_without_room_is_placed_over_an_obstacle() -> None:
     everything = Box(-1000, -1000, 1000, 1000)
     (box,) = place_labels([(300, 200)], [(40, 14)], [everything], AREA)
     assert box.overlap(everything) == pytest.approx(40 * 14)

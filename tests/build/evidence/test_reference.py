@@ -21,7 +21,9 @@ def images(measured: Bundle, evaluation: Path) -> list[LabelledImage]:
     return labelled_images(evaluation, measured.classes)
 
 
-def test_the_reference_is_what_the_variants_answered(measured: Bundle, images: list[LabelledImage]) -> None:
+def test_the_reference_matches_the_answers_of_the_variants(
+    measured: Bundle, images: list[LabelledImage]
+) -> None:
     reference = read_reference(measured)
     assert reference is not None
     assert (reference.dataset.name, reference.dataset.images, reference.crop) == ("evaluation", 16, "bundle")
@@ -33,12 +35,12 @@ def test_the_reference_is_what_the_variants_answered(measured: Bundle, images: l
         confidence = probabilities.max(axis=1)
         assert (answers.confidence[0], answers.confidence[-1]) == (confidence.min(), confidence.max())
         assert answers.confidence[50] == pytest.approx(np.median(confidence))
-        # Bins between the quantiles hold equally many.
+        # A quarter of the images is between two quartiles.
         shares = np.histogram(confidence, np.array(answers.confidence)[::25])[0] / len(confidence)
         assert shares == pytest.approx([0.25] * 4)
 
 
-def test_the_counts_per_class_are_those_of_the_variants(
+def test_the_counts_per_class_match_the_answers_of_the_variants(
     measured: Bundle, images: list[LabelledImage]
 ) -> None:
     rows = read_per_class(measured)

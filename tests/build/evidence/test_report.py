@@ -21,7 +21,7 @@ def test_the_report_is_part_of_the_bundle(measured: Bundle) -> None:
     assert read_file(measured, PICTURE) == pareto_picture(measured.manifest)
 
 
-def test_latency_is_measured_side_by_side(measured: Bundle) -> None:
+def test_every_variant_has_a_latency_measured_on_the_same_machine(measured: Bundle) -> None:
     latencies = [variant.latency for variant in measured.manifest.variants.values()]
     for latency in latencies:
         assert latency is not None
@@ -33,14 +33,16 @@ def test_latency_is_measured_side_by_side(measured: Bundle) -> None:
     assert len({latency.machine for latency in latencies if latency}) == 1
 
 
-def test_nothing_else_of_the_bundle_changes(measured: Bundle, small: Bundle) -> None:
+def test_the_report_changes_nothing_else_in_the_bundle(measured: Bundle, small: Bundle) -> None:
     for name, variant in measured.manifest.variants.items():
         same = variant.model_copy(update={"latency": None, "evaluations": ()})
         assert same == small.manifest.variants[name]
     assert measured.manifest.files.items() >= small.manifest.files.items()
 
 
-def test_the_card_follows_the_manifest(measured: Bundle, evaluation: Path, tmp_path: Path) -> None:
+def test_renewing_the_report_updates_the_card_and_the_picture(
+    measured: Bundle, evaluation: Path, tmp_path: Path
+) -> None:
     shutil.copytree(measured.path, tmp_path / "small")
     changed = record(load_bundle(tmp_path / "small"), evaluation, Crop.NONE)
     assert read_file(changed, MODEL_CARD).decode() != model_card(changed.manifest, read_per_class(changed))
@@ -50,11 +52,11 @@ def test_the_card_follows_the_manifest(measured: Bundle, evaluation: Path, tmp_p
     assert read_file(renewed, PICTURE) == pareto_picture(changed.manifest)
 
 
-def test_a_bundle_without_a_card_gets_none(small: Bundle) -> None:
+def test_renewing_the_report_does_not_add_a_card(small: Bundle) -> None:
     assert renew_report(small) is small
 
 
-def test_the_table_replaces_what_is_between_the_markers_only(measured: Bundle, tmp_path: Path) -> None:
+def test_the_table_replaces_only_what_is_between_the_markers(measured: Bundle, tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.write_text(f"# Title\n{BEGIN}\nold | table\n{END}\n\nmore, {END} and {BEGIN} too\n")
     insert_table(measured.manifest, file)
@@ -65,7 +67,7 @@ def test_the_table_replaces_what_is_between_the_markers_only(measured: Bundle, t
     assert file.read_text() == expected
 
 
-def test_lines_end_as_they_did_in_the_file(measured: Bundle, tmp_path: Path) -> None:
+def test_inserting_the_table_keeps_the_line_endings(measured: Bundle, tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.write_bytes(f"# Title\r\n{BEGIN}\r\n{END}\r\n".encode())
     insert_table(measured.manifest, file)
@@ -75,7 +77,7 @@ def test_lines_end_as_they_did_in_the_file(measured: Bundle, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["no markers", BEGIN, END, f"{END}\n{BEGIN}"])
-def test_a_file_without_markers_is_left_as_it_is(measured: Bundle, tmp_path: Path, text: str) -> None:
+def test_a_file_without_markers_is_refused_and_unchanged(measured: Bundle, tmp_path: Path, text: str) -> None:
     file = tmp_path / "README.md"
     file.write_text(text)
     with pytest.raises(BuildError, match=r"README\.md has no lines <!-- variants --> and"):

@@ -5,11 +5,11 @@ from build.evidence.significance import mcnemar_p, p_in_digits
 
 
 @pytest.mark.parametrize(("lost", "won"), [(1, 0), (9, 15), (52, 19), (3, 3), (0, 12), (400, 380)])
-def test_it_is_the_exact_binomial_test(lost: int, won: int) -> None:
+def test_mcnemar_p_is_that_of_the_exact_binomial_test(lost: int, won: int) -> None:
     assert mcnemar_p(lost, won) == pytest.approx(binomtest(lost, lost + won).pvalue)
 
 
-def test_without_discordant_pairs_nothing_speaks_for_a_difference() -> None:
+def test_without_discordant_pairs_p_is_1() -> None:
     assert mcnemar_p(0, 0) == 1
 
 
@@ -26,5 +26,5 @@ def test_without_discordant_pairs_nothing_speaks_for_a_difference() -> None:
         (1.0, "1.00"),
     ],
 )
-def test_a_table_shows_on_which_side_of_a_level_it_is(p: float, shown: str) -> None:
+def test_p_is_shown_with_enough_digits_to_judge_its_significance(p: float, shown: str) -> None:
     assert p_in_digits(p) == shown

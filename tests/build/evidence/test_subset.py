@@ -14,7 +14,7 @@ from service.inference.classifier import Classifier
 from tests.packed import packed_copy
 
 
-def test_a_subset_keeps_its_variants_with_their_numbers(measured: Bundle, tmp_path: Path) -> None:
+def test_a_subset_keeps_the_results_of_its_variants(measured: Bundle, tmp_path: Path) -> None:
     bundle = write_subset(measured, ["ptq"], tmp_path / "one")
     verify(bundle)
     manifest = bundle.manifest
@@ -32,7 +32,7 @@ def test_a_subset_keeps_its_variants_with_their_numbers(measured: Bundle, tmp_pa
     Classifier(bundle, "ptq")
 
 
-def test_what_is_left_out_stays_to_compare_with(measured: Bundle, tmp_path: Path) -> None:
+def test_variants_that_are_left_out_become_baselines(measured: Bundle, tmp_path: Path) -> None:
     bundle = write_subset(measured, ["ptq"], tmp_path / "one")
     left_out, variant = bundle.manifest.baselines["fp32"], measured.variant("fp32")
     assert (left_out.sha256, left_out.provenance) == (variant.sha256, variant.provenance)
@@ -43,7 +43,7 @@ def test_what_is_left_out_stays_to_compare_with(measured: Bundle, tmp_path: Path
     assert "*fp32*, not in the bundle: recipe fp32" in card
 
 
-def test_what_was_packed_is_compared_by_the_bytes_that_it_took(measured: Bundle, tmp_path: Path) -> None:
+def test_a_packed_variant_that_is_left_out_keeps_its_packed_size(measured: Bundle, tmp_path: Path) -> None:
     whole = packed_copy(measured, tmp_path / "whole", "ptq")
     wire = whole.variant("ptq").wire
     assert wire is not None
@@ -56,7 +56,7 @@ def test_what_was_packed_is_compared_by_the_bytes_that_it_took(measured: Bundle,
     assert write_subset(measured, ["fp32"], tmp_path / "other").manifest.baselines["ptq"].wire_bytes is None
 
 
-def test_the_default_stays_or_is_the_first_that_was_named(small: Bundle, tmp_path: Path) -> None:
+def test_the_default_variant_stays_or_is_the_first_one_named(small: Bundle, tmp_path: Path) -> None:
     assert small.manifest.default_variant == "ptq"
     both = write_subset(small, ["fp32", "ptq"], tmp_path / "small")
     assert both.manifest.variants == small.manifest.variants
@@ -65,7 +65,7 @@ def test_the_default_stays_or_is_the_first_that_was_named(small: Bundle, tmp_pat
 
 
 @pytest.mark.parametrize("out", ["small", "small/one"])
-def test_a_bundle_does_not_lose_its_files_to_its_subset(
+def test_a_subset_inside_its_own_bundle_is_refused(
     copy: Bundle, out: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = copy.path.parent / out
@@ -74,12 +74,12 @@ def test_a_bundle_does_not_lose_its_files_to_its_subset(
     verify(load_bundle(copy.path))
 
 
-def test_a_variant_that_is_not_there_can_not_be_kept(copy: Bundle, tmp_path: Path) -> None:
+def test_a_subset_of_an_unknown_variant_is_refused(copy: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no variant 'int4'; it has: fp32, ptq"):
         write_subset(copy, ["ptq", "int4"], tmp_path / "one")
 
 
-def test_the_command_says_how_much_there_is_to_send(
+def test_the_command_prints_the_size_of_the_subset(
     small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "one"

@@ -16,7 +16,7 @@ from tests.packed import packed_copy
 
 
 def rows(table: str) -> dict[str, list[str]]:
-    """The cells of a Markdown table by the name in the first, without emphasis."""
+    """The cells of each row of a Markdown table by the name in the first cell, without emphasis."""
     lines = [line for line in table.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     return {row[0].strip("*"): row[1:] for row in cells}
@@ -34,7 +34,7 @@ def reference(evaluations: tuple[Evaluation, ...]) -> Evaluation:
     return evaluation
 
 
-def test_the_tables_numbers_are_the_manifests(measured: Bundle) -> None:
+def test_the_table_has_the_numbers_of_the_manifest(measured: Bundle) -> None:
     table = rows(variant_table(measured.manifest))
     assert list(table) == ["fp32", "ptq", "start"]
     base = measured.variant("fp32").latency
@@ -71,7 +71,7 @@ def test_a_baseline_has_accuracy_and_no_latency(measured: Bundle) -> None:
     assert agreement == "100.0"
 
 
-def test_the_default_is_bold_and_what_is_not_in_the_bundle_is_slanted(measured: Bundle) -> None:
+def test_the_default_is_bold_and_baselines_are_italic(measured: Bundle) -> None:
     table = variant_table(measured.manifest)
     assert "\n| **ptq** |" in table
     assert "\n| fp32 |" in table
@@ -79,7 +79,7 @@ def test_the_default_is_bold_and_what_is_not_in_the_bundle_is_slanted(measured: 
     assert "*start*, not in the bundle: the weights that training started from" in table
 
 
-def test_the_tables_notes_say_what_it_was_measured_on(measured: Bundle) -> None:
+def test_the_notes_name_the_images_and_the_machine(measured: Bundle) -> None:
     notes = variant_table(measured.manifest)
     dataset = reference(measured.variant("ptq").evaluations).dataset
     assert f"Accuracy on 16 images of evaluation (SHA-256 {dataset.sha256[:16]}…), crop `bundle`" in notes
@@ -88,7 +88,7 @@ def test_the_tables_notes_say_what_it_was_measured_on(measured: Bundle) -> None:
     assert f"on one thread of {latency.machine}, by {latency.runtime} with xnnpack, 10 runs" in notes
 
 
-def test_the_tables_notes_name_fp32_where_it_is_a_baseline(measured: Bundle) -> None:
+def test_the_notes_name_fp32_if_it_is_a_baseline(measured: Bundle) -> None:
     fp32 = measured.manifest.baselines["start"]
     alone = {"ptq": measured.variant("ptq")}
     for baselines, is_named in (({"fp32": fp32}, True), ({}, False)):
@@ -104,7 +104,7 @@ def test_a_bundle_that_was_not_measured_has_empty_cells(small: Bundle) -> None:
     assert "Latency is" not in table
 
 
-def test_what_is_packed_has_both_sizes(small: Bundle, tmp_path: Path) -> None:
+def test_a_packed_variant_has_both_sizes(small: Bundle, tmp_path: Path) -> None:
     bundle = packed_copy(small, tmp_path / "packed", "ptq")
     variant = bundle.variant("ptq")
     table = variant_table(bundle.manifest)
@@ -121,7 +121,7 @@ def test_every_pair_is_compared_once(measured: Bundle, evaluation: Path) -> None
     pairs = [line.strip("| ").split(" | ") for line in table.splitlines()[2:5]]
     assert [pair[:2] for pair in pairs] == [["ptq", "fp32"], ["start", "fp32"], ["start", "ptq"]]
     assert "of 3 pairs of equally good variants" in table
-    # Nothing was trained: start's answers are those of fp32.
+    # Nothing was trained, so the answers of start are those of fp32.
     images = labelled_images(evaluation, measured.classes)
     labels = np.array([image.index for image in images])
     answers = {
@@ -138,7 +138,7 @@ def test_every_pair_is_compared_once(measured: Bundle, evaluation: Path) -> None
         assert p == p_in_digits(mcnemar_p(expected.lost, expected.won))
 
 
-def test_what_was_not_evaluated_together_is_no_pair(measured: Bundle, small: Bundle) -> None:
+def test_variants_not_evaluated_together_are_not_compared(measured: Bundle, small: Bundle) -> None:
     assert pair_table(small.manifest) == ""
     alone = reference(measured.variant("ptq").evaluations).model_copy(update={"comparisons": ()})
     ptq = measured.variant("ptq").model_copy(update={"evaluations": (alone,)})
@@ -148,14 +148,14 @@ def test_what_was_not_evaluated_together_is_no_pair(measured: Bundle, small: Bun
     assert pair_table(manifest) == ""
 
 
-def test_a_p_value_is_never_shown_as_nought(measured: Bundle) -> None:
+def test_a_small_p_value_is_not_shown_as_zero(measured: Bundle) -> None:
     ptq = measured.variant("ptq")
     evaluation = reference(ptq.evaluations)
     comparison = comparison_with(evaluation, "fp32")
     assert comparison is not None
-    sure = comparison.model_copy(update={"lost": 40, "won": 1})
+    significant = comparison.model_copy(update={"lost": 40, "won": 1})
     changed = ptq.model_copy(
-        update={"evaluations": (evaluation.model_copy(update={"comparisons": (sure,)}),)}
+        update={"evaluations": (evaluation.model_copy(update={"comparisons": (significant,)}),)}
     )
     manifest = measured.manifest.model_copy(
         update={"variants": {**measured.manifest.variants, "ptq": changed}}
@@ -186,7 +186,7 @@ def test_images_seen_in_training_are_marked(measured: Bundle) -> None:
     assert rows(variant_table(manifest))["ptq"][2:5] == ["", "", ""]
 
 
-def test_a_table_of_many_settings_is_told_by_their_number() -> None:
+def test_many_settings_of_one_table_are_shown_as_their_number() -> None:
     steps = {f"weight_steps.layer{n}": 0.1 * n for n in range(9)}
     assert settings_in_words({"name": "a", **steps, "weight_bits.*": 4, "wire": "zstd"}) == (
         "name = a, weight_bits.* = 4, wire = zstd, 9 weight_steps"
