@@ -1,4 +1,4 @@
-"""What the tests of files that Keras saved have in common."""
+"""Helpers for the tests of files that Keras saved."""
 
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +15,9 @@ from tests.build.conftest import SIZE
 BOTH = pytest.mark.parametrize("library", [tf_keras, keras], ids=["keras2", "keras3"])
 WARNINGS = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
-    # Keras 2, where it saves the kernels' initializers of its own application.
+    # Keras 2 warns when it saves the kernel initializers of its own application.
     pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize:UserWarning"),
-    # Keras 3, where it reads a variable of TensorFlow's.
+    # Keras 3 warns when it reads a variable of TensorFlow.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
@@ -29,9 +29,10 @@ def base_of(library: ModuleType, **options: Any) -> Any:
 
 
 def refused(path: Path, size: int | None = None) -> str:
+    """Check that a file is refused in one line; return what follows its path."""
     with pytest.raises(BuildError) as caught:
         load_keras_file(path, size)
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said.startswith(f"{path} ")
-    return said.removeprefix(f"{path} ")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path} ")
+    return message.removeprefix(f"{path} ")

@@ -1,4 +1,4 @@
-"""What a Keras model brings along, and what may be made of it."""
+"""Code and foreign objects in a Keras file are never run or created."""
 
 import json
 import zipfile
@@ -76,7 +76,8 @@ def rewrite(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
             archive.writestr(name, content)
 
 
-def brought(kind: str, **more: str) -> dict[str, Any]:
+def foreign_object(kind: str, **more: str) -> dict[str, Any]:
+    """The configuration of an object that is not part of Keras."""
     return {"module": "brought_along", "class_name": kind, "config": {}, "registered_name": None, **more}
 
 
@@ -94,24 +95,26 @@ def brought(kind: str, **more: str) -> dict[str, Any]:
             "Mine>Dense of keras.layers",
         ),
         (
-            lambda config: config["config"]["layers"][1]["config"].update(kernel_initializer=brought("Ones")),
+            lambda config: config["config"]["layers"][1]["config"].update(
+                kernel_initializer=foreign_object("Ones")
+            ),
             "Ones of brought_along",
         ),
         (
             lambda config: config["config"]["layers"][1]["config"].update(
-                activation=brought("Lambda", module="keras.layers")
+                activation=foreign_object("Lambda", module="keras.layers")
             ),
             "Lambda of keras.layers",
         ),
         (
             lambda config: config["config"]["layers"][1]["config"].update(
-                activation=brought("function", module="builtins", config="eval")
+                activation=foreign_object("function", module="builtins", config="eval")
             ),
             "eval of builtins",
         ),
     ],
 )
-def test_only_keras_own_is_made_of_what_a_model_names(
+def test_only_objects_of_keras_are_made_from_a_configuration(
     library: ModuleType,
     edit: Callable[[dict[str, Any]], object],
     named: str,
@@ -129,7 +132,7 @@ def test_only_keras_own_is_made_of_what_a_model_names(
 
 
 @BOTH
-def test_what_is_for_training_alone_is_no_matter(library: ModuleType, tmp_path: Path) -> None:
+def test_parts_of_a_model_for_training_only_are_ignored(library: ModuleType, tmp_path: Path) -> None:
     def own_loss(truth: Any, predicted: Any) -> Any:
         return predicted - truth
 

@@ -1,4 +1,4 @@
-"""Networks of one's own, as Keras 2 and 3 save them."""
+"""Networks that users trained, as Keras 2 and 3 save them."""
 
 import pickle
 import shutil
@@ -34,7 +34,7 @@ def layers_of(model: Any) -> Iterator[Any]:
 
 
 def give_statistics(model: Any) -> Any:
-    """The model, whose BatchNorm has statistics now, and whose stem does not look at what pads the image."""
+    """Return the model with BatchNorm statistics, and with a stem that ignores the padding of the image."""
     random = np.random.default_rng(0)
     for layer in layers_of(model):
         if type(layer).__name__ == "BatchNormalization":
@@ -56,12 +56,12 @@ def folded() -> tf_keras.Model:
 
 @pytest.fixture(scope="module")
 def nested() -> keras.Model:
-    """As Keras' guide to transfer learning has it: augmentation, the base as one layer, a soft head."""
+    """A model as in Keras' guide to transfer learning: augmentation, the base as one layer, softmax."""
     keras.utils.set_random_seed(0)
     layers = keras.layers
     image = keras.Input((SIZE, SIZE, 3))
-    varied = keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)])(image)
-    pooled = layers.GlobalAveragePooling2D()(base_of(keras)(varied, training=False))
+    augmented = keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)])(image)
+    pooled = layers.GlobalAveragePooling2D()(base_of(keras)(augmented, training=False))
     head = layers.Dense(len(CLASSES), activation="softmax", name="mine")
     return give_statistics(keras.Model(image, head(layers.Dropout(0.2)(pooled))))
 
@@ -74,12 +74,12 @@ def nested_file(nested: keras.Model, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def assert_same(weights: Weights, model: Any, folded: tf_keras.Model) -> None:
-    """Logits or probabilities of random pixels are the model's own."""
+    """Check that the weights give the model's logits or probabilities for random pixels."""
     set_weights(folded, weights)
     pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
     expected, logits = np.asarray(model(pixels, training=False)), with_pixel_input(folded)(pixels)
-    soft = np.allclose(expected.sum(-1), 1)
-    actual = tf_keras.activations.softmax(logits) if soft else logits
+    has_softmax = np.allclose(expected.sum(-1), 1)
+    actual = tf_keras.activations.softmax(logits) if has_softmax else logits
     assert expected.std(0).max() > 0.01
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
 
@@ -91,7 +91,7 @@ def assert_equal(actual: Weights, expected: Weights) -> None:
         np.testing.assert_array_equal(actual[name].bias, layer.bias, name)
 
 
-def test_keras_3_saves_a_base_with_a_head(
+def test_a_base_with_a_head_saved_by_keras_3_is_loaded(
     nested: keras.Model, nested_file: Path, labels_file: Path, folded: tf_keras.Model, tmp_path: Path
 ) -> None:
     whole = load_network(str(nested_file), labels=labels_file)
@@ -106,9 +106,7 @@ def test_keras_3_saves_a_base_with_a_head(
     assert_equal(load_keras_file(tmp_path / "mine.h5", SIZE)[0], weights)
 
 
-def test_a_base_applied_inline_with_a_normalisation_of_its_own(
-    folded: tf_keras.Model, tmp_path: Path
-) -> None:
+def test_an_inlined_base_with_its_own_normalisation_is_loaded(folded: tf_keras.Model, tmp_path: Path) -> None:
     image = keras.Input((SIZE, SIZE, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
     base = base_of(keras, include_preprocessing=False, input_tensor=scaled, pooling="avg")
@@ -123,7 +121,7 @@ def test_a_base_applied_inline_with_a_normalisation_of_its_own(
 
 
 @pytest.mark.parametrize("name", ["whole.keras", "whole.h5"])
-def test_keras_2_saves_its_own_head(
+def test_a_whole_model_with_its_own_head_saved_by_keras_2_is_loaded(
     keras_model: tf_keras.Model, weights_file: Path, tmp_path: Path, name: str
 ) -> None:
     keras_model.save(tmp_path / name)
@@ -132,7 +130,7 @@ def test_keras_2_saves_its_own_head(
     assert_equal(weights, load_keras_file(weights_file, None)[0])
 
 
-def test_keras_2_saves_weights_as_keras_3_does(
+def test_a_weights_h5_file_saved_by_keras_2_is_loaded(
     keras_model: tf_keras.Model, weights_file: Path, tmp_path: Path
 ) -> None:
     keras_model.save_weights(tmp_path / "small.weights.h5")
@@ -142,7 +140,7 @@ def test_keras_2_saves_weights_as_keras_3_does(
 
 
 @BOTH
-def test_a_sequential_head_with_batchnorm_and_without_bias(
+def test_a_sequential_head_with_batchnorm_and_without_bias_is_loaded(
     library: ModuleType, folded: tf_keras.Model, tmp_path: Path
 ) -> None:
     layers = library.layers
@@ -159,7 +157,7 @@ def test_a_sequential_head_with_batchnorm_and_without_bias(
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 @pytest.mark.parametrize("member", ["config.json", "assets/layer/vocabulary.txt", "model.weights.npz"])
-def test_an_archive_holds_what_keras_saves_and_no_more(
+def test_an_archive_with_unexpected_members_is_refused(
     nested_file: Path, tmp_path: Path, member: str
 ) -> None:
     path = Path(shutil.copy(nested_file, tmp_path))
@@ -185,9 +183,9 @@ def map_elsewhere(file: h5py.File, name: str, other: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["h5", "keras"])
-@pytest.mark.parametrize("give", [link_elsewhere, store_elsewhere, map_elsewhere])
-def test_values_out_of_another_file_are_refused(
-    give: Callable[[h5py.File, str, Path], None],
+@pytest.mark.parametrize("redirect", [link_elsewhere, store_elsewhere, map_elsewhere])
+def test_values_stored_in_another_file_are_refused(
+    redirect: Callable[[h5py.File, str, Path], None],
     suffix: str,
     nested_file: Path,
     weights_file: Path,
@@ -197,7 +195,7 @@ def test_values_out_of_another_file_are_refused(
     with h5py.File(weights, "r+") as file, h5py.File(tmp_path / "other.h5", "w") as other:
         other[bias] = file[bias][()]
         del file[bias]
-        give(file, bias, tmp_path / "other.h5")
+        redirect(file, bias, tmp_path / "other.h5")
     path = tmp_path / f"mine.{suffix}"
     if suffix == "keras":
         with zipfile.ZipFile(nested_file) as whole, zipfile.ZipFile(path, "w") as archive:
@@ -211,14 +209,14 @@ def test_another_size_than_the_models_is_refused(nested_file: Path) -> None:
     assert refused(nested_file, 224) == "takes 64 x 64 pixels, not 224 x 224"
 
 
-def test_a_file_cut_short_is_damaged(nested_file: Path, weights_file: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(nested_file: Path, weights_file: Path, tmp_path: Path) -> None:
     for whole in (nested_file, weights_file):
         path = tmp_path / whole.name
         path.write_bytes(whole.read_bytes()[:-100_000])
         assert "save the whole model with model.save('mine.keras')" in refused(path)
 
 
-def test_a_pickle_is_no_keras_file(tmp_path: Path) -> None:
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.h5"
     path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
     assert refused(path).startswith("is neither a .keras file nor an .h5 one: save the whole model with")
@@ -232,7 +230,7 @@ def test_a_pickle_is_no_keras_file(tmp_path: Path) -> None:
         ("mine", "is HDF5, but its name does not end in .h5 or .hdf5: rename it"),
     ],
 )
-def test_a_name_that_denies_the_content_is_refused(
+def test_a_file_name_that_contradicts_the_content_is_refused(
     nested_file: Path, weights_file: Path, tmp_path: Path, name: str, message: str
 ) -> None:
     shutil.copy(nested_file if "zip" in message else weights_file, tmp_path / name)
@@ -285,7 +283,7 @@ def test_a_head_of_sigmoids_is_refused(nested: keras.Model, tmp_path: Path) -> N
 
 
 @BOTH
-def test_all_that_is_done_to_pixels_is_one_normalisation(library: ModuleType) -> None:
+def test_successive_operations_on_pixels_make_one_normalisation(library: ModuleType) -> None:
     layers = library.layers
     own = [
         layers.Rescaling(1 / 255),

@@ -21,9 +21,9 @@ def _pixels(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
 
 
-def test_the_folded_network_computes_what_keras_model_does() -> None:
-    # The two differ in what the stem pads with, on the right and at the bottom: with a stem that
-    # does not look there, they must be equal.
+def test_the_folded_network_computes_the_same_as_the_keras_model() -> None:
+    # The two pad the stem differently, on the right and at the bottom. With a stem that ignores the
+    # padding, they must be equal.
     source = make_keras_model()
     kernel = source.get_layer("stem_conv").get_weights()[0]
     kernel[2] = kernel[:, 2] = 0
@@ -36,7 +36,7 @@ def test_the_folded_network_computes_what_keras_model_does() -> None:
     np.testing.assert_allclose(with_pixel_input(folded)(pixels), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_border_is_all_that_differs(keras_model: tf_keras.Model) -> None:
+def test_the_folded_network_differs_only_at_the_border(keras_model: tf_keras.Model) -> None:
     folded = network(SIZE, len(CLASSES))
     set_weights(folded, fold(keras_model))
     pixels = _pixels(1)
@@ -48,7 +48,7 @@ def test_the_border_is_all_that_differs(keras_model: tf_keras.Model) -> None:
     assert not np.allclose(actual[:, -1], expected[:, -1], rtol=1e-3, atol=1e-4)
 
 
-def test_no_normalisation_layer_is_left_whose_statistics_training_could_harm() -> None:
+def test_no_batch_normalisation_is_left_in_the_folded_network() -> None:
     model = network(SIZE, len(CLASSES))
     assert not any(isinstance(layer, tf_keras.layers.BatchNormalization) for layer in model.layers)
     assert all(weight.trainable for weight in model.weights)
@@ -79,7 +79,7 @@ def test_every_activation_is_placed_once_with_its_kind() -> None:
     assert placed["predictions"] is Site.LINEAR
 
 
-def test_weights_come_out_as_they_went_in(keras_model: tf_keras.Model) -> None:
+def test_get_weights_returns_what_set_weights_was_given(keras_model: tf_keras.Model) -> None:
     model = network(SIZE, len(CLASSES))
     weights = fold(keras_model)
     set_weights(model, weights)

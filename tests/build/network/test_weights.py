@@ -43,7 +43,7 @@ TRAINING = Training(
 
 @pytest.fixture
 def trained(start: Network, tmp_path: Path) -> Path:
-    """A folder that `train` left."""
+    """A folder as `train` leaves it."""
     folder = tmp_path / "trained"
     folder.mkdir()
     save_trained(folder, start, TRAINING)
@@ -57,7 +57,8 @@ def assert_equal(actual: Weights, expected: Weights) -> None:
         np.testing.assert_array_equal(actual[name].bias, layer.bias, name)
 
 
-def one_line(load: Callable[[], object], message: str, error: type[Exception] = BuildError) -> None:
+def assert_refused(load: Callable[[], object], message: str, error: type[Exception] = BuildError) -> None:
+    """Check that `load` fails with a message of one line."""
     with pytest.raises(error, match=message) as caught:
         load()
     assert "\n" not in str(caught.value)
@@ -72,7 +73,7 @@ def test_a_keras_file_is_folded(start: Network, keras_model: tf_keras.Model) -> 
     assert start.seen_images == frozenset()
 
 
-def test_a_bundles_float_variant_gives_back_the_very_weights(small: Bundle, start: Network) -> None:
+def test_the_exact_weights_are_read_back_from_the_fp32_of_a_bundle(small: Bundle, start: Network) -> None:
     network = load_network(str(small.path))
     assert_equal(network.weights, start.weights)
     assert network.source == "small"
@@ -81,12 +82,12 @@ def test_a_bundles_float_variant_gives_back_the_very_weights(small: Bundle, star
     assert network.seen_images == small.seen_images
 
 
-def test_the_layers_of_what_training_left_are_in_one_order(trained: Path, start: Network) -> None:
-    # Runs are recognized by it, and noise is drawn in it.
+def test_a_trained_folder_keeps_the_order_of_layers(trained: Path, start: Network) -> None:
+    # The order is part of what identifies a run, and noise is drawn in this order.
     assert list(load_network(str(trained)).weights) == list(start.weights)
 
 
-def test_what_training_left_is_read_as_it_was(trained: Path, start: Network) -> None:
+def test_a_trained_folder_is_read_back_unchanged(trained: Path, start: Network) -> None:
     network = load_network(str(trained))
     assert_equal(network.weights, start.weights)
     assert network.source == "trained"
@@ -94,16 +95,18 @@ def test_what_training_left_is_read_as_it_was(trained: Path, start: Network) -> 
     assert (network.classes, network.preprocessing) == (start.classes, start.preprocessing)
 
 
-def test_a_licence_is_handed_on_and_none_is_made_up(start: Network, small: Bundle, tmp_path: Path) -> None:
+def test_a_licence_is_passed_on_and_is_otherwise_unknown(
+    start: Network, small: Bundle, tmp_path: Path
+) -> None:
     assert start.licence == "unknown"
     save_trained(tmp_path, replace(start, licence="MIT", training=TRAINING), TRAINING)
     assert load_network(str(tmp_path)).licence == "MIT"
     assert load_network(str(small.path)).licence == small.manifest.licence == "unknown"
 
 
-def test_an_interrupted_save_is_no_trained_folder(trained: Path) -> None:
+def test_a_folder_whose_saving_was_interrupted_is_refused(trained: Path) -> None:
     (trained / "training.json").rename(trained / ".training.json.unfinished")
-    one_line(lambda: load_network(str(trained)), "trained is neither `imagenet`, nor")
+    assert_refused(lambda: load_network(str(trained)), "trained is neither `imagenet`, nor")
 
 
 @pytest.mark.parametrize(
@@ -116,42 +119,48 @@ def test_an_interrupted_save_is_no_trained_folder(trained: Path) -> None:
         ("training.json", b'{"training": {}, "preprocessing": {}, "labels": [], "class_ids": null}'),
     ],
 )
-def test_a_damaged_trained_folder_says_so(trained: Path, file: str, content: bytes) -> None:
+def test_a_damaged_trained_folder_is_refused(trained: Path, file: str, content: bytes) -> None:
     (trained / file).write_bytes(content)
-    one_line(lambda: load_network(str(trained)), "trained is damaged; train it again")
+    assert_refused(lambda: load_network(str(trained)), "trained is damaged; train it again")
 
 
-def test_weights_cut_short_are_damaged(trained: Path) -> None:
+def test_truncated_weights_are_refused(trained: Path) -> None:
     content = (trained / "weights.npz").read_bytes()
     (trained / "weights.npz").write_bytes(content[: len(content) // 2])
-    one_line(lambda: load_network(str(trained)), "trained is damaged; train it again")
+    assert_refused(lambda: load_network(str(trained)), "trained is damaged; train it again")
 
 
-def test_a_trained_folder_lacks_no_layer(trained: Path) -> None:
+def test_a_trained_folder_without_one_of_the_layers_is_refused(trained: Path) -> None:
     with np.load(trained / "weights.npz") as arrays:
         kept = {name: array for name, array in arrays.items() if name != "stem_conv/bias"}
     np.savez(trained / "weights.npz", **kept)
-    one_line(lambda: load_network(str(trained)), "trained is damaged.*stem_conv/bias")
+    assert_refused(lambda: load_network(str(trained)), "trained is damaged.*stem_conv/bias")
 
 
-def test_a_source_that_is_none_names_those_that_are() -> None:
-    one_line(lambda: load_network("nope.h5"), r"nope\.h5 is neither `imagenet`, nor a file saved by Keras")
+def test_an_unknown_source_of_weights_is_refused_with_the_known_ones() -> None:
+    assert_refused(
+        lambda: load_network("nope.h5"), r"nope\.h5 is neither `imagenet`, nor a file saved by Keras"
+    )
 
 
 def test_a_file_that_holds_no_weights_is_refused(labels_file: Path) -> None:
-    one_line(lambda: load_network(str(labels_file)), r"labels\.txt is neither a \.keras file nor an \.h5 one")
+    assert_refused(
+        lambda: load_network(str(labels_file)), r"labels\.txt is neither a \.keras file nor an \.h5 one"
+    )
 
 
 def test_another_architectures_weights_are_refused(tmp_path: Path, labels_file: Path) -> None:
     path = tmp_path / "mobilenet.h5"
     tf_keras.applications.MobileNetV2(weights=None, classes=len(CLASSES)).save_weights(path)
-    one_line(lambda: load_network(str(path), labels=labels_file), "it has no layer stem_conv: build takes")
+    assert_refused(
+        lambda: load_network(str(path), labels=labels_file), "it has no layer stem_conv: build takes"
+    )
 
 
-def test_a_failed_download_says_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_the_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    one_line(lambda: load_network("imagenet"), "can't be downloaded; name a file with --weights: ")
+    assert_refused(lambda: load_network("imagenet"), "can't be downloaded; name a file with --weights: ")
 
 
 def test_weights_are_read_back_from_a_packed_variant_too(small: Bundle, tmp_path: Path) -> None:
@@ -161,32 +170,34 @@ def test_weights_are_read_back_from_a_packed_variant_too(small: Bundle, tmp_path
 
 
 def test_a_bundle_of_another_network_is_refused(colours: Bundle) -> None:
-    one_line(lambda: load_network(str(colours.path)), r"fp32\.tflite is not a float32 EfficientNetV2B0")
+    assert_refused(lambda: load_network(str(colours.path)), r"fp32\.tflite is not a float32 EfficientNetV2B0")
 
 
 def test_a_bundle_without_a_float_variant_is_refused(copy: Bundle) -> None:
     manifest = json.loads((copy.path / "manifest.json").read_text())
     del manifest["variants"]["fp32"]
     (copy.path / "manifest.json").write_text(json.dumps(manifest))
-    one_line(lambda: load_network(str(copy.path)), "no variant 'fp32'; it has: ptq", BundleError)
+    assert_refused(lambda: load_network(str(copy.path)), "no variant 'fp32'; it has: ptq", BundleError)
 
 
 def test_a_damaged_bundle_is_refused(copy: Bundle) -> None:
     with copy.variant_path("fp32").open("r+b") as file:
         file.truncate(1000)
-    one_line(lambda: load_network(str(copy.path)), "copy the bundle again", BundleError)
+    assert_refused(lambda: load_network(str(copy.path)), "copy the bundle again", BundleError)
 
 
-def test_what_is_no_model_gives_no_weights(labels_file: Path) -> None:
-    one_line(lambda: read_back(labels_file, SIZE, len(CLASSES)), r"labels\.txt can't be loaded", BundleError)
+def test_reading_weights_from_a_file_that_is_no_model_is_refused(labels_file: Path) -> None:
+    assert_refused(
+        lambda: read_back(labels_file, SIZE, len(CLASSES)), r"labels\.txt can't be loaded", BundleError
+    )
 
 
-def test_a_quantized_file_gives_no_weights(small: Bundle) -> None:
-    one_line(lambda: read_back(small.variant_path("ptq"), SIZE, len(CLASSES)), "is not a float32")
+def test_reading_weights_from_a_quantized_file_is_refused(small: Bundle) -> None:
+    assert_refused(lambda: read_back(small.variant_path("ptq"), SIZE, len(CLASSES)), "is not a float32")
 
 
 def rewritten(path: Path, to: Path, change: Callable[[Any], object]) -> Path:
-    """A copy of a `.tflite` file at `to`, its model changed."""
+    """Copy a `.tflite` file to `to` with a change to its model."""
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     change(model)
     builder = flatbuffers.Builder()
@@ -195,7 +206,7 @@ def rewritten(path: Path, to: Path, change: Callable[[Any], object]) -> Path:
     return to
 
 
-def test_a_layer_without_an_input_for_its_bias_has_zeros(small: Bundle, tmp_path: Path) -> None:
+def test_a_layer_without_a_bias_gets_zeros(small: Bundle, tmp_path: Path) -> None:
     def leave_out(model: Any) -> None:
         dense = schema.BuiltinOperator.FULLY_CONNECTED
         operators = model.subgraphs[0].operators
@@ -208,7 +219,7 @@ def test_a_layer_without_an_input_for_its_bias_has_zeros(small: Bundle, tmp_path
     np.testing.assert_array_equal(weights["predictions"].bias, np.zeros(len(CLASSES), np.float32))
 
 
-def test_a_file_of_two_graphs_or_without_names_gives_no_weights(small: Bundle, tmp_path: Path) -> None:
+def test_a_file_with_two_graphs_or_without_names_is_refused(small: Bundle, tmp_path: Path) -> None:
     def add_graph(model: Any) -> None:
         model.subgraphs.append(model.subgraphs[0])
 
@@ -219,26 +230,28 @@ def test_a_file_of_two_graphs_or_without_names_gives_no_weights(small: Bundle, t
     path = tmp_path / "fp32.tflite"
     for change, message in ((add_graph, "has 2 graphs"), (leave_out_names, "no stem_conv")):
         rewritten(small.variant_path("fp32"), path, change)
-        said = f"is not a float32 EfficientNetV2B0 of this build stage: {message}"
-        one_line(lambda: read_back(path, SIZE, len(CLASSES)), said)
+        expected = f"is not a float32 EfficientNetV2B0 of this build stage: {message}"
+        assert_refused(lambda: read_back(path, SIZE, len(CLASSES)), expected)
 
 
-def test_what_is_asked_for_must_be_what_the_folder_holds(
+def test_options_that_contradict_a_trained_folder_are_refused(
     trained: Path, labels_file: Path, tmp_path: Path
 ) -> None:
     load_network(str(trained), labels=labels_file, size=SIZE)
-    one_line(lambda: load_network(str(trained), size=224), "takes 64 x 64 pixels, not 224 x 224")
-    one_line(lambda: load_network(str(trained), class_ids=labels_file), "has its own classes")
+    assert_refused(lambda: load_network(str(trained), size=224), "takes 64 x 64 pixels, not 224 x 224")
+    assert_refused(lambda: load_network(str(trained), class_ids=labels_file), "has its own classes")
     other = tmp_path / "other.txt"
     other.write_text("cat\ntea\nflower\ntemple\n")
-    one_line(lambda: load_network(str(trained), labels=other), r"not those in .*other\.txt")
+    assert_refused(lambda: load_network(str(trained), labels=other), r"not those in .*other\.txt")
 
 
-def test_other_networks_must_be_given_labels(weights_file: Path) -> None:
-    one_line(lambda: load_network(str(weights_file)), "the network has 4 classes; name them with --labels")
+def test_a_network_whose_classes_are_unknown_needs_labels(weights_file: Path) -> None:
+    assert_refused(
+        lambda: load_network(str(weights_file)), "the network has 4 classes; name them with --labels"
+    )
 
 
-def test_a_digest_is_of_all_values(start: Network) -> None:
+def test_a_digest_depends_on_the_values_and_not_on_the_order(start: Network) -> None:
     before = weights_digest(start.weights)
     assert before == weights_digest(dict(reversed(start.weights.items())))
     changed = dict(start.weights)
