@@ -11,7 +11,7 @@ from build.photos.augmentation import _random_box
     least=st.floats(0.05, 1),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_a_view_lies_within_the_photo_and_keeps_its_least_share(
+def test_a_view_is_within_the_photo_and_has_its_minimum_area(
     width: int, height: int, least: float, seed: int
 ) -> None:
     left, top, right, bottom = _random_box(width, height, least, np.random.default_rng(seed))

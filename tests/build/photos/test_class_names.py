@@ -40,13 +40,13 @@ def folders_of(root: Path, names: list[str]) -> list[Path]:
         (["pear", "Äpfel", "apple"], ["apple", "pear", "Äpfel"], None),
     ],
 )
-def test_the_folders_name_classes_that_find_them(
+def test_class_names_come_from_the_names_of_folders(
     tmp_path: Path, names: list[str], labels: list[str], class_ids: list[str] | None
 ) -> None:
     classes = classes_of(folders_of(tmp_path, names))
     assert list(classes.labels) == labels
     assert classes.class_ids == (None if class_ids is None else tuple(class_ids))
-    # Each folder is found by the evaluation as a class of its own, the one whose name it has.
+    # The evaluation assigns each folder to a class of its own, the one with its name.
     expected = classes.class_ids or classes.labels
     for image in labelled_images(tmp_path, classes):
         assert image.path.parent.name.endswith(expected[image.index])
@@ -65,6 +65,6 @@ def test_the_folders_name_classes_that_find_them(
         (["cat", "dog\udcff"], r"dog\\udcff' can't be a label: it must be one line of UTF-8"),
     ],
 )
-def test_what_can_be_no_classes(tmp_path: Path, names: list[str], message: str) -> None:
+def test_folders_that_can_not_be_classes_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
     with pytest.raises(BuildError, match=message):
         classes_of([tmp_path / name for name in names])

@@ -34,7 +34,9 @@ def test_labelled_photos_know_their_class(calibration: Path) -> None:
     assert all(photo.path.parent.name == CLASSES[photo.label or 0] for photo in photos.photos)
 
 
-def test_of_a_folder_with_splits_the_training_photos_are_taken(calibration: Path, tmp_path: Path) -> None:
+def test_training_photos_are_the_train_split_of_a_folder_with_splits(
+    calibration: Path, tmp_path: Path
+) -> None:
     shutil.copytree(calibration, tmp_path / "train")
     shutil.copytree(calibration / "cat", tmp_path / "val" / "cat")
     assert len(training_photos(tmp_path, Classes(CLASSES, None)).photos) == 12 * len(CLASSES)
@@ -52,7 +54,7 @@ def test_a_sample_is_the_same_each_time_and_has_no_repeats(calibration: Path) ->
     assert len(sample(calibration, 1000).photos) == 12 * len(CLASSES)
 
 
-def test_other_photos_take_the_place_of_copies_in_a_sample(calibration: Path, tmp_path: Path) -> None:
+def test_a_sample_takes_other_photos_in_place_of_copies(calibration: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for folder in ("a", "b", "c"):
         shutil.copytree(calibration, photos / folder)
@@ -63,7 +65,7 @@ def test_other_photos_take_the_place_of_copies_in_a_sample(calibration: Path, tm
     assert len(draw(unlabelled_photos(photos), 1000).photos) == distinct
 
 
-def test_a_sample_takes_the_digests_that_are_known(calibration: Path) -> None:
+def test_a_sample_reuses_digests_that_are_known(calibration: Path) -> None:
     photos = unlabelled_photos(calibration).photos
     known = PhotoSet("known", tuple(replace(photo, sha256=f"{n:064}") for n, photo in enumerate(photos[:30])))
     drawn = sample(calibration, 1000, [known]).photos
@@ -79,15 +81,13 @@ def test_the_same_content_counts_once(calibration: Path, tmp_path: Path) -> None
     assert len(photos) == 12 * len(CLASSES)
 
 
-def test_a_label_outlives_an_unlabelled_repeat(calibration: Path) -> None:
+def test_a_photo_keeps_its_label_if_an_unlabelled_copy_follows(calibration: Path) -> None:
     labelled = labelled_photos(calibration, Classes(CLASSES, None))
     photos = without_repeats([labelled, unlabelled_photos(calibration)])
     assert all(photo.label is not None for photo in photos)
 
 
-def test_an_evaluation_image_under_another_name_is_found(
-    calibration: Path, evaluation: Path, tmp_path: Path
-) -> None:
+def test_a_renamed_evaluation_image_is_found(calibration: Path, evaluation: Path, tmp_path: Path) -> None:
     held_back = labelled_photos(evaluation, Classes(CLASSES, None))
     refuse_overlap([unlabelled_photos(calibration)], held_back)
     hidden = tmp_path / "holiday.jpg"
@@ -108,7 +108,7 @@ def test_about_one_photo_in_twenty_is_held_out() -> None:
     assert 400 < sum(map(is_held_out, photos.photos)) < 600
 
 
-def test_linked_folders_are_followed_and_links_that_can_not_be_are_named(tmp_path: Path) -> None:
+def test_linked_folders_are_followed_and_bad_links_are_named(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "1.jpg").write_bytes(b"1")
     photos = tmp_path / "photos"
@@ -138,9 +138,9 @@ def test_a_set_is_named_in_utf8(tmp_path: Path) -> None:
         (("train", "bus", "car"), ""),
         (("cat", "dog"), ""),
     ],
-    ids=["splits", "beside others", "of no classes", "a class of trains", "none"],
+    ids=["splits", "beside another folder", "without classes", "class named train", "no train folder"],
 )
-def test_a_folder_of_splits_is_told_from_one_with_a_class_of_trains(
+def test_a_train_split_is_told_apart_from_a_class_named_train(
     tmp_path: Path, folders: tuple[str, ...], taken: str
 ) -> None:
     for name in folders:

@@ -16,7 +16,7 @@ PREPROCESSING = default_preprocessing(SIZE)
 
 @pytest.fixture
 def damaged(calibration: Path, tmp_path: Path) -> Path:
-    """The photos for calibration, with four files more that are no images, two of them alike."""
+    """The calibration photos and five files that are no whole images, two of them with equal content."""
     folder = tmp_path / "damaged"
     shutil.copytree(calibration, folder)
     for name in ("cat/text.jpg", "coffee/text.jpg", "temple/a.png"):
@@ -26,7 +26,7 @@ def damaged(calibration: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_readable_photos_stay_as_they_are(
+def test_readable_photos_are_returned_unchanged(
     calibration: Path, evaluation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sets = [unlabelled_photos(calibration), unlabelled_photos(evaluation)]
@@ -34,18 +34,18 @@ def test_readable_photos_stay_as_they_are(
     assert "edgewise" not in capsys.readouterr().err
 
 
-def test_what_is_no_image_is_counted_and_named(damaged: Path) -> None:
+def test_unreadable_images_are_counted_and_named(damaged: Path) -> None:
     with pytest.raises(BuildError) as caught:
         readable([unlabelled_photos(damaged)], PREPROCESSING)
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"4 of 52 images can't be read, first {damaged}/cat/text.jpg: the bytes are not an"
     )
-    assert said.count("; ") == 2
-    assert said.endswith(" (--skip-corrupt leaves them out)")
+    assert message.count("; ") == 2
+    assert message.endswith(" (--skip-corrupt leaves them out)")
 
 
-def test_what_is_no_image_can_be_left_out(
+def test_unreadable_images_can_be_left_out(
     damaged: Path, evaluation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classes = Classes(CLASSES, None)
@@ -58,7 +58,7 @@ def test_what_is_no_image_can_be_left_out(
     assert line.startswith(f"edgewise: 4 of 68 images can't be read and are left out, first {damaged}/cat/")
 
 
-def test_a_class_of_which_nothing_is_left_is_named(damaged: Path) -> None:
+def test_a_class_without_readable_images_is_named(damaged: Path) -> None:
     shutil.rmtree(damaged / "cat")
     (damaged / "cat").mkdir()
     (damaged / "cat" / "text.jpg").write_text("not an image")
@@ -69,14 +69,14 @@ def test_a_class_of_which_nothing_is_left_is_named(damaged: Path) -> None:
         readable([photos], PREPROCESSING, skip_corrupt=True)
 
 
-def test_a_set_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
+def test_a_set_without_readable_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "text.jpg").write_text("not an image")
     with pytest.raises(BuildError, match=r"none of the images in more can be read, first .*text\.jpg: "):
         readable([unlabelled_photos(tmp_path / "more")], PREPROCESSING, skip_corrupt=True)
 
 
-def test_photos_that_find_no_memory_beside_others_are_checked_all_the_same(
+def test_photos_that_exceed_the_memory_limit_are_still_checked(
     damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("build.photos.readable.DEFAULT_LIMITS", DecodeLimits(max_decode_bytes=16))

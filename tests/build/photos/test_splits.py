@@ -36,13 +36,13 @@ def counts(photo_set: PhotoSet) -> Counter[int | None]:
 
 @pytest.fixture
 def mine(training_folder: Path, tmp_path: Path) -> Path:
-    """A folder with one folder per class right away, of 30 photos each."""
+    """A folder without splits: one folder per class, of 30 photos each."""
     return Path(shutil.copytree(training_folder, tmp_path / "mine"))
 
 
 @pytest.fixture
 def shop(training_folder: Path, calibration: Path, evaluation: Path, tmp_path: Path) -> Path:
-    """A folder with all three splits; val has a class fewer."""
+    """A folder with all three splits, in which val lacks a class."""
     folder = tmp_path / "shop"
     for name, photos in (("train", training_folder), ("val", calibration), ("test", evaluation)):
         shutil.copytree(photos, folder / name)
@@ -52,7 +52,7 @@ def shop(training_folder: Path, calibration: Path, evaluation: Path, tmp_path: P
     return folder
 
 
-def test_splits_that_are_there_are_taken(shop: Path) -> None:
+def test_existing_splits_are_used(shop: Path) -> None:
     splits = split(shop)
     assert splits.classes == Classes(CLASSES, None)
     assert [s.name for s in (splits.train, splits.val, splits.test)] == [
@@ -63,14 +63,13 @@ def test_splits_that_are_there_are_taken(shop: Path) -> None:
     assert counts(splits.train) == dict.fromkeys(range(4), 30)
     assert counts(splits.val) == dict.fromkeys(range(3), 12)
     assert counts(splits.test) == dict.fromkeys(range(4), 4)
-    # What is to be evaluated on is what `evaluate` finds in that folder.
+    # The photos to test on are those that `evaluate` finds in that folder.
     assert splits.test.images == labelled_images(shop / "test", splits.classes)
 
 
 @pytest.mark.parametrize("left_out", ["val", "test"])
-def test_without_test_val_is_it_and_without_val_training_photos_are_held_out(
-    shop: Path, left_out: str
-) -> None:
+def test_a_missing_val_or_test_split_is_replaced(shop: Path, left_out: str) -> None:
+    """Val serves as test if there is no test, and photos held out of train serve as val."""
     shutil.rmtree(shop / left_out)
     splits = split(shop)
     (tested,) = {"val", "test"} - {left_out}
@@ -84,7 +83,7 @@ def test_without_test_val_is_it_and_without_val_training_photos_are_held_out(
     assert set(counts(splits.val)) == set(range(4))
 
 
-def test_a_whole_is_split_by_content(mine: Path) -> None:
+def test_a_folder_without_splits_is_split_by_content(mine: Path) -> None:
     splits = split(mine)
     sets = (splits.train, splits.val, splits.test)
     assert [s.name for s in sets] == ["mine", "mine (val)", "mine (test)"]
@@ -104,7 +103,7 @@ def test_the_split_does_not_depend_on_names_or_order(mine: Path) -> None:
         assert digests(one) == digests(other)
 
 
-def test_a_photo_stays_in_its_split_when_others_come(
+def test_a_photo_stays_in_its_split_when_others_are_added(
     mine: Path, make_folder: Callable[[str, int, int], Path]
 ) -> None:
     before = split(mine)
@@ -130,7 +129,7 @@ def test_copies_of_a_photo_count_once(mine: Path) -> None:
     assert len(after.train.photos) == len(before.train.photos)
 
 
-def test_one_in_five_is_for_testing_whether_or_not_it_would_be_held_out() -> None:
+def test_one_photo_in_five_is_tested_on_independently_of_holding_out() -> None:
     photos = [Photo(Path(), f"{n * 11400714819323198485 % 2**64:016x}", None) for n in range(20_000)]
     tested = [photo for photo in photos if is_tested_on(photo)]
     assert 3800 < len(tested) < 4200
@@ -152,7 +151,7 @@ def test_train_alone_is_split_too(mine: Path, tmp_path: Path) -> None:
 
 
 def test_damaged_photos_are_an_error_or_left_out(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Empty files in two classes are no image with two labels.
+    # Two empty files in two classes must not be reported as one image with two labels.
     (mine / "cat" / "a.jpg").touch()
     (mine / "temple" / "b.jpg").touch()
     with pytest.raises(BuildError, match=r"1 of 121 images can't be read, first .*cat/a\.jpg: "):
@@ -179,7 +178,7 @@ def test_five_photos_are_enough(mine: Path) -> None:
     assert [counts(s)[2] for s in (splits.train, splits.val, splits.test)] == [3, 1, 1]
 
 
-def test_too_few_to_hold_any_out(shop: Path) -> None:
+def test_too_few_photos_to_hold_any_out_are_refused(shop: Path) -> None:
     shutil.rmtree(shop / "val")
     for folder in (shop / "train").iterdir():
         for path in sorted(folder.iterdir())[2:]:
@@ -235,26 +234,28 @@ def rename(folder: Path, name: str, other: str) -> None:
         (lambda shop: shutil.rmtree(shop), "shop can't be read: No such file or directory"),
     ],
 )
-def test_what_is_no_such_folder_is_named(shop: Path, change: Callable[[Path], None], message: str) -> None:
+def test_folders_with_invalid_splits_are_refused(
+    shop: Path, change: Callable[[Path], None], message: str
+) -> None:
     change(shop)
     with pytest.raises((BuildError, DatasetError), match=message):
         split(shop)
 
 
-def test_splits_of_other_names_are_named(shop: Path) -> None:
+def test_splits_with_other_names_are_refused(shop: Path) -> None:
     for name, other in (("train", "Train"), ("val", "Validation"), ("test", "Test")):
         (shop / name).rename(shop / other)
     with pytest.raises(BuildError, match="holds folders of folders, first Test: name its splits train, val"):
         split(shop)
 
 
-def test_a_folder_within_one_class_is_no_split(shop: Path) -> None:
+def test_a_folder_inside_the_folder_of_a_class_is_refused(shop: Path) -> None:
     (shop / "train" / "cat" / "more").mkdir()
     with pytest.raises(DatasetError, match="cat/more is a folder within a class's folder"):
         split(shop / "train")
 
 
-def test_a_class_from_a_mac_is_the_same_class(shop: Path) -> None:
+def test_class_names_in_different_unicode_forms_are_the_same_class(shop: Path) -> None:
     (shop / "train" / "cat").rename(shop / "train" / "Caf\u00e9")
     for part in ("val", "test"):
         (shop / part / "cat").rename(shop / part / "Cafe\u0301")
@@ -263,7 +264,7 @@ def test_a_class_from_a_mac_is_the_same_class(shop: Path) -> None:
     assert len(splits.classes.labels) == len(CLASSES)
 
 
-def test_two_folders_whose_names_look_alike_are_named(mine: Path) -> None:
+def test_one_class_name_in_two_unicode_forms_in_one_folder_is_refused(mine: Path) -> None:
     (mine / "cat").rename(mine / "Caf\u00e9")
     (mine / "coffee").rename(mine / "Cafe\u0301")
     with pytest.raises(BuildError, match="the same name in two Unicode forms; put their images together"):
@@ -277,7 +278,7 @@ def test_one_class_is_too_few(mine: Path) -> None:
         split(mine)
 
 
-def test_photos_of_a_shop(shared: Path) -> None:
+def test_the_splits_of_the_grocery_photos_are_used(shared: Path) -> None:
     folder = shared / "images" / "grocery"
     splits = split(folder)
     assert (len(splits.classes.labels), splits.classes.labels[7]) == (81, "Kiwi")
@@ -286,7 +287,7 @@ def test_photos_of_a_shop(shared: Path) -> None:
     assert splits.test.images == labelled_images(folder / "test", splits.classes)
 
 
-def test_the_list_says_which_photo_is_where(training_folder: Path, tmp_path: Path) -> None:
+def test_the_written_list_has_the_set_of_each_photo(training_folder: Path, tmp_path: Path) -> None:
     splits = split(training_folder)
     with write_splits(splits, tmp_path / "run").open(newline="") as file:
         rows = list(csv.DictReader(file))
