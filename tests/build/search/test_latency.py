@@ -1,4 +1,4 @@
-"""The search for blocks in float, by the times of a profile."""
+"""The search for blocks to compute in float, with the times of a profile."""
 
 import json
 import shutil
@@ -23,18 +23,18 @@ from service.bundle.folder import Bundle
 from tests.build.conftest import SIZE, make_keras_model
 
 UNIT = 1e-4
-# Of an operator in float, where one in int8 takes one unit.
-PLAIN, DEAR = 2, 1000
-DEAR_BLOCK = "block6h"
+# The times of operators in float, in units; each in int8 takes one unit.
+USUAL, SLOW = 2, 1000
+SLOW_BLOCK = "block6h"
 BLOCKS = "1a 2a 2b 3a 3b 4a 4b 4c 5a 5b 5c 5d 5e 6a 6b 6c 6d 6e 6f 6g 6h"
 
 
 @pytest.fixture(scope="module")
 def profiled(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the service's own command writes of the small network."""
+    """The profile that `service profile` writes of the small network."""
     file = tmp_path_factory.mktemp("profile") / "profile.json"
-    how = ["--variants", "fp32,ptq", "--runs", "1", "--name", "a device"]
-    assert service(["profile", "--bundle", str(small.path), *how, "--json", str(file)]) == 0
+    options = ["--variants", "fp32,ptq", "--runs", "1", "--name", "a device"]
+    assert service(["profile", "--bundle", str(small.path), *options, "--json", str(file)]) == 0
     profile: dict[str, Any] = json.loads(file.read_text())
     return profile
 
@@ -44,7 +44,7 @@ Write = Callable[[dict[str, Any]], Path]
 
 @pytest.fixture(scope="module")
 def soft(labels_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options for the small network, less sure of itself: there is a divergence to tell where it errs."""
+    """Options for the small network with less confident answers, so that errors change the divergence."""
     model, weights = make_keras_model(), tmp_path_factory.mktemp("soft") / "soft.h5"
     head = model.get_layer("predictions")
     kernel, bias = head.get_weights()
@@ -55,17 +55,17 @@ def soft(labels_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def written(profile: dict[str, Any]) -> Path:
+    def write_profile(profile: dict[str, Any]) -> Path:
         file = tmp_path / "profile.json"
         file.write_text(json.dumps(profile))
         return file
 
-    return written
+    return write_profile
 
 
 @pytest.fixture
-def made_up(profiled: dict[str, Any], write: Write) -> Path:
-    """The file of a profile with times that are made up."""
+def profile_file(profiled: dict[str, Any], write: Write) -> Path:
+    """The file of a profile with made-up times."""
     return write(with_times(profiled))
 
 
@@ -74,42 +74,42 @@ def block_of_operator(operator: dict[str, Any]) -> str:
 
 
 def with_times(profile: dict[str, Any]) -> dict[str, Any]:
-    """The profile with times of a device that is made up."""
+    """The profile with the times of a made-up device."""
     changed = deepcopy(profile)
     for name, variant in changed["variants"].items():
         for operator in variant["operators"]:
             if operator["p50_seconds"] is not None:
-                in_float = DEAR if block_of_operator(operator) == DEAR_BLOCK else PLAIN
+                in_float = SLOW if block_of_operator(operator) == SLOW_BLOCK else USUAL
                 operator["p50_seconds"] = UNIT * (in_float if name == "fp32" else 1)
         total = sum(o["p50_seconds"] for o in variant["operators"] if o["p50_seconds"] is not None)
-        # The whole graph takes half of what its operators take alone.
+        # The whole graph takes half the time of its operators one by one.
         variant |= {"sum_seconds": total, "p50_seconds": total / 2, "sum_ratio": 2.0}
     return changed
 
 
-def test_a_blocks_extra_time_is_its_operators_scaled_to_the_whole(
-    profiled: dict[str, Any], start: Network, made_up: Path
+def test_the_extra_time_of_a_block_is_scaled_to_that_of_the_graph(
+    profiled: dict[str, Any], start: Network, profile_file: Path
 ) -> None:
-    times = read_times(made_up, start)
+    times = read_times(profile_file, start)
     whole, parts = with_times(profiled)["variants"]["ptq"], dict[str, int]()
     assert times.int8 == whole["p50_seconds"]
     for operator in whole["operators"]:
         if operator["p50_seconds"] is not None:
             parts[block_of_operator(operator)] = parts.get(block_of_operator(operator), 0) + 1
     assert list(times.extra) == [f"block{name}" for name in BLOCKS.split()]
-    # In float and in int8 a block has the same operators, but for those between the two.
-    assert times.extra["block4a"] == pytest.approx(UNIT / 2 * (PLAIN - 1) * parts["block4a"])
-    assert times.extra[DEAR_BLOCK] == pytest.approx(UNIT / 2 * (DEAR - 1) * parts[DEAR_BLOCK])
+    # A block has the same operators in float and in int8, except the conversions between the two.
+    assert times.extra["block4a"] == pytest.approx(UNIT / 2 * (USUAL - 1) * parts["block4a"])
+    assert times.extra[SLOW_BLOCK] == pytest.approx(UNIT / 2 * (SLOW - 1) * parts[SLOW_BLOCK])
 
 
-def test_the_whole_is_int8_and_what_its_blocks_take_more() -> None:
+def test_the_predicted_time_is_that_of_int8_plus_extra_times() -> None:
     times = BlockTimes(0.005, {"block1a": 0.001, "block2a": 0.002})
     assert times.predicted(["block1a", "block2a"]) == pytest.approx(0.008)
     assert times.predicted([]) == 0.005
 
 
 class Measured(BlockLosses):
-    """Losses that are given: of three photos, less by what each block in float takes off."""
+    """Made-up losses of three photos; each block in float lowers them by its `falls`."""
 
     def __init__(self, falls: dict[str, list[float]]) -> None:
         self.falls = falls
@@ -121,9 +121,9 @@ class Measured(BlockLosses):
 @pytest.mark.parametrize(
     ("chosen", "most", "expected"),
     [
-        ([], 0.012, "block2a"),  # It lowers the loss less than 3a does, but more for its time.
+        ([], 0.012, "block2a"),  # It lowers the loss less than 3a does, but more per second.
         (["block2a"], 0.0145, "block3a"),
-        (["block2a"], 0.0135, None),  # 3a does not fit any more, and 4a lowers nothing for sure.
+        (["block2a"], 0.0135, None),  # 3a no longer fits, and 4a does not lower the loss significantly.
         (["block2a", "block3a"], 1.0, None),
     ],
 )
@@ -139,22 +139,22 @@ def test_the_block_that_lowers_the_loss_most_for_its_time_is_next(
     assert next_block(Measured(falls), chosen, times, most) == expected
 
 
-def test_a_search_leaves_a_recipe_within_its_time(
+def test_a_search_writes_a_recipe_within_its_time(
     soft: list[str],
     start: Network,
     calibration: Path,
-    made_up: Path,
+    profile_file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe, times = tmp_path / "mixed.toml", read_times(made_up, start)
+    recipe, times = tmp_path / "mixed.toml", read_times(profile_file, start)
     most = times.int8 + 2.5 * times.extra["block4a"]
     command = ["search", *soft, "--calibration", calibration, "--images", "16", "--out", recipe]
-    budget = ["--milliseconds", 1e3 * most, "--profile", made_up]
+    budget = ["--milliseconds", 1e3 * most, "--profile", profile_file]
     assert main(list(map(str, [*command, *budget]))) == 0
     found = load_recipe(str(recipe))
     assert found.float_blocks
-    assert DEAR_BLOCK not in found.float_blocks
+    assert SLOW_BLOCK not in found.float_blocks
     assert times.predicted(found.float_blocks) <= most
     assert f"{', '.join(found.float_blocks)} in float: " in capsys.readouterr().out
     expected = load_recipe("ptq").model_copy(
@@ -177,37 +177,37 @@ def test_a_search_leaves_a_recipe_within_its_time(
         (["--milliseconds", "9", "--profile", "p.json"], "p.json can't be read: No such file"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
+def test_contradictory_options_are_refused(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["search", "--calibration", str(tmp_path), *options, "--out", str(tmp_path / "mixed.toml")]
-    assert main(given) == 2
+    arguments = ["search", "--calibration", str(tmp_path), *options, "--out", str(tmp_path / "mixed.toml")]
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_time_below_int8s_own_is_refused(
+def test_a_time_limit_below_that_of_int8_is_refused(
     small: Bundle,
     calibration: Path,
-    made_up: Path,
+    profile_file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     photos = ["--weights", str(small.path), "--calibration", str(calibration), "--images", "4"]
-    budget = ["--milliseconds", "0.1", "--profile", str(made_up)]
+    budget = ["--milliseconds", "0.1", "--profile", str(profile_file)]
     assert main(["search", *photos, *budget, "--out", str(tmp_path / "mixed.toml")]) == 2
     assert "int8 alone already takes " in capsys.readouterr().err
 
 
-def test_photos_that_tell_too_little_are_named(
+def test_too_few_photos_to_measure_losses_on_are_refused(
     soft: list[str],
     start: Network,
     calibration: Path,
-    made_up: Path,
+    profile_file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    times = read_times(made_up, start)
-    budget = ["--milliseconds", 1e3 * (times.int8 + min(times.extra.values()) / 2), "--profile", made_up]
+    times = read_times(profile_file, start)
+    budget = ["--milliseconds", 1e3 * (times.int8 + min(times.extra.values()) / 2), "--profile", profile_file]
     command = ["search", *soft, *budget, "--out", tmp_path / "mixed.toml", "--calibration"]
     assert main(list(map(str, [*command, calibration, "--images", "2"]))) == 2
     assert "lowers the loss significantly on 2 photos; allow more time, or" in capsys.readouterr().err
@@ -219,9 +219,7 @@ def test_photos_that_tell_too_little_are_named(
     assert "there is only 1 photo to measure losses on" in capsys.readouterr().err
 
 
-def test_a_profile_of_something_else_is_refused(
-    profiled: dict[str, Any], start: Network, write: Write
-) -> None:
+def test_an_unsuitable_profile_is_refused(profiled: dict[str, Any], start: Network, write: Write) -> None:
     with pytest.raises(BuildError, match="is not a profile as `service profile --json` writes it: device"):
         read_times(write({key: value for key, value in profiled.items() if key != "device"}), start)
     alone = profiled | {"variants": {"ptq": profiled["variants"]["ptq"]}}

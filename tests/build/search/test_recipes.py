@@ -10,7 +10,7 @@ from service.bundle.folder import SEEN_DIGITS
 SEEN = frozenset(["0123456789abcdef"[:SEEN_DIGITS], "f" * SEEN_DIGITS])
 
 
-def test_a_recipe_with_steps_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_recipe_with_steps_is_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "tiny-1.toml"
     found = new_recipe(path).model_copy(
         update={"weight_steps": {"stem_conv": 0.25, "predictions": 1.5e-5}, "searched_on": SEEN}
@@ -36,7 +36,7 @@ def test_a_new_recipe_is_packed_int8(tmp_path: Path) -> None:
         ("images.toml", "images.toml: .*a variant can't be named images"),
     ],
 )
-def test_a_file_that_can_be_no_new_recipe_is_refused(name: str, message: str, tmp_path: Path) -> None:
+def test_an_unsuitable_file_for_a_new_recipe_is_refused(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "there.toml").touch()
     with pytest.raises(BuildError, match=message):
         new_recipe(tmp_path / name)
