@@ -16,7 +16,7 @@ SPATIAL = ("stem_conv", "block2b_expand_conv", "block5c_dwconv2")
 
 @pytest.fixture(scope="module")
 def inputs(start: Network, representative: NDArray[np.uint8]) -> dict[str, Floats]:
-    """What layers take in the float network."""
+    """The inputs of layers in the float network."""
     model = network(SIZE, len(CLASSES))
     set_weights(model, start.weights)
     names = [*POINTWISE, *SPATIAL]
@@ -26,7 +26,7 @@ def inputs(start: Network, representative: NDArray[np.uint8]) -> dict[str, Float
 
 
 def shifts(weights: Weights, other: Weights, inputs: dict[str, Floats]) -> dict[str, Floats]:
-    """By how much the means of each layer's output channels differ between two kinds of weights."""
+    """How much the mean of each output channel of each layer differs between two sets of weights."""
     model = network(SIZE, len(CLASSES))
 
     def mean(name: str, layer: LayerWeights) -> Floats:
@@ -39,7 +39,7 @@ def shifts(weights: Weights, other: Weights, inputs: dict[str, Floats]) -> dict[
 
 
 @pytest.mark.parametrize("large", [None, 0.02])
-def test_rounding_shifts_no_channels_mean(
+def test_with_corrected_biases_rounding_shifts_no_channels_mean(
     start: Network, representative: NDArray[np.uint8], inputs: dict[str, Floats], large: float | None
 ) -> None:
     grids = grids_of(start.weights, {"*": 3}, large=large)
@@ -48,11 +48,13 @@ def test_rounding_shifts_no_channels_mean(
     after = shifts(start.weights, on_grids(corrected, grids), inputs)
     for name in POINTWISE:
         assert np.abs(after[name]).max() < 1e-3 * np.abs(before[name]).max(), name
-    for name in SPATIAL:  # The border's zeros are not thought of.
+    for name in SPATIAL:  # The correction ignores the zeros that pad the border.
         assert np.square(after[name]).mean() < 0.5 * np.square(before[name]).mean(), name
 
 
-def test_only_biases_beside_a_grid_are_moved(start: Network, representative: NDArray[np.uint8]) -> None:
+def test_only_biases_of_layers_with_a_grid_are_corrected(
+    start: Network, representative: NDArray[np.uint8]
+) -> None:
     corrected = correct_biases(start.weights, grids_of(start.weights, {"block6*": 3}), representative)
     assert corrected.keys() == start.weights.keys()
     for name, layer in corrected.items():

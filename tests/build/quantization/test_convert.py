@@ -29,12 +29,12 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def ptq(small: Bundle) -> Interpreter:
-    return unaided(small.variant_path("ptq"))
+    return interpreter_without_delegate(small.variant_path("ptq"))
 
 
 @pytest.fixture(scope="module")
 def rounded(start: Network, ranges: dict[str, Range]) -> tf_keras.Model:
-    """What is converted, with kernels at the values that int8 holds."""
+    """The network that is converted, with kernels rounded to the values that int8 can hold."""
     model = network(SIZE, len(CLASSES), fake_quantize(ranges))
     set_weights(model, _rounded(start.weights))
     return model
@@ -57,7 +57,7 @@ def test_a_pixel_is_its_own_quantized_value(ptq: Interpreter) -> None:
     assert zero_point == 114
 
 
-def test_weights_have_a_scale_a_channel(ptq: Interpreter) -> None:
+def test_weights_have_a_scale_per_channel(ptq: Interpreter) -> None:
     kernels = kernels_of(ptq)
     assert len(kernels) == 75 + 16 + 1
     for kernel in kernels:
@@ -67,8 +67,8 @@ def test_weights_have_a_scale_a_channel(ptq: Interpreter) -> None:
         assert not quantization["zero_points"].any()
 
 
-# The mean error in steps: a rounding now and then in the first layers adds up in a network of
-# random weights, by one part in ten of what a tensor varies in the end.
+# The mean error in steps. In a network of random weights, a few different roundings in the first layers
+# add up, to a tenth of the variation of a tensor at the end.
 @pytest.mark.parametrize(
     ("layer", "most"),
     [
@@ -79,7 +79,7 @@ def test_weights_have_a_scale_a_channel(ptq: Interpreter) -> None:
         ("predictions", 15),
     ],
 )
-def test_ptq_computes_what_the_fake_quantized_network_does(
+def test_ptq_computes_the_same_as_the_fake_quantized_network(
     ptq: Interpreter, rounded: tf_keras.Model, representative: Pixels, layer: str, most: float
 ) -> None:
     pixels = representative[:1]
@@ -98,7 +98,7 @@ def test_ptq_computes_what_the_fake_quantized_network_does(
     assert np.abs(actual - expected).mean() < most * step
 
 
-def test_fp32_computes_what_the_network_does(small: Bundle, start: Network, representative: Pixels) -> None:
+def test_fp32_computes_the_same_as_the_network(small: Bundle, start: Network, representative: Pixels) -> None:
     model = network(SIZE, len(CLASSES))
     set_weights(model, start.weights)
     expected = with_pixel_input(model)(representative.astype(np.float32)).numpy()
@@ -118,7 +118,7 @@ def test_a_second_conversion_gives_the_same_bytes(
 
 @pytest.fixture(scope="module")
 def others(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The small network by the recipes that the small bundle has not."""
+    """The small network, quantized by recipes that the small bundle does not have."""
     naive = load_recipe("naive").model_copy(update={"representative_images": REPRESENTATIVE})
     recipes = [load_recipe("fp16"), load_recipe("dynamic"), naive]
     path = tmp_path_factory.mktemp("others") / "others"
@@ -126,7 +126,7 @@ def others(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize(("name", "of_fp32"), [("fp16", 0.51), ("dynamic", 0.29), ("naive", 0.31)])
-def test_a_variant_has_the_bytes_that_its_weights_take(
+def test_the_size_of_a_variant_suits_the_bits_of_its_weights(
     small: Bundle, others: Bundle, name: str, of_fp32: float
 ) -> None:
     share = others.variant(name).bytes / small.variant("fp32").bytes
@@ -134,7 +134,7 @@ def test_a_variant_has_the_bytes_that_its_weights_take(
 
 
 def mean_error(fp32: Classifier, variant: Classifier, photos: Pixels) -> float:
-    """How far a variant's logits are from fp32's in the mean, in standard deviations of fp32's."""
+    """The mean distance of a variant's logits from those of fp32, in standard deviations of the latter."""
     expected = np.stack([fp32.scores(pixels) for pixels in photos])
     actual = np.stack([variant.scores(pixels) for pixels in photos])
     return float(np.abs(actual - expected).mean() / expected.std())
@@ -142,14 +142,14 @@ def mean_error(fp32: Classifier, variant: Classifier, photos: Pixels) -> float:
 
 @pytest.mark.parametrize(("name", "most"), [("fp16", 0.002), ("dynamic", 0.06), ("naive", 0.15)])
 @by_each_built_in
-def test_a_variant_computes_about_what_fp32_does(
+def test_a_variant_computes_about_the_same_as_fp32(
     small: Bundle, others: Bundle, representative: Pixels, name: str, most: float, delegate: Delegate
 ) -> None:
     fp32, variant = Classifier(small, "fp32"), Classifier(others, name, delegate)
     assert 0 < mean_error(fp32, variant, representative) < most
 
 
-def test_golden_outputs_of_dynamic_range_may_be_as_far_apart_as_its_kernels_are(others: Bundle) -> None:
+def test_the_golden_tolerance_of_dynamic_allows_for_other_kernels(others: Bundle) -> None:
     spread = golden_of(others)["dynamic"].std()
     assert others.variant("dynamic").golden.largest == pytest.approx(0.8 * spread, rel=0.05)
     assert others.variant("fp16").golden == FLOAT_TOLERANCE
@@ -157,7 +157,7 @@ def test_golden_outputs_of_dynamic_range_may_be_as_far_apart_as_its_kernels_are(
 
 
 def test_fp16_has_the_weights_rounded_to_float16(others: Bundle, start: Network) -> None:
-    interpreter = unaided(others.variant_path("fp16"))
+    interpreter = interpreter_without_delegate(others.variant_path("fp16"))
     (kernel,) = (
         tensor
         for tensor in interpreter.get_tensor_details()
@@ -170,9 +170,9 @@ def test_fp16_has_the_weights_rounded_to_float16(others: Bundle, start: Network)
 def test_dynamic_has_int8_weights_and_float_activations(others: Bundle) -> None:
     variant = others.variant("dynamic")
     assert (variant.input.dtype, variant.output.dtype) == ("float32", "float32")
-    interpreter = unaided(others.variant_path("dynamic"))
+    interpreter = interpreter_without_delegate(others.variant_path("dynamic"))
     kernels = kernels_of(interpreter)
-    # The stem's is too small for the converter to bother.
+    # The converter leaves the kernel of the stem in float, because it is small.
     assert [kernel["name"] for kernel in kernels if kernel["dtype"] is not np.int8] == [
         "efficientnetv2/efficientnetv2/stem_conv/Conv2D"
     ]
@@ -183,12 +183,12 @@ def test_dynamic_has_int8_weights_and_float_activations(others: Bundle) -> None:
     assert np.int8 not in {types[output] for output in outputs}
 
 
-def test_naive_takes_pixels_as_they_are_whatever_the_photos_hold(others: Bundle) -> None:
+def test_naive_takes_raw_pixels_whatever_the_photos(others: Bundle) -> None:
     tensor = others.variant("naive").input
     assert (tensor.dtype, tensor.scale, tensor.zero_point) == ("uint8", 1, 0)
 
 
-def test_a_tensor_in_its_range_is_rounded_and_outside_clipped() -> None:
+def test_values_are_rounded_inside_the_range_and_clipped_outside() -> None:
     place = fake_quantize({"x": INPUT_RANGE})
     inputs = tf_keras.Input((5,))
     model = tf_keras.Model(inputs, place("x", None, inputs))
@@ -198,8 +198,8 @@ def test_a_tensor_in_its_range_is_rounded_and_outside_clipped() -> None:
     np.testing.assert_allclose(model(values), expected, atol=1e-6)
 
 
-def unaided(path: Path) -> Interpreter:
-    """A file as it is, without a delegate that would replace its operators."""
+def interpreter_without_delegate(path: Path) -> Interpreter:
+    """An interpreter of the file without a delegate, which would replace operators."""
     interpreter = Interpreter(
         str(path),
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -218,7 +218,7 @@ def kernels_of(interpreter: Interpreter) -> list[dict[str, Any]]:
 
 
 def _rounded(weights: Weights) -> Weights:
-    """Kernels at the values that int8 holds, a scale an output channel."""
+    """Kernels rounded to the values that int8 can hold, with a scale per output channel."""
     return {name: LayerWeights(_rounded_kernel(name, w.kernel), w.bias) for name, w in weights.items()}
 
 

@@ -27,7 +27,7 @@ RATE = 100.0
 
 @pytest.fixture
 def moved(fake_quantized: tf_keras.Model) -> Iterator[tf_keras.Model]:
-    """The network as it may be after training: steps up to a quarter larger or smaller."""
+    """The network with steps that are up to a quarter larger or smaller, as after training."""
     random = np.random.default_rng(0)
     steps = [weight for weight in fake_quantized.weights if _STEP in weight.name]
     for step in steps:
@@ -38,12 +38,12 @@ def moved(fake_quantized: tf_keras.Model) -> Iterator[tf_keras.Model]:
 
 
 def stored_kernels(content: bytes) -> dict[str, tuple[NDArray[np.int8], Floats]]:
-    """Each layer's integers in Keras' layout, and the scales of its output channels, out of an int8 file."""
+    """The integers of each layer in Keras' layout and the scales of its channels, from an int8 file."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     (graph,) = model.subgraphs
     kernels = {}
     for operator in graph.operators:
-        if len(operator.inputs) != 3:  # What it takes, a kernel, a bias.
+        if len(operator.inputs) != 3:  # Input, kernel and bias.
             continue
         kernel = graph.tensors[operator.inputs[1]]
         values = np.asarray(model.buffers[kernel.buffer].data, np.uint8).view(np.int8).reshape(kernel.shape)
@@ -54,7 +54,7 @@ def stored_kernels(content: bytes) -> dict[str, tuple[NDArray[np.int8], Floats]]
 
 
 def stored_biases(content: bytes) -> dict[str, Floats]:
-    """Each layer's bias as an int8 file has it, in float."""
+    """The bias of each layer in an int8 file, converted to float."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     (graph,) = model.subgraphs
     biases = {}
@@ -72,7 +72,7 @@ def is_depthwise(layer: str) -> bool:
     return layer.endswith("dwconv2")
 
 
-def test_kernels_are_what_the_converter_stores(
+def test_kernels_match_those_that_the_converter_stores(
     fake_quantized: tf_keras.Model, small: Bundle, representative: NDArray[np.uint8], start: Network
 ) -> None:
     fake_quantized(normalised(representative[:1]))
@@ -80,7 +80,7 @@ def test_kernels_are_what_the_converter_stores(
     assert stored.keys() == start.weights.keys()
     for name, (integers, scales) in stored.items():
         layer = fake_quantized.get_layer(WRAPPED + name).layer
-        # What the last call put in the kernel's place: the kernel that was computed with.
+        # The last call replaced the kernel with the quantized one that it computed with.
         kernel = (layer.depthwise_kernel if is_depthwise(name) else layer.kernel).numpy()
         steps = scales[:, np.newaxis] if is_depthwise(name) else scales
         assert len(scales) == kernel.shape[2 if is_depthwise(name) else -1]
@@ -100,7 +100,7 @@ def normalised(pixels: NDArray[np.uint8]) -> Floats:
 
 
 def activations(model: tf_keras.Model, pixels: NDArray[np.uint8]) -> dict[str, tuple[Site, Floats]]:
-    """What kind of tensor each activation is and what it holds, by the name that its range has."""
+    """The kind and the values of each activation, by the name of its range."""
     found: dict[str, tuple[Site, Any]] = {}
 
     def note(name: str, site: Site, tensor: Any) -> Any:
@@ -134,7 +134,7 @@ def test_activations_are_on_the_grid_of_their_range(
     assert_on_grids(activations(fake_quantized, representative[:2]), ranges)
 
 
-def test_activations_are_on_the_grid_of_a_range_that_was_moved(
+def test_activations_are_on_the_grid_of_a_range_that_was_changed(
     moved: tf_keras.Model, ranges: dict[str, Range], representative: NDArray[np.uint8]
 ) -> None:
     learned = trained_values(moved, SIZE, len(CLASSES)).ranges
@@ -146,20 +146,20 @@ def test_activations_are_on_the_grid_of_a_range_that_was_moved(
     assert learned["input"] == INPUT_RANGE
 
 
-def test_zero_stays_exact_when_the_step_is_moved(moved: tf_keras.Model) -> None:
+def test_zero_stays_exact_when_the_step_is_changed(moved: tf_keras.Model) -> None:
     learned = trained_values(moved, SIZE, len(CLASSES)).ranges
     for name, found in learned.items():
         step = (found.high - found.low) / STEPS
         assert found.low <= 0 <= found.high
         assert -found.low / step == pytest.approx(round(-found.low / step), abs=1e-6), name
-        # As the converter and the int8 kernels have it.
+        # The converter and the int8 kernels do the same.
         converted = tf.quantization.fake_quant_with_min_max_args(tf.zeros(1), found.low, found.high)
         assert converted.numpy() == 0, name
         if found not in (SIGMOID_RANGE, INPUT_RANGE):
             assert _fake_quantize(tf.zeros(1), tf.constant(step, tf.float32), round(-found.low / step)) == 0
 
 
-def test_what_was_not_trained_comes_back_as_it_was(
+def test_values_that_were_not_trained_are_read_back_unchanged(
     fake_quantized: tf_keras.Model, start: Network, ranges: dict[str, Range]
 ) -> None:
     values = trained_values(fake_quantized, SIZE, len(CLASSES))
@@ -171,12 +171,12 @@ def test_what_was_not_trained_comes_back_as_it_was(
     assert learned.keys() == ranges.keys()
     for name, found in learned.items():
         step = (ranges[name].high - ranges[name].low) / STEPS
-        # The same step; and the whole range moved by less than one, so that zero is exact.
+        # The step is the same. The range moves by less than a step, so that zero is exact.
         assert found.high - found.low == pytest.approx(STEPS * step, rel=1e-6), name
         assert abs(found.low - ranges[name].low) <= step / 2 * 1.001, name
 
 
-def test_every_range_but_those_of_sigmoids_is_learned(fake_quantized: tf_keras.Model) -> None:
+def test_every_range_except_those_of_sigmoids_is_learned(fake_quantized: tf_keras.Model) -> None:
     learned = {w.name.split("/")[0] for w in fake_quantized.trainable_weights if _STEP in w.name}
     every = {layer.name for layer in fake_quantized.layers if layer.weights}
     assert learned == {name for name in every if not name.endswith("_sigmoid")}
@@ -185,10 +185,10 @@ def test_every_range_but_those_of_sigmoids_is_learned(fake_quantized: tf_keras.M
 
 
 @pytest.mark.parametrize("zero_point", [0, 7, 100, 255])
-def test_the_steps_gradient_is_that_of_learned_step_sizes(zero_point: int) -> None:
+def test_the_gradient_of_the_step_is_that_of_learned_step_sizes(zero_point: int) -> None:
     step = 0.037
     random = np.random.default_rng(zero_point)
-    # A fifth of the values is clipped, on either side.
+    # Some values are clipped on either side, about a fifth in all.
     low, high = -zero_point * step, (STEPS - zero_point) * step
     x = random.uniform(low - 1, high + 1, 1000).astype(np.float32)
     upstream = random.normal(0, 1, 1000).astype(np.float32)

@@ -26,7 +26,7 @@ from service.inference.delegates import Delegate
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.delegates import by_each_built_in
 
-# Without squeeze-and-excite, or a residual; and with both.
+# The first has no squeeze-and-excite and no residual connection, the second has both.
 BLOCKS = ("block2a", "block6h")
 MIXED = SMALL_PTQ.model_copy(
     update={"name": "mixed", "float_blocks": BLOCKS, "weight_bits": {"block6*": 4, "block2a_*": 4}}
@@ -44,11 +44,11 @@ def int8(start: Network, representative: NDArray[np.uint8]) -> Int8Network:
     return quantize_after_training(MIXED, start.weights, representative)
 
 
-def test_what_a_block_gives_is_not_within_it(ranges: dict[str, Range]) -> None:
+def test_the_output_of_a_block_is_not_within_it(ranges: dict[str, Range]) -> None:
     inside = within(["block2a", "block6h"], list(ranges))
     assert {block_of(name) for name in inside} == {"block2a", "block6h"}
-    given = {name for name in ranges if block_of(name) in BLOCKS} - inside
-    assert given == {"block2a_project_conv", "block6h_add"}
+    outputs = {name for name in ranges if block_of(name) in BLOCKS} - inside
+    assert outputs == {"block2a_project_conv", "block6h_add"}
 
 
 def test_the_blocks_operators_are_float_and_all_others_int8(bundle: Bundle) -> None:
@@ -71,7 +71,7 @@ def test_the_blocks_operators_are_float_and_all_others_int8(bundle: Bundle) -> N
     assert types == [schema.TensorType.UINT8, schema.TensorType.INT8]
 
 
-def test_the_bundle_says_what_it_is(bundle: Bundle) -> None:
+def test_the_bundle_records_the_precision_and_the_float_blocks(bundle: Bundle) -> None:
     verify(bundle)
     variant = bundle.variant("mixed")
     assert variant.precision is Precision.MIXED
@@ -80,7 +80,7 @@ def test_the_bundle_says_what_it_is(bundle: Bundle) -> None:
 
 
 @by_each_built_in
-def test_it_computes_what_the_network_with_those_blocks_in_float_does(
+def test_the_file_computes_the_same_as_a_network_with_those_float_blocks(
     bundle: Bundle, int8: Int8Network, representative: NDArray[np.uint8], delegate: Delegate
 ) -> None:
     model = network(SIZE, len(CLASSES), fake_quantize(int8.ranges))
@@ -90,12 +90,12 @@ def test_it_computes_what_the_network_with_those_blocks_in_float_does(
     actual = np.stack([classifier.scores(pixels) for pixels in representative])
     step = Interpreter(str(bundle.variant_path("mixed"))).get_output_details()[0]["quantization"][0]
     assert expected.std() > 25 * step
-    # As where all is int8: a rounding now and then in the first layers adds up.
+    # As in an int8 file, a few different roundings in the first layers add up.
     assert np.abs(actual - expected).mean() < 15 * step
 
 
 def stored(int8: Int8Network) -> Weights:
-    """The kernels as the file holds them: on grids, as the converter rounds, or in float."""
+    """The kernels as stored in the file: on grids, rounded by the converter, or in float."""
     weights = on_grids(int8.weights, int8.grids)
     return weights | {
         name: LayerWeights(quantized_kernel(layer.kernel, layer.bias.size), layer.bias)
@@ -104,13 +104,13 @@ def stored(int8: Int8Network) -> Weights:
     }
 
 
-def test_weights_of_those_blocks_are_on_no_grid(int8: Int8Network, start: Network) -> None:
+def test_weights_of_float_blocks_have_no_grid(int8: Int8Network, start: Network) -> None:
     assert {block_of(name) for name in int8.grids} == {"block6" + letter for letter in "abcdefg"}
     kernel = int8.weights["block6h_expand_conv"].kernel
     assert (kernel == start.weights["block6h_expand_conv"].kernel).all()
 
 
-def test_a_block_that_is_not_there_is_refused(start: Network, representative: NDArray[np.uint8]) -> None:
+def test_an_unknown_block_is_refused(start: Network, representative: NDArray[np.uint8]) -> None:
     recipe = MIXED.model_copy(update={"float_blocks": ("block9a",)})
     with pytest.raises(BuildError, match="float_blocks has block9a, but the network has block1a, block2a, "):
         quantize_after_training(recipe, start.weights, representative)

@@ -53,7 +53,7 @@ def content(values: Int8Network) -> bytes:
     return convert_int8(values, SIZE)
 
 
-def test_the_first_pattern_that_fits_counts() -> None:
+def test_the_first_matching_pattern_counts() -> None:
     assert bits_of("block6a_dwconv2", BITS) == 5
     assert bits_of("block6a_se_reduce", BITS) == 4
     assert bits_of("top_conv", BITS) == 8
@@ -76,7 +76,7 @@ def test_layers_with_a_given_step_have_it_in_all_channels(start: Network) -> Non
         assert (grid.step == np.float32(step)).all(), name
 
 
-def test_a_step_is_larger_where_int8_could_not_hold_a_channels_largest_level() -> None:
+def test_a_step_grows_until_int8_can_hold_the_largest_level() -> None:
     kernel = np.array([[100.0, 3.0], [0.4, -2.0]], np.float32)
     layer = LayerWeights(kernel, np.zeros(2, np.float32))
     grid = grids_of({"a": layer}, steps={"a": 0.5})["a"]
@@ -86,7 +86,7 @@ def test_a_step_is_larger_where_int8_could_not_hold_a_channels_largest_level() -
 
 @pytest.mark.parametrize(("bits", "most"), [(2, 1), (3, 3), (4, 7)])
 @pytest.mark.parametrize("share", [0.01, 0.05])
-def test_a_share_of_a_channels_weights_lies_beyond_the_levels_of_its_bits(
+def test_the_share_of_large_weights_is_beyond_the_levels_of_the_bits(
     bits: int, most: int, share: float
 ) -> None:
     random = np.random.default_rng(bits)
@@ -95,13 +95,13 @@ def test_a_share_of_a_channels_weights_lies_beyond_the_levels_of_its_bits(
     grid = grids_of({"a": layer}, {"a": bits}, large=share)["a"]
     levels = np.abs(levels_of(layer, grid)).reshape(-1, 3)
     assert ((levels > most).sum(0) == 2000 * share).all()
-    # Nor is any clipped.
+    # No weight is clipped.
     errors = np.abs(on_grids({"a": layer}, {"a": grid})["a"].kernel - kernel)
     assert (errors <= 0.5001 * grid.step).all()
     assert 1.5 * most < levels.max() < 127
 
 
-def test_few_large_weights_leave_the_others_their_levels_and_are_kept() -> None:
+def test_few_large_weights_are_kept_and_the_others_keep_their_levels() -> None:
     kernel = np.append(np.tile([-0.1, 0.05, 0.1], 330), 9 * [2.0]).astype(np.float32)[:, np.newaxis]
     layer = LayerWeights(kernel, np.zeros(1, np.float32))
 
@@ -109,7 +109,7 @@ def test_few_large_weights_leave_the_others_their_levels_and_are_kept() -> None:
         return on_grids({"a": layer}, grids_of({"a": layer}, {"a": 3}, large=large))["a"].kernel[:, 0]
 
     assert np.abs(rounded(0.01) - kernel[:, 0]).max() < 0.02
-    # Without, either these or the others are lost.
+    # Without `large`, either these or the others are lost.
     assert np.abs(rounded(None) - kernel[:, 0]).max() > 0.04
 
 
@@ -121,14 +121,14 @@ def test_large_weights_beyond_the_levels_of_int8_make_the_step_larger() -> None:
     assert levels_of(layer, grid)[-1] == 127
 
 
-def test_a_pattern_that_fits_no_layer_is_refused(start: Network) -> None:
+def test_a_pattern_that_matches_no_layer_is_refused(start: Network) -> None:
     with pytest.raises(BuildError, match="the recipe's pattern blokc\\* matches no layer of the network"):
         grids_of(start.weights, {"blokc*": 4})
     with pytest.raises(BuildError, match="the recipe's pattern blokc\\* matches no layer of the network"):
         grids_of(start.weights, steps={"*": 0.1, "blokc*": 0.1})
 
 
-def test_steps_err_less_than_those_of_the_largest_value() -> None:
+def test_least_error_steps_are_better_than_steps_of_the_largest_value() -> None:
     kernel = np.random.default_rng(0).normal(size=(1, 1, 20_000, 3)).astype(np.float32)
     layer = LayerWeights(kernel, np.zeros(3, np.float32))
     found = grids_of({"a": layer}, {"a": 3})["a"]
@@ -139,7 +139,7 @@ def test_steps_err_less_than_those_of_the_largest_value() -> None:
         return errors.mean((0, 1, 2))
 
     assert (error(found) < 0.9 * error(largest)).all()
-    # What Gaussian values lose on seven levels at best: Max, "Quantizing for minimum distortion", 1960.
+    # The least error of Gaussian values on seven levels: Max, "Quantizing for minimum distortion", 1960.
     assert error(found) == pytest.approx(0.0469, rel=0.05)
 
 
@@ -160,7 +160,7 @@ def test_a_channel_of_zeros_stays_zero(large: float | None) -> None:
     assert not on_grids({"a": layer}, {"a": grid})["a"].kernel[..., 1, 0].any()
 
 
-def test_the_fake_quantized_network_holds_what_it_was_given(
+def test_the_fake_quantized_network_keeps_weights_and_grids(
     model: tf_keras.Model, values: Int8Network
 ) -> None:
     held = trained_values(model, SIZE, len(CLASSES))
@@ -194,11 +194,11 @@ def test_fake_quantization_rounds_kernels_to_the_grid(model: tf_keras.Model, val
         quantizer = wrapper.quantize_config.kernel_quantizer(wrapper.layer)
         rounded = quantizer(tf.constant(values.weights[name].kernel), training=True, weights={}).numpy()
         apart = ~np.isclose(rounded, expected[name].kernel, rtol=1e-4, atol=1e-7)
-        # A weight in the very middle of two levels: a step differs in its last digit.
+        # A weight in the middle between two levels may round to either, since steps differ in the last digit.
         assert apart.mean() < 1e-4, name
 
 
-def test_a_gradient_passes_the_rounding_by_and_ends_where_a_weight_is_clipped() -> None:
+def test_gradients_ignore_rounding_and_are_zero_for_clipped_weights() -> None:
     quantizer = _GridQuantizer(3, [0.5, 2.0], is_pruned=False, is_depthwise=False)
     kernel = tf.constant([[0.6, 1.0], [9.0, -9.0], [-0.2, 2.9]])
     with tf.GradientTape() as tape:
@@ -209,18 +209,16 @@ def test_a_gradient_passes_the_rounding_by_and_ends_where_a_weight_is_clipped() 
     assert tape.gradient(total, kernel).numpy().tolist() == [[1, 1], [0, 0], [1, 1]]
 
 
-def test_the_file_computes_what_the_fake_quantized_network_does(
+def test_the_file_computes_the_same_as_the_fake_quantized_network(
     content: bytes, model: tf_keras.Model, representative: NDArray[np.uint8]
 ) -> None:
-    """Biases included: each is stored in steps of its channel's scale, and layers are compared one by one."""
+    """This includes biases: each is stored in steps of its channel's scale, and each layer is compared."""
     differences = check_layers(content, model, representative[0])
     assert len(differences) == 266
 
 
-def test_a_bias_fits_beside_weights_that_are_next_to_nothing(
-    start: Network, ranges: dict[str, Range]
-) -> None:
-    """Of a layer of zeros, of a channel of zeros, and of one of small weights."""
+def test_the_bias_of_weights_that_are_almost_zero_is_stored(start: Network, ranges: dict[str, Range]) -> None:
+    """For a layer of zeros, a channel of zeros, and a channel of tiny weights."""
     zeros, some = "block2b_expand_conv", "block1a_project_conv"
     layers = {
         name: LayerWeights(start.weights[name].kernel.copy(), start.weights[name].bias.copy())
@@ -249,6 +247,6 @@ def test_the_file_is_as_large_as_without_grids(content: bytes, small: Bundle) ->
     assert schema.Model.GetRootAs(content, 0).Version() == 3
 
 
-def test_no_grids_change_nothing(small: Bundle, start: Network) -> None:
+def test_without_grids_the_file_is_unchanged(small: Bundle, start: Network) -> None:
     content = small.variant_path("ptq").read_bytes()
     assert sha256_of(store_levels(content, start.weights, {})) == sha256_of(content)

@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 
 def refused(content: bytes, model: tf_keras.Model, pixels: Pixels) -> str:
-    """What is said of a file; it is one line."""
+    """Check that a file is refused in one line; return that line."""
     with pytest.raises(BuildError) as caught:
         check_layers(content, model, pixels)
     assert "\n" not in str(caught.value)
@@ -46,7 +46,7 @@ def edited(content: bytes, layer: str, change: Callable[[Any, Any, Any], None]) 
 
 
 def other_weights(model: Any, graph: Any, operator: Any) -> None:
-    """Each output channel with the kernel of the one before."""
+    """Give each output channel the kernel of the one before."""
     kernel = graph.tensors[operator.inputs[1]]
     values = np.asarray(model.buffers[kernel.buffer].data, np.uint8).reshape(kernel.shape)
     axis = kernel.quantization.quantizedDimension
@@ -60,7 +60,7 @@ def other_bias(model: Any, graph: Any, operator: Any) -> None:
 
 
 def other_step(_model: Any, graph: Any, operator: Any) -> None:
-    """A range that is wider by a tenth."""
+    """Make the range wider by a tenth."""
     quantization = graph.tensors[operator.outputs[0]].quantization
     quantization.scale = np.asarray(quantization.scale, np.float32) * np.float32(1.1)
 
@@ -109,7 +109,7 @@ def test_a_file_of_the_same_weights_and_ranges_passes(
         ("block4a_se_squeeze", other_name, "lacks 1 of the layers, the first block4a_se_squeeze"),
     ],
 )
-def test_a_file_that_computes_something_else_is_refused_by_the_layers_name(
+def test_a_file_that_computes_something_else_is_refused_with_the_layer(
     ptq: bytes,
     fake_quantized: tf_keras.Model,
     representative: Pixels,
@@ -120,7 +120,7 @@ def test_a_file_that_computes_something_else_is_refused_by_the_layers_name(
     assert message in refused(edited(ptq, layer, change), fake_quantized, representative[0])
 
 
-def test_an_edited_file_that_was_not_changed_passes(
+def test_a_file_that_is_rewritten_without_a_change_passes(
     ptq: bytes, fake_quantized: tf_keras.Model, representative: Pixels
 ) -> None:
     check_layers(edited(ptq, "stem_conv", lambda *_: None), fake_quantized, representative[0])
@@ -131,10 +131,10 @@ def test_a_layer_in_float_is_named(
 ) -> None:
     place = fake_quantize(ranges)
 
-    def but_one(name: str, site: Site, tensor: Any) -> Any:
+    def all_but_one(name: str, site: Site, tensor: Any) -> Any:
         return tensor if name == "block4a_se_squeeze" else place(name, site, tensor)
 
-    model = network(SIZE, len(CLASSES), but_one)
+    model = network(SIZE, len(CLASSES), all_but_one)
     set_weights(model, start.weights)
     converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

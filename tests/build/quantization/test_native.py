@@ -1,4 +1,4 @@
-"""int4 weights and int16 activations, as LiteRT has them: real files of the small network, run."""
+"""int4 weights and int16 activations of LiteRT, in files of the small network."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ def recipe_of(name: str) -> Recipe:
     return recipe.model_copy(update={"representative_images": wanted})
 
 
-def test_a_recipe_that_leaves_nothing_to_4_bits_is_refused(start: Network) -> None:
+def test_a_recipe_that_leaves_no_layer_at_4_bits_is_refused(start: Network) -> None:
     recipe = recipe_of("int4").model_copy(update={"weight_bits": {"*": 8}})
     with pytest.raises(BuildError, match="int4 leaves no layer at 4 bits"):
         convert(recipe, start.weights, SIZE, np.zeros((1, SIZE, SIZE, 3), np.uint8))
@@ -49,7 +49,7 @@ def test_a_recipe_that_leaves_nothing_to_4_bits_is_refused(start: Network) -> No
 
 @pytest.fixture(scope="module")
 def native(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The small network by each of the native recipes."""
+    """The small network, quantized by each of the native recipes."""
     recipes = [recipe_of(name) for name in NAMES]
     path = tmp_path_factory.mktemp("native") / "native"
     return quantize(start, recipes, sample(calibration, REPRESENTATIVE), "python -m build quantize", path)
@@ -58,7 +58,7 @@ def native(start: Network, calibration: Path, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize(
     ("name", "of_fp32"), [("int4-weights", 0.17), ("int4-dynamic", 0.17), ("int4", 0.19), ("int16x8", 0.33)]
 )
-def test_a_variant_has_the_bytes_that_its_weights_take(
+def test_the_size_of_a_variant_suits_the_bits_of_its_weights(
     small: Bundle, native: Bundle, name: str, of_fp32: float
 ) -> None:
     share = native.variant(name).bytes / small.variant("fp32").bytes
@@ -69,7 +69,7 @@ def test_a_variant_has_the_bytes_that_its_weights_take(
     ("name", "most"), [("int4-weights", 0.5), ("int4-dynamic", 0.5), ("int4", 0.5), ("int16x8", 0.05)]
 )
 @by_each_built_in
-def test_a_variant_computes_about_what_fp32_does(
+def test_a_variant_computes_about_the_same_as_fp32(
     small: Bundle, native: Bundle, representative: Pixels, name: str, most: float, delegate: Delegate
 ) -> None:
     fp32, variant = Classifier(small, "fp32"), Classifier(native, name, delegate)
@@ -77,9 +77,7 @@ def test_a_variant_computes_about_what_fp32_does(
 
 
 @by_each_int4
-def test_the_weights_have_4_bits_but_for_those_of_depthwise_and_of_the_layers_that_the_recipe_keeps(
-    native: Bundle, name: str
-) -> None:
+def test_weights_have_4_bits_except_in_depthwise_and_kept_layers(native: Bundle, name: str) -> None:
     kernels = kernels_of(native.variant_path(name).read_bytes())
     assert len(kernels) == 75 + 16 + 1
     kept = {layer for layer in kernels if re.match(r"stem_conv$|block[123]|.*_dwconv2$", layer)}
@@ -91,7 +89,7 @@ def test_the_weights_have_4_bits_but_for_those_of_depthwise_and_of_the_layers_th
 
 
 @by_each_int4
-def test_the_kernel_of_a_layer_is_on_the_grid_of_least_error_or_rounded_to_8_bits(
+def test_kernels_are_on_the_grid_of_least_error_or_rounded_to_8_bits(
     native: Bundle, start: Network, name: str
 ) -> None:
     content = native.variant_path(name).read_bytes()
@@ -108,7 +106,7 @@ def test_the_kernel_of_a_layer_is_on_the_grid_of_least_error_or_rounded_to_8_bit
 
 
 @by_each_int4
-def test_biases_make_up_for_the_rounding_to_4_bits(
+def test_biases_compensate_for_the_rounding_to_4_bits(
     native: Bundle, start: Network, representative: Pixels, name: str
 ) -> None:
     content = native.variant_path(name).read_bytes()
@@ -121,20 +119,18 @@ def test_biases_make_up_for_the_rounding_to_4_bits(
         np.testing.assert_allclose(bias_of(content, layer), corrected[layer].bias, atol=0.01 * moved)
 
 
-def test_biases_stay_where_a_recipe_with_float_activations_names_no_photos(start: Network) -> None:
+def test_biases_are_unchanged_without_representative_photos(start: Network) -> None:
     recipe = recipe_of("int4-weights").model_copy(update={"representative_images": 0})
     content = convert(recipe, start.weights, SIZE, np.empty((0, SIZE, SIZE, 3), np.uint8))
     np.testing.assert_allclose(bias_of(content, "top_conv"), start.weights["top_conv"].bias, rtol=1e-6)
 
 
-def test_weights_alone_are_unpacked_to_floats_and_the_others_are_not(native: Bundle) -> None:
+def test_only_the_int4_weights_variant_dequantizes_its_weights(native: Bundle) -> None:
     operators = {name: native.variant(name).operators.get("DEQUANTIZE", 0) for name in NAMES}
     assert operators == {"int4-weights": 92, "int4-dynamic": 0, "int4": 0, "int16x8": 1}
 
 
-def test_int8_activations_take_pixels_as_they_are_and_are_in_the_ranges_of_ptq(
-    small: Bundle, native: Bundle
-) -> None:
+def test_int4_takes_raw_pixels_and_has_the_activation_ranges_of_ptq(small: Bundle, native: Bundle) -> None:
     input_ = native.variant("int4").input
     assert (input_.dtype, input_.zero_point) == ("int8", 114 - 128)
     assert input_.scale == pytest.approx(1 / 57.375, rel=1e-6)
@@ -153,7 +149,7 @@ def test_int16_activations_are_int16_throughout(native: Bundle) -> None:
     assert {kernel.type for kernel in kernels.values()} == {schema.TensorType.INT8}
 
 
-def test_a_manifest_says_what_weights_are_held_in(native: Bundle) -> None:
+def test_the_manifest_has_the_precision_of_each_variant(native: Bundle) -> None:
     assert {name: native.variant(name).precision for name in NAMES} == {
         "int4-weights": Precision.INT4,
         "int4-dynamic": Precision.INT4,
@@ -162,7 +158,7 @@ def test_a_manifest_says_what_weights_are_held_in(native: Bundle) -> None:
     }
 
 
-def test_golden_outputs_may_be_as_far_apart_as_the_kernels_are(native: Bundle) -> None:
+def test_the_golden_tolerance_allows_for_differences_between_kernels(native: Bundle) -> None:
     spread = golden_of(native)["int4-dynamic"].std()
     assert native.variant("int4-dynamic").golden.largest == pytest.approx(0.8 * spread, rel=0.05)
     assert native.variant("int4-weights").golden == FLOAT_TOLERANCE
@@ -193,12 +189,12 @@ def graph_of(content: bytes) -> Any:
 
 
 def kernels_of(content: bytes) -> dict[str, Any]:
-    """The tensor of each layer's kernel, by the layer's name; where it is unpacked first, the packed one."""
+    """The kernel tensor of each layer, by its name; the stored tensor if it is dequantized first."""
     return {layer: kernel for layer, (kernel, _) in parameters_of(content).items()}
 
 
 def parameters_of(content: bytes) -> dict[str, tuple[Any, Any]]:
-    """The tensors of each layer's kernel, as `kernels_of` has it, and of its bias."""
+    """The kernel tensor of each layer, as in `kernels_of`, and the bias tensor."""
     graph = graph_of(content)
     codes = [code.builtinCode for code in schema.ModelT.InitFromPackedBuf(content, 0).operatorCodes]
     unpacked = {
@@ -220,10 +216,10 @@ def parameters_of(content: bytes) -> dict[str, tuple[Any, Any]]:
 
 
 def bias_of(content: bytes, layer: str) -> NDArray[np.float64]:
-    """What the numbers of a layer's bias stand for: float32 ones themselves, int32 ones by their scales."""
+    """The bias of a layer in float: as stored in float32, or int32 numbers times their scales."""
     _, bias = parameters_of(content)[layer]
     buffer = schema.ModelT.InitFromPackedBuf(content, 0).buffers[bias.buffer]
-    # A large one lies behind the model, not within it.
+    # Large values are stored after the model, not within it.
     behind = content[buffer.offset : buffer.offset + buffer.size]
     data = behind if buffer.data is None else buffer.data.tobytes()
     if bias.type == schema.TensorType.FLOAT32:
@@ -234,10 +230,10 @@ def bias_of(content: bytes, layer: str) -> NDArray[np.float64]:
 
 
 def values_of(content: bytes, layer: str) -> NDArray[np.float32]:
-    """What a kernel's numbers stand for; those of 4 bits lie two to a byte, the lower one first."""
+    """The kernel of a layer in float. 4-bit numbers are stored two in a byte, the lower half first."""
     kernel = kernels_of(content)[layer]
     buffer = schema.ModelT.InitFromPackedBuf(content, 0).buffers[kernel.buffer]
-    # They lie behind the model, not within it.
+    # They are stored after the model, not within it.
     data = np.frombuffer(content, np.int8, buffer.size, buffer.offset)
     if kernel.type == schema.TensorType.INT4:
         data = np.stack([data << 4 >> 4, data >> 4], axis=-1)

@@ -24,7 +24,7 @@ RECIPE = SMALL_PTQ.model_copy(
 
 @pytest.fixture(scope="module")
 def int8(start: Network, representative: NDArray[np.uint8]) -> Int8Network:
-    """Pruned without training."""
+    """The small network, pruned without training."""
     return quantize_after_training(RECIPE, start.weights, representative)
 
 
@@ -34,7 +34,7 @@ def two_layers() -> dict[str, LayerWeights]:
     return {"fine": fine, "coarse": coarse}
 
 
-def test_the_smallest_weights_of_all_layers_are_pruned_by_their_steps() -> None:
+def test_the_smallest_weights_in_steps_of_all_layers_are_pruned() -> None:
     weights = two_layers()
     grids = grids_of(weights, steps={"fine": 0.1, "coarse": 1.0})
     # In steps: 0.3, -5, 2, 0.4 and 0.6, -0.9, 3, 0.
@@ -67,7 +67,7 @@ def test_a_sparsity_of_0_prunes_no_weight() -> None:
     assert all(grid.kept is not None and grid.kept.all() for grid in pruned.values())
 
 
-def test_what_is_pruned_is_zero_in_the_file(start: Network, int8: Int8Network) -> None:
+def test_pruned_weights_are_zero_in_the_file(start: Network, int8: Int8Network) -> None:
     stored = stored_kernels(convert_int8(int8, SIZE))
     pruned = zeros = weights = 0
     for name, layer in start.weights.items():
@@ -84,7 +84,7 @@ def test_what_is_pruned_is_zero_in_the_file(start: Network, int8: Int8Network) -
     assert pruned <= zeros < 0.9 * weights
 
 
-def test_the_biases_take_up_what_pruning_shifts(
+def test_pruning_corrects_the_biases_of_pruned_layers_only(
     start: Network, int8: Int8Network, representative: NDArray[np.uint8]
 ) -> None:
     unpruned = RECIPE.model_copy(update={"pruning": None})
@@ -103,7 +103,7 @@ def test_a_recipe_that_trains_starts_unpruned(start: Network, representative: ND
     assert begin.grids["stem_conv"].kept is None
 
 
-def test_the_fake_quantized_network_is_pruned_as_the_file_is(
+def test_the_fake_quantized_network_is_pruned_like_the_file(
     int8: Int8Network, representative: NDArray[np.uint8]
 ) -> None:
     model = fake_quantized_network(int8, SIZE)

@@ -55,18 +55,18 @@ def _silu(x: float) -> float:
 
 
 @pytest.mark.parametrize("high", [0.1, 3, 40])
-def test_before_a_silu_what_it_can_not_tell_is_given_up(high: float) -> None:
+def test_the_range_before_a_silu_leaves_out_what_makes_no_difference(high: float) -> None:
     silu = Range(-0.2785, high)
     least = SILU_TAIL * (silu.high - silu.low) / 255
     found = _before_silu(Range(-100, 50), silu)
     assert _silu(found.high) == pytest.approx(silu.high, rel=1e-5)
     assert 0 < -_silu(found.low) <= least
-    # No more than these.
+    # Nothing more is left out.
     assert -_silu(found.low + 0.05) > least
     assert _before_silu(Range(-2, 0.1), silu) == Range(-2, 0.1)
 
 
-def test_a_tensors_extremes_are_the_means_of_the_batches_by_their_photos(keras_model: tf_keras.Model) -> None:
+def test_extremes_are_means_over_batches_weighted_by_their_photos(keras_model: tf_keras.Model) -> None:
     tensors: dict[str, Any] = {}
 
     def place(name: str, _site: Site, tensor: Any) -> Any:
@@ -111,12 +111,12 @@ def test_calibration_gives_every_activation_a_range(keras_model: tf_keras.Model)
         if sites[name] is Site.SILU:
             assert found.low >= -0.2785
         if sites[name] is Site.BEFORE_SILU:
-            # What is beyond ends as the same value.
+            # Larger values give the same quantized output.
             highest = ranges[name.removesuffix("_in") + "_silu"].high
             assert found.high / (1 + np.exp(-found.high)) <= highest * 1.0001
 
 
-def test_the_input_range_makes_a_pixel_its_own_quantized_value() -> None:
+def test_with_the_input_range_a_pixel_is_its_own_quantized_value() -> None:
     step = (INPUT_RANGE.high - INPUT_RANGE.low) / 255
     pixels = np.arange(256)
     quantized = np.round(((pixels - 114) / 57.375 - INPUT_RANGE.low) / step)

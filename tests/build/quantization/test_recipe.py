@@ -30,7 +30,7 @@ INT16 = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int16"\nrepres
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
-def test_a_recipe_that_comes_along_is_valid_and_named_as_its_file(path: Path) -> None:
+def test_a_built_in_recipe_is_valid_and_named_as_its_file(path: Path) -> None:
     assert load_recipe(str(path)).name == path.stem
 
 
@@ -61,14 +61,14 @@ def test_the_value_aware_recipes_differ_from_ptq_in_the_weights_alone() -> None:
         assert recipe.model_copy(update={"name": "ptq", **none}) == load_recipe("ptq")
 
 
-def test_the_pruned_recipes_differ_in_the_teacher_alone_and_their_steps_are_searched() -> None:
+def test_the_pruned_recipes_differ_in_the_teacher_and_use_searched_steps() -> None:
     recipes = {path.stem: load_recipe(str(path)) for path in (RECIPES / "pruned").glob("*.toml")}
     pqk, pruned, control = (recipes.pop(name) for name in ("pqk", "pruned", "coarser"))
     assert not recipes
     assert pqk.pruning is not None
     assert pqk.pruning.teacher
-    untaught = pqk.pruning.model_copy(update={"teacher": False})
-    assert pqk.model_copy(update={"name": "pruned", "pruning": untaught}) == pruned
+    without_teacher = pqk.pruning.model_copy(update={"teacher": False})
+    assert pqk.model_copy(update={"name": "pruned", "pruning": without_teacher}) == pruned
     none = {"name": "ptq", "like": None, "pruning": None, "training": None, "wire": None}
     for recipe, searched in ((pruned, "small"), (control, "tiny")):
         steps = load_recipe(str(RECIPES / "searched" / f"{searched}.toml"))
@@ -94,7 +94,9 @@ def test_ptq_is_int8_throughout() -> None:
         ("ptq", Precision.INT8, RangeRule.LEAST_ERROR),
     ],
 )
-def test_what_comes_out_of_each(name: str, precision: Precision, ranges: RangeRule | None) -> None:
+def test_the_precision_and_ranges_of_each_recipe(
+    name: str, precision: Precision, ranges: RangeRule | None
+) -> None:
     recipe = load_recipe(name)
     assert (recipe.precision, recipe.ranges) == (precision, ranges)
 
@@ -108,14 +110,14 @@ def test_what_comes_out_of_each(name: str, precision: Precision, ranges: RangeRu
         ("int16x8", Precision.INT16X8, RangeRule.CONVERTER, False),
     ],
 )
-def test_what_comes_out_of_each_native_width(
+def test_the_precision_and_ranges_of_each_native_recipe(
     name: str, precision: Precision, ranges: RangeRule | None, dynamic_range: bool
 ) -> None:
     recipe = load_recipe(str(RECIPES / "native" / f"{name}.toml"))
     assert (recipe.precision, recipe.ranges, recipe.dynamic_range) == (precision, ranges, dynamic_range)
 
 
-def test_the_record_of_a_recipe_says_what_it_has_and_no_more() -> None:
+def test_the_record_of_a_recipe_leaves_out_keys_that_are_not_set() -> None:
     assert load_recipe("ptq").model_dump(mode="json")["ranges"] == "least-error"
     assert "ranges" not in load_recipe("fp16").model_dump(mode="json")
 
@@ -133,7 +135,7 @@ def test_the_documents_have_every_key_and_value() -> None:
         assert re.findall(r"(?:^|; )`([^`]+)`", rows[key]) == list(values), key
 
 
-def test_the_documents_have_every_recipe_that_comes_along() -> None:
+def test_the_documents_have_every_built_in_recipe() -> None:
     table = DOCUMENT.read_text().partition("| recipe | weights |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {
         path.stem for path in RECIPES.glob("*.toml")
@@ -171,7 +173,7 @@ def test_qat_trains_from_the_ranges_of_ptq() -> None:
     assert qat.training.batch_size == 16
 
 
-def test_settings_are_every_key_that_says_something() -> None:
+def test_settings_have_every_key_that_is_set() -> None:
     assert load_recipe("fp32").settings() == {
         "name": "fp32",
         "weights": "float32",
@@ -198,8 +200,8 @@ def test_settings_have_the_pruning_in_plain_values() -> None:
     recipe = load_recipe("ptq").model_copy(update={"pruning": pruning})
     expected = {"pruning.sparsity": 0.5, "pruning.keep": "stem_conv *_dwconv2"}
     assert recipe.settings() == load_recipe("ptq").settings() | expected
-    taught = pruning.model_copy(update={"ramp": 0.25, "teacher": True})
-    recipe = recipe.model_copy(update={"pruning": taught})
+    with_teacher = pruning.model_copy(update={"ramp": 0.25, "teacher": True})
+    recipe = recipe.model_copy(update={"pruning": with_teacher})
     expected |= {"pruning.ramp": 0.25, "pruning.teacher": True}
     assert recipe.settings() == load_recipe("ptq").settings() | expected
 
@@ -211,19 +213,19 @@ def test_settings_have_the_bits_of_each_pattern_in_their_order() -> None:
     assert large.settings() == recipe.settings() | {"large_weights": 0.02}
 
 
-def test_a_recipe_says_that_the_bundle_holds_the_file_packed(tmp_path: Path) -> None:
+def test_settings_include_the_wire_format(tmp_path: Path) -> None:
     path = tmp_path / "fp32.toml"
     path.write_text((RECIPES / "fp32.toml").read_text() + 'wire = "zstd"\n')
     assert load_recipe(str(path)).settings() == load_recipe("fp32").settings() | {"wire": "zstd"}
 
 
-def test_a_path_names_ones_own(tmp_path: Path) -> None:
+def test_a_recipe_of_ones_own_is_given_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text((RECIPES / "ptq.toml").read_text().replace('"ptq"', '"mine"'))
     assert load_recipe(str(path)).name == "mine"
 
 
-def test_a_recipe_like_another_has_its_keys_but_for_those_of_its_own(tmp_path: Path) -> None:
+def test_a_recipe_like_another_replaces_only_the_keys_it_has_itself(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(QAT.replace("[training]", 'wire = "zstd"\n[training]'))
     (tmp_path / "sub").mkdir()
     path = tmp_path / "sub" / "mine.toml"
@@ -245,7 +247,7 @@ def test_a_recipe_like_another_has_its_keys_but_for_those_of_its_own(tmp_path: P
         ("none.toml", "there is no recipe"),
     ],
 )
-def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> None:
+def test_an_unknown_recipe_is_refused(name: str, message: str) -> None:
     with pytest.raises(BuildError, match=message):
         load_recipe(name)
 
@@ -348,7 +350,7 @@ def test_an_unknown_recipe_names_those_there_are(name: str, message: str) -> Non
         ),
     ],
 )
-def test_a_recipe_that_can_not_be_made_says_why(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_recipe_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(BuildError, match=message) as caught:
@@ -356,7 +358,7 @@ def test_a_recipe_that_can_not_be_made_says_why(tmp_path: Path, text: str, messa
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_is_like_one_that_is_like_another(tmp_path: Path) -> None:
+def test_a_recipe_can_be_like_one_that_is_like_another(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('wire = "zstd"\n' + QAT)
     (tmp_path / "b.toml").write_text('name = "b"\nlike = "c.toml"\n[weight_bits]\n"*" = 4\n')
     path = tmp_path / "mine.toml"
@@ -368,7 +370,7 @@ def test_a_recipe_is_like_one_that_is_like_another(tmp_path: Path) -> None:
         load_recipe(str(path))
 
 
-def test_a_recipe_is_not_like_itself(tmp_path: Path) -> None:
+def test_a_recipe_that_is_like_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('name = "a"\nlike = "b.toml"\n')
     (tmp_path / "b.toml").write_text('name = "b"\nlike = "a.toml"\n')
     with pytest.raises(BuildError, match=r"a\.toml is like itself, through .*b\.toml"):

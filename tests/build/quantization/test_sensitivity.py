@@ -34,14 +34,14 @@ from build.quantization.sensitivity import (
 )
 from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
-from tests.build.quantization.test_convert import kernels_of, unaided
+from tests.build.quantization.test_convert import interpreter_without_delegate, kernels_of
 
 Pixels = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
 def ranges() -> dict[str, Range]:
-    """Some range for every activation."""
+    """An arbitrary range for every activation."""
     found: dict[str, Range] = {}
 
     def note(name: str, site: Site, tensor: Any) -> Any:
@@ -76,7 +76,7 @@ def plain(weights: Weights, place: Place, pixels: Pixels) -> NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def of_float(start: Network, pixels: Pixels) -> NDArray[np.float64]:
+def float_answers(start: Network, pixels: Pixels) -> NDArray[np.float64]:
     return plain(start.weights, leave, pixels)
 
 
@@ -88,7 +88,7 @@ def rounded(weights: Weights) -> Weights:
 
 
 def place_of(ranges: dict[str, Range], site: Site) -> Place:
-    """Quantizes one kind."""
+    """Quantize the tensors of one kind only."""
     quantize = fake_quantize(ranges)
     return lambda name, at, tensor: quantize(name, at, tensor) if at is site else tensor
 
@@ -99,7 +99,7 @@ def test_every_tensor_is_in_one_block_and_at_most_one_kind(
     kinds = [groups[name] for name in KINDS.values()]
     blocks = [groups[name] for name in groups if name not in (*KINDS.values(), ALL_WEIGHTS, EVERYTHING)]
     of_kinds = [name for group in kinds for name in group.activations]
-    # The pixels lose nothing.
+    # The pixels lose nothing in int8, so they are in no kind.
     assert sorted([*of_kinds, "input"]) == sorted(switched.sites)
     assert sorted(name for group in blocks for name in group.activations) == sorted(switched.sites)
     assert sorted(name for group in blocks for name in group.kernels) == sorted(start.weights)
@@ -115,39 +115,39 @@ def test_blocks_go_from_the_stem_to_the_head(groups: dict[str, Group]) -> None:
     assert (between[0], between[-1], len(between)) == ("block1a", "block6h", 21)
 
 
-def test_without_a_group_it_is_the_float_network(
-    switched: SwitchedNetwork, groups: dict[str, Group], pixels: Pixels, of_float: NDArray[np.float64]
+def test_with_nothing_quantized_it_is_the_float_network(
+    switched: SwitchedNetwork, groups: dict[str, Group], pixels: Pixels, float_answers: NDArray[np.float64]
 ) -> None:
     switched.quantize(groups[EVERYTHING])
     quantized = answers(switched, pixels)
     switched.quantize(Group(frozenset(), frozenset()))
-    np.testing.assert_allclose(answers(switched, pixels), of_float, atol=1e-4)
-    assert np.abs(quantized - of_float).max() > 1e-2
+    np.testing.assert_allclose(answers(switched, pixels), float_answers, atol=1e-4)
+    assert np.abs(quantized - float_answers).max() > 1e-2
 
 
 @pytest.mark.parametrize("name", ["SiLU outputs", EVERYTHING])
-def test_a_group_alone_is_quantized(
+def test_only_the_given_group_is_quantized(
     switched: SwitchedNetwork,
     groups: dict[str, Group],
     start: Network,
     ranges: dict[str, Range],
     pixels: Pixels,
-    of_float: NDArray[np.float64],
+    float_answers: NDArray[np.float64],
     name: str,
 ) -> None:
-    switched.quantize(groups["block4a"])  # What was quantized before is so no more.
+    switched.quantize(groups["block4a"])  # An earlier group must have no effect.
     switched.quantize(groups[name])
     actual = answers(switched, pixels)
     if name == EVERYTHING:
         expected = plain(rounded(start.weights), fake_quantize(ranges), pixels)
     else:
         expected = plain(start.weights, place_of(ranges, Site.SILU), pixels)
-    # Two graphs add up in different orders, and a last digit can tip a rounding.
-    assert np.abs(actual - expected).mean() < 0.2 * np.abs(expected - of_float).mean()
+    # The two graphs add in different orders, so a value may round to the next level.
+    assert np.abs(actual - expected).mean() < 0.2 * np.abs(expected - float_answers).mean()
 
 
 def test_a_kernel_is_rounded_as_the_converter_rounds_it(small: Bundle, start: Network) -> None:
-    interpreter = unaided(small.variant_path("ptq"))
+    interpreter = interpreter_without_delegate(small.variant_path("ptq"))
     kernels = kernels_of(interpreter)
     for name, operator, axes in (
         ("block4a_expand_conv", "Conv2D", (1, 2, 3, 0)),
@@ -172,7 +172,7 @@ def test_a_channel_of_zeros_stays_so() -> None:
 
 
 def test_no_photo_is_both_calibrated_and_measured_on(calibration: Path, tmp_path: Path) -> None:
-    # Every photo is there twice, by another name.
+    # Every photo is there twice, in two folders.
     shutil.copytree(calibration, tmp_path / "photos" / "a")
     shutil.copytree(calibration, tmp_path / "photos" / "b")
     calibrated, others = photos_apart(tmp_path / "photos", 500, 100)
@@ -191,7 +191,7 @@ def test_at_most_half_of_the_photos_are_measured_on(
     assert (len(calibrated.photos), len(others.photos)) == expected
 
 
-def test_the_ranges_are_of_the_photos_that_a_recipe_would_take(calibration: Path) -> None:
+def test_the_calibration_photos_are_those_that_a_recipe_would_take(calibration: Path) -> None:
     calibrated, _ = photos_apart(calibration, 16, 8)
     assert calibrated == sample(calibration, 16)
 

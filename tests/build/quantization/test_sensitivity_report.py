@@ -21,6 +21,7 @@ MEASURED = Sensitivity(
 
 
 def committed() -> Sensitivity:
+    """The numbers in docs/."""
     return TypeAdapter(Sensitivity).validate_json((ROOT / "docs" / "sensitivity.json").read_bytes())
 
 
@@ -37,12 +38,12 @@ def test_the_table_has_the_kinds_by_loss_and_the_blocks_in_order() -> None:
     assert "on 2 photos of photos; the ranges are from 3 others" in caption
 
 
-def test_the_picture_has_a_bar_a_group() -> None:
+def test_the_picture_has_a_bar_per_group() -> None:
     with Image.open(BytesIO(sensitivity_picture(MEASURED))) as image:
         assert (image.format, image.size) == ("PNG", (1000, 550))
         pixels = np.asarray(image.convert("RGB")).astype(int)
     blue = (pixels == (31, 119, 180)).all(axis=2)
-    # The widest bar of each half is that of the largest loss.
+    # The bars are in proportion to the losses.
     for half, largest, least in ((blue[:, :500], 0.03, 0.001), (blue[:, 500:], 0.02, 0.01)):
         widths = half.sum(axis=1)
         bars = widths[widths > 0]
@@ -66,7 +67,7 @@ def test_the_documents_show_the_numbers_that_were_measured() -> None:
     assert (ROOT / "docs" / "sensitivity.png").stat().st_size < 100_000
 
 
-def test_the_documents_measured_on_other_photos_than_they_calibrated_on() -> None:
+def test_the_documented_numbers_are_not_from_calibration_photos() -> None:
     measured = committed()
     assert measured.calibrated_on.images == measured.measured_on.images == 500
     assert measured.calibrated_on.sha256 != measured.measured_on.sha256
