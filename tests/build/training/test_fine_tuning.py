@@ -31,7 +31,7 @@ LABEL_WEIGHT = 0.2
 
 @dataclass(frozen=True)
 class Run:
-    """A training that went through without an interruption, and what was seen of it."""
+    """A training that was not interrupted, with its teacher and the digests of photos in its batches."""
 
     crops: PhotoSet
     folder: Path
@@ -62,13 +62,13 @@ def run(crops: PhotoSet, start: Network, tmp_path_factory: pytest.TempPathFactor
     return Run(crops, folder, result, teachers[0], frozenset(batched))
 
 
-def test_an_interrupted_run_goes_on_to_the_very_same_weights(
+def test_a_resumed_run_ends_with_the_same_weights(
     run: Run, start: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
     arguments = (start.weights, run.crops.photos, start.preprocessing, SCHEDULE, LABEL_WEIGHT, tmp_path)
     with monkeypatch.context() as patch:
-        interrupt(3, patch)  # One step after a checkpoint: that one is done again.
+        interrupt(3, patch)  # One step after a checkpoint, so that this step is repeated.
         with pytest.raises(KeyboardInterrupt):
             train(*arguments)
     steps = watch_steps(monkeypatch)
@@ -96,10 +96,10 @@ def test_held_out_photos_are_in_no_batch(run: Run) -> None:
     assert run.batched == {photo.sha256 for photo in run.crops.photos} - held_out
 
 
-def test_what_is_left_says_what_was_done(run: Run, start: Network) -> None:
-    left = load_network(str(run.folder))
-    assert weights_digest(left.weights) == weights_digest(run.network.weights)
-    record = left.training
+def test_the_run_folder_records_the_training(run: Run, start: Network) -> None:
+    loaded = load_network(str(run.folder))
+    assert weights_digest(loaded.weights) == weights_digest(run.network.weights)
+    record = loaded.training
     assert record is not None
     assert record == run.network.training
     assert (record.steps, record.batch_size, record.learning_rate) == (STEPS, 8, 1e-3)
@@ -107,7 +107,7 @@ def test_what_is_left_says_what_was_done(run: Run, start: Network) -> None:
     assert record.started_from_sha256 == weights_digest(start.weights)
     digests = [photo.sha256 for photo in run.crops.photos]
     assert record.images == (image_set("crops", digests),)
-    assert left.seen_images == {digest[:SEEN_DIGITS] for digest in digests}
+    assert loaded.seen_images == {digest[:SEEN_DIGITS] for digest in digests}
     assert record.seconds > 0
     assert set(record.losses) == {
         f"{loss}_{when}" for loss in ("kl_nats", "cross_entropy_nats") for when in ("before", "after")
@@ -126,7 +126,7 @@ def test_what_is_left_says_what_was_done(run: Run, start: Network) -> None:
     ],
     ids=["schedule", "photos", "labels", "weights", "label weight"],
 )
-def test_another_runs_folder_is_refused(
+def test_the_folder_of_another_run_is_refused(
     run: Run, start: Network, change: Callable[..., tuple[Network, tuple[Photo, ...], Schedule, float]]
 ) -> None:
     before = (run.folder / "run.json").read_bytes()
@@ -149,16 +149,16 @@ def test_too_few_photos_are_refused(crops: PhotoSet, start: Network, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_count_where_they_are_and_only_there(start: Network) -> None:
+def test_the_loss_includes_labels_only_of_labelled_photos(start: Network) -> None:
     teacher, student = (with_pixel_input(network(SIZE, len(CLASSES))) for _ in range(2))
     for model in (teacher, student):
         set_weights(model.layers[-1], start.weights)
-    of = tf.function(fine_tuning._loss(student, teacher, 0.25))
+    loss_of = tf.function(fine_tuning._loss(student, teacher, 0.25))
     views = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.float32)
     logits = tf.nn.log_softmax(student(views)).numpy()
 
     def loss(*labels: int) -> float:
-        return float(of(tf.constant(views), tf.constant(labels, tf.int32)))
+        return float(loss_of(tf.constant(views), tf.constant(labels, tf.int32)))
 
     target = (np.exp(logits) + np.exp(tf.nn.log_softmax(teacher(views[:, :, ::-1])).numpy())) / 2
     distillation = (target * (np.log(target) - logits)).sum(axis=1).mean()
@@ -168,7 +168,7 @@ def test_labels_count_where_they_are_and_only_there(start: Network) -> None:
     )
 
 
-def test_the_record_of_a_run_is_what_its_outcome_depends_on(run: Run) -> None:
+def test_the_record_of_a_run_has_what_its_result_depends_on(run: Run) -> None:
     record = json.loads((run.folder / "run.json").read_text())
     assert set(record) == {
         "schedule",

@@ -42,7 +42,7 @@ def views(crops: PhotoSet, start: Network) -> Views:
 
 
 def student() -> tf_keras.Model:
-    """A few weights that learn quickly; always the same."""
+    """A small reproducible network that learns quickly."""
     tf_keras.utils.set_random_seed(0)
     layers = [
         tf_keras.Input((SIZE, SIZE, 3)),
@@ -55,7 +55,7 @@ def student() -> tf_keras.Model:
 
 
 def train(views: Views, folder: Path) -> tuple[list[np.ndarray], float]:
-    """The weights that training leaves, and the seconds that it says."""
+    """Train the student; return its weights and the seconds that training reports."""
     model = student()
 
     def loss(pixels: Any, labels: Any) -> Any:
@@ -71,7 +71,7 @@ def equal(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(views: Views, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
-    """What a run leaves that nothing interrupts."""
+    """The weights of a run that is not interrupted."""
     weights, _ = train(views, tmp_path_factory.mktemp("whole"))
     assert not equal(weights, student().get_weights())
     return weights
@@ -79,7 +79,7 @@ def whole(views: Views, tmp_path_factory: pytest.TempPathFactory) -> list[np.nda
 
 @contextmanager
 def no_larger_files_than(size: int) -> Iterator[None]:
-    """What a write says then is what it says on a full disk."""
+    """Limit the size of files, so that writing fails as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -93,7 +93,7 @@ def no_larger_files_than(size: int) -> Iterator[None]:
     [([1], [0, 1, 2, 3, 4, 5]), ([3], [2, 3, 4, 5]), ([5], [4, 5]), ([3, 3], [4, 5])],
     ids=["before the first checkpoint", "once", "late", "twice"],
 )
-def test_an_interrupted_run_goes_on_to_the_very_same_weights(
+def test_a_resumed_run_ends_with_the_same_weights(
     whole: list[np.ndarray],
     views: Views,
     tmp_path: Path,
@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_weights(
     assert equal(weights, whole)
 
 
-def test_a_run_that_has_ended_is_not_done_again(
+def test_a_finished_run_is_not_repeated(
     views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, seconds = train(views, tmp_path)
@@ -127,14 +127,12 @@ def test_a_run_that_has_ended_is_not_done_again(
     assert f"resuming from {tmp_path}/checkpoints/ckpt-{STEPS}" in capsys.readouterr().out
 
 
-def test_the_rate_rises_and_falls_and_the_average_of_the_weights_is_left(
-    views: Views, tmp_path: Path
-) -> None:
+def test_the_rate_rises_and_falls_and_weights_are_averaged(views: Views, tmp_path: Path) -> None:
     layers = [tf_keras.Input((SIZE, SIZE, 3)), tf_keras.layers.Dense(1, use_bias=False)]
     model = tf_keras.Sequential(layers)
     model.set_weights([np.ones((3, 1), np.float32)])
     kernel = model.layers[-1].kernel
-    # Its gradient is 1 always: each step of Adam is as long as the rate.
+    # The gradient is always 1, so that each step of Adam is as long as the rate.
     run_steps("train", model, lambda _pixels, _labels: tf.reduce_sum(kernel), views, SCHEDULE, tmp_path)
     value = average = 0.0
     warm_up = STEPS // 2
@@ -143,15 +141,15 @@ def test_the_rate_rises_and_falls_and_the_average_of_the_weights_is_left(
         falling = (1 + math.cos(math.pi * (step - warm_up) / (STEPS - warm_up))) / 2
         value -= SCHEDULE.learning_rate * min(rising, falling if step >= warm_up else 1)
         average = EMA_MOMENTUM * average + (1 - EMA_MOMENTUM) * value
-    # Of the steps alone: nothing of the start is left in it.
+    # The average is over the steps only, without the initial weights.
     average /= 1 - EMA_MOMENTUM**STEPS
     assert average < -5e-3
     np.testing.assert_allclose(model.get_weights()[0] - 1, average, rtol=1e-3)
 
 
 @pytest.mark.parametrize("suffix", [".data-00000-of-00001", ".index"])
-@pytest.mark.parametrize("is_there", [True, False], ids=["cut", "lost"])
-def test_a_damaged_checkpoint_says_so(
+@pytest.mark.parametrize("is_there", [True, False], ids=["truncated", "missing"])
+def test_a_damaged_checkpoint_is_refused(
     views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, is_there: bool
 ) -> None:
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
@@ -169,14 +167,14 @@ def test_a_damaged_checkpoint_says_so(
     assert "\n" not in str(caught.value)
 
 
-def test_where_the_last_checkpoint_s_name_was_lost_the_error_says_so(views: Views, tmp_path: Path) -> None:
+def test_an_empty_record_of_the_last_checkpoint_is_refused(views: Views, tmp_path: Path) -> None:
     train(views, tmp_path)
     (tmp_path / "checkpoints" / "checkpoint").write_bytes(b"")
     with pytest.raises(BuildError, match=rf"checkpoint is damaged; remove {tmp_path} to train anew"):
         train(views, tmp_path)
 
 
-def test_the_checkpoint_of_another_network_is_no_checkpoint(
+def test_the_checkpoint_of_another_network_is_refused(
     views: Views, tmp_path: Path, whole: list[np.ndarray]
 ) -> None:
     train(views, tmp_path)
@@ -185,7 +183,7 @@ def test_the_checkpoint_of_another_network_is_no_checkpoint(
         run_steps("train", model, lambda pixels, _: tf.reduce_mean(model(pixels)), views, SCHEDULE, tmp_path)
 
 
-def test_a_full_disk_ends_training_in_one_line_and_leaves_the_checkpoint_before(
+def test_a_full_disk_ends_training_but_keeps_the_last_checkpoint(
     whole: list[np.ndarray], views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
@@ -203,7 +201,7 @@ def test_a_full_disk_ends_training_in_one_line_and_leaves_the_checkpoint_before(
     assert equal(weights, whole)
 
 
-def test_the_batches_depend_on_nothing_but_the_seed_and_the_position(views: Views) -> None:
+def test_batches_depend_only_on_the_seed_and_the_position(views: Views) -> None:
     every = list(batches(views, SCHEDULE, 0, STEPS))
     assert len(every) == STEPS
     for pixels, labels in every:
@@ -217,20 +215,20 @@ def test_the_batches_depend_on_nothing_but_the_seed_and_the_position(views: View
 
 
 def order(views: Views, schedule: Schedule) -> list[list[int]]:
-    """The labels of two epochs, of three batches each, as they come."""
+    """The labels of two epochs of three batches each, in their order."""
     labels = [known for _, known in batches(views, schedule, 0, STEPS)]
     return [np.concatenate(epoch).tolist() for epoch in (labels[:3], labels[3:])]
 
 
 def test_each_epoch_shows_every_photo_once_in_another_order(views: Views, crops: PhotoSet) -> None:
-    # Every photo with a label of its own, so that it is known.
+    # Every photo has a label of its own, which identifies it.
     numbered = replace(
         views, photos=[replace(photo, label=number) for number, photo in enumerate(views.photos)]
     )
     first, second = order(numbered, SCHEDULE)
     assert sorted(first) == sorted(second) == list(range(24))
     assert first != second
-    # A batch that would not be full is left out, another rest in each epoch.
+    # An incomplete batch is left out, with different photos in each epoch.
     first, second = order(numbered, replace(SCHEDULE, batch_size=7))
     assert len(set(first)) == len(set(second)) == 21
     assert set(first) != set(second)
@@ -249,7 +247,7 @@ def test_an_epoch_has_as_many_steps_as_full_batches(views: Views) -> None:
         steps_of(views.photos, replace(SCHEDULE, batch_size=25))
 
 
-def test_a_folder_is_one_runs(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "mine"
     claim(folder, {"seed": 0, "photos": [("a", 1)]})
     assert json.loads((folder / "run.json").read_text()) == {"seed": 0, "photos": [["a", 1]]}
@@ -263,13 +261,13 @@ def test_a_folder_is_one_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"", b'{"seed": 0, "pho', b"[1]", b"\xff"])
-def test_what_is_left_of_a_damaged_record_is_another_run(tmp_path: Path, damaged: bytes) -> None:
+def test_a_damaged_record_counts_as_that_of_another_run(tmp_path: Path, damaged: bytes) -> None:
     (tmp_path / "run.json").write_bytes(damaged)
     with pytest.raises(BuildError, match="holds the checkpoints of a run with other options"):
         refuse_other_run(tmp_path, {"seed": 0})
 
 
-def test_training_that_diverges_says_so(views: Views, tmp_path: Path) -> None:
+def test_training_that_diverges_ends_with_an_error(views: Views, tmp_path: Path) -> None:
     model = student()
     with pytest.raises(BuildError, match="after 6 steps the loss is nan; use a lower learning rate"):
         run_steps(
@@ -284,5 +282,5 @@ def test_training_that_diverges_says_so(views: Views, tmp_path: Path) -> None:
 
 
 def test_operations_run_one_after_another() -> None:
-    """Else a busy machine trains to other weights: seen, but seldom enough that the tests above may not."""
+    """Otherwise a busy machine may train to other weights, too rarely for the tests above to notice."""
     assert os.environ["TF_NUM_INTEROP_THREADS"] == "1"

@@ -35,7 +35,7 @@ from tests.build.quantization.test_fake_quantization import stored_kernels
 
 HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3)
 STEPS = 12
-# When it is interrupted: twice pruned, with a step to go until it is pruned again, and that twice.
+# The step of the interruption: after two prunings and before two more, the next one a step later.
 AFTER = 3
 SPARSITY = 0.6
 PQK = SMALL_PTQ.model_copy(
@@ -62,7 +62,7 @@ def means(
 
 @pytest.fixture(scope="module")
 def model(begin: Int8Network) -> tf_keras.Model:
-    """What changes it is `gradual`, which puts it back as it was."""
+    """The network to prune. `gradual` changes it and restores it."""
     return fake_quantized_network(begin, SIZE)
 
 
@@ -70,22 +70,23 @@ def model(begin: Int8Network) -> tf_keras.Model:
 def gradual(
     begin: Int8Network, model: tf_keras.Model, means: dict[str, NDArray[np.float32]]
 ) -> Iterator[GradualPruning]:
-    """Of a training of 100 steps."""
+    """The pruning in a training of 100 steps."""
     weights = model.get_weights()
     yield GradualPruning(model, begin.grids, PruningPlan(Pruning(sparsity=SPARSITY), means), 100)
     model.set_weights(weights)
 
 
 def kept(model: tf_keras.Model) -> dict[str, NDArray[np.bool_]]:
+    """Which weights of each layer are not pruned."""
     layers = {layer.name.removeprefix(WRAPPED): variables_of(layer) for layer in model.layers}
     return {name: variables[KEPT].numpy() for name, variables in layers.items() if KEPT in variables}
 
 
-def share(of: dict[str, NDArray[np.bool_]]) -> float:
+def pruned_share(of: dict[str, NDArray[np.bool_]]) -> float:
     return 1 - sum(k.sum() for k in of.values()) / sum(k.size for k in of.values())
 
 
-def test_the_sparsity_grows_as_zhu_and_gupta_have_it() -> None:
+def test_the_sparsity_grows_by_the_schedule_of_zhu_and_gupta() -> None:
     assert [sparsity_at(step, 4, 0.8) for step in range(7)] == pytest.approx(
         [0, 0.8 * (1 - 27 / 64), 0.8 * (1 - 8 / 64), 0.8 * (1 - 1 / 64), 0.8, 0.8, 0.8]
     )
@@ -99,19 +100,19 @@ def test_more_is_pruned_every_ten_steps_until_it_is_settled(
     for step in (0, 10, 11, 20, 49):
         gradual(step)
         assert not gradual.is_settled
-        shares.append(share(kept(model)))
+        shares.append(pruned_share(kept(model)))
     expected = [sparsity_at(step, 50, SPARSITY) for step in (0, 10, 10, 20, 20)]
     assert shares == pytest.approx(expected, abs=1e-4)
     gradual(50)
     assert gradual.is_settled
     settled = kept(model)
-    assert share(settled) == pytest.approx(SPARSITY, abs=1e-4)
+    assert pruned_share(settled) == pytest.approx(SPARSITY, abs=1e-4)
     assert settled.keys() == {
         name
         for name in begin.grids
         if name != "stem_conv" and name[:6] not in ("block1", "block2", "block3") and "_dw" not in name
     }
-    # What has become small since then stays: the teacher needs it to be settled.
+    # A weight that becomes small later is not pruned: the choice must be settled for the teacher.
     variables_of(model.get_layer(f"{WRAPPED}predictions"))["kernel"].assign(
         tf.zeros_like(begin.weights["predictions"].kernel)
     )
@@ -119,7 +120,7 @@ def test_more_is_pruned_every_ten_steps_until_it_is_settled(
     assert all((after == settled[name]).all() for name, after in kept(model).items())
 
 
-def test_a_weight_that_has_grown_comes_back(gradual: GradualPruning, model: tf_keras.Model) -> None:
+def test_a_pruned_weight_that_has_grown_is_restored(gradual: GradualPruning, model: tf_keras.Model) -> None:
     gradual(40)
     gone = ~kept(model)["predictions"]
     assert gone.any()
@@ -129,7 +130,7 @@ def test_a_weight_that_has_grown_comes_back(gradual: GradualPruning, model: tf_k
     assert kept(model)["predictions"][gone].all()
 
 
-def test_biases_take_up_what_each_pruning_shifts_and_no_more(
+def test_gradual_pruning_corrects_biases_as_pruning_at_once_does(
     gradual: GradualPruning, model: tf_keras.Model, start: Network, representative: NDArray[np.uint8]
 ) -> None:
     for step in (0, 10, 20, 30, 50):
@@ -139,11 +140,11 @@ def test_biases_take_up_what_each_pruning_shifts_and_no_more(
         PQK.model_copy(update={"training": None}), start.weights, representative
     )
     for name, layer in at_once.weights.items():
-        # Which weights are pruned does not hang on the biases.
+        # Which weights are pruned does not depend on the biases.
         assert held.weights[name].bias == pytest.approx(layer.bias, rel=1e-3, abs=1e-4), name
 
 
-def test_the_unpruned_network_has_the_variables_of_the_pruned_one(
+def test_the_unpruned_network_shares_the_variables_of_the_pruned_one(
     gradual: GradualPruning, model: tf_keras.Model, representative: NDArray[np.uint8]
 ) -> None:
     gradual(50)
@@ -154,7 +155,7 @@ def test_the_unpruned_network_has_the_variables_of_the_pruned_one(
     assert whole(pixels).numpy() == pytest.approx(plain(pixels).numpy(), rel=1e-4, abs=1e-4)
 
 
-def test_the_unpruned_network_learns_and_teaches_once_it_is_settled_what_is_pruned(
+def test_the_unpruned_network_learns_and_teaches_after_pruning_settles(
     gradual: GradualPruning, model: tf_keras.Model, start: Network, representative: NDArray[np.uint8]
 ) -> None:
     gradual(50)
@@ -183,7 +184,7 @@ def test_the_unpruned_network_learns_and_teaches_once_it_is_settled_what_is_prun
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle of a training that went through, and what its folder held in the middle of its pruning."""
+    """The bundle of a training that was not interrupted, and a copy of its folder amid the pruning."""
 
     bundle: Bundle
     interrupted: Path
@@ -218,7 +219,7 @@ def made(
     return Made(bundle, interrupted)
 
 
-def test_what_training_prunes_is_zero_in_the_file(made: Made, begin: Int8Network) -> None:
+def test_weights_pruned_in_training_are_zero_in_the_file(made: Made, begin: Int8Network) -> None:
     Classifier(made.bundle, "pqk")
     stored = stored_kernels(made.bundle.variant_path("pqk").read_bytes())
     pruned = [name for name, grid in begin.grids.items() if grid.kept is not None]
@@ -226,7 +227,7 @@ def test_what_training_prunes_is_zero_in_the_file(made: Made, begin: Int8Network
     assert zeros >= round(SPARSITY * sum(stored[name][0].size for name in pruned))
 
 
-def test_the_file_is_that_of_a_run_without_an_interruption(
+def test_a_resumed_run_makes_the_same_file(
     made: Made,
     start: Network,
     calibration: Path,

@@ -33,8 +33,8 @@ STEPS = 12
 COMMAND = "python -m build quantize"
 
 
-def spoiled(recipe: Recipe, weights: Weights, pixels: NDArray[np.uint8]) -> Int8Network:
-    """With ranges that clip most of what SiLU gives, so that there is much to learn."""
+def quantize_with_clipping(recipe: Recipe, weights: Weights, pixels: NDArray[np.uint8]) -> Int8Network:
+    """Quantize with ranges that clip most of the outputs of SiLU, so that there is much to learn."""
     int8 = quantize_after_training(recipe, weights, pixels)
     ranges = {
         name: Range(found.low * 0.4, found.high * 0.4) if name.endswith("_silu") else found
@@ -45,7 +45,7 @@ def spoiled(recipe: Recipe, weights: Weights, pixels: NDArray[np.uint8]) -> Int8
 
 @pytest.fixture(scope="module")
 def soft(start: Network) -> Network:
-    """The small network, less sure of itself: there is a divergence to tell where it errs."""
+    """The small network with less confident answers, so that errors change the divergence."""
     head = start.weights["predictions"]
     softer = LayerWeights(head.kernel * 0.05, head.bias)
     return replace(start, weights=start.weights | {"predictions": softer})
@@ -53,7 +53,7 @@ def soft(start: Network) -> Network:
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle, what the training of its `qat` began and ended with, and the folder of its checkpoints."""
+    """A bundle, the start and the result of the training of its `qat`, and the folder of its checkpoints."""
 
     bundle: Bundle
     start: Int8Network
@@ -68,14 +68,14 @@ def made(soft: Network, calibration: Path, crops: PhotoSet, tmp_path_factory: py
     recipes, path = [SMALL_QAT, load_recipe("fp32")], tmp_path_factory.mktemp("made") / "small"
     trainings: list[tuple[Int8Network, QuantizedTraining]] = []
 
-    def noted(teacher: Weights, start: Int8Network, *rest: Any) -> QuantizedTraining:
+    def recorded(teacher: Weights, start: Int8Network, *rest: Any) -> QuantizedTraining:
         trained = train_quantized(teacher, start, *rest)
         trainings.append((start, trained))
         return trained
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(variants, "quantize_after_training", spoiled)
-        patch.setattr(variants, "train_quantized", noted)
+        patch.setattr(variants, "quantize_after_training", quantize_with_clipping)
+        patch.setattr(variants, "train_quantized", recorded)
         bundle = quantize(soft, recipes, sample(calibration, REPRESENTATIVE), COMMAND, path, plan)
     ((start, trained),) = trainings
     return Made(bundle, start, trained, plan.folder(SMALL_QAT))
@@ -103,7 +103,7 @@ def test_weights_and_ranges_are_learned(made: Made, soft: Network) -> None:
     assert all(0.8 < ratio < 1.25 for ratio in moved.values())
 
 
-def test_the_file_computes_what_training_ended_with(made: Made) -> None:
+def test_the_file_has_the_weights_and_ranges_that_training_ended_with(made: Made) -> None:
     content = convert_int8(made.trained.values, SIZE)
     assert sha256_of(made.bundle.variant_path("qat")) == sha256_of(content)
     training = made.bundle.variant("qat").provenance.training
@@ -143,7 +143,7 @@ def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: Ph
     assert {digest[:SEEN_DIGITS] for digest in digests} < bundle.seen_images
 
 
-def test_the_folder_of_other_ranges_grids_or_weights_is_refused(
+def test_a_run_folder_of_other_ranges_grids_or_weights_is_refused(
     made: Made, soft: Network, start: Network, crops: PhotoSet
 ) -> None:
     photos, watched = split_held_out(crops.photos)

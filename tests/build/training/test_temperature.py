@@ -10,8 +10,8 @@ from service.measuring.evaluation import expected_calibration_error
 CLASSES = 10
 
 
-def told(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Logits that are just as sure as they should be: labels are drawn with their probabilities."""
+def calibrated_logits(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Calibrated logits with labels, which are drawn with the probabilities of the logits."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 3, (count, CLASSES)).astype(np.float32)
     labels = [random.choice(CLASSES, p=row / row.sum()) for row in softmax(logits).astype(np.float64)]
@@ -23,17 +23,17 @@ def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.intp]) -> floa
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 5.0])
-def test_logits_that_are_too_small_or_large_become_right(factor: float) -> None:
-    logits, labels = told(5000)
+def test_the_temperature_corrects_logits_that_are_scaled(factor: float) -> None:
+    logits, labels = calibrated_logits(5000)
     temperature = fit_temperature(factor * logits, labels)
     assert temperature == pytest.approx(factor, rel=0.05)
     assert temperature is not None
-    new, new_labels = told(5000, seed=1)
+    new, new_labels = calibrated_logits(5000, seed=1)
     assert expected_calibration_error(softmax(factor * new / temperature), new_labels) < 0.02
 
 
-def test_the_cross_entropy_is_least_there() -> None:
-    logits, labels = told(5000)
+def test_the_temperature_minimises_the_cross_entropy() -> None:
+    logits, labels = calibrated_logits(5000)
     temperature = fit_temperature(logits, labels)
     assert temperature is not None
     least = cross_entropy(logits / temperature, labels)
@@ -41,7 +41,7 @@ def test_the_cross_entropy_is_least_there() -> None:
         assert least < cross_entropy(logits / other, labels)
 
 
-def test_where_all_are_told_right_the_doubt_is_that_of_so_many_photos() -> None:
+def test_with_no_errors_the_confidence_suits_the_number_of_photos() -> None:
     labels = np.arange(100) % CLASSES
     logits = np.eye(CLASSES, dtype=np.float32)[labels]
     temperature = fit_temperature(logits, labels)
@@ -49,18 +49,18 @@ def test_where_all_are_told_right_the_doubt_is_that_of_so_many_photos() -> None:
     assert softmax(logits / temperature).max(axis=1) == pytest.approx(1 - 1 / 102, abs=1e-4)
 
 
-def test_few_photos_tell_no_temperature() -> None:
-    assert fit_temperature(*told(LEAST_PHOTOS - 1)) is None
-    assert fit_temperature(*told(LEAST_PHOTOS)) is not None
+def test_too_few_photos_give_no_temperature() -> None:
+    assert fit_temperature(*calibrated_logits(LEAST_PHOTOS - 1)) is None
+    assert fit_temperature(*calibrated_logits(LEAST_PHOTOS)) is not None
 
 
-def test_nor_do_logits_that_say_nothing() -> None:
-    logits, labels = told(100)
+def test_uninformative_logits_give_no_temperature() -> None:
+    logits, labels = calibrated_logits(100)
     assert fit_temperature(np.zeros_like(logits), labels) is None
     assert fit_temperature(-logits, labels) is None
 
 
-def test_the_layer_gives_the_logits_at_that_temperature() -> None:
+def test_the_layer_divides_the_logits_by_the_temperature() -> None:
     random = np.random.default_rng(0)
     kernel, bias, features = (random.normal(0, 1, s).astype(np.float32) for s in ((8, 3), 3, (5, 8)))
     layer = at_temperature(LayerWeights(kernel, bias), 0.5)

@@ -28,14 +28,14 @@ COMMAND = "python -m build all"
 
 @pytest.fixture(scope="module")
 def splits(training_folder: Path, start: Network) -> Splits:
-    """Watched by the test photos, which are more."""
+    """Splits that use the test photos as val, because they are more."""
     splits = split_folder(training_folder, start.preprocessing)
     return replace(splits, val=splits.test)
 
 
 @pytest.fixture(scope="module")
 def other(start: Network) -> Network:
-    """A network of other classes: seven, of which none is to be told."""
+    """A network of seven other classes, whose head gives all of them the same logit."""
     kernel = np.ones((1280, 7), np.float32)
     head = LayerWeights(kernel, np.ones(7, np.float32))
     return replace(start, weights=start.weights | {"predictions": head})
@@ -43,9 +43,9 @@ def other(start: Network) -> Network:
 
 @dataclass(frozen=True)
 class Run:
-    """A training that went through without an interruption.
+    """A training that was not interrupted.
 
-    `interrupted` is what its folder held after two steps.
+    `interrupted`: a copy of its folder after two steps.
     """
 
     network: Network
@@ -63,7 +63,7 @@ def run(other: Network, splits: Splits, tmp_path_factory: pytest.TempPathFactory
         return Run(train_classes(other, splits, SCHEDULE, folder, COMMAND), folder, interrupted)
 
 
-def test_the_new_head_alone_tells_the_classes(run: Run) -> None:
+def test_the_new_head_alone_is_better_than_chance(run: Run) -> None:
     training = run.network.training
     assert training is not None
     assert len(CLASSES) == 4  # Three of four are wrong by chance.
@@ -73,7 +73,7 @@ def test_the_new_head_alone_tells_the_classes(run: Run) -> None:
     assert training.losses["error_ratio_after"] < 0.6
 
 
-def test_then_the_whole_network_learns(run: Run, other: Network) -> None:
+def test_training_changes_every_layer(run: Run, other: Network) -> None:
     weights, training = run.network.weights, run.network.training
     assert training is not None
     assert training.temperature is not None
@@ -87,12 +87,12 @@ def test_then_the_whole_network_learns(run: Run, other: Network) -> None:
         np.testing.assert_allclose(learned, head["kernel"], atol=0.01)
 
 
-def test_what_is_left_says_what_was_done(run: Run, other: Network, splits: Splits) -> None:
-    left = load_network(str(run.folder))
-    assert weights_digest(left.weights) == weights_digest(run.network.weights)
-    assert left.classes.labels == CLASSES
-    assert left.training == run.network.training
-    training = left.training
+def test_the_run_folder_records_the_training(run: Run, other: Network, splits: Splits) -> None:
+    loaded = load_network(str(run.folder))
+    assert weights_digest(loaded.weights) == weights_digest(run.network.weights)
+    assert loaded.classes.labels == CLASSES
+    assert loaded.training == run.network.training
+    training = loaded.training
     assert training is not None
     assert training.command == COMMAND
     assert training.started_from_sha256 == weights_digest(other.weights)
@@ -102,10 +102,10 @@ def test_what_is_left_says_what_was_done(run: Run, other: Network, splits: Split
     fitted = [photo.sha256 for photo in splits.val.photos]
     assert training.temperature is not None
     assert training.temperature.images == image_set(splits.val.name, fitted)
-    assert left.seen_images == {digest[:SEEN_DIGITS] for digest in (*digests, *fitted)}
+    assert loaded.seen_images == {digest[:SEEN_DIGITS] for digest in (*digests, *fitted)}
 
 
-def test_the_logits_have_the_temperature_that_suits_the_watched_photos(
+def test_the_logits_are_calibrated_on_the_watched_photos(
     run: Run, other: Network, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, preprocessing = splits.val.photos, other.preprocessing
@@ -123,10 +123,10 @@ def test_the_logits_have_the_temperature_that_suits_the_watched_photos(
     assert training.temperature.ece_after == pytest.approx(error, abs=1e-3)
 
 
-def test_few_watched_photos_leave_the_probabilities_as_they_were_learned(
+def test_with_too_few_watched_photos_the_logits_are_not_scaled(
     run: Run, other: Network, splits: Splits, tmp_path: Path
 ) -> None:
-    # It goes on with the whole run's checkpoints: the last step is done.
+    # It resumes from the last checkpoint of the whole run, so that no step is left to do.
     shutil.copytree(run.folder, tmp_path / "run")
     learned = train_classes(other, splits, SCHEDULE, tmp_path / "run", COMMAND)
     training = learned.training
@@ -142,16 +142,16 @@ def test_few_watched_photos_leave_the_probabilities_as_they_were_learned(
     np.testing.assert_allclose(scaled.bias * fitted.value, head.bias, rtol=1e-5)
 
 
-def test_an_interrupted_run_goes_on_to_the_very_same_weights(
+def test_a_resumed_run_ends_with_the_same_weights(
     run: Run, other: Network, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The head is there when the whole network is interrupted.
+    # The head was complete before the interruption.
     assert sorted(path.name for path in run.interrupted.iterdir()) == ["checkpoints", "head.npz", "run.json"]
 
-    def again(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("the head is there")
 
-    monkeypatch.setattr(transfer, "_features", again)
+    monkeypatch.setattr(transfer, "_features", fail)
     monkeypatch.setattr(temperature, "LEAST_PHOTOS", len(splits.val.photos))
     steps = watch_steps(monkeypatch)
     resumed = train_classes(other, splits, SCHEDULE, run.interrupted, COMMAND)
@@ -163,7 +163,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_weights(
     assert resumed.training.temperature == run.network.training.temperature
 
 
-def test_a_damaged_head_says_so(run: Run, other: Network, splits: Splits, tmp_path: Path) -> None:
+def test_a_damaged_head_is_refused(run: Run, other: Network, splits: Splits, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((run.folder / "run.json").read_bytes())
     content = (run.folder / "head.npz").read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"nothing"):
@@ -173,19 +173,21 @@ def test_a_damaged_head_says_so(run: Run, other: Network, splits: Splits, tmp_pa
         assert "\n" not in str(caught.value)
 
 
-def test_another_runs_folder_is_refused(run: Run, start: Network, splits: Splits) -> None:
+def test_the_folder_of_another_run_is_refused(run: Run, start: Network, splits: Splits) -> None:
     with pytest.raises(BuildError, match="whole holds the checkpoints of a run with other options"):
         train_classes(start, splits, SCHEDULE, run.folder, COMMAND)
 
 
-def test_so_is_one_that_was_watched_by_other_photos(run: Run, other: Network, splits: Splits) -> None:
-    """Its temperature, and so its weights, would be another."""
+def test_a_folder_of_a_run_with_other_watched_photos_is_refused(
+    run: Run, other: Network, splits: Splits
+) -> None:
+    """Its temperature, and so its weights, would differ."""
     fewer = replace(splits, val=replace(splits.val, photos=splits.val.photos[1:]))
     with pytest.raises(BuildError, match="a run with other options or photos"):
         claim_classes(other, fewer, SCHEDULE, run.folder)
 
 
-def test_few_photos_do_where_batches_are_small(other: Network, splits: Splits) -> None:
+def test_few_photos_are_enough_for_small_batches(other: Network, splits: Splits) -> None:
     photos = splits.train.photos[::9][:10]
     views = Views(photos, other.preprocessing, STRONG)
     features, labels = _features(other.weights, views, replace(SCHEDULE, batch_size=5))
@@ -193,7 +195,7 @@ def test_few_photos_do_where_batches_are_small(other: Network, splits: Splits) -
     assert sorted(labels) == sorted(HEAD_VIEWS * [photo.label for photo in photos])
 
 
-def test_the_head_is_fitted_alike_each_time() -> None:
+def test_fitting_the_head_is_reproducible() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 200).astype(np.int32)
     features = random.normal(0, 1, (200, 8)).astype(np.float32)
