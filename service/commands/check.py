@@ -12,7 +12,7 @@ from service.inference.loading import load_classifiers
 from service.inference.runtime import RUNTIME
 from service.keys import load_keys
 from service.measuring.auto import Contender
-from service.selection import lasting, select
+from service.selection import lasting, load_shadow, select
 from service.server.listener import check_host
 from service.server.tls import load_tls
 from service.settings import PREFIX, Settings
@@ -35,6 +35,8 @@ def check(settings: Settings) -> None:
     verify(bundle)
     read_reference(bundle)
     selection = select(settings, bundle)
+    # Loaded for its errors only: it may run on another delegate than the variants in the table.
+    load_shadow(settings, bundle)
     active = selection.active
     served = dict.fromkeys(lasting(settings), "loaded") | {active: "served"}
     roles = ({settings.shadow_variant: "shadow"} if settings.shadow_ratio else {}) | served

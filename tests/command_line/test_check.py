@@ -10,6 +10,7 @@ from service.bundle.manifest import REFERENCE
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
 from tests.colours import altered
 from tests.command_line.output import one_line
+from tests.models import with_custom_operator
 
 
 def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.CaptureFixture[str]) -> None:
@@ -122,3 +123,25 @@ def test_check_tells_what_is_wrong_in_one_line(
     captured = capfd.readouterr()
     assert told in one_line(captured.err)
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(("ratio", "status"), [("1", 2), ("0", 0)])
+def test_a_shadow_that_does_not_run_here_fails_the_check(
+    ratio: str,
+    status: int,
+    colours: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = with_custom_operator(colours.variant_path("fp32").read_bytes(), "edgetpu-custom-op")
+    bundle = altered(colours, tmp_path / "bundle", {"fp32.tflite": model})
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle.path))
+    monkeypatch.setenv("EDGEWISE_SHADOW_VARIANT", "fp32")
+    monkeypatch.setenv("EDGEWISE_SHADOW_RATIO", ratio)
+    assert main(["check"]) == status
+    captured = capfd.readouterr()
+    if status:
+        assert "fp32.tflite needs the operator edgetpu-custom-op" in one_line(captured.err)
+    else:
+        assert "\nfp32: does not run here: " in captured.out
