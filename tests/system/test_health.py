@@ -66,7 +66,7 @@ def test_a_stopping_service_is_unhealthy(colours: Bundle) -> None:
 
 @pytest.mark.parametrize(
     ("port", "message"),
-    [(None, "Connection refused"), ("tcp://10.0.0.1:8000", "EDGEWISE_PORT should be a number")],
+    [(None, "Connection refused"), ("tcp://10.0.0.1:8000", "invalid literal for int()")],
 )
 def test_a_missing_answer_is_reported_in_one_line(port: str | None, message: str) -> None:
     result = check_health(port=port or free_port())
@@ -82,3 +82,17 @@ def test_it_imports_little_and_has_the_services_defaults() -> None:
     host, port, *modules = result.stdout.split()
     assert (host, int(port)) == (Settings().host, Settings().port)
     assert {"numpy", "pydantic", "service.settings"} & set(modules) == set()
+
+
+def test_ports_are_read_as_the_service_reads_them(colours: Bundle) -> None:
+    with serving(bundle=colours.path) as service:
+        for port in (f" {service.port} ", f"+{service.port}", f"{service.port:_}"):
+            result = check_health(port=port)
+            assert (result.returncode, result.stderr) == (0, ""), port
+
+
+@pytest.mark.parametrize("settings", [{"host": "a..b"}, {"port": 10**30}])
+def test_an_impossible_address_is_reported_in_one_line(settings: dict[str, object]) -> None:
+    result = check_health(**settings)
+    assert result.returncode == 1
+    assert one_line(result.stderr).startswith("no answer from /readyz on ")
