@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service import VERSION
 from service.images.pixels import Crop
-from service.settings import PREFIX
+from service.settings import PREFIX, separated
 
 DEFAULT_RUNS = 200
 DEFAULT_TOP = 10
@@ -93,8 +93,11 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+def _names(text: str) -> tuple[str, ...]:
+    names = separated(text)
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no variant")
+    return names
 
 
 def _positive(text: str) -> int:

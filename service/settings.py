@@ -53,10 +53,13 @@ class LogRequests(StrEnum):
     NONE = "none"
 
 
+def separated(text: str) -> tuple[str, ...]:
+    """Split text at commas, without the spaces around its parts, empty parts and duplicates."""
+    return tuple(dict.fromkeys(stripped for part in text.split(",") if (stripped := part.strip())))
+
+
 def _separated(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(stripped for part in value.split(",") if (stripped := part.strip()))
+    return separated(value) if isinstance(value, str) else value
 
 
 def _refuse_empty(value: object) -> object:

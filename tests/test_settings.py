@@ -226,3 +226,7 @@ def test_the_table_has_every_setting_and_its_default() -> None:
     assert Settings().bundle == ROOT / bundle
     defaults = load_settings(told).model_dump(exclude={"workers"})
     assert defaults == Settings().model_dump(exclude={"workers"})
+
+
+def test_duplicates_in_a_list_are_dropped() -> None:
+    assert load_settings({"EDGEWISE_LOADED_VARIANTS": "qat, ptq ,,qat"}).loaded_variants == ("qat", "ptq")

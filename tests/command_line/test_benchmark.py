@@ -54,3 +54,9 @@ def test_benchmark_tells_joules_where_they_are_counted(
     assert 0 < result["joules"] < 10 * (time.monotonic() - started) / 11
     (cell,) = re.findall(r"^variant .* mJ\nfp32 .* ([\d.]+)$", out, re.MULTILINE)
     assert float(cell) == pytest.approx(1e3 * result["joules"], abs=0.005)
+
+
+def test_variants_may_be_named_with_spaces_and_twice(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "--variants", "ptq, fp32,ptq", "--runs", "10"]) == 0
+    rows = re.findall(r"^(ptq|fp32) +\d", capfd.readouterr().out, re.MULTILINE)
+    assert rows == ["ptq", "fp32"]

@@ -21,6 +21,8 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["nope"],
         ["evaluate"],
         ["benchmark", "--runs", "0"],
+        ["benchmark", "--variants", ","],
+        ["profile", "--variants", ""],
         ["profile", "--top", "0"],
         ["profile", "--runs", "1000000001"],
         ["profile", "--runs", "9" * 5000],
