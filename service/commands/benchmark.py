@@ -11,8 +11,7 @@ from service.host.output import show
 from service.measuring.benchmark import VariantBenchmark, no_counter
 from service.measuring.benchmark import benchmark as benchmark_variants
 from service.measuring.progress import rounds_progress
-from service.monitoring.energy import counted_joules, energy_sensors
-from service.monitoring.sysfs import is_forbidden
+from service.monitoring.energy import counted_joules, forbidden_counters
 from service.settings import Settings
 
 
@@ -46,9 +45,8 @@ def benchmark_bundle(
     )
     written = {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]}
     tell(_report(results), json_file, written)
-    forbidden = [str(s.files[-1]) for s in energy_sensors(settings.sysfs_root) if is_forbidden(s.files[-1])]
-    if forbidden:
-        show(f"\nNo joules: this user may not read {', '.join(forbidden)} (see docs/energy.md)")
+    if forbidden := forbidden_counters(settings.sysfs_root):
+        show(f"\nNo joules: this user may not read {', '.join(map(str, forbidden))} (see docs/energy.md)")
     return results
 
 

@@ -14,6 +14,7 @@ from service.monitoring.sysfs import (
     chips,
     device_of,
     folders,
+    is_forbidden,
     is_there,
     read_name,
     read_number,
@@ -112,7 +113,7 @@ def counted_joules(root: Path) -> Callable[[], float] | None:
     None if there are no such counters, or one can't be read. If one fails later, the function returns NaN.
     Power sensors are not included: integrating them takes seconds.
     """
-    counters = [s for s in energy_sensors(root) if isinstance(s, EnergyCounter) and is_whole(s.domain)]
+    counters = _whole_counters(root)
 
     def read() -> float:
         try:
@@ -121,6 +122,15 @@ def counted_joules(root: Path) -> Callable[[], float] | None:
             return math.nan
 
     return read if counters and not math.isnan(read()) else None
+
+
+def forbidden_counters(root: Path) -> list[Path]:
+    """Return the files that `counted_joules` would read, but that this user may not."""
+    return [counter.file for counter in _whole_counters(root) if is_forbidden(counter.file)]
+
+
+def _whole_counters(root: Path) -> list[EnergyCounter]:
+    return [s for s in energy_sensors(root) if isinstance(s, EnergyCounter) and is_whole(s.domain)]
 
 
 def is_whole(domain: str) -> bool:

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from service.monitoring.energy import EnergyCounter, PowerSensor, counted_joules, energy_sensors, is_whole
+from service.monitoring.energy import (
+    EnergyCounter,
+    PowerSensor,
+    counted_joules,
+    energy_sensors,
+    forbidden_counters,
+    is_whole,
+)
 from tests.monitoring.boards import (
     CORAL_DEV_BOARD,
     INA219,
@@ -20,6 +27,7 @@ from tests.monitoring.boards import (
     rapl,
     write_tree,
 )
+from tests.rights import as_an_ordinary_user
 
 
 def domains(root: Path) -> list[str]:
@@ -205,3 +213,18 @@ def test_counted_joules_are_the_sum_over_whole_domains(tmp_path: Path) -> None:
 
 def test_power_sensors_have_no_counted_joules(tmp_path: Path) -> None:
     assert counted_joules(write_tree(tmp_path, JETSON_ORIN_NANO)) is None
+
+
+def test_only_counters_of_wholes_are_reported_as_forbidden(open_path: Path) -> None:
+    root = write_tree(open_path, INTEL_NUC)
+    zones = root / "class/powercap"
+    for zone in ("0:0", "1"):  # The cores, the platform.
+        (zones / f"intel-rapl:{zone}/energy_uj").chmod(0)
+    with as_an_ordinary_user():
+        assert forbidden_counters(root) == []
+        assert counted_joules(root) is not None
+    memory = zones / "intel-rapl:0:2/energy_uj"
+    memory.chmod(0)
+    with as_an_ordinary_user():
+        assert forbidden_counters(root) == [memory]
+        assert counted_joules(root) is None
