@@ -9,7 +9,8 @@ from service.errors import BundleError, SettingsError
 from service.host.process import give_back_memory
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.variants import LoadedVariant, UnderLoad, Variants, load_variant
+from service.inference.loading import LoadedVariant, load_variant
+from service.inference.variants import UnderLoad, Variants
 from service.measuring.auto import Contender, measure_variants, too_inaccurate
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.settings import AUTO, Settings
@@ -84,9 +85,9 @@ def load(settings: Settings, bundle: Bundle, name: str) -> LoadedVariant:
     return load_variant(
         bundle,
         name,
+        settings.chosen_delegate,
+        settings.delegate_fallback,
         workers=settings.workers,
-        delegate=settings.chosen_delegate,
-        fallback=settings.delegate_fallback,
         limits=settings.decode_limits,
     )
 
@@ -104,7 +105,7 @@ def load_shadow(settings: Settings, bundle: Bundle) -> Classifier | None:
     delegate = settings.chosen_delegate
     if not delegate.is_built_in:
         delegate = Delegate.XNNPACK
-    return load_variant(bundle, settings.shadow_variant, workers=1, delegate=delegate).classifiers[0]
+    return load_variant(bundle, settings.shadow_variant, delegate).classifiers[0]
 
 
 def _check_names(settings: Settings, bundle: Bundle) -> None:

@@ -12,7 +12,8 @@ from service.bundle.folder import Bundle
 from service.errors import StartError, SwitchInProgress, UnusableVariant
 from service.host.process import give_back_memory
 from service.host.threads import in_daemon
-from service.inference.variants import LoadedVariant, Variants
+from service.inference.loading import LoadedVariant
+from service.inference.variants import Variants
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.metrics import LoadedInfo, Metrics
 

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from service.bundle.folder import Bundle
 from service.errors import SelfTestError, SwitchInProgress, UnknownVariant, UnusableVariant
-from service.inference.variants import LoadedVariant, Variants, load_variant
+from service.inference.loading import LoadedVariant, load_variant
+from service.inference.variants import Variants
 from service.monitoring.metrics import Metrics
 from service.switching import Switch
 

@@ -4,7 +4,7 @@ from fastapi import Request
 
 from service.api.context import Context
 from service.errors import QueueFull, UnknownVariant, VariantNotLoaded, WaitTooLong
-from service.inference.variants import LoadedVariant
+from service.inference.loading import LoadedVariant
 
 # What a request can be refused with for its variant, and for the time it would wait.
 ADMISSION_ERRORS = (UnknownVariant, VariantNotLoaded, QueueFull, WaitTooLong)

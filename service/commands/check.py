@@ -8,7 +8,7 @@ from service.commands.table import table
 from service.errors import DelegateError, OperatorError
 from service.host.output import show
 from service.inference.delegates import Fallback
-from service.inference.loading import load_classifiers
+from service.inference.loading import load_variant
 from service.inference.runtime import RUNTIME
 from service.keys import load_keys
 from service.measuring.auto import Contender
@@ -71,13 +71,13 @@ def _load(settings: Settings, bundle: Bundle, name: str, *, served: bool) -> str
     """Return what the delegate takes of a variant, its fallback, or why it does not run here."""
     fallback = settings.delegate_fallback if served else Fallback.NONE
     try:
-        (classifier,), reason = load_classifiers(bundle, name, settings.chosen_delegate, fallback)
+        loaded = load_variant(bundle, name, settings.chosen_delegate, fallback)
     except (DelegateError, OperatorError) as error:
         if served:
             raise
         return f"does not run here: {error}"
-    taken = str(classifier.share)
-    return f"FALLBACK, {taken} by {classifier.delegate}: {reason}" if reason else taken
+    taken = str(loaded.share)
+    return f"FALLBACK, {taken} by {loaded.delegate}: {loaded.fallback}" if loaded.fallback else taken
 
 
 def _size(variant: Variant) -> str:

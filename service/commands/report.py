@@ -16,7 +16,7 @@ from service.errors import StartError
 from service.host.output import show
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
-from service.inference.loading import load_classifiers
+from service.inference.loading import load_variant
 from service.inference.share import GraphShare
 from service.measuring.benchmark import VariantBenchmark
 from service.measuring.evaluation import Candidate, evaluate
@@ -103,10 +103,12 @@ def _measure(
     for name in variants_progress(names):
         result = results.get(name)
         workers = settings.workers if result else 1
-        classifiers, _ = load_classifiers(bundle, name, settings.chosen_delegate, count=workers)
-        measured.shares[name] = classifiers[0].share
+        loaded = load_variant(bundle, name, settings.chosen_delegate, workers=workers)
+        measured.shares[name] = loaded.share
         if result:
-            measured.speeds[name] = _speed(settings.sysfs_root, result, classifiers, measured.clock_shares)
+            measured.speeds[name] = _speed(
+                settings.sysfs_root, result, loaded.classifiers, measured.clock_shares
+            )
     return measured
 
 

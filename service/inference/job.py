@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.errors import DeadlineExceeded
 from service.images.pixels import Crop
 from service.inference.classifier import Prediction
-from service.inference.variants import LoadedVariant
+from service.inference.loading import LoadedVariant
 
 
 @dataclass(frozen=True)

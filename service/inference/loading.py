@@ -1,25 +1,56 @@
 """Loading a variant for its workers, on the requested delegate or, if allowed, on the CPU."""
 
+from dataclasses import dataclass, replace
+
 from service.bundle.folder import Bundle
 from service.errors import DelegateError, SelfTestError
 from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
 from service.inference.footprint import try_out
+from service.inference.share import GraphShare
 
 
-def load_classifiers(
+@dataclass(frozen=True, eq=False)
+class LoadedVariant:
+    """A variant, loaded: one classifier per worker, all of them alike.
+
+    `fallback` says why it does not run on the requested delegate; None if it does.
+    """
+
+    name: str
+    classifiers: tuple[Classifier, ...]
+    fallback: str | None = None
+
+    @property
+    def delegate(self) -> Delegate:
+        """The delegate it runs on."""
+        return self.classifiers[0].delegate
+
+    @property
+    def share(self) -> GraphShare:
+        """What the delegate took of the graph."""
+        return self.classifiers[0].share
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's name and version."""
+        return self.classifiers[0].runtime
+
+
+def load_variant(
     bundle: Bundle,
     name: str,
-    delegate: Delegate,
+    delegate: Delegate = Delegate.XNNPACK,
     fallback: Fallback = Fallback.NONE,
     *,
-    count: int = 1,
+    workers: int = 1,
     limits: DecodeLimits = DEFAULT_LIMITS,
-) -> tuple[list[Classifier], str | None]:
-    """Load `count` classifiers of a variant; return also why they are not on `delegate`, None if they are.
+) -> LoadedVariant:
+    """Load and self-test a variant, with one classifier per worker.
 
-    XNNPACK taking nothing counts as a fallback too. It needs no permission: the CPU computes either way.
+    If the delegate does not work, `fallback` can allow XNNPACK in its place. XNNPACK taking nothing counts
+    as a fallback too. It needs no permission: the CPU computes either way.
 
     Raises:
         BundleError: the bundle has no such variant, or its file is damaged.
@@ -29,19 +60,20 @@ def load_classifiers(
     """
     try:
         try_out(bundle, name, delegate)
-        classifiers = _alike(Classifier(bundle, name, delegate, limits), count)
+        # Its twins, too: an external delegate may refuse to be loaded a second time.
+        loaded = _loaded(Classifier(bundle, name, delegate, limits), workers)
     except (DelegateError, SelfTestError) as error:
         if fallback is Fallback.NONE or delegate.is_built_in:
             raise
-        return _alike(Classifier(bundle, name, Delegate.XNNPACK, limits), count), str(error)
-    share, runtime = classifiers[0].share, classifiers[0].runtime
-    if delegate == Delegate.XNNPACK and not share.taken:
-        return classifiers, (
-            f"xnnpack takes none of the {share.operators} operators of {name} under {runtime}: the built-in"
-            " kernels compute them"
+        return _loaded(Classifier(bundle, name, Delegate.XNNPACK, limits), workers, str(error))
+    if delegate == Delegate.XNNPACK and not loaded.share.taken:
+        reason = (
+            f"xnnpack takes none of the {loaded.share.operators} operators of {name} under {loaded.runtime}:"
+            " the built-in kernels compute them"
         )
-    return classifiers, None
+        return replace(loaded, fallback=reason)
+    return loaded
 
 
-def _alike(first: Classifier, count: int) -> list[Classifier]:
-    return [first, *(first.twin() for _ in range(count - 1))]
+def _loaded(first: Classifier, workers: int, fallback: str | None = None) -> LoadedVariant:
+    return LoadedVariant(first.variant, (first, *(first.twin() for _ in range(workers - 1))), fallback)

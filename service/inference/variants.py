@@ -3,45 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from service.bundle.folder import Bundle
 from service.errors import UnknownVariant, VariantNotLoaded
-from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
-from service.inference.classifier import Classifier
-from service.inference.delegates import Delegate, Fallback
-from service.inference.loading import load_classifiers
-from service.inference.share import GraphShare
+from service.inference.loading import LoadedVariant
 
 # How long a variant for high load answers after the last refused image.
 _AFTER_REFUSAL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedVariant:
-    """A variant that answers: one classifier per worker, all of them alike.
-
-    `fallback` says why it does not run on the requested delegate; None if it does.
-    """
-
-    name: str
-    classifiers: tuple[Classifier, ...]
-    fallback: str | None = None
-
-    @property
-    def delegate(self) -> Delegate:
-        """The delegate it runs on."""
-        return self.classifiers[0].delegate
-
-    @property
-    def share(self) -> GraphShare:
-        """What the delegate took of the graph."""
-        return self.classifiers[0].share
-
-    @property
-    def runtime(self) -> str:
-        """The runtime's name and version."""
-        return self.classifiers[0].runtime
 
 
 class UnderLoad:
@@ -148,26 +116,3 @@ class Variants:
     def activate(self, variant: LoadedVariant) -> None:
         """Make `variant` the one that answers; the previous one is released unless it is to stay loaded."""
         self.active = variant
-
-
-def load_variant(
-    bundle: Bundle,
-    name: str,
-    *,
-    workers: int,
-    delegate: Delegate = Delegate.XNNPACK,
-    fallback: Fallback = Fallback.NONE,
-    limits: DecodeLimits = DEFAULT_LIMITS,
-) -> LoadedVariant:
-    """Load and self-test a variant, with one classifier per worker.
-
-    If the delegate does not work, `fallback` can allow XNNPACK in its place.
-
-    Raises:
-        BundleError: the bundle has no such variant, or its file is damaged.
-        OperatorError: neither the runtime nor the delegate computes one of its operators.
-        DelegateError: the delegate can't be loaded, crashes, or takes nothing.
-        SelfTestError: it does not compute its golden vectors on this device.
-    """
-    classifiers, reason = load_classifiers(bundle, name, delegate, fallback, count=workers, limits=limits)
-    return LoadedVariant(name, tuple(classifiers), reason)

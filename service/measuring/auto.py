@@ -11,7 +11,7 @@ from service.bundle.manifest import Variant, reference_evaluation
 from service.errors import BundleError, DelegateError, OperatorError, SelfTestError, SettingsError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
-from service.inference.loading import load_classifiers
+from service.inference.loading import load_variant
 from service.measuring.benchmark import measure
 
 # A comparison of two variants: short turns, so that it ends soon on a slow device.
@@ -86,7 +86,7 @@ def measure_variants(
         challenger = None
         if why_not is None:
             try:
-                (challenger,), _ = load_classifiers(bundle, name, delegate, fallback)
+                challenger = load_variant(bundle, name, delegate, fallback).classifiers[0]
             except (BundleError, DelegateError, OperatorError, SelfTestError) as error:
                 why_not = str(error)
         if challenger is None:

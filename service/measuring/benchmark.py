@@ -12,8 +12,9 @@ from service.bundle.folder import Bundle
 from service.bundle.manifest import BASELINE
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
-from service.inference.footprint import Footprint, measure_footprint, try_out
+from service.inference.footprint import Footprint, measure_footprint
 from service.inference.golden import read_golden_vectors
+from service.inference.loading import load_variant
 from service.inference.share import GraphShare
 
 # Inferences per turn: enough to have the variant's weights in the caches, and so few that a slow moment of
@@ -91,9 +92,7 @@ def benchmark(
         BundleError, OperatorError, DelegateError, SelfTestError: a variant can't be loaded.
         StartError: it can't be loaded in a separate process.
     """
-    for name in variants:
-        try_out(bundle, name, delegate)
-    classifiers = [Classifier(bundle, name, delegate) for name in variants]
+    classifiers = [load_variant(bundle, name, delegate).classifiers[0] for name in variants]
     footprints = {name: measure_footprint(bundle, name, delegate) for name in variants}
     rounds = range(-(-runs // _TURN))
     rounds_a_load = _ROUNDS_A_LOAD if delegate.is_built_in else None

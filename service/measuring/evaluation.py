@@ -14,7 +14,7 @@ from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits
 from service.inference.classifier import Classifier, ranking
 from service.inference.delegates import Delegate
 from service.inference.divergence import kl_nats
-from service.inference.footprint import try_out
+from service.inference.loading import load_variant
 from service.inference.runtime import RUNTIME
 from service.measuring.labelled import LabelledImage, image_set
 from service.results.wilson import wilson_95
@@ -148,9 +148,8 @@ def evaluate(
     labels = np.array([image.index for image in images], np.intp)
     probabilities: dict[str, NDArray[np.float32]] = {}
     for name, candidate in candidates.items():
-        try_out(candidate.bundle, candidate.variant, delegate)
-        classifier = Classifier(candidate.bundle, candidate.variant, delegate, limits)
-        probabilities[name] = answer(classifier, images, crop, progress)
+        loaded = load_variant(candidate.bundle, candidate.variant, delegate, limits=limits)
+        probabilities[name] = answer(loaded.classifiers[0], images, crop, progress)
     evaluations = {
         name: Evaluation(
             dataset=dataset,

@@ -14,9 +14,9 @@ from service.images.pixels import Crop
 from service.images.room import Memory, Room
 from service.inference.classifier import Classifier, Prediction
 from service.inference.job import Answer, Job
+from service.inference.loading import LoadedVariant
 from service.inference.pool import Pool
 from service.inference.shadow import Shadow
-from service.inference.variants import LoadedVariant
 from tests.colours import LABELS_OF, RGB
 
 

@@ -13,7 +13,7 @@ from service.errors import BundleError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.footprint import measure_footprint
-from service.inference.loading import load_classifiers
+from service.inference.loading import load_variant
 from tests.colours import PRECISIONS, RGB
 from tests.delegates import by_each_built_in, external
 from tests.packed import packed_copy, put
@@ -37,7 +37,7 @@ def test_a_packed_variant_answers_exactly_like_the_plain_file(
     assert not (packed.path / f"{variant}.tflite").exists()
     noise = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
     plain = Classifier(colours, variant, delegate)
-    (first, second), _ = load_classifiers(packed, variant, delegate, count=2)
+    first, second = load_variant(packed, variant, delegate, workers=2).classifiers
     assert first.share == plain.share
     for pixels in (noise, *(np.full_like(noise, rgb) for rgb in RGB.values())):
         expected = plain.probabilities(pixels)
@@ -54,8 +54,8 @@ def test_twins_share_one_copy_that_no_longer_needs_the_file(copied: Bundle) -> N
 
 
 def test_a_packed_variant_is_tried_and_measured_in_a_separate_process(packed: Bundle, library: Path) -> None:
-    (classifier,), reason = load_classifiers(packed, "fp32", external(library))
-    assert (classifier.share.taken, reason) == (1, None)
+    loaded = load_variant(packed, "fp32", external(library))
+    assert (loaded.share.taken, loaded.fallback) == (1, None)
     assert measure_footprint(packed, "ptq", Delegate.XNNPACK).load_seconds > 0
 
 

@@ -8,8 +8,9 @@ from service.errors import BundleError, UnknownVariant, VariantNotLoaded
 from service.images.pixels import Crop
 from service.inference.delegates import Delegate
 from service.inference.job import Job
+from service.inference.loading import LoadedVariant, load_variant
 from service.inference.pool import Pool
-from service.inference.variants import LoadedVariant, UnderLoad, Variants, load_variant
+from service.inference.variants import UnderLoad, Variants
 from tests.api.running import photo, wait_for
 
 

@@ -44,7 +44,7 @@ from service.errors import (
 )
 from service.images.pixels import Crop
 from service.inference.job import Answer, Job
-from service.inference.variants import LoadedVariant
+from service.inference.loading import LoadedVariant
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
