@@ -13,6 +13,7 @@ from service.errors import StartError, SwitchInProgress, UnusableVariant
 from service.host.process import give_back_memory
 from service.host.threads import in_daemon
 from service.inference.loading import LoadedVariant
+from service.inference.runtime import RUNTIME
 from service.inference.variants import Variants
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.monitoring.metrics import LoadedInfo, Metrics
@@ -92,7 +93,7 @@ def show_loaded(metrics: Metrics, bundle: Bundle, variants: Variants) -> None:
         LoadedInfo(
             loaded.name,
             bundle.variant(loaded.name),
-            loaded.runtime,
+            RUNTIME,
             str(loaded.delegate),
             loaded.share.partitions,
             is_fallback=loaded.fallback is not None,

@@ -30,6 +30,7 @@ from service.errors import (
     UnknownVariant,
     UnusableVariant,
 )
+from service.inference.runtime import RUNTIME
 from service.inference.share import GraphShare
 
 router = APIRouter()
@@ -210,7 +211,7 @@ def _status(shared: Context, name: str) -> VariantStatus:
         delegate=str(loaded.delegate) if loaded else None,
         graph=loaded.share if loaded else None,
         fallback=loaded.fallback if loaded else None,
-        runtime=loaded.runtime if loaded else None,
+        runtime=RUNTIME if loaded else None,
         evaluations=[_accuracy(evaluation)] if evaluation else [],
         latency=variant.latency,
     )

@@ -95,11 +95,6 @@ class Classifier:
         return self._content or self.bundle.variant_path(self.variant).read_bytes()
 
     @property
-    def runtime(self) -> str:
-        """The runtime's name and version."""
-        return self._interpreter.runtime
-
-    @property
     def share(self) -> GraphShare:
         """What the delegate took of the graph."""
         return self._interpreter.share

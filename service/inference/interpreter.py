@@ -24,18 +24,17 @@ class Interpreter:
     """One loaded model with one input, one output and its own buffers.
 
     `input` and `output` are the tensors as the file declares them, except that an output
-    [1, 1, 1, classes] is [1, classes] here; `runtime` is the runtime's name and version; `share` is what
-    the delegate took of the graph. Belongs to one thread at a time.
+    [1, 1, 1, classes] is [1, classes] here; `share` is what the delegate took of the graph. Belongs to one
+    thread at a time.
     """
 
     def __init__(
         self,
         path: Path,
         delegate: Delegate = Delegate.XNNPACK,
-        threads: int = 1,
         content: bytes | None = None,
     ) -> None:
-        """Load `path`, or `content` if the file at `path` holds it packed, and allocate the tensors.
+        """Load `path` or, if given, `content`; `path` then only names it in errors. Allocate the tensors.
 
         Interpreters of the same `content` share it. XNNPACK takes what an external delegate leaves, and
         the built-in kernels compute the rest.
@@ -47,13 +46,12 @@ class Interpreter:
             DelegateError: the delegate can't be loaded, or does not work with this model. If XNNPACK
                 takes nothing, that is not an error: the CPU computes it anyway, and `share` shows it.
         """
-        self.runtime = RUNTIME
         external = [] if delegate.is_built_in else [load_delegate(delegate)]
         try:
             self._model = runtime.Interpreter(
                 model_path=str(path) if content is None else None,
                 model_content=content,
-                num_threads=threads,
+                num_threads=1,
                 experimental_op_resolver_type=resolver(delegate),
                 experimental_delegates=external,
             )

@@ -8,6 +8,7 @@ from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate, Fallback
 from service.inference.footprint import try_out
+from service.inference.runtime import RUNTIME
 from service.inference.share import GraphShare
 
 
@@ -31,11 +32,6 @@ class LoadedVariant:
     def share(self) -> GraphShare:
         """What the delegate took of the graph."""
         return self.classifiers[0].share
-
-    @property
-    def runtime(self) -> str:
-        """The runtime's name and version."""
-        return self.classifiers[0].runtime
 
 
 def load_variant(
@@ -68,7 +64,7 @@ def load_variant(
         return _loaded(Classifier(bundle, name, Delegate.XNNPACK, limits), workers, str(error))
     if delegate == Delegate.XNNPACK and not loaded.share.taken:
         reason = (
-            f"xnnpack takes none of the {loaded.share.operators} operators of {name} under {loaded.runtime}:"
+            f"xnnpack takes none of the {loaded.share.operators} operators of {name} under {RUNTIME}:"
             " the built-in kernels compute them"
         )
         return replace(loaded, fallback=reason)

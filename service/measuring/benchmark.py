@@ -15,6 +15,7 @@ from service.inference.delegates import Delegate
 from service.inference.footprint import Footprint, measure_footprint
 from service.inference.golden import read_golden_vectors
 from service.inference.loading import load_variant
+from service.inference.runtime import RUNTIME
 from service.inference.share import GraphShare
 
 # Inferences per turn: enough to have the variant's weights in the caches, and so few that a slow moment of
@@ -153,7 +154,7 @@ def _result(
     return VariantBenchmark(
         variant=classifier.variant,
         bytes=classifier.bundle.variant(classifier.variant).bytes,
-        runtime=classifier.runtime,
+        runtime=RUNTIME,
         delegate=str(classifier.delegate),
         share=classifier.share,
         runs=len(runs.seconds),

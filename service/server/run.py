@@ -20,6 +20,7 @@ from service.api.drain import Drain
 from service.app import Application, create_app
 from service.errors import WorkerHung
 from service.host.process import max_connections, resident_bytes, seconds_since_start
+from service.inference.runtime import RUNTIME
 from service.monitoring.certificate import CertificateExpiry
 from service.monitoring.logs import (
     SERVICE_LOGGER,
@@ -227,7 +228,7 @@ def _log_ready(app: Application, listener: socket.socket, scheme: str) -> None:
             bundle=context.bundle.manifest.name,
             variant=active.name,
             workers=context.pool.workers,
-            runtime=active.runtime,
+            runtime=RUNTIME,
             delegate=str(active.delegate),
             graph=str(active.share),
             seconds_since_start=seconds and round(seconds, 3),

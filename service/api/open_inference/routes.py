@@ -45,6 +45,7 @@ from service.errors import (
 from service.images.pixels import Crop
 from service.inference.job import Answer, Job
 from service.inference.loading import LoadedVariant
+from service.inference.runtime import RUNTIME
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
@@ -248,7 +249,7 @@ def _metadata(shared: Context, model: str) -> ModelMetadata:
     return ModelMetadata(
         name=model,
         versions=[*manifest.variants],
-        platform=shared.variants.active.runtime.partition(" ")[0],
+        platform=RUNTIME.partition(" ")[0],
         inputs=[TensorMetadata(name=INPUT, datatype="UINT8", shape=[-1, *size])],
         outputs=[TensorMetadata(name=OUTPUT, datatype="FP32", shape=[-1, manifest.classes])],
     )
