@@ -76,9 +76,11 @@ class _Watched:
         drift.answers.labels(variant).set_function(lambda: len(self._top1))
 
     def add(self, top1: int, confidence: float) -> None:
+        # Checked first: a window of `LEAST_ANSWERS` holds that many after every later answer, too.
+        is_last_missing = len(self._top1) == LEAST_ANSWERS - 1
         self._top1.add(self._classes.of[top1])
         self._confidence.add(self._confidences.of(confidence))
-        if len(self._top1) == LEAST_ANSWERS:
+        if is_last_missing:
             self._show()
 
     def _show(self) -> None:

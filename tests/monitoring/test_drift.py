@@ -78,3 +78,13 @@ def test_variants_are_counted_separately(registry: CollectorRegistry) -> None:
     assert value(registry, "edgewise_confidence_count", variant="ptq") == 1
     assert value(registry, "edgewise_confidence_bucket", variant="ptq", le="0.9") == 0
     assert value(registry, "edgewise_drift_answers", variant="ptq") is None
+
+
+@pytest.mark.parametrize("window", [LEAST_ANSWERS, WINDOW])
+def test_the_index_is_set_up_once(registry: CollectorRegistry, window: int) -> None:
+    drift = Drift(registry, REFERENCE, window)
+    observe(drift, LEAST_ANSWERS, CLASSES)
+    assert psi(registry, "top1") is not None
+    drift.psi.clear()
+    observe(drift, window, CLASSES)
+    assert psi(registry, "top1") is None
