@@ -1,7 +1,7 @@
-"""The number of pixels that an AVIF really codes: its header can lie about it.
+"""What Pillow leaves to its caller when it reads hostile AVIFs.
 
-The decoder scales whatever is coded to the size in the header: a file of 2 kB can claim 64 × 64
-pixels, code 16,384 × 16,384, and take a gigabyte.
+The header can lie about the size: the decoder scales whatever is coded to the size in the header. A file
+of 2 kB can claim 64 × 64 pixels, code 16,384 × 16,384, and take a gigabyte.
 """
 
 import struct
@@ -13,11 +13,10 @@ _MAX_PIECES = 10_000
 # For the tables that list items: a picture of 256 tiles needs 12 KiB. The decoder looks up each item in them
 # by linear search, so its time grows with the square of their size.
 _MAX_TABLE_BYTES = 32 * 1024
-# As much as JPEG allows: Pillow creates an object for each value.
-_MAX_EXIF_BYTES = 64 * 1024
 _TABLES = (b"iloc", b"iinf", b"iref", b"ipma")
 _SEQUENCE_HEADER = 1
 _FULL_BOX = 4
+_EXIF_ITEM, _UNKNOWN_ITEM = b"Exif", b"none"
 _HAS_EXTENSION, _HAS_SIZE = 0x04, 0x02
 
 
@@ -26,8 +25,7 @@ def coded_pixels(data: bytes) -> int:
 
     Raises:
         UnsupportedImage: the file is a sequence; a picture is coded like a frame of one, which can
-            change the size; a picture is stored in several places; or the EXIF is larger than a
-            JPEG's can be.
+            change the size; or a picture is stored in several places.
         CorruptImage: the file is damaged, or has more pieces than any encoder writes.
     """
     if data[8:12] == b"avis":
@@ -42,28 +40,47 @@ def coded_pixels(data: bytes) -> int:
                 if kind == _SEQUENCE_HEADER:
                     pixels += _frame_pixels(payload)
     except (struct.error, IndexError):
-        raise CorruptImage("the AVIF data is truncated or damaged") from None
+        raise _damaged() from None
     return pixels
+
+
+def without_exif(data: bytes) -> bytes:
+    """Return the AVIF with its EXIF marked as something that the decoder ignores.
+
+    Pillow parses all of the EXIF when it opens a file, and refuses the file if the EXIF is broken.
+
+    Raises:
+        CorruptImage: the file is damaged, or has more pieces than any encoder writes.
+    """
+    changed = bytearray(data)
+    try:
+        for boxes in _metas(memoryview(changed)):
+            for kind, content in boxes:
+                if kind == b"iinf":
+                    content[:] = bytes(content).replace(_EXIF_ITEM, _UNKNOWN_ITEM)
+    except struct.error:
+        raise _damaged() from None
+    return bytes(changed)
 
 
 def _items(data: bytes) -> Iterator[memoryview]:
     """Yield the bytes of each item: coded pictures, but also others, such as EXIF."""
     view = memoryview(data)
-    for kind, meta in _boxes(view):
-        if kind != b"meta":
-            continue
-        boxes = list(_boxes(meta[_FULL_BOX:]))
+    for boxes in _metas(view):
         _check_tables(boxes)
         stored = b"".join(content for kind, content in boxes if kind == b"idat")
-        exif = {number for kind, content in boxes if kind == b"iinf" for number in _exif_items(content)}
         for kind, content in boxes:
             if kind == b"iloc":
-                for number, in_idat, start, length in _locations(content):
+                for in_idat, start, length in _locations(content):
                     source = memoryview(stored) if in_idat else view
-                    item = source[start : start + length] if length else source[start:]
-                    if number in exif and len(item) > _MAX_EXIF_BYTES:
-                        raise UnsupportedImage(f"the AVIF has more than {_MAX_EXIF_BYTES} bytes of EXIF")
-                    yield item
+                    yield source[start : start + length] if length else source[start:]
+
+
+def _metas(view: memoryview) -> Iterator[list[tuple[bytes, memoryview]]]:
+    """Yield the boxes of each box that describes items."""
+    for kind, meta in _boxes(view):
+        if kind == b"meta":
+            yield list(_boxes(meta[_FULL_BOX:]))
 
 
 def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
@@ -76,15 +93,6 @@ def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
     tables = [content for kind, content in (*boxes, *properties) if kind in _TABLES]
     if sum(map(len, tables)) > _MAX_TABLE_BYTES:
         raise CorruptImage("the AVIF lists more items than any encoder writes")
-
-
-def _exif_items(table: memoryview) -> Iterator[int]:
-    """Yield the numbers of the items that are EXIF."""
-    for kind, entry in _boxes(table[_FULL_BOX + (4 if table[0] else 2) :]):
-        if kind == b"infe":
-            end = _FULL_BOX + (4 if entry[0] >= 3 else 2)
-            if bytes(entry[end + 2 : end + 6]) == b"Exif":
-                yield int.from_bytes(entry[_FULL_BOX:end], "big")
 
 
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -104,8 +112,8 @@ def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise _in_pieces()
 
 
-def _locations(box: memoryview) -> Iterator[tuple[int, bool, int, int]]:
-    """Yield each item's number, whether it is in `idat` or the file, start, and length (0: to the end)."""
+def _locations(box: memoryview) -> Iterator[tuple[bool, int, int]]:
+    """Yield whether each item is in `idat` or the file, its start, and its length (0: to the end)."""
     version = box[0]
     offset_size, length_size = box[4] >> 4, box[4] & 15
     base_size, index_size = box[5] >> 4, box[5] & 15 if version else 0
@@ -120,7 +128,7 @@ def _locations(box: memoryview) -> Iterator[tuple[int, bool, int, int]]:
         return int.from_bytes(box[position - size : position], "big")
 
     for _ in range(take(wide)):
-        number = take(wide)
+        take(wide)
         in_idat = take(2) & 15 == 1 if version else False
         take(2)
         base = take(base_size)
@@ -128,7 +136,7 @@ def _locations(box: memoryview) -> Iterator[tuple[int, bool, int, int]]:
             raise UnsupportedImage("the AVIF stores a picture in several places, which is not supported")
         take(index_size)
         start = base + take(offset_size)
-        yield number, in_idat, start, take(length_size)
+        yield in_idat, start, take(length_size)
 
 
 def _units(item: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -168,6 +176,10 @@ def _frame_pixels(header: memoryview) -> int:
     take(5)  # Level.
     width_bits, height_bits = take(4) + 1, take(4) + 1
     return (take(width_bits) + 1) * (take(height_bits) + 1)
+
+
+def _damaged() -> CorruptImage:
+    return CorruptImage("the AVIF data is truncated or damaged")
 
 
 def _in_pieces() -> CorruptImage:

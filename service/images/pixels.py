@@ -228,6 +228,8 @@ def _prepared(data: bytes, format_: str, limits: DecodeLimits) -> bytes:
             return gif.from_first_frame(data)
         case "BMP":
             bmp.check(data)
+        case "AVIF":
+            return avif.without_exif(data)
     return data
 
 
