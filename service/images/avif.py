@@ -47,7 +47,8 @@ def coded_pixels(data: bytes) -> int:
 def without_exif(data: bytes) -> bytes:
     """Return the AVIF with its EXIF marked as something that the decoder ignores.
 
-    Pillow parses all of the EXIF when it opens a file, and refuses the file if the EXIF is broken.
+    An AVIF's orientation does not depend on it (MIAF, ISO/IEC 23000-22), but Pillow parses all of it when
+    it opens a file, and refuses the file if the EXIF is broken.
 
     Raises:
         CorruptImage: the file is damaged, or has more pieces than any encoder writes.

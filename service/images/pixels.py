@@ -4,8 +4,10 @@
   but an AVIF must be a still image.
 - Before anything is decoded, the size in the header is checked, and so is the memory that decoding would
   take, alone and together with the other images being decoded.
-- EXIF orientation is applied; in a PNG, only that of its eXIf chunk. Grey, palette, CMYK and 16-bit images
-  become RGB. Transparency is blended with white, but a BMP's alpha is ignored if it is zero everywhere.
+- EXIF orientation is applied; in a PNG, only that of its eXIf chunk. In an AVIF it is ignored, as
+  MIAF (ISO/IEC 23000-22) requires, and the properties irot and imir are applied.
+- Grey, palette, CMYK and 16-bit images become RGB. Transparency is blended with white, but a BMP's alpha is
+  ignored if it is zero everywhere.
 - If the bundle says so, a JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4 and 1/8 that leaves
   both sides at least twice the model's.
 - Truncated or damaged data is refused, never filled in.

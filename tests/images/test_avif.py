@@ -2,6 +2,7 @@ import struct
 from contextlib import suppress
 from io import BytesIO
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from PIL import Image
 from service.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 from service.images.avif import coded_pixels, without_exif
 from service.images.pixels import DecodeLimits, decode
-from tests.images.encoded import CROPPED, encode
+from tests.images.encoded import CROPPED, encode, exif
 
 STILL = encode(Image.new("RGB", (64, 48), "red"), "AVIF")
 
@@ -121,3 +122,19 @@ def test_damage_raises_only_image_errors(data: st.DataObject) -> None:
     with suppress(CorruptImage, UnsupportedImage):
         assert len(without_exif(bytes(changed[:end]))) == end
         assert coded_pixels(bytes(changed[:end])) >= 0
+
+
+def test_exif_does_not_turn_the_picture() -> None:
+    block = exif(6).removeprefix(b"Exif\x00\x00")
+    assert decode(with_exif(block), CROPPED).size == (64, 48)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_properties_turn_and_mirror_the_picture(orientation: int) -> None:
+    picture = Image.new("RGB", (64, 48), "white")
+    picture.paste("blue", (0, 0, 32, 24))
+    # Pillow writes the orientation as EXIF into a PNG, but as properties into an AVIF.
+    expected = decode(encode(picture, "PNG", exif=exif(orientation)), CROPPED)
+    shown = decode(encode(picture, "AVIF", exif=exif(orientation), subsampling="4:4:4"), CROPPED)
+    assert shown.size == expected.size
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(expected)).mean() < 3
