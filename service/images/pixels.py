@@ -7,7 +7,7 @@
 - EXIF orientation is applied; in a PNG, only that of its eXIf chunk. In an AVIF it is ignored, as
   MIAF (ISO/IEC 23000-22) requires, and the properties irot and imir are applied.
 - Grey, palette, CMYK and 16-bit images become RGB. Transparency is blended with white, but a BMP's alpha is
-  ignored if it is zero everywhere.
+  ignored if it is zero everywhere. What the frame of a GIF leaves free of its canvas is transparent.
 - If the bundle says so, a JPEG is decoded at the smallest of the scales 1/1, 1/2, 1/4 and 1/8 that leaves
   both sides at least twice the model's.
 - Truncated or damaged data is refused, never filled in.
@@ -203,12 +203,7 @@ def _rgb_and_orientation(
                 bytes_per_pixel += _BYTES_PER_HIDDEN_PIXEL * hidden
             take(_checked_bytes(image.size, bytes_per_pixel, limits))
             image.load()
-            if format_ == "PNG":
-                if _may_lack_rows(image) and not png.is_whole(data):
-                    raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
-                png.mend_transparency(data, image)
-            shown = bmp.without_unused_alpha(image) if format_ == "BMP" else image
-            return _to_rgb(shown), orientation(image.info.get("exif", b""))
+            return _mended_rgb(image, data, format_), orientation(image.info.get("exif", b""))
     except (RequestError, NoRoom, MemoryError):
         raise
     except Exception:
@@ -233,6 +228,22 @@ def _prepared(data: bytes, format_: str, limits: DecodeLimits) -> bytes:
         case "AVIF":
             return avif.without_exif(data)
     return data
+
+
+def _mended_rgb(image: Image.Image, data: bytes, format_: str) -> Image.Image:
+    """Return the image that Pillow loaded from `data` in RGB, with what Pillow gets wrong put right."""
+    match format_:
+        case "PNG":
+            if _may_lack_rows(image) and not png.is_whole(data):
+                raise CorruptImage("the PNG is truncated: it lacks rows of its picture")
+            png.mend_transparency(data, image)
+        case "BMP":
+            return _to_rgb(bmp.without_unused_alpha(image))
+        case "GIF":
+            rgb = _to_rgb(image)
+            gif.clear_outside_frame(data, rgb)
+            return rgb
+    return _to_rgb(image)
 
 
 def _peak_bytes_per_pixel(image: Image.Image, format_: str) -> float:

@@ -78,3 +78,18 @@ def test_a_truncated_gif_is_refused(length: int) -> None:
 def test_a_gif_without_a_frame_is_refused(rest: bytes) -> None:
     with pytest.raises(CorruptImage, match="before its picture begins"):
         from_first_frame(gif()[:19] + rest)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (1, 3), (8, 8), (9, 9), (2, 0), (0, 8)])
+@pytest.mark.parametrize("head", [b"", control(transparent=1), COMMENT + control()])
+def test_what_the_frame_leaves_free_is_white(offset: tuple[int, int], head: bytes) -> None:
+    file = bytearray(gif(head))
+    file[6:10] = struct.pack("<HH", 10, 10)
+    frame = 19 + len(head)
+    file[frame + 1 : frame + 5] = struct.pack("<HH", *offset)
+    image = decode(bytes(file), CROPPED)
+    # The frame is black on one diagonal; Pillow extends a canvas that is too small for it.
+    left, top = offset
+    assert image.size == (max(10, left + 2), max(10, top + 2))
+    black = np.argwhere(np.asarray(image).sum(axis=2) == 0)
+    assert black.tolist() == [[top, left], [top + 1, left + 1]]
