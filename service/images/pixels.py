@@ -206,7 +206,9 @@ def _rgb_and_orientation(
             return _mended_rgb(image, data, format_), orientation(image.info.get("exif", b""))
     except (RequestError, NoRoom, MemoryError):
         raise
-    except Exception:
+    except Exception as error:
+        if bmp.is_unreadable(error):
+            raise UnsupportedImage("this kind of BMP is not supported") from None
         # Hostile bytes make Pillow raise nearly anything, from OSError to KeyError.
         raise damaged from None
 

@@ -2,6 +2,7 @@ import struct
 
 import pytest
 
+from service.errors import UnsupportedImage
 from service.images.pixels import decode
 from tests.images.encoded import CROPPED
 
@@ -26,3 +27,24 @@ def test_an_alpha_of_zero_everywhere_is_ignored(header: int) -> None:
 def test_any_other_alpha_is_blended_with_white(header: int) -> None:
     image = decode(bmp(header, [(1, 2, 3, 0), (4, 5, 6, 255)]), CROPPED)
     assert [image.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (6, 5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("bits", "compression", "masks"),
+    [
+        (16, 3, (0xF00, 0xF0, 0xF)),
+        (32, 3, (0x3FF00000, 0xFFC00, 0x3FF)),
+        (32, 3, (0xFF, 0xFF00, 0xFF0000)),
+        (32, 6, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+        (24, 4, ()),
+        (2, 0, ()),
+    ],
+)
+def test_kinds_that_pillow_cannot_read_are_not_called_damaged(
+    bits: int, compression: int, masks: tuple[int, ...]
+) -> None:
+    fields = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, bits, compression, 4, 0, 0, 0, 0)
+    info = fields + struct.pack(f"<{len(masks)}I", *masks)
+    data = struct.pack("<2sIHHI", b"BM", 18 + len(info), 0, 0, 14 + len(info)) + info + bytes(4)
+    with pytest.raises(UnsupportedImage, match="BMP"):
+        decode(data, CROPPED)
