@@ -35,7 +35,7 @@ _MARKER_IN_SCANS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _MENDABLE = re.compile(r"extraneous bytes before marker|Unknown Adobe color transform|unknown JFIF revision")
 # At the end marker nothing is left to decode: every scan was decoded without a warning.
 _PADDED_END = re.compile(r"extraneous bytes before marker 0xd9")
-_UNREADABLE = re.compile(r"Sorry|Unsupported|subsampling level")
+_UNREADABLE = re.compile(r"Sorry|Unsupported")
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,9 @@ def _refusal(error: ValueError) -> RequestError:
     message = str(error)
     if "remature end" in message:
         return CorruptImage("the JPEG is truncated: it ends within its picture")
+    if "subsampling level" in message:
+        # Pillow would read it, but it reads damaged data as well, and reports nothing.
+        return UnsupportedImage("the JPEG has unusual chroma subsampling, which is not supported")
     if _UNREADABLE.search(message):
         return UnsupportedImage("this kind of JPEG is not supported")
     return CorruptImage("the JPEG's data is damaged")

@@ -266,3 +266,9 @@ def test_fill_bytes_before_a_marker_are_skipped(photo: bytes) -> None:
     filled = photo[:2] + b"\xff" * 1000 + photo[2:]
     assert jpeg.read_header(filled) == jpeg.read_header(photo)
     assert (decode(filled) == decode(photo)).all()
+
+
+def test_unusual_subsampling_is_named_as_the_reason() -> None:
+    inks = encode(Image.new("CMYK", (32, 32)), "JPEG", subsampling="4:2:0")
+    with pytest.raises(UnsupportedImage, match="subsampling"):
+        jpeg.read_header(inks)
