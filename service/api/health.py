@@ -1,5 +1,7 @@
 """Probes and metrics, for those that monitor the service; they bypass the queue."""
 
+import re
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
@@ -9,6 +11,10 @@ from service.api.problems import documented
 from service.errors import Draining, InternalError
 
 METRICS_EXAMPLE = "# TYPE edgewise_queue_depth gauge\nedgewise_queue_depth 0.0\n"
+
+# No metric's name needs escaping, but `escaping=values` makes prometheus_client escape the names of samples
+# and not those of their families.
+_ESCAPING = re.compile(r";\s*escaping=[^;,]*")
 
 router = APIRouter()
 
@@ -57,8 +63,9 @@ async def ready(shared: Shared) -> Readiness:
 async def metrics(request: Request, shared: Shared) -> Response:
     """All metrics, in the text format or in OpenMetrics, as the request asks."""
     shared.access_log.write()
+    accept = _ESCAPING.sub("", request.headers.get("Accept", ""))
     try:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # It fails on versions that are not numbers.
         encode, content_type = choose_encoder("")
     return Response(encode(shared.metrics.registry), headers={"Content-Type": content_type})

@@ -99,3 +99,12 @@ def test_requests_and_stages_are_counted(settings: Settings, colours: Bundle) ->
         "runtime": "",
         "delegate": "xnnpack",
     }
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize("escaping", ["values", "dots", "underscores", "allow-utf-8"])
+def test_names_of_metrics_are_never_escaped(client: httpx.Client, kind: str, escaping: str) -> None:
+    accept = f"{kind}; version=1.0.0 ; escaping={escaping};q=0.5, text/plain"
+    response = client.get("/metrics", headers={"Accept": accept})
+    assert response.headers["content-type"].startswith(f"{kind}; version=1.0.0")
+    assert "# TYPE edgewise_workers gauge\nedgewise_workers 2.0\n" in response.text
