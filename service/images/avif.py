@@ -28,10 +28,10 @@ def coded_pixels(data: bytes) -> int:
             change the size; or a picture is stored in several places.
         CorruptImage: the file is damaged, or has more pieces than any encoder writes.
     """
-    if data[8:12] == b"avis":
-        raise UnsupportedImage("the AVIF is a sequence of images; only still images are supported")
     pixels = units = 0
     try:
+        if _is_sequence(data):
+            raise UnsupportedImage("the AVIF is a sequence of images; only still images are supported")
         for item in _items(data):
             for kind, payload in _units(item):
                 units += 1
@@ -62,6 +62,14 @@ def without_exif(data: bytes) -> bytes:
     except struct.error:
         raise _damaged() from None
     return bytes(changed)
+
+
+def _is_sequence(data: bytes) -> bool:
+    """Return whether the decoder would read frames of a track instead of the picture."""
+    main_brand = data[8:12]
+    if main_brand == b"avif":
+        return False
+    return main_brand == b"avis" or any(kind == b"moov" for kind, _ in _boxes(memoryview(data)))
 
 
 def _items(data: bytes) -> Iterator[memoryview]:

@@ -138,3 +138,15 @@ def test_properties_turn_and_mirror_the_picture(orientation: int) -> None:
     shown = decode(encode(picture, "AVIF", exif=exif(orientation), subsampling="4:4:4"), CROPPED)
     assert shown.size == expected.size
     assert np.abs(np.asarray(shown).astype(int) - np.asarray(expected)).mean() < 3
+
+
+def test_a_track_that_would_be_shown_instead_of_the_picture_is_refused() -> None:
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("blue", "green")]
+    sequence = encode(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    picture = STILL[STILL.index(b"mdat") + 4 :]
+    both = with_picture_at(sequence, len(sequence), len(picture)) + picture
+    still = both[:8] + b"avif" + both[12:]
+    assert decode(still, CROPPED).tobytes() == decode(STILL, CROPPED).tobytes()
+    for brand in (b"mif1", b"msf1"):
+        with pytest.raises(UnsupportedImage, match="sequence"):
+            decode(both[:8] + brand + both[12:], CROPPED)
