@@ -6,7 +6,7 @@ from collections.abc import Callable
 # The ratio of the lowest rate that does not hold to the highest that does, when a search ends.
 PRECISION = 1.04
 # The search gives up at this fraction of the start rate.
-_LEAST = 8
+LEAST = 8
 
 
 def highest(holds: Callable[[float], bool], start: float) -> float | None:
@@ -22,7 +22,7 @@ def highest(holds: Callable[[float], bool], start: float) -> float | None:
         high, low = low, low / 2
         while not holds(low):
             high, low = low, low / 2
-            if high <= start / _LEAST:
+            if high <= start / LEAST:
                 return None
     while high / low > PRECISION:
         middle = math.sqrt(low * high)

@@ -1,8 +1,10 @@
 """The command line of a search."""
 
 import argparse
+import math
 from collections.abc import Sequence
 
+from loadtest.capacity.bisection import LEAST
 from loadtest.errors import LoadTestError
 from loadtest.locusts import own_options
 from loadtest.options import add_options, positive
@@ -30,7 +32,20 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     _, others = own.parse_known_args(arguments)
     for name in _CLIENTS.intersection(others):
         raise LoadTestError(f"{name} can't be chosen: a search for the capacity uses cameras only")
+    _check_step(options)
     return options, others
+
+
+def _check_step(options: argparse.Namespace) -> None:
+    """Refuse steps so short that their cameras still start at the end, so that no rate could be judged."""
+    # The frames per second of the slowest camera: at a rate below --fps there is one, with that rate.
+    slowest = min(options.fps, options.start_rate / LEAST)
+    least = math.ceil(1 + 4 / slowest)
+    if options.step_seconds < least:
+        raise LoadTestError(
+            f"--step-seconds is {options.step_seconds}, but with --fps {options.fps:g} and --start-rate"
+            f" {options.start_rate:g} it should be {least} or more"
+        )
 
 
 def _own_options() -> argparse.ArgumentParser:

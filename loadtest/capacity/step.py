@@ -59,7 +59,8 @@ def judge_step(variant: str, rate: float, cameras: int, seconds: int, run_report
 
 def _unsent(rate: float, cameras: int, seconds: int, run_report: Mapping[str, Any]) -> list[str]:
     frames, due = run_report["counts"]["frames"], round(rate * seconds)
-    # Fewer frames are due while the cameras start, in the first second and two periods.
+    # Fewer frames are due while the cameras start, in the first second and two periods. The options'
+    # parser refuses steps that end before.
     started = seconds - 1 - 2 * cameras / rate
     return [f"offered: {frames} frames, of {due}: FAILED"] if frames < _OFFERED * rate * started else []
 

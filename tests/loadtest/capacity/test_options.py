@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from loadtest.capacity.command import capacity
+from loadtest.capacity.options import parse
+from loadtest.capacity.step import Step, judge_step
 from loadtest.errors import LoadTestError
 
 
@@ -46,3 +48,34 @@ def test_the_help_of_a_search_offers_nothing_that_it_refuses(capsys: pytest.Capt
     offered = capsys.readouterr().out
     assert "--slo-p99" in offered
     assert not [name for name in ("--passes", "--users", "--run-time") if name in offered]
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [
+        (["--fps", "0.2"], 21),
+        (["--fps", "1000", "--start-rate", "1000"], 2),
+        # The search goes down to an eighth of the start rate, with one camera.
+        (["--start-rate", "4"], 9),
+    ],
+)
+def test_a_step_shorter_than_its_cameras_take_to_start_is_refused(given: list[str], least: int) -> None:
+    with pytest.raises(LoadTestError, match=f"^--step-seconds is {least - 1}, .* should be {least} or more$"):
+        parse([*given, "--step-seconds", str(least - 1)])
+    options, _ = parse([*given, "--step-seconds", str(least)])
+    rate = options.start_rate
+    for below in (1, 2, 4, 8):
+        assert not step_without_frames(rate / below, options.fps, least).held
+
+
+def step_without_frames(rate: float, fps: float, seconds: int) -> Step:
+    report = {
+        "slo": [],
+        "latency_seconds": {"p99": 0.1},
+        "rate": 1.0,
+        "late_ratio": 0.0,
+        "sent_late_p99_seconds": None,
+        "counts": {"frames": 0},
+        "accuracy": {},
+    }
+    return judge_step("ptq", rate, max(1, round(rate / fps)), seconds, report)

@@ -17,7 +17,7 @@ TOKEN = "0123456789abcdef"  # noqa: S105
 def test_an_interrupted_capacity_search_writes_its_report(
     service: Service, photos: Path, tmp_path: Path
 ) -> None:
-    search = ("capacity", "--variants", "ptq", "--start-rate", "8", "--step-seconds", "1")
+    search = ("capacity", "--variants", "ptq", "--start-rate", "32", "--fps", "4", "--step-seconds", "2")
     with loading(
         *search, "--host", service.url, "--photos", photos, *LENIENT, "--report", tmp_path
     ) as process:
@@ -25,9 +25,9 @@ def test_an_interrupted_capacity_search_writes_its_report(
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, errors
-    assert re.search(r" ptq: 8\.0/s: held \(sent late p99 \d+\.\d ms\)$", errors, re.MULTILINE)
+    assert re.search(r" ptq: 32\.0/s: held \(sent late p99 \d+\.\d ms\)$", errors, re.MULTILINE)
     assert "Ended early" in output
-    assert read_report(tmp_path)["steps"][0]["rate"] == 8
+    assert read_report(tmp_path)["steps"][0]["rate"] == 32
     assert (tmp_path / "capacity.png").exists()
 
 
@@ -62,7 +62,8 @@ def test_an_interrupted_search_switches_back(colours: Bundle, photos: Path, tmp_
     (tmp_path / "token").write_text(TOKEN)
     with serving(bundle=colours.path, variant="ptq", admin_token_file=tmp_path / "token") as service:
         search = ("capacity", "--variants", "fp32", "--admin-token-file", tmp_path / "token")
-        args = ("--host", service.url, "--photos", photos, "--start-rate", "8", "--step-seconds", "1")
+        steps = ("--start-rate", "32", "--fps", "4", "--step-seconds", "2")
+        args = ("--host", service.url, "--photos", photos, *steps)
         report = tmp_path / "report"
         with loading(*search, *args, *LENIENT, "--report", report) as process:
             wait_for(lambda: bool(list(report.rglob("latency.png"))))
