@@ -26,9 +26,8 @@ class ClassName:
 
 @dataclass(frozen=True)
 class Photo:
-    """A labelled photo. `number`: its position in the corpus; `label`: the index of its class."""
+    """A labelled photo. `label`: the index of its class."""
 
-    number: int
     path: Path
     label: int
 
@@ -70,9 +69,7 @@ def label(files: Sequence[tuple[Path, str]], classes: Sequence[ClassName]) -> li
     names = {text: each.index for each in classes if texts[text := _composed(each.label)] == 1}
     names |= {_composed(each.class_id): each.index for each in classes if each.class_id is not None}
     indices = {each.index for each in classes if each.class_id is None}
-    return [
-        Photo(number, path, _index(names, indices, path, name)) for number, (path, name) in enumerate(files)
-    ]
+    return [Photo(path, _index(names, indices, path, name)) for path, name in files]
 
 
 class Queue:

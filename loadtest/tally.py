@@ -63,7 +63,7 @@ class Tally:
         self._point(int(at)).add(latency)
 
     def labelled(self, variant: str, photo: int, classes: list[int], label: int) -> None:
-        """Count the classes of an answer, most probable first, to a photo with this label."""
+        """Count the classes of an answer, most probable first, to a photo with this CRC and label."""
         counts = self._labelled[variant][photo]
         counts["answers"] += 1
         counts["correct"] += classes[:1] == [label]

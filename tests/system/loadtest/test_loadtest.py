@@ -108,3 +108,16 @@ def test_an_interrupted_test_writes_its_report(
     assert "Interrupted" in output
     assert read_report(tmp_path)["interrupted"] is True
     assert read_report(tmp_path)["counts"]["answered"] >= 15
+
+
+def test_copies_of_a_photo_count_as_one_photo(service: Service, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    original = write_photos(photos) / "c01" / "40.png"
+    for number in range(3):
+        (original.parent / f"copy{number}.png").write_bytes(original.read_bytes())
+    args = ("--photos", photos, "--passes", "1", *LENIENT, "--report", tmp_path)
+    result = load("--host", service.url, *args)
+    assert result.returncode == 0, result.stderr
+    (measured,) = read_report(tmp_path)["accuracy"].values()
+    assert (measured["answers"], measured["photos"]) == (10, 7)
