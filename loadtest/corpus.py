@@ -2,6 +2,7 @@
 
 import random
 import re
+import sys
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -85,6 +86,12 @@ class Queue:
         self._taken = 0
         self._total = passes * len(photos)
         self._done = 0
+
+    @property
+    def left(self) -> int:
+        """How many photos can be taken now."""
+        more = self._total - self._taken if self._total else sys.maxsize
+        return len(self._returned) + more
 
     def take(self) -> Photo | None:
         """Return the next photo, or None after the last."""

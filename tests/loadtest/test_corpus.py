@@ -104,3 +104,16 @@ def test_what_is_given_back_is_next() -> None:
 def test_without_a_number_of_passes_there_is_always_another() -> None:
     queue = Queue(PHOTOS)
     assert all(queue.take() and not queue.done() for _ in range(100))
+
+
+def test_what_is_left_counts_what_was_given_back() -> None:
+    queue = Queue(PHOTOS, passes=2)
+    first = queue.take()
+    assert first is not None
+    assert queue.left == 9
+    queue.give_back(first)
+    assert queue.left == 10
+    for _ in range(10):
+        queue.take()
+    assert queue.left == 0
+    assert Queue(PHOTOS).left > 1_000_000

@@ -121,3 +121,12 @@ def test_copies_of_a_photo_count_as_one_photo(service: Service, tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     (measured,) = read_report(tmp_path)["accuracy"].values()
     assert (measured["answers"], measured["photos"]) == (10, 7)
+
+
+def test_no_frame_is_due_after_the_last_photo(service: Service, photos: Path, tmp_path: Path) -> None:
+    # More frames a second than a service can answer: at the end, many would have been due.
+    args = ("Camera", "--users", "1", "--fps", "10000", "--photos", photos, "--passes", "2")
+    result = load("--host", service.url, *args, *LENIENT, "--report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    counts = read_report(tmp_path)["counts"]
+    assert (counts["requests"], counts["frames"], counts["late"]) == (14, 14, 14)
