@@ -91,14 +91,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slo-p50",
         type=positive,
-        default=_ms(slo.p50),
+        default=1e3 * slo.p50,
         metavar="MS",
         help="median, at most (default: 100)",
     )
     parser.add_argument(
         "--slo-p99",
         type=positive,
-        default=_ms(slo.p99),
+        default=1e3 * slo.p99,
         metavar="MS",
         help="99th percentile, at most (default: 500)",
     )
@@ -180,10 +180,6 @@ def read_secret(file: str | os.PathLike[str]) -> str:
             f"{file} should hold one key, of ASCII letters, digits and punctuation, and nothing else"
         )
     return secret
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else 1e3 * seconds
 
 
 def _rate(text: str) -> float:

@@ -11,7 +11,7 @@ from loadtest.tally import Tally
 _DPI = 120
 
 
-def draw_run(path: Path, tally: Tally, started: float, p99_goal: float | None) -> None:
+def draw_run(path: Path, tally: Tally, started: float, p99_goal: float) -> None:
     """Plot the median and 99th percentile of latency, and the rate of answers, over time."""
     figure = Figure(figsize=(9, 5), layout="constrained", dpi=_DPI)
     latency, rate = figure.subplots(2, 1, sharex=True)
@@ -20,8 +20,7 @@ def draw_run(path: Path, tally: Tally, started: float, p99_goal: float | None) -
     for percent in (50, 99):
         values = [1e3 * (point.percentile(percent) or 0) for _, point in points]
         latency.plot(seconds, values, label=f"p{percent}", marker=".")
-    if p99_goal is not None:
-        latency.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal of p99")
+    latency.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal of p99")
     latency.set(ylabel="latency, ms", ylim=(0, None))
     latency.legend(loc="upper right", frameon=False)
     rate.plot(seconds, [len(point) / tally.seconds_a_point for _, point in points], marker=".")
@@ -35,7 +34,7 @@ def draw_capacity(
     path: Path,
     steps: Mapping[str, Sequence[tuple[float, float | None, bool]]],
     capacities: Mapping[str, float | None],
-    p99_goal: float | None,
+    p99_goal: float,
 ) -> None:
     """Plot each variant's 99th percentile over the offered rate, with its capacity next to it.
 
@@ -58,8 +57,7 @@ def draw_capacity(
             )
         bar = bars.bar(variant, capacities.get(variant) or 0, color=colour)
         bars.bar_label(bar, fmt="%.0f")
-    if p99_goal is not None:
-        curves.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal")
+    curves.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal")
     curves.set(
         xlabel="requests/s offered",
         ylabel="p99, ms (hollow: a goal was missed)",

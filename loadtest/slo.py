@@ -10,15 +10,16 @@ _Show = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Slo:
-    """The goals; None: no such goal.
+    """The goals.
 
-    `p50`, `p99`: at most, in seconds; `errors`, `late`: ratios, at most; `top1`: a ratio, at least.
+    `p50`, `p99`: at most, in seconds; `errors`, `late`: ratios, at most; `top1`: a ratio, at least; None: no
+    such goal.
     """
 
-    p50: float | None = None
-    p99: float | None = None
-    errors: float | None = None
-    late: float | None = None
+    p50: float
+    p99: float
+    errors: float
+    late: float
     top1: float | None = None
 
 
@@ -39,15 +40,17 @@ def judge(slo: Slo, summary: Summary) -> list[Verdict]:
     A goal that could not be measured, because nothing was answered, is missed. If no camera sent a
     frame, there is no verdict on late ones.
     """
-    overall = summary.overall
-    late = slo.late if summary.counts.frames else None
-    return [
-        *_at_most("p50", slo.p50, summary.latency[50], _milliseconds),
-        *_at_most("p99", slo.p99, summary.latency[99], _milliseconds),
-        *_at_most("errors", slo.errors, summary.error_ratio, _percent),
-        *_at_most("late", late, summary.late_ratio, _percent),
-        *_at_least("top1", slo.top1, overall.top1.ratio if overall else None),
+    verdicts = [
+        _at_most("p50", slo.p50, summary.latency[50], _milliseconds),
+        _at_most("p99", slo.p99, summary.latency[99], _milliseconds),
+        _at_most("errors", slo.errors, summary.error_ratio, _percent),
     ]
+    if summary.counts.frames:
+        verdicts.append(_at_most("late", slo.late, summary.late_ratio, _percent))
+    if slo.top1 is not None:
+        overall = summary.overall
+        verdicts.append(_at_least("top1", slo.top1, overall.top1.ratio if overall else None))
+    return verdicts
 
 
 def judge_workers(lost: int, workers: int) -> list[Verdict]:
@@ -56,18 +59,14 @@ def judge_workers(lost: int, workers: int) -> list[Verdict]:
     return [Verdict("workers", 0, lost, held=False, line=line)] if lost else []
 
 
-def _at_most(name: str, goal: float | None, measured: float | None, show: _Show) -> list[Verdict]:
-    if goal is None:
-        return []
+def _at_most(name: str, goal: float, measured: float | None, show: _Show) -> Verdict:
     held = measured is not None and measured <= goal
-    return [Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at most", show))]
+    return Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at most", show))
 
 
-def _at_least(name: str, goal: float | None, measured: float | None) -> list[Verdict]:
-    if goal is None:
-        return []
+def _at_least(name: str, goal: float, measured: float | None) -> Verdict:
     held = measured is not None and measured >= goal
-    return [Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at least", _percent))]
+    return Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at least", _percent))
 
 
 def _line(name: str, held: bool, measured: float | None, goal: float, bound: str, show: _Show) -> str:
