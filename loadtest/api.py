@@ -40,11 +40,11 @@ def classes(
         LoadTestError: the service does not answer, or answers something else.
     """
     name = urllib.parse.quote(model or variants(host, headers)["bundle"], safe="")
-    count = _told(
+    count = _ask_json(
         host, f"/v2/models/{name}", None, headers, lambda model: int(model["outputs"][0]["shape"][-1])
     )
     path = f"/v1/classify?{urllib.parse.urlencode({**query, 'top_k': count})}"
-    return _told(host, path, photo, headers, _classes)
+    return _ask_json(host, path, photo, headers, _classes)
 
 
 def variants(host: str, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def variants(host: str, headers: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         LoadTestError: the service does not answer, or answers something else.
     """
-    return _told(host, "/v1/variants", None, headers, _variants)
+    return _ask_json(host, "/v1/variants", None, headers, _variants)
 
 
 def switch(host: str, variant: str, token: str) -> None:
@@ -139,7 +139,7 @@ def _is_http(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _told(
+def _ask_json(
     host: str, path: str, body: bytes | None, headers: Mapping[str, str], read: Callable[[Any], _Read]
 ) -> _Read:
     """Return what `read` finds in the JSON of an answer.
