@@ -65,7 +65,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--runs",
         type=_positive,
         default=DEFAULT_RUNS,
-        help=f"calls of each operator (default: {DEFAULT_RUNS})",
+        help=f"rounds of two calls of each operator, the second of which is timed (default: {DEFAULT_RUNS})",
     )
     profile.add_argument(
         "--top", type=_positive, default=DEFAULT_TOP, help=f"operators per table (default: {DEFAULT_TOP})"
