@@ -18,7 +18,7 @@ from service.bundle.folder import load_bundle
 from service.bundle.manifest import Precision
 from service.settings import DEFAULT_BUNDLE
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "build.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "recipes.md"
 
 TRAINING = "[training]\nepochs = 1\nlearning_rate = 1e-5\n"
 QAT = 'name = "a"\nweights = "int8-per-channel"\nactivations = "int8"\nrepresentative_images = 5\n' + TRAINING

@@ -63,7 +63,7 @@ def test_the_numbers_can_be_read_again(tmp_path: Path) -> None:
 
 def test_the_documents_show_the_numbers_that_were_measured() -> None:
     kinds, _, _ = sensitivity_table(committed()).split("\n\n")
-    assert kinds in (ROOT / "docs" / "build.md").read_text()
+    assert kinds in (ROOT / "docs" / "recipes.md").read_text()
     assert (ROOT / "docs" / "sensitivity.png").stat().st_size < 100_000
 
 
