@@ -4,9 +4,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -34,11 +35,13 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "loadtest", *map(str, arguments)]
 
 
-def load(*arguments: str | Path, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+def load(
+    *arguments: str | Path, seconds: float = SECONDS, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603
         command(*arguments),
         cwd=ROOT,
-        env=environment(),
+        env={**environment(), **variables},
         capture_output=True,
         text=True,
         check=False,

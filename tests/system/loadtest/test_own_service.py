@@ -42,6 +42,13 @@ def test_a_service_that_hangs_at_the_end_is_killed(
     assert "did not exit within 1 s and was killed" in capsys.readouterr().err
 
 
+def test_a_proxy_of_the_environment_is_not_used(tmp_path: Path) -> None:
+    variables = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
+    args = ("--python", sys.executable, "--run-time", "2s", *LENIENT, "--slo-errors", "1")
+    result = load(*args, "--report", tmp_path, variables=variables)
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_missing_python_is_reported_in_one_line(tmp_path: Path) -> None:
     result = load("--python", "/nope/python", "--report", tmp_path)
     assert result.returncode == 2
