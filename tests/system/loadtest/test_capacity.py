@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,17 @@ def test_an_unusable_variant_is_reported_before_any_load(
     result = load("capacity", "--variants", variants, "--host", service.url, "--report", tmp_path)
     assert result.returncode == 2
     assert re.fullmatch(f"edgewise: (.*: )?{line}\n", result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_variant_that_the_settings_exclude_is_reported_before_any_load(tmp_path: Path) -> None:
+    variables = {"EDGEWISE_VARIANT_UNDER_LOAD": "ptq"}
+    search = ("capacity", "--variants", "qat,ptq", "--python", sys.executable)
+    result = load(*search, "--report", tmp_path, variables=variables)
+    assert result.returncode == 2
+    assert re.fullmatch(
+        "edgewise: the service did not start: .* is ptq, which answers anyway; .*\n", result.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 
