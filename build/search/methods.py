@@ -36,8 +36,8 @@ def greedy(weights: Weights, noisy: NoisyNetwork, bits: float) -> Steps:
     )
     sizes = np.array([entropies(weights, steps) for steps in ladder]).T
     at = np.zeros(len(names), int)
-    while sizes[range(len(names)), at].sum() > bits and (at < len(_LADDER) - 1).any():
-        at[_cheapest(losses, sizes, at)] += 1
+    while sizes[range(len(names)), at].sum() > bits and (layer := _cheapest(losses, sizes, at)) is not None:
+        at[layer] += 1
     return of_entropy(weights, {name: ladder[k][name] for name, k in zip(names, at, strict=True)}, bits)
 
 
@@ -62,8 +62,8 @@ def _finest(weights: Weights) -> Steps:
     return {name: float(np.abs(layer.kernel).max()) / _FINEST or 1.0 for name, layer in weights.items()}
 
 
-def _cheapest(losses: NDArray[np.float64], sizes: NDArray[np.float64], at: NDArray[np.int_]) -> int:
-    """Return the index of the layer whose next width loses least per bit that it saves.
+def _cheapest(losses: NDArray[np.float64], sizes: NDArray[np.float64], at: NDArray[np.int_]) -> int | None:
+    """Return the index of the layer whose next width loses least per bit that it saves; None if none saves.
 
     `losses` and `sizes`: [layers, widths]; `at`: the current width of each layer.
     """
@@ -72,7 +72,7 @@ def _cheapest(losses: NDArray[np.float64], sizes: NDArray[np.float64], at: NDArr
     saved = sizes[layers, at] - sizes[layers, after]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (losses[layers, after] - losses[layers, at]) / saved
-    return int(np.argmin(np.where(saved > 0, ratios, np.inf)))
+    return int(np.argmin(np.where(saved > 0, ratios, np.inf))) if (saved > 0).any() else None
 
 
 def _towards_one_price(steps: Steps, prices: NDArray[np.float64]) -> Steps:

@@ -111,3 +111,17 @@ def test_greedy_steps_lose_less_than_uniform_steps(soft: Weights, noisy: NoisyNe
     found = greedy(some, noisy, bits)
     assert 0.99 * bits < entropies(some, found).sum() <= bits
     assert mean_loss(noisy, found) < 0.8 * mean_loss(noisy, uniform_steps)
+
+
+def test_greedily_a_layer_of_zeros_can_not_be_made_coarser_for_the_others(
+    soft: Weights, noisy: NoisyNetwork
+) -> None:
+    """The other one gets as few bits as asked, though none of the widths tried has so few."""
+    dead = soft["block1a_project_conv"]
+    some = {
+        "stem_conv": soft["stem_conv"],
+        "block1a_project_conv": LayerWeights(np.zeros_like(dead.kernel), dead.bias),
+    }
+    bits = 0.5 * soft["stem_conv"].kernel.size
+    found = greedy(some, noisy, bits)
+    assert 0.9 * bits < entropies(some, found).sum() <= bits
