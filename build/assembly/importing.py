@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble, refuse_other_classes
 from build.assembly.operators import precision_of
-from build.assembly.seen import IMPORTED, SEEN, seen_images_of
 from build.errors import BuildError, first_fault
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
 from build.network.classes import read_classes
+from build.network.seen import IMPORTED, SEEN, SeenImages, seen_images_of
 from build.quantization.recipe import RESERVED_NAMES
 from build.versions import running_versions
 from service.bundle.folder import Bundle
@@ -168,8 +168,8 @@ def import_models(
     bundle_name = path.absolute().name
     architecture = in_utf8(first.path.stem) if len(files) == 1 else bundle_name
     about = About(bundle_name, architecture, in_utf8(origin.licence), default)
-    told = frozenset[str]().union(*filter(None, seen.values()))
-    return assemble(variants, about, classes, recorded, path, seen_images=told)
+    images = frozenset[str]().union(*(of.images for of in seen.values()))
+    return assemble(variants, about, classes, recorded, path, seen_images=images)
 
 
 def variant_name(stem: str) -> str:
@@ -198,10 +198,10 @@ def _read(model: Path, delegate: Delegate) -> _File:
     return _File(model, content, interpreter.input, interpreter.output)
 
 
-def _recipe(file: _File, seen: frozenset[str] | None) -> dict[str, str | int | float]:
+def _recipe(file: _File, seen: SeenImages) -> dict[str, str | int | float]:
     """Return what a manifest says about how a file was made, as far as that is known."""
     imported: dict[str, str | int | float] = {IMPORTED: in_utf8(file.path.name)}
-    return imported if seen is None else imported | {SEEN: len(seen)}
+    return imported | {SEEN: len(seen.images)} if seen.known else imported
 
 
 def _refuse_apart(first: _File, other: _File) -> None:

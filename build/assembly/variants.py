@@ -144,7 +144,7 @@ def make_models(
         used = [photo.sha256 for photo in calibration.photos[: recipe.representative_images]]
         provenance = Provenance(
             command=command,
-            recipe=recipe.settings(),
+            recipe={**recipe.settings(), **network.origin},
             tools=tool_versions(),
             calibration=image_set(calibration.name, used) if used else None,
             training=training,

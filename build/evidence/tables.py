@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from build.assembly.seen import IMPORTED, knows_its_images
 from build.evidence.significance import mcnemar_p, p_in_digits
+from build.network.seen import IMPORTED, knows_its_images
 from service.bundle.manifest import (
     BASELINE,
     Baseline,
@@ -14,6 +14,7 @@ from service.bundle.manifest import (
     ImageSet,
     Latency,
     Manifest,
+    Provenance,
     Variant,
     comparison_with,
     reference_evaluation,
@@ -71,9 +72,11 @@ def pair_table(manifest: Manifest) -> str:
 def evaluation_table(manifest: Manifest) -> str:
     """Return every evaluation of every variant and baseline."""
     lines = [_EVALUATION_HEADER]
+    provenances = _provenances(manifest)
     for name, evaluations in _evaluated(manifest).items():
+        none = "0" if knows_its_images(provenances[name]) else "unknown"
         for evaluation in evaluations:
-            seen = f"**{evaluation.seen_images}**" if evaluation.seen_images else "0"
+            seen = f"**{evaluation.seen_images}**" if evaluation.seen_images else none
             cells = [
                 name,
                 f"{evaluation.dataset.images} of {evaluation.dataset.name}",
@@ -106,6 +109,16 @@ def settings_in_words(settings: Mapping[str, object]) -> str:
 def _evaluated(manifest: Manifest) -> Mapping[str, Sequence[Evaluation]]:
     variants = {name: variant.evaluations for name, variant in manifest.variants.items()}
     return variants | {name: baseline.evaluations for name, baseline in manifest.baselines.items()}
+
+
+def _provenances(manifest: Manifest) -> Mapping[str, Provenance]:
+    """Return how every variant and baseline was made.
+
+    The weights that training started from don't say. No more is known of them than of what came of them.
+    """
+    default = manifest.variants[manifest.default_variant].provenance
+    variants = {name: variant.provenance for name, variant in manifest.variants.items()}
+    return variants | {name: baseline.provenance or default for name, baseline in manifest.baselines.items()}
 
 
 def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
@@ -197,11 +210,11 @@ def _table_notes(manifest: Manifest) -> str:
 
 def _seen(manifest: Manifest) -> str:
     """Return what is known about whether the network has seen the images of the reference evaluation."""
-    variants = manifest.variants.items()
-    if unknown := [f"`{name}`" for name, variant in variants if not knows_its_images(variant)]:
+    provenances = _provenances(manifest)
+    if unknown := [f"`{name}`" for name, made in provenances.items() if not knows_its_images(made)]:
         names = ", ".join(unknown)
         return f"nothing is known about the images that {names} may have been trained or calibrated on"
-    if any(IMPORTED in variant.provenance.recipe for _, variant in variants):
+    if any(IMPORTED in made.recipe for made in provenances.values()):
         return "the network is not known to have been trained or calibrated on any of them"
     return "edgewise neither trained nor calibrated the network on any of them"
 

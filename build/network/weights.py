@@ -3,7 +3,8 @@
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
@@ -18,6 +19,7 @@ from build.network.keras_files import load_keras_file
 from build.network.keras_layers import HEAD
 from build.network.model import LayerWeights, Weights, fold, keras_model
 from build.network.read_back import read_back
+from build.network.seen import IMPORTED, origin_of
 from service.bundle.folder import Classes, load_bundle, verify_variant
 from service.bundle.manifest import BASELINE, MANIFEST, Filter, Preprocessing, Resize, Training
 from service.host.output import write_whole
@@ -26,13 +28,18 @@ _WEIGHTS = "weights.npz"
 _TRAINING = "training.json"
 _DOWNLOAD_LICENCE = "Apache-2.0"
 _UNKNOWN_LICENCE = "unknown"
+# Keras' own ImageNet weights, downloaded or in a file, by `weights_digest`: they were trained on ImageNet's
+# training images, so no more needs to be said of them.
+_DOWNLOAD_SHA256 = "c26ed6d263efe50faec6699b70d5219f63391ade4d1d621248ac9f2e16b28efd"
 
 
 @dataclass(frozen=True)
 class Network:
     """Folded weights and what is known about them.
 
-    `seen_images`: the first 16 hex digits of the SHA-256 of every image trained on. `licence`: the weights'.
+    `seen_images`: the first 16 hex digits of the SHA-256 of every image known to be trained on. `licence`:
+    the weights'. `origin`: the keys of `build.network.seen`, if the weights come from elsewhere; they belong
+    in the recipe of every variant.
     """
 
     source: str
@@ -42,6 +49,7 @@ class Network:
     training: Training | None = None
     seen_images: frozenset[str] = frozenset()
     licence: str = _UNKNOWN_LICENCE
+    origin: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 def load_network(
@@ -79,6 +87,7 @@ def load_network(
         classes=classes,
         preprocessing=default_preprocessing(side),
         licence=licence,
+        origin=_origin(path, weights),
     )
 
 
@@ -99,6 +108,7 @@ def save_trained(folder: Path, trained: Network, training: Training) -> None:
         "class_ids": trained.classes.class_ids,
         "seen_images": sorted(trained.seen_images),
         "licence": trained.licence,
+        "origin": dict(trained.origin),
     }
     # Last, since its presence says that the folder is complete.
     write_whole(folder / _TRAINING, (json.dumps(record, indent=1) + "\n").encode())
@@ -151,6 +161,7 @@ def _load_trained(folder: Path) -> Network:
             training=Training.model_validate(record["training"]),
             seen_images=frozenset(record["seen_images"]),
             licence=record.get("licence", _UNKNOWN_LICENCE),
+            origin=dict(record.get("origin", {})),
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
         raise BuildError(f"{folder} is damaged; train it again: {_one_line(error)}") from None
@@ -168,7 +179,12 @@ def _load_bundle(folder: Path) -> Network:
         training=bundle.manifest.training,
         seen_images=bundle.seen_images,
         licence=bundle.manifest.licence,
+        origin=origin_of(bundle.variant(BASELINE).provenance),
     )
+
+
+def _origin(path: Path, weights: Weights) -> dict[str, str | int | float | bool]:
+    return {} if weights_digest(weights) == _DOWNLOAD_SHA256 else {IMPORTED: in_utf8(path.name)}
 
 
 def _download() -> Weights:

@@ -80,6 +80,7 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
         training=training,
         seen_images=start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in seen},
         licence=start.licence,
+        origin=start.origin,
     )
     save_trained(folder, network, training)
     return network

@@ -169,7 +169,7 @@ def test_every_evaluation_is_listed(measured: Bundle) -> None:
     assert list(table) == ["fp32", "ptq", "start"]
     images, crop, seen, top1, top5, ece = table["ptq"]
     evaluation = reference(measured.variant("ptq").evaluations)
-    assert (images, crop, seen) == ("16 of evaluation", "bundle", "0")
+    assert (images, crop, seen) == ("16 of evaluation", "bundle", "unknown")
     assert ece == f"{100 * evaluation.ece:.2f}"
     assert_share(top1, evaluation.top1)
     assert_share(top5, evaluation.top5)

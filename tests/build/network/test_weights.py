@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -257,3 +258,16 @@ def test_a_digest_depends_on_the_values_and_not_on_the_order(start: Network) -> 
     changed = dict(start.weights)
     changed["predictions"] = changed["stem_conv"]
     assert weights_digest(changed) != before
+
+
+def test_only_weights_of_others_say_that_they_come_from_elsewhere(
+    start: Network, trained: Path, shared: Path, tmp_path: Path
+) -> None:
+    assert start.origin == load_network(str(trained)).origin == {"imported": "small.h5"}
+    record = json.loads((trained / "training.json").read_bytes())
+    del record["origin"]  # As in a folder of before.
+    (trained / "training.json").write_text(json.dumps(record))
+    assert load_network(str(trained)).origin == {}
+    # Keras' own, whatever the file is named.
+    shutil.copy(shared / "weights" / "efficientnetv2-b0.h5", tmp_path / "mine.h5")
+    assert load_network(str(tmp_path / "mine.h5")).origin == {}

@@ -124,7 +124,7 @@ def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: Ph
     Classifier(bundle, "qat")
     assert bundle.manifest.default_variant == "qat"
     provenance = bundle.variant("qat").provenance
-    assert provenance.recipe == SMALL_QAT.settings()
+    assert provenance.recipe == {**SMALL_QAT.settings(), "imported": "small.h5"}
     assert provenance.recipe["training.epochs"] == HOW.epochs
     assert provenance.calibration is not None
     assert provenance.calibration.images == REPRESENTATIVE

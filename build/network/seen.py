@@ -1,0 +1,53 @@
+"""What is known about the images that a network from elsewhere was trained or calibrated on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.bundle.folder import Bundle, load_bundle, sha256_of
+from service.bundle.manifest import Provenance
+from service.errors import BundleError
+
+# Keys of a recipe whose network comes from elsewhere: the file's name, and how many images that network has
+# seen, if that is known. Variants that are made from the network keep both.
+IMPORTED, SEEN = "imported", "seen_images"
+
+
+@dataclass(frozen=True)
+class SeenImages:
+    """Images by the first digits of their SHA-256; `known`: whether they are all that is to be known of."""
+
+    images: frozenset[str]
+    known: bool
+
+
+def knows_its_images(provenance: Provenance) -> bool:
+    """Return whether a bundle lists the images that a variant has seen: not if it was imported without."""
+    return IMPORTED not in provenance.recipe or SEEN in provenance.recipe
+
+
+def origin_of(provenance: Provenance) -> dict[str, str | int | float | bool]:
+    """Return the keys of a recipe that say that the network comes from elsewhere, which few have."""
+    return {key: value for key, value in provenance.recipe.items() if key in (IMPORTED, SEEN)}
+
+
+def seen_images_of(path: Path, content: bytes, told: frozenset[str] | None) -> SeenImages:
+    """Return the images that a file's network has seen.
+
+    These are those in `told`, if that is not None, and, if the file at `path` is a variant of the bundle that
+    it is in, that bundle's.
+    """
+    bundle = _bundle_around(path)
+    digest = sha256_of(content)
+    variants = bundle.manifest.variants.values() if bundle else ()
+    own = [variant.provenance for variant in variants if variant.sha256 == digest]
+    return SeenImages(
+        images=(told or frozenset()) | (bundle.seen_images if bundle and own else frozenset()),
+        known=told is not None or any(map(knows_its_images, own)),
+    )
+
+
+def _bundle_around(path: Path) -> Bundle | None:
+    try:
+        return load_bundle(path.parent)
+    except BundleError:
+        return None
