@@ -65,6 +65,28 @@ def with_channels_first(model: bytes) -> bytes:
     return packed_model(content)
 
 
+def with_unpacked_weights(model: bytes) -> bytes:
+    """The model with integer weights that are unpacked by DEQUANTIZE, for its layers to compute in float."""
+    content = unpacked_model(model)
+    (graph,) = content.subgraphs
+    code = _new_code(content, schema.BuiltinOperator.DEQUANTIZE)
+    content.operatorCodes[code].version = 5  # With a scale per channel.
+    unpacking = []
+    for operator in graph.operators:
+        weights = operator.inputs[1] if len(operator.inputs) > 2 else 0
+        if graph.tensors[weights].type != schema.TensorType.INT8:
+            continue
+        floats, dequantize = schema.TensorT(), schema.OperatorT()
+        floats.name, floats.type, floats.buffer = f"floats{weights}", schema.TensorType.FLOAT32, 0
+        floats.shape = graph.tensors[weights].shape
+        graph.tensors.append(floats)
+        dequantize.opcodeIndex, dequantize.inputs = code, [weights]
+        dequantize.outputs = operator.inputs[1:2] = [len(graph.tensors) - 1]
+        unpacking.append(dequantize)
+    graph.operators = [*unpacking, *graph.operators]
+    return packed_model(content)
+
+
 def _followed_by(
     model: bytes, operator: int, options_type: int, options: object, shape: list[int] | None
 ) -> bytes:

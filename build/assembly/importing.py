@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble, refuse_other_classes
-from build.assembly.operators import precision_of
+from build.assembly.operators import precision_of, rounds_activations
 from build.errors import BuildError, first_fault
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
@@ -144,7 +144,8 @@ def import_models(
     variants = []
     for name, file in files.items():
         mean, std = _scaling(file, preprocessing.mean, preprocessing.std)
-        precision = precision_of(file.content) or _PRECISIONS[file.input.dtype]
+        told = precision_of(file.content)
+        precision = told or _PRECISIONS[file.input.dtype]
         if name == BASELINE and precision is not Precision.FLOAT32:
             raise BuildError(
                 f"{BASELINE} must be float32, since all others are compared with it, but {file.path} is"
@@ -162,7 +163,7 @@ def import_models(
                 mean=mean,
                 std=std,
                 delegate=delegate,
-                dynamic_range=precision not in (Precision.FLOAT32, Precision.FLOAT16),
+                dynamic_range=_rounds(file, told),
             )
         )
     bundle_name = path.absolute().name
@@ -196,6 +197,11 @@ def _read(model: Path, delegate: Delegate) -> _File:
             " a classifier maps [1, height, width, 3] to [1, classes]"
         )
     return _File(model, content, interpreter.input, interpreter.output)
+
+
+def _rounds(file: _File, told: Precision | None) -> bool:
+    """Return whether a file rounds float activations; `told`: its layers' precision, if they tell."""
+    return rounds_activations(file.content) or (told is None and file.input.dtype != "float32")
 
 
 def _recipe(file: _File, seen: SeenImages) -> dict[str, str | int | float]:

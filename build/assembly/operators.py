@@ -1,6 +1,7 @@
 """The operators of a `.tflite` file, and the precision that it computes in."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -9,7 +10,9 @@ from service.measuring.cuts import kind_of
 
 _WITH_WEIGHTS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _Type = schema.TensorType
-# By the types of an operator's input and of its weights as stored: a float one may read them by DEQUANTIZE.
+_ROUNDING = frozenset({"QUANTIZE", "FAKE_QUANT"})
+_FLOATS = (_Type.FLOAT32, _Type.FLOAT16)
+# By the types of a layer's input and of its weights as stored.
 _PRECISIONS = {
     (_Type.FLOAT32, _Type.FLOAT32): Precision.FLOAT32,
     (_Type.FLOAT32, _Type.FLOAT16): Precision.FLOAT16,
@@ -18,6 +21,20 @@ _PRECISIONS = {
     (_Type.UINT8, _Type.UINT8): Precision.INT8,
     (_Type.INT16, _Type.INT8): Precision.INT16X8,
 }
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The types of a layer's input and of its weights as stored; `unpacked`: whether by a DEQUANTIZE."""
+
+    taken: int
+    stored: int
+    unpacked: bool
+
+    @property
+    def in_float(self) -> bool:
+        """Whether it computes in float."""
+        return self.taken in _FLOATS and (self.unpacked or self.stored in _FLOATS)
 
 
 def count_operators(content: bytes) -> dict[str, int]:
@@ -40,6 +57,33 @@ def precision_of(content: bytes) -> Precision | None:
     `content`: as for `count_operators`. None if there is no such layer, as in a file compiled for an
     accelerator, or if all have other types.
     """
+    layers = _layers(content)
+    if any(layer.stored == _Type.INT4 for layer in layers):
+        return Precision.INT4
+    precisions = {_precision(layer) for layer in layers}
+    if precisions <= {Precision.FLOAT32, Precision.DYNAMIC, Precision.FLOAT16} and len(precisions) == 2:
+        # The converter leaves small weights in float32.
+        precisions.discard(Precision.FLOAT32)
+    return precisions.pop() if len(precisions) == 1 else Precision.MIXED if precisions else None
+
+
+def rounds_activations(content: bytes) -> bool:
+    """Return whether activations become integers: for a layer that computes with them, or by an operator.
+
+    `content`: as for `count_operators`. Integer weights that are unpacked to floats don't round activations.
+    """
+    by_operator = not _ROUNDING.isdisjoint(count_operators(content))
+    return by_operator or not all(layer.in_float for layer in _layers(content))
+
+
+def _precision(layer: _Layer) -> Precision | None:
+    if layer.in_float and layer.stored not in _FLOATS:
+        # Not `dynamic`: that is for integer weights that are computed with.
+        return Precision.MIXED
+    return _PRECISIONS.get((layer.taken, layer.stored))
+
+
+def _layers(content: bytes) -> set[_Layer]:
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     found = set()
     for graph in model.subgraphs:
@@ -52,12 +96,6 @@ def precision_of(content: bytes) -> Precision | None:
         for operator, kind in zip(graph.operators, kinds, strict=True):
             if kind in _WITH_WEIGHTS:
                 taken, weights = operator.inputs[:2]
-                held = sources.get(weights, graph.tensors[weights].type)
-                found.add((graph.tensors[taken].type, held))
-    if any(held == _Type.INT4 for _, held in found):
-        return Precision.INT4
-    precisions = {_PRECISIONS.get(types) for types in found}
-    if precisions <= {Precision.FLOAT32, Precision.DYNAMIC, Precision.FLOAT16} and len(precisions) == 2:
-        # The converter leaves small weights in float32.
-        precisions.discard(Precision.FLOAT32)
-    return precisions.pop() if len(precisions) == 1 else Precision.MIXED if precisions else None
+                stored = sources.get(weights, graph.tensors[weights].type)
+                found.add(_Layer(graph.tensors[taken].type, stored, unpacked=weights in sources))
+    return found

@@ -23,6 +23,7 @@ from tests.models import (
     with_channels_first,
     with_custom_operator,
     with_output_of,
+    with_unpacked_weights,
 )
 
 
@@ -311,3 +312,13 @@ def test_a_model_that_fails_to_run_is_refused(models: Path, tmp_path: Path, libr
     with pytest.raises(BuildError, match=r"fp32 fails when it is run: .*failed to invoke"):
         imported(models / "fp32.tflite", tmp_path / "bundle", delegate=failing, mean=127.5, std=127.5)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_that_are_only_stored_as_integers_are_checked_as_floats(
+    default_bundle: Bundle, tmp_path: Path
+) -> None:
+    model = tmp_path / "stored.tflite"
+    model.write_bytes(with_unpacked_weights(default_bundle.variant_path("dynamic").read_bytes()))
+    variant = imported(model, tmp_path / "bundle", labels=default_bundle.path / LABELS).variant("stored")
+    assert variant.precision is Precision.MIXED
+    assert variant.golden == default_bundle.variant("fp32").golden
