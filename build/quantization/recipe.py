@@ -5,7 +5,7 @@
 
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -125,8 +125,8 @@ class Pruning(BaseModel):
 
     sparsity: _Share
     keep: tuple[str, ...] = ("stem_conv", "block[1-3]*", "*_dwconv2")
-    ramp: _Share | None = Field(None, exclude_if=lambda ramp: ramp is None)
-    teacher: bool = Field(False, exclude_if=lambda teacher: not teacher)
+    ramp: _Share | None = None
+    teacher: bool = False
 
     @field_serializer("keep")
     def _in_one_line(self, keep: tuple[str, ...]) -> str:
@@ -163,16 +163,16 @@ class Recipe(BaseModel):
     weights: WeightType
     activations: ActivationType
     representative_images: NonNegativeInt = 0
-    ranges: RangeRule | None = Field(default_factory=_range_rule, exclude_if=lambda rule: rule is None)
-    weight_only: bool = Field(False, exclude_if=lambda only: not only)
-    weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = Field({}, exclude_if=lambda bits: not bits)
-    large_weights: _Share | None = Field(None, exclude_if=lambda share: share is None)
-    weight_steps: dict[str, _Step] = Field({}, exclude_if=lambda steps: not steps)
+    ranges: RangeRule | None = Field(default_factory=_range_rule)
+    weight_only: bool = False
+    weight_bits: dict[str, Annotated[int, Field(ge=2, le=8)]] = {}
+    large_weights: _Share | None = None
+    weight_steps: dict[str, _Step] = {}
     searched_on: frozenset[_SeenImage] = Field(frozenset(), exclude=True)
-    float_blocks: tuple[_Block, ...] = Field((), exclude_if=lambda blocks: not blocks)
-    pruning: Pruning | None = Field(None, exclude_if=lambda pruning: pruning is None)
-    training: QuantizationAwareTraining | None = Field(None, exclude_if=lambda training: training is None)
-    wire: Literal["zstd"] | None = Field(None, exclude_if=lambda wire: wire is None)
+    float_blocks: tuple[_Block, ...] = ()
+    pruning: Pruning | None = None
+    training: QuantizationAwareTraining | None = None
+    wire: Literal["zstd"] | None = None
     like: str | None = Field(None, exclude=True)
 
     @property
@@ -187,14 +187,14 @@ class Recipe(BaseModel):
         return integer and self.activations is ActivationType.FLOAT32 and not self.weight_only
 
     def settings(self) -> dict[str, str | int | float]:
-        """Return every key and its value as a manifest records them, those of a table as `table.key`.
+        """Return every key that is set and its value as a manifest records them, a table's as `table.key`.
 
         `searched_on`, which is in the bundle's list of seen images, and `like` are left out.
         """
-        flat: dict[str, str | int | float] = {}
+        flat: dict[str, Any] = {}
         for key, value in self.model_dump(mode="json").items():
             flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-        return flat
+        return set_keys(flat)
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
@@ -261,9 +261,9 @@ class Recipe(BaseModel):
             raise ValueError("float_blocks names a block more than once")
         return self
 
-    @field_serializer("float_blocks")
-    def _blocks_in_one_line(self, blocks: tuple[str, ...]) -> str:
-        return " ".join(blocks)
+    @field_serializer("float_blocks", when_used="json")
+    def _blocks_in_one_line(self, blocks: tuple[str, ...]) -> str | None:
+        return " ".join(blocks) or None
 
     def _int4_weights_can_be_made(self) -> Self:
         if self.weight_only and self.activations is not ActivationType.FLOAT32:
@@ -279,6 +279,11 @@ class Recipe(BaseModel):
         if self.training:
             raise ValueError("training needs int8-per-channel weights; weight_bits can round them to 4 bits")
         return self
+
+
+def set_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that are set: without None and False, which mean the same as a missing key."""
+    return {key: value for key, value in values.items() if value is not None and value is not False}
 
 
 def load_recipes(names: Sequence[str]) -> list[Recipe]:

@@ -18,7 +18,7 @@ from build.photos.augmentation import MILD
 from build.photos.data import Photo
 from build.quantization.fake_quantization import WRAPPED, fake_quantized_network, trained_values
 from build.quantization.int8 import Int8Network
-from build.quantization.recipe import Pruning
+from build.quantization.recipe import Pruning, set_keys
 from build.training.distillation import divergence, held_out_losses
 from build.training.fine_tuning import before_and_after, view_record
 from build.training.loop import (
@@ -131,7 +131,7 @@ def check_folder(
 
 def _known(views: Views, schedule: Schedule, range_rate: float, pruning: Pruning | None) -> dict[str, Any]:
     """Return what the outcome depends on, except the weights, ranges and grids that training starts from."""
-    how = pruning.model_dump(mode="json") if pruning else None
+    how = set_keys(pruning.model_dump(mode="json")) if pruning else None
     return view_record(views, schedule) | {"range_rate": range_rate, "pruning": how}
 
 
