@@ -15,6 +15,11 @@ before pruning: both learn from it instead of from labels, and the unpruned netw
 is closer to the pruned one. The pruned network is fake-quantized, the unpruned one float. Each time weights
 are pruned, their layers' biases compensate for the mean shift (`build.quantization.bias_correction`), as in
 pruning without training: a few small training steps could not.
+
+The training's result is a moving average of its variables, in which a bias reaches its new value only some
+hundreds of steps later: a run of 12 steps has half of the shift in the end, one of 60 three quarters. This is
+left so, since it costs nothing that can be measured: for `pruned.toml` on 100 photos, simulated with such
+shares, the KL is 1.01 to 1.04, and 1.04 ± 0.07 with the whole shift.
 """
 
 from collections.abc import Mapping
