@@ -1,7 +1,7 @@
 """A network and recipes → the variants' `.tflite` files, and a bundle of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from build.assembly.assemble import About, Model, assemble
 from build.errors import BuildError
 from build.network.architecture import ARCHITECTURE
 from build.network.weights import Network
-from build.photos.data import Photo, PhotoSet, without_repeats
+from build.photos.data import Photo, PhotoSet, seen_keys, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.bias_correction import mean_inputs
 from build.quantization.convert import convert, convert_int8
@@ -26,10 +26,9 @@ from build.training.pruning import PruningPlan
 from build.training.qat import train_quantized
 from build.training.schedule import Schedule
 from build.versions import tool_versions
-from service.bundle.folder import SEEN_DIGITS, Bundle
+from service.bundle.folder import Bundle
 from service.bundle.manifest import Precision, Provenance, Training
 from service.host.ending import tell
-from service.measuring.labelled import image_set
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,7 @@ def quantize(
         network.preprocessing,
         path,
         training=network.training,
-        seen_images=network.seen_images.union(
-            (photo.sha256[:SEEN_DIGITS] for photo in used), *(recipe.searched_on for recipe in recipes)
-        ),
+        seen_images=network.seen_images.union(seen_keys(used), *(recipe.searched_on for recipe in recipes)),
         beside=beside,
     )
 
@@ -141,12 +138,12 @@ def make_models(
             raise BuildError(f"the recipe {recipe.name} trains; it needs photos to train on")
         else:
             content, training = _train(network, recipe, recipe.training, representative, command, plan)
-        used = [photo.sha256 for photo in calibration.photos[: recipe.representative_images]]
+        used = replace(calibration, photos=calibration.photos[: recipe.representative_images])
         provenance = Provenance(
             command=command,
             recipe={**recipe.settings(), **network.origin},
             tools=tool_versions(),
-            calibration=image_set(calibration.name, used) if used else None,
+            calibration=used.image_set if used.photos else None,
             training=training,
         )
         packed = recipe.wire is not None

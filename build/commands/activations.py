@@ -7,7 +7,6 @@ from build.commands.output import show
 from build.commands.photo_sets import readable_sets
 from build.evidence.large_activations import activations_table, simulate_activations
 from build.photos.data import labelled_photos, refuse_overlap, sample
-from service.bundle.folder import SEEN_DIGITS
 
 # Enough to tell which of millions of values are large.
 _CALIBRATION_PHOTOS = 100
@@ -34,7 +33,7 @@ def run(options: argparse.Namespace, _command: str) -> None:
         list(dict.fromkeys(options.bits)),
         list(dict.fromkeys(options.large)),
     )
-    seen = sum(photo.sha256[:SEEN_DIGITS] in network.seen_images for photo in evaluation.photos)
+    seen = sum(photo.seen_key in network.seen_images for photo in evaluation.photos)
     marked = f" {seen} of the photos were also used to make the weights." if seen else ""
     show(
         f"{activations_table(simulated)}\n\nSimulated in float, on {len(evaluation.photos)} photos of"

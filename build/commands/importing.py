@@ -7,8 +7,7 @@ from pathlib import Path
 from build.assembly.assemble import check_destination
 from build.assembly.importing import Origin, PreprocessingOptions, import_models, named_models
 from build.commands.output import show
-from build.photos.data import unlabelled_photos
-from service.bundle.folder import SEEN_DIGITS
+from build.photos.data import seen_keys, unlabelled_photos
 from service.bundle.manifest import BASELINE
 
 
@@ -45,9 +44,7 @@ def run(options: argparse.Namespace, command: str) -> None:
 
 
 def _seen_images(folders: Sequence[Path] | None) -> frozenset[str] | None:
-    """Return the first SHA-256 digits of the photos in folders; None without folders."""
+    """Return the keys of the photos in folders; None without folders."""
     if folders is None:
         return None
-    return frozenset(
-        photo.sha256[:SEEN_DIGITS] for folder in folders for photo in unlabelled_photos(folder).photos
-    )
+    return seen_keys(photo for folder in folders for photo in unlabelled_photos(folder).photos)

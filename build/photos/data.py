@@ -9,8 +9,9 @@ from pathlib import Path
 from build.errors import BuildError
 from build.files import in_utf8
 from service.bundle.folder import SEEN_DIGITS, Classes, sha256_of
+from service.bundle.manifest import ImageSet
 from service.errors import DatasetError
-from service.measuring.labelled import LabelledImage, class_folders, labelled_images
+from service.measuring.labelled import LabelledImage, class_folders, image_set, labelled_images
 
 HELD_OUT_SHARE = 20
 SPLITS = ("train", "val", "test")
@@ -24,6 +25,11 @@ class Photo:
     sha256: str
     label: int | None
 
+    @property
+    def seen_key(self) -> str:
+        """What a bundle's list of seen images knows it by: the first digits of its SHA-256."""
+        return self.sha256[:SEEN_DIGITS]
+
 
 @dataclass(frozen=True)
 class PhotoSet:
@@ -36,6 +42,11 @@ class PhotoSet:
     def images(self) -> list[LabelledImage]:
         """The photos whose class is known, in the form that evaluations take."""
         return [LabelledImage(p.path, p.label, p.sha256) for p in self.photos if p.label is not None]
+
+    @property
+    def image_set(self) -> ImageSet:
+        """All of them as a manifest records them; there must be one."""
+        return image_set(self.name, [photo.sha256 for photo in self.photos])
 
 
 def labelled_photos(folder: Path, classes: Classes) -> PhotoSet:
@@ -110,13 +121,17 @@ def without_repeats(sets: Iterable[PhotoSet]) -> list[Photo]:
     return list(first.values())
 
 
+def seen_keys(photos: Iterable[Photo]) -> frozenset[str]:
+    """Return what a bundle's list of seen images knows the photos by."""
+    return frozenset(photo.seen_key for photo in photos)
+
+
 def refuse_overlap(
     sets: Iterable[PhotoSet], evaluation: PhotoSet, seen_images: frozenset[str] = frozenset()
 ) -> None:
     """Refuse to train or calibrate on photos that the evaluation uses, by their content.
 
-    `seen_images`: the photos that the network, or a search, has seen before, as the first digits of their
-    digests.
+    `seen_images`: the `seen_keys` of the photos that the network, or a search, has seen before.
 
     Raises:
         BuildError: there are such photos; the message says how many, and names the first.
@@ -129,7 +144,7 @@ def refuse_overlap(
             f" first {shared[0].path}, there {known[shared[0].sha256]}: accuracy on them says nothing about"
             " new images; remove them from one of the two"
         )
-    seen = [photo.path for photo in evaluation.photos if photo.sha256[:SEEN_DIGITS] in seen_images]
+    seen = [photo.path for photo in evaluation.photos if photo.seen_key in seen_images]
     if seen:
         raise BuildError(
             f"{len(seen)} images of {evaluation.name} are among those that the weights or a recipe come from,"

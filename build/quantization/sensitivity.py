@@ -24,7 +24,6 @@ from build.photos.data import PhotoSet, sample, set_name, without_repeats
 from build.photos.pixels import pixels_of
 from build.quantization.ranges import Range, calibrate
 from service.bundle.manifest import ImageSet
-from service.measuring.labelled import image_set
 
 BATCH = 20
 # A standard error needs two photos.
@@ -118,8 +117,8 @@ def measure_sensitivity(start: Network, calibration: PhotoSet, others: PhotoSet)
     kinds = [*KINDS.values(), ALL_WEIGHTS]
     return Sensitivity(
         network=start.source,
-        calibrated_on=_image_set(calibration),
-        measured_on=_image_set(others),
+        calibrated_on=calibration.image_set,
+        measured_on=others.image_set,
         kinds={name: losses[name] for name in kinds},
         blocks={name: losses[name] for name in losses if name not in (*kinds, EVERYTHING)},
         everything=losses[EVERYTHING],
@@ -201,10 +200,6 @@ def groups_of(sites: dict[str, Site], layers: Sequence[str]) -> dict[str, Group]
         )
     groups[EVERYTHING] = Group(frozenset(sites), frozenset(layers))
     return groups
-
-
-def _image_set(photos: PhotoSet) -> ImageSet:
-    return image_set(photos.name, [photo.sha256 for photo in photos.photos])
 
 
 def divergences(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,13 +16,12 @@ from build.errors import BuildError
 from build.files import read_json
 from build.network.model import Weights, block_of, within
 from build.network.weights import Network
-from build.photos.data import PhotoSet
+from build.photos.data import PhotoSet, seen_keys
 from build.photos.pixels import pixels_of
 from build.quantization.layer_names import layer_of
 from build.quantization.ranges import Range, calibrate
 from build.quantization.recipe import Recipe
 from build.quantization.sensitivity import Group, SwitchedNetwork, divergences
-from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Precision
 from service.results.profile import Profile, VariantProfile
 
@@ -95,7 +94,7 @@ def search_blocks(
             f" {len(others.photos)} photos; allow more time, or measure on more photos (--images)"
         )
     in_order = tuple(block for block in times.extra if block in chosen)
-    seen = frozenset(photo.sha256[:SEEN_DIGITS] for photo in (*calibration.photos, *others.photos))
+    seen = seen_keys((*calibration.photos, *others.photos))
     return recipe.model_copy(update={"float_blocks": in_order, "searched_on": seen})
 
 

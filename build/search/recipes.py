@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from build.errors import BuildError, first_fault
 from build.network.weights import Network
-from build.photos.data import PhotoSet
+from build.photos.data import PhotoSet, seen_keys
 from build.photos.pixels import pixels_of
 from build.quantization.bias_correction import mean_inputs
 from build.quantization.convert import convert_int8
@@ -19,7 +19,6 @@ from build.search.method import Method
 from build.search.methods import differentiable, greedy, uniform
 from build.search.noise import NoisyNetwork
 from build.search.size import Packing, entropies, of_size
-from service.bundle.folder import SEEN_DIGITS
 
 # As in the included recipes.
 _REPRESENTATIVE = 500
@@ -75,7 +74,7 @@ def search_steps(network: Network, recipe: Recipe, photos: PhotoSet, method: Met
             steps = greedy(weights, NoisyNetwork(weights, pixels[:_GREEDY]), bits)
         case Method.DIFFERENTIABLE:
             steps = differentiable(weights, NoisyNetwork(weights, pixels), bits)
-    seen = frozenset(photo.sha256[:SEEN_DIGITS] for photo in photos.photos)
+    seen = seen_keys(photos.photos)
     return recipe.model_copy(update={"weight_steps": of_size(packing, steps, most), "searched_on": seen})
 
 

@@ -18,14 +18,12 @@ from build.errors import BuildError
 from build.network.model import Weights, get_weights, network, set_weights, with_pixel_input
 from build.network.weights import Network, save_trained, weights_digest
 from build.photos.augmentation import MILD
-from build.photos.data import Photo, PhotoSet, is_held_out, without_repeats
+from build.photos.data import Photo, PhotoSet, is_held_out, seen_keys, without_repeats
 from build.training.distillation import divergence, held_out_losses
 from build.training.loop import UNLABELLED, Loss, Views, claim, run_steps, steps_of
 from build.training.schedule import Schedule
 from build.versions import tool_versions
-from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Preprocessing, Temperature, Training
-from service.measuring.labelled import image_set
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def train_network(
     training = training_record(
         start, sets, schedule, trained.steps, trained.seconds, trained.losses, command, "distillation"
     )
-    seen = start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in photos}
+    seen = start.seen_images | seen_keys(photos)
     network = replace(start, source=folder.name, weights=trained.weights, training=training, seen_images=seen)
     save_trained(folder, network, training)
     return network
@@ -85,7 +83,7 @@ def training_record(
         started_from=start.source,
         started_from_sha256=weights_digest(start.weights),
         tools=tool_versions(),
-        images=tuple(image_set(s.name, [photo.sha256 for photo in s.photos]) for s in sets),
+        images=tuple(photo_set.image_set for photo_set in sets),
         seed=schedule.seed,
         steps=steps,
         batch_size=schedule.batch_size,

@@ -25,19 +25,17 @@ from build.network.model import (
 )
 from build.network.weights import Network, save_trained
 from build.photos.augmentation import MILD, STRONG
-from build.photos.data import Photo, PhotoSet
+from build.photos.data import Photo, PhotoSet, seen_keys
 from build.photos.splits import Splits
 from build.training.fine_tuning import Trained, before_and_after, inner, run_record, training_record
 from build.training.loop import Views, batches, claim, run_steps, steps_of
 from build.training.schedule import Schedule
 from build.training.temperature import at_temperature, fit_temperature
-from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import Preprocessing, Temperature
 from service.host.output import write_whole
 from service.images.pixels import load_pixels
 from service.inference.classifier import softmax
 from service.measuring.evaluation import expected_calibration_error
-from service.measuring.labelled import image_set
 
 LABEL_SMOOTHING = 0.1
 """Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016."""
@@ -78,7 +76,7 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
         classes=classes,
         preprocessing=start.preprocessing,
         training=training,
-        seen_images=start.seen_images | {photo.sha256[:SEEN_DIGITS] for photo in seen},
+        seen_images=start.seen_images | seen_keys(seen),
         licence=start.licence,
         origin=start.origin,
     )
@@ -229,7 +227,7 @@ def _temperature(
         return None
     return Temperature(
         value=value,
-        images=image_set(photos.name, [photo.sha256 for photo in photos.photos]),
+        images=photos.image_set,
         ece_before=expected_calibration_error(softmax(logits), labels),
         ece_after=expected_calibration_error(softmax(logits / value), labels),
     )
