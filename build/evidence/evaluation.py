@@ -1,9 +1,9 @@
 """Accuracy of a bundle's variants, written into its manifest."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from build.errors import BuildError
 from build.evidence.reference import reference_files
@@ -34,6 +34,7 @@ START_DESCRIPTION = "the weights that training started from, in float32"
 
 # What identifies an evaluation of a variant: the images' SHA-256, and the crop.
 _Conditions = tuple[str, Literal["bundle", "none"]]
+_Part = TypeVar("_Part", Variant, Baseline)
 
 
 def record_evaluation(
@@ -157,26 +158,19 @@ def _write(
     """Write the bundle with what was measured, and the reference's files if this is the reference."""
     reference = _reference(manifest, measured, as_reference=as_reference)
     new = measured.evaluations
-    variants = {
-        name: variant.model_copy(
-            update={"evaluations": _merged(variant.evaluations, new.get(name), reference)}
-        )
-        for name, variant in manifest.variants.items()
-    }
-    baselines = {
-        name: baseline.model_copy(
-            update={"evaluations": _merged(baseline.evaluations, new.get(name), reference)}
-        )
-        for name, baseline in manifest.baselines.items()
-    }
+
+    def updated(parts: Mapping[str, _Part]) -> dict[str, _Part]:
+        merged = {name: _merged(part.evaluations, new.get(name), reference) for name, part in parts.items()}
+        return {name: part.model_copy(update={"evaluations": merged[name]}) for name, part in parts.items()}
+
     added: dict[str, bytes] = {}
     if reference == _conditions(new[manifest.default_variant]):
         added = reference_files(bundle, images, measured)
     dropped = {REFERENCE, PER_CLASS} if reference is None else set()
     files = manifest.files | {name: sha256_of(content) for name, content in added.items()}
     update = {
-        "variants": variants,
-        "baselines": baselines,
+        "variants": updated(manifest.variants),
+        "baselines": updated(manifest.baselines),
         "files": {name: digest for name, digest in files.items() if name not in dropped},
     }
     content = {name: file for name, file in bundle_files(bundle).items() if name not in dropped}

@@ -16,8 +16,7 @@ import tf_keras
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from build.evidence.significance import mcnemar_p, p_in_digits
-from build.evidence.tables import row
+from build.evidence.tables import lost_and_won, row
 from build.network.model import Site, Weights, network, set_weights, with_pixel_input
 from build.network.weights import Network
 from build.photos.data import PhotoSet
@@ -104,15 +103,10 @@ def _row(of: Simulated) -> str:
         percent(of.top1),
         f"{100 * of.against_float.agreement.ratio:.2f}",
         divergence(of.against_float),
-        _discordant(of.against_float),
-        _discordant(of.against_clipped) if of.against_clipped else "",
+        lost_and_won(of.against_float),
+        lost_and_won(of.against_clipped) if of.against_clipped else "",
     ]
     return row(cells)
-
-
-def _discordant(comparison: Comparison) -> str:
-    lost, won = comparison.lost, comparison.won
-    return f"{lost} / {won} ({p_in_digits(mcnemar_p(lost, won))})"
 
 
 def small_range(seen: Statistics, share: float) -> Range:

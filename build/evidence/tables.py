@@ -153,18 +153,23 @@ def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def lost_and_won(comparison: Comparison) -> str:
+    """Return how many images were lost and won, and McNemar's p."""
+    lost, won = comparison.lost, comparison.won
+    return f"{lost} / {won} ({p_in_digits(mcnemar_p(lost, won))})"
+
+
 def _numbers(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return [""] * 6
     comparison = comparison_with(evaluation, BASELINE)
     if comparison is None:
         return [*_accuracy(evaluation), "", "", ""]
-    p = mcnemar_p(comparison.lost, comparison.won)
     return [
         *_accuracy(evaluation),
         f"{100 * comparison.agreement.ratio:.1f}",
         divergence(comparison),
-        f"{comparison.lost} / {comparison.won} ({p_in_digits(p)})",
+        lost_and_won(comparison),
     ]
 
 
