@@ -187,14 +187,4 @@ def _train(
     )
     content = convert_int8(trained.values, network.preprocessing.height)
     check_layers(content, trained.model, representative[0])
-    record = training_record(
-        network,
-        plan.sets,
-        schedule,
-        trained.steps,
-        trained.seconds,
-        trained.losses,
-        command,
-        "quantization-aware",
-    )
-    return content, record
+    return content, training_record(network, plan.sets, schedule, trained, command, "quantization-aware")

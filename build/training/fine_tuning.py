@@ -26,19 +26,25 @@ from build.versions import tool_versions
 from service.bundle.manifest import Preprocessing, Temperature, Training
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The result of a training.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a training took, and what came of it.
 
-    `losses` are measured before and after, on photos that were held out. `temperature`: what the weights'
-    logits are already divided by, if one was fitted.
+    `losses` are measured before and after, on photos that were not trained on. `temperature`: what the
+    weights' logits are already divided by, if one was fitted.
     """
 
-    weights: Weights
     steps: int
     seconds: float
     losses: dict[str, float]
     temperature: Temperature | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Run):
+    """The result of a training of float weights."""
+
+    weights: Weights
 
 
 def train_network(
@@ -56,9 +62,7 @@ def train_network(
     """
     photos = without_repeats(sets)
     trained = train(start.weights, photos, start.preprocessing, schedule, label_weight, folder)
-    training = training_record(
-        start, sets, schedule, trained.steps, trained.seconds, trained.losses, command, "distillation"
-    )
+    training = training_record(start, sets, schedule, trained, command, "distillation")
     seen = start.seen_images | seen_keys(photos)
     network = replace(start, source=folder.name, weights=trained.weights, training=training, seen_images=seen)
     save_trained(folder, network, training)
@@ -69,12 +73,9 @@ def training_record(
     start: Network,
     sets: Sequence[PhotoSet],
     schedule: Schedule,
-    steps: int,
-    seconds: float,
-    losses: dict[str, float],
+    run: Run,
     command: str,
     method: Literal["distillation", "new-classes", "quantization-aware"],
-    temperature: Temperature | None = None,
 ) -> Training:
     """Return what the manifest says about a training."""
     return Training(
@@ -85,12 +86,12 @@ def training_record(
         tools=tool_versions(),
         images=tuple(photo_set.image_set for photo_set in sets),
         seed=schedule.seed,
-        steps=steps,
+        steps=run.steps,
         batch_size=schedule.batch_size,
         learning_rate=schedule.learning_rate,
-        seconds=seconds,
-        losses=losses,
-        temperature=temperature,
+        seconds=run.seconds,
+        losses=run.losses,
+        temperature=run.temperature,
     )
 
 
@@ -128,7 +129,12 @@ def train(
     before = losses(teacher)
     loss = _loss(student, teacher, label_weight)
     seconds = run_steps("train", student, loss, views, schedule, folder)
-    return Trained(get_weights(inner(student)), steps, seconds, before_and_after(before, losses(student)))
+    return Trained(
+        weights=get_weights(inner(student)),
+        steps=steps,
+        seconds=seconds,
+        losses=before_and_after(before, losses(student)),
+    )
 
 
 def split_held_out(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:

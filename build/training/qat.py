@@ -20,7 +20,7 @@ from build.quantization.fake_quantization import WRAPPED, fake_quantized_network
 from build.quantization.int8 import Int8Network
 from build.quantization.recipe import Pruning, set_keys
 from build.training.distillation import divergence, held_out_losses
-from build.training.fine_tuning import before_and_after, view_record
+from build.training.fine_tuning import Run, before_and_after, view_record
 from build.training.loop import (
     BeforeStep,
     Loss,
@@ -39,20 +39,16 @@ TEMPERATURE = 2.0
 _FEATURES, _LOGITS = "avg_pool", "predictions"
 
 
-@dataclass(frozen=True)
-class QuantizedTraining:
+@dataclass(frozen=True, kw_only=True)
+class QuantizedTraining(Run):
     """The result of quantization-aware training.
 
-    `model` is the fake-quantized network, on normalised pixels; `values` are its final values. `losses` are
-    measured on the watched photos, before and after: the mean KL to the float network in nats, and the mean
-    cross-entropy of the labelled ones.
+    `model` is the fake-quantized network, on normalised pixels; `values` are its final values. `losses`: the
+    mean KL to the float network in nats, and the mean cross-entropy of the labelled photos.
     """
 
     model: tf_keras.Model
     values: Int8Network
-    steps: int
-    seconds: float
-    losses: dict[str, float]
 
 
 def train_quantized(
@@ -110,7 +106,9 @@ def train_quantized(
     before = losses()
     seconds = run_steps("quantization-aware training", student, loss, views, schedule, folder, before_step)
     values = trained_values(model, size, classes)
-    return QuantizedTraining(model, values, steps, seconds, before_and_after(before, losses()))
+    return QuantizedTraining(
+        model=model, values=values, steps=steps, seconds=seconds, losses=before_and_after(before, losses())
+    )
 
 
 def check_folder(

@@ -58,17 +58,7 @@ def train_classes(start: Network, splits: Splits, schedule: Schedule, folder: Pa
     trained = fit_classes(
         start.weights, len(classes.labels), photos, splits.val, start.preprocessing, schedule, folder
     )
-    training = training_record(
-        start,
-        [splits.train],
-        schedule,
-        trained.steps,
-        trained.seconds,
-        trained.losses,
-        command,
-        "new-classes",
-        trained.temperature,
-    )
+    training = training_record(start, [splits.train], schedule, trained, command, "new-classes")
     seen = [*photos, *(splits.val.photos if trained.temperature else ())]
     network = Network(
         source=folder.name,
@@ -134,7 +124,7 @@ def fit_classes(
     temperature = _temperature(logits, labels, watched)
     if temperature:
         learned |= {_HEAD: at_temperature(learned[_HEAD], temperature.value)}
-    return Trained(learned, steps, seconds, losses, temperature)
+    return Trained(weights=learned, steps=steps, seconds=seconds, losses=losses, temperature=temperature)
 
 
 def _record(
