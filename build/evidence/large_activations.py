@@ -25,7 +25,7 @@ from build.quantization.ranges import Range, Statistics, observe
 from service.bundle.manifest import BASELINE, Comparison, Proportion
 from service.images.pixels import Crop
 from service.measuring.evaluation import compare, hits
-from service.results.words import divergence, percent
+from service.results.words import divergence_in_words, percent
 
 _BATCH = 20
 _LARGE_BITS = 16
@@ -102,21 +102,21 @@ def _row(of: Simulated) -> str:
         large,
         percent(of.top1),
         f"{100 * of.against_float.agreement.ratio:.2f}",
-        divergence(of.against_float),
+        divergence_in_words(of.against_float),
         lost_and_won(of.against_float),
         lost_and_won(of.against_clipped) if of.against_clipped else "",
     ]
     return row(cells)
 
 
-def small_range(seen: Statistics, share: float) -> Range:
+def small_range(observed: Statistics, share: float) -> Range:
     """Return the range of a tensor's values without the given share of them, the largest by magnitude."""
-    values = np.maximum(np.abs(seen.edges[:-1]), np.abs(seen.edges[1:]))
+    values = np.maximum(np.abs(observed.edges[:-1]), np.abs(observed.edges[1:]))
     order = np.argsort(values)
-    counted = np.cumsum(seen.counts[order])
+    counted = np.cumsum(observed.counts[order])
     last = np.searchsorted(counted, (1 - share) * counted[-1])
     largest = float(values[order][min(int(last), len(values) - 1)])
-    lowest, highest = min(float(seen.edges[0]), 0.0), max(float(seen.edges[-1]), 0.0)
+    lowest, highest = min(float(observed.edges[0]), 0.0), max(float(observed.edges[-1]), 0.0)
     return Range(max(-largest, lowest), min(largest, highest))
 
 
@@ -131,9 +131,9 @@ class RoundedNetwork:
         classes = weights["predictions"].bias.size
         self.rounded = _taken_by_weights(size, classes)
         self._bits = bits
-        self._seen = [statistics[name] for name in self.rounded]
-        self._every = [small_range(seen, 0.0) for seen in self._seen]
-        self._small = tf.Variable(tf.zeros((len(self._seen), 2)), trainable=False)
+        self._observed = [statistics[name] for name in self.rounded]
+        self._every = [small_range(observed, 0.0) for observed in self._observed]
+        self._small = tf.Variable(tf.zeros((len(self._observed), 2)), trainable=False)
         # None: nothing is rounded.
         self._is_kept: bool | None = None
         inner = network(size, classes, self._place)
@@ -143,8 +143,8 @@ class RoundedNetwork:
 
     def set(self, share: float, is_kept: bool) -> None:
         """Round small values, and keep the given share of large ones, or clip them."""
-        small = [small_range(seen, share) for seen in self._seen]
-        self._small.assign([(seen.low, seen.high) for seen in small])
+        small = [small_range(observed, share) for observed in self._observed]
+        self._small.assign([(range_.low, range_.high) for range_ in small])
         self._is_kept = is_kept
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

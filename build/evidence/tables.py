@@ -19,7 +19,7 @@ from service.bundle.manifest import (
     comparison_with,
     reference_evaluation,
 )
-from service.results.words import divergence, percent
+from service.results.words import divergence_in_words, percent
 
 _VARIANT_HEADER = (
     "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | ECE % | agreement % | KL nats"
@@ -141,7 +141,7 @@ def _pair_row(name: str, comparison: Comparison) -> str:
             name,
             comparison.against,
             percent(comparison.agreement),
-            divergence(comparison),
+            divergence_in_words(comparison),
             f"{comparison.lost} / {comparison.won}",
             p_in_digits(mcnemar_p(comparison.lost, comparison.won)),
         ]
@@ -168,7 +168,7 @@ def _numbers(evaluation: Evaluation | None) -> list[str]:
     return [
         *_accuracy(evaluation),
         f"{100 * comparison.agreement.ratio:.1f}",
-        divergence(comparison),
+        divergence_in_words(comparison),
         lost_and_won(comparison),
     ]
 

@@ -112,10 +112,10 @@ def fake_quantize(ranges: dict[str, Range]) -> Place:
     def place(name: str, _site: Site, tensor: Any) -> Any:
         if name not in ranges:
             return tensor
-        seen = ranges[name]
+        range_ = ranges[name]
         return tf_keras.layers.Lambda(
             tf.quantization.fake_quant_with_min_max_args,
-            arguments={"min": seen.low, "max": seen.high},
+            arguments={"min": range_.low, "max": range_.high},
             name=f"{name}_range",
         )(tensor)
 

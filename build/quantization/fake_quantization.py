@@ -47,11 +47,11 @@ def fake_quantized_network(int8: Int8Network, size: int, range_rate: float = 1.0
     def annotate(layer: Any) -> Any:
         if isinstance(layer, tf_keras.layers.InputLayer):
             return layer
-        seen, is_learned = sites[layer.name]
+        range_, is_learned = sites[layer.name]
         grid = int8.grids.get(layer.name)
         config = _Config(
-            seen.low,
-            seen.high,
+            range_.low,
+            range_.high,
             range_rate if is_learned else None,
             (grid.bits, grid.step.tolist(), grid.kept is not None) if grid else None,
         )

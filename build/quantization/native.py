@@ -42,12 +42,12 @@ def to_int4(content: bytes, layers: Collection[str], ranges: Mapping[str, Range]
     add(".*", TFLOperationName.ALL_SUPPORTED, **{bits: FULL_BITS})
     for layer in layers:
         add(re.escape(outputs[layer]), TFLOperationName.ALL_SUPPORTED, **{bits: 4})
-    seen = {tensor: _seen(ranges[layer]) for layer, tensor in outputs.items() if layer in ranges}
+    observed = {tensor: _observed(ranges[layer]) for layer, tensor in outputs.items() if layer in ranges}
     # A bias that does not fit is found below.
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # The quantizer loads the float file to inspect its tensors, in a way that LiteRT warns about.
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-        quantized = bytes(quantizer.quantize(seen or None, enable_progress_report=False).quantized_model)
+        quantized = bytes(quantizer.quantize(observed or None, enable_progress_report=False).quantized_model)
     _check_biases(quantized)
     return quantized
 
@@ -77,6 +77,6 @@ def _check_biases(content: bytes) -> None:
                 )
 
 
-def _seen(bounds: Range) -> dict[str, NDArray[np.float32]]:
+def _observed(bounds: Range) -> dict[str, NDArray[np.float32]]:
     """Return a range in the form that ai-edge-quantizer's calibration would give it."""
     return {"min": np.array([bounds.low], np.float32), "max": np.array([bounds.high], np.float32)}

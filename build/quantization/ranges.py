@@ -69,31 +69,31 @@ def calibrate(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, Range]:
     names, sites, statistics = observe(weights, pixels)
     ranges = {"input": INPUT_RANGE}
     for name, site in zip(names, sites, strict=True):
-        seen = statistics[name]
+        observed = statistics[name]
         if site in (Site.SILU, Site.SQUEEZE_EXCITE):
-            ranges[name] = least_error_range(seen)
+            ranges[name] = least_error_range(observed)
         elif site is Site.SIGMOID:
             ranges[name] = SIGMOID_RANGE
         else:
-            ranges[name] = Range(min(seen.low, 0.0), max(seen.high, 0.0))
+            ranges[name] = Range(min(observed.low, 0.0), max(observed.high, 0.0))
     for name, site in zip(names, sites, strict=True):
         if site is Site.BEFORE_SILU:
             ranges[name] = _before_silu(ranges[name], ranges[name.removesuffix("_in") + "_silu"])
-    return {name: _with_steps(seen) for name, seen in ranges.items()}
+    return {name: _with_steps(range_) for name, range_ in ranges.items()}
 
 
-def _with_steps(seen: Range) -> Range:
+def _with_steps(range_: Range) -> Range:
     """Return the range, or a tiny one for a tensor that is always zero: a step can't be 0."""
-    return seen if seen.high - seen.low >= _LEAST_WIDTH else Range(0.0, _LEAST_WIDTH)
+    return range_ if range_.high - range_.low >= _LEAST_WIDTH else Range(0.0, _LEAST_WIDTH)
 
 
-def least_error_range(seen: Statistics) -> Range:
+def least_error_range(observed: Statistics) -> Range:
     """Return the range with the smallest error of rounding and clipping, by the histogram."""
-    values = (seen.edges[:-1] + seen.edges[1:]) / 2
-    low, high = min(float(seen.edges[0]), 0.0), max(float(seen.edges[-1]), 0.0)
+    values = (observed.edges[:-1] + observed.edges[1:]) / 2
+    low, high = min(float(observed.edges[0]), 0.0), max(float(observed.edges[-1]), 0.0)
     best = min(
         ((low * a, high * b) for a in SHARES for b in SHARES),
-        key=lambda bounds: _error(values, seen.counts, *bounds),
+        key=lambda bounds: _error(values, observed.counts, *bounds),
     )
     return Range(*map(float, best))
 
@@ -149,11 +149,11 @@ def observe(
         outputs = tapped(normalise(batch))
         return tf.stack([[tf.reduce_min(t), tf.reduce_max(t)] for t in outputs])
 
-    seen = np.stack([extremes(batch) for batch in tqdm(batches, desc="calibrate 1/2", unit="batch")])
-    for (name, _, _), bounds in zip(taps, seen.swapaxes(0, 1), strict=True):
+    observed = np.stack([extremes(batch) for batch in tqdm(batches, desc="calibrate 1/2", unit="batch")])
+    for (name, _, _), bounds in zip(taps, observed.swapaxes(0, 1), strict=True):
         if not np.isfinite(bounds).all():
             raise BuildError(f"the network's {name} is not finite on a photo: its weights are damaged")
-    lowest, highest = seen[:, :, 0].min(0), seen[:, :, 1].max(0)
+    lowest, highest = observed[:, :, 0].min(0), observed[:, :, 1].max(0)
     highest = np.maximum(highest, lowest + 1e-6)
     bounds = np.stack([lowest, highest], axis=1).astype(np.float32)
 
@@ -167,7 +167,7 @@ def observe(
         counts += histograms(batch).numpy()
     # Fewer photos have less extreme values: a smaller last batch is weighted by its size.
     shares = np.array([len(batch) / BATCH for batch in batches], np.float32)
-    means = (seen * shares[:, np.newaxis, np.newaxis]).sum(0) / shares.sum()
+    means = (observed * shares[:, np.newaxis, np.newaxis]).sum(0) / shares.sum()
     statistics = {
         name: Statistics(
             float(means[i, 0]),

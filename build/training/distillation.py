@@ -15,8 +15,8 @@ _BATCH = 10
 # Smaller probabilities are replaced by this before the logarithm.
 _LEAST_PROBABILITY = 1e-12
 
-Network = Callable[[Any], Any]
-"""From float32[n, height, width, 3], pixels in 0…255, to logits float32[n, classes]."""
+Outputs = Callable[[Any], Any]
+"""From float32[n, height, width, 3], pixels in 0…255, to float32[n, classes]: logits or probabilities."""
 
 
 def divergence(target: Any, logits: Any) -> Any:
@@ -26,7 +26,7 @@ def divergence(target: Any, logits: Any) -> Any:
 
 
 def held_out_losses(
-    student: Network, target: Network, photos: Sequence[Photo], preprocessing: Preprocessing
+    student: Outputs, target: Outputs, photos: Sequence[Photo], preprocessing: Preprocessing
 ) -> dict[str, float]:
     """Return the mean KL of the student to `target`'s probabilities, and its mean cross-entropy.
 

@@ -20,7 +20,7 @@ from build.network.weights import Network, save_trained, weights_digest
 from build.photos.augmentation import MILD
 from build.photos.data import Photo, PhotoSet, is_held_out, seen_keys, without_repeats
 from build.training.distillation import divergence, held_out_losses
-from build.training.loop import UNLABELLED, Loss, Views, claim, run_steps, steps_of
+from build.training.loop import UNLABELLED, LossFunction, Views, claim, run_steps, steps_of
 from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle.manifest import Preprocessing, Temperature, Training
@@ -177,7 +177,7 @@ def inner(model: tf_keras.Model) -> tf_keras.Model:
     return model.layers[-1]
 
 
-def _loss(student: tf_keras.Model, teacher: tf_keras.Model, label_weight: float) -> Loss:
+def _loss(student: tf_keras.Model, teacher: tf_keras.Model, label_weight: float) -> LossFunction:
     def loss(views: Any, labels: Any) -> Any:
         target = _soft_labels(teacher, views)
         logits = student(views, training=True)

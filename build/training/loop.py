@@ -45,7 +45,7 @@ class Views:
     augmentation: Augmentation
 
 
-Loss = Callable[[Any, Any], Any]
+LossFunction = Callable[[Any, Any], Any]
 """From float32[n, height, width, 3], views in 0…255, and int32[n], labels or -1, to a scalar."""
 BeforeStep = Callable[[int], None]
 """Called before each step with its number, which starts at 0."""
@@ -105,7 +105,7 @@ def steps_of(photos: Sequence[Photo], schedule: Schedule) -> int:
 def run_steps(
     name: str,
     model: tf_keras.Model,
-    loss: Loss,
+    loss: LossFunction,
     views: Views,
     schedule: Schedule,
     folder: Path,
@@ -196,7 +196,7 @@ def _order(count: int, schedule: Schedule, last: int) -> list[int]:
     return [int(index) for epoch in epochs for index in epoch]
 
 
-def _step_function(model: tf_keras.Model, loss: Loss, optimizer: Any) -> Any:
+def _step_function(model: tf_keras.Model, loss: LossFunction, optimizer: Any) -> Any:
     @tf.function
     def step(views: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:

@@ -23,7 +23,7 @@ from build.training.distillation import divergence, held_out_losses
 from build.training.fine_tuning import Run, before_and_after, view_record
 from build.training.loop import (
     BeforeStep,
-    Loss,
+    LossFunction,
     Views,
     claim,
     nothing,
@@ -76,7 +76,7 @@ def train_quantized(
     quantization = {
         "started_from_sha256": weights_digest(teacher),
         "weights": weights_digest(start.weights),
-        "ranges": {name: asdict(seen) for name, seen in start.ranges.items()},
+        "ranges": {name: asdict(range_) for name, range_ in start.ranges.items()},
         "grids": {name: (grid.bits, grid.step.tolist()) for name, grid in start.grids.items()},
     }
     claim(folder, _known(views, schedule, range_rate, pruning.how if pruning else None) | quantization)
@@ -133,7 +133,7 @@ def _known(views: Views, schedule: Schedule, range_rate: float, pruning: Pruning
     return view_record(views, schedule) | {"range_rate": range_rate, "pruning": how}
 
 
-def _loss(student: tf_keras.Model, target: tf_keras.Model) -> Loss:
+def _loss(student: tf_keras.Model, target: tf_keras.Model) -> LossFunction:
     """Return the loss; both models map normalised pixels to features and logits."""
 
     def loss(batch: Any, _labels: Any) -> Any:
@@ -145,7 +145,7 @@ def _loss(student: tf_keras.Model, target: tf_keras.Model) -> Loss:
 
 def _loss_with_teacher(
     student: tf_keras.Model, target: tf_keras.Model, whole: tf_keras.Model, is_settled: Any
-) -> Loss:
+) -> LossFunction:
     """Return the loss of `_loss`; once pruning is settled, the unpruned network learns too, and teaches."""
 
     def loss(batch: Any, _labels: Any) -> Any:

@@ -13,7 +13,7 @@ from service.measuring.evaluation import Candidate
 from service.measuring.evaluation import evaluate as evaluate_variants
 from service.measuring.labelled import labelled_images, refuse_two_labels
 from service.measuring.progress import image_progress
-from service.results.words import divergence, percent
+from service.results.words import divergence_in_words, percent
 from service.settings import Settings
 
 
@@ -88,7 +88,7 @@ def _compared(comparison: Comparison | None) -> list[str]:
         return [""] * 4
     return [
         percent(comparison.agreement),
-        divergence(comparison),
+        divergence_in_words(comparison),
         str(comparison.lost),
         str(comparison.won),
     ]

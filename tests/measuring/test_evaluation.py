@@ -24,7 +24,7 @@ from service.measuring.evaluation import (
     proportion,
 )
 from service.measuring.labelled import LabelledImage, image_set, labelled_images
-from service.results.words import divergence
+from service.results.words import divergence_in_words
 from tests.colours import RGB, altered, lines
 
 
@@ -61,7 +61,7 @@ def test_one_image_has_no_standard_error() -> None:
     scores = np.array([[0.9, 0.1]], np.float32)
     comparison = compare("fp32", scores, scores, np.array([0]))
     assert comparison.kl_nats_error is None
-    assert divergence(comparison) == "0.0000"
+    assert divergence_in_words(comparison) == "0.0000"
 
 
 def test_the_calibration_error_equals_one_computed_by_hand() -> None:

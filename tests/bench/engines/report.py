@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from service.results.words import divergence, percent
+from service.results.words import divergence_in_words, percent
 from tests.bench.engines.measure import THREADS, Quality, Size
 from tests.bench.engines.runner import Memory
 from tests.bench.markdown import table
@@ -28,7 +28,7 @@ def quality_table(qualities: Mapping[str, Quality], sizes: Mapping[str, Size]) -
             percent(found.top1),
             percent(found.top5),
             percent(found.comparison.agreement),
-            divergence(found.comparison),
+            divergence_in_words(found.comparison),
             f"{sizes[name].bytes / 1e6:.1f}",
             f"{sizes[name].packed / 1e6:.1f}",
         ]

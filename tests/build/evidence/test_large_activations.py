@@ -18,7 +18,7 @@ from build.network.weights import Network
 from build.photos.data import labelled_photos, sample
 from build.quantization.ranges import Range, Statistics, observe
 from service.images.pixels import Crop
-from service.results.words import divergence
+from service.results.words import divergence_in_words
 from tests.build.conftest import CLASSES, SIZE
 
 Pixels = NDArray[np.uint8]
@@ -156,5 +156,5 @@ def test_the_table_compares_every_setting_with_float_and_with_clipping(
             f"{100 * result.share:g}",
             ("clipped" if result.share else "none", "kept")[result.is_kept],
         ]
-        assert cells[5] == divergence(result.against_float)
+        assert cells[5] == divergence_in_words(result.against_float)
         assert bool(cells[7]) == result.is_kept
