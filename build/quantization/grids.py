@@ -115,6 +115,11 @@ def grids_of(
     }
 
 
+def converter_grids(weights: Weights) -> dict[str, Grid]:
+    """Return the converter's own grids: symmetric, with a step for each channel from its largest value."""
+    return {name: _grid_of_step(layer, 0.0) for name, layer in weights.items()}
+
+
 def has_grid(layer: str, bits: Mapping[str, int], steps: Mapping[str, float]) -> bool:
     """Return whether `grids_of` gives a layer with that name a grid."""
     return bits_of(layer, bits) < FULL_BITS or first_fit(layer, steps) is not None

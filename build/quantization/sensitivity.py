@@ -22,13 +22,13 @@ from build.network.model import Site, Weights, block_of, network, set_weights, w
 from build.network.weights import Network
 from build.photos.data import PhotoSet, sample, set_name, without_repeats
 from build.photos.pixels import pixels_of
+from build.quantization.grids import converter_grids, on_grids
 from build.quantization.ranges import Range, calibrate
 from service.bundle.manifest import ImageSet
 
 BATCH = 20
 # A standard error needs two photos.
 LEAST_PHOTOS = 4
-LARGEST_WEIGHT = 127
 EVERYTHING, ALL_WEIGHTS = "everything", "all weights"
 KINDS = {
     Site.SILU: "SiLU outputs",
@@ -125,17 +125,6 @@ def measure_sensitivity(start: Network, calibration: PhotoSet, others: PhotoSet)
     )
 
 
-def quantized_kernel(kernel: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """Return a kernel in Keras' layout, rounded like the converter does: symmetric, a scale per channel."""
-    # A depthwise kernel is [height, width, channels, 1].
-    axis = kernel.ndim - 1 if kernel.shape[-1] == channels else kernel.ndim - 2
-    others = tuple(other for other in range(kernel.ndim) if other != axis)
-    step = np.abs(kernel).max(axis=others, keepdims=True) / np.float32(LARGEST_WEIGHT)
-    step[step == 0] = 1  # All weights of the channel are zero.
-    rounded: NDArray[np.float32] = np.round(kernel / step) * step
-    return rounded
-
-
 class SwitchedNetwork:
     """One graph for all groups, compiled once: every fake quantization in it has its own switch."""
 
@@ -147,7 +136,8 @@ class SwitchedNetwork:
         set_weights(inner, weights)
         self._layers = {layer.name: layer for layer in inner.layers if layer.weights}
         self._kernels = {name: w.kernel for name, w in weights.items()}
-        self._quantized = {name: quantized_kernel(w.kernel, w.bias.size) for name, w in weights.items()}
+        rounded = on_grids(weights, converter_grids(weights))
+        self._quantized = {name: w.kernel for name, w in rounded.items()}
         self._model = with_pixel_input(inner)
         signature = tf.TensorSpec((None, size, size, 3), tf.float32)
         self._logits = tf.function(self._model).get_concrete_function(signature)

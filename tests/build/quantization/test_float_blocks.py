@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from build.assembly.variants import quantize
 from build.errors import BuildError
-from build.network.model import LayerWeights, Weights, block_of, network, normalise, set_weights, within
+from build.network.model import Weights, block_of, network, normalise, set_weights, within
 from build.network.weights import Network
 from build.photos.data import sample
 from build.quantization.convert import fake_quantize
-from build.quantization.grids import on_grids
+from build.quantization.grids import converter_grids, on_grids
 from build.quantization.int8 import Int8Network, quantize_after_training
 from build.quantization.layer_names import layer_of
 from build.quantization.ranges import Range
-from build.quantization.sensitivity import quantized_kernel
 from service.bundle.folder import Bundle, verify
 from service.bundle.manifest import Precision
 from service.inference.classifier import Classifier
@@ -97,11 +96,12 @@ def test_the_file_computes_the_same_as_a_network_with_those_float_blocks(
 def stored(int8: Int8Network) -> Weights:
     """The kernels as stored in the file: on grids, rounded by the converter, or in float."""
     weights = on_grids(int8.weights, int8.grids)
-    return weights | {
-        name: LayerWeights(quantized_kernel(layer.kernel, layer.bias.size), layer.bias)
+    others = {
+        name: layer
         for name, layer in weights.items()
         if block_of(name) not in BLOCKS and name not in int8.grids
     }
+    return weights | on_grids(others, converter_grids(others))
 
 
 def test_weights_of_float_blocks_have_no_grid(int8: Int8Network, start: Network) -> None:

@@ -21,6 +21,7 @@ from build.network.model import (
 from build.network.weights import Network
 from build.photos.data import sample
 from build.quantization.convert import fake_quantize
+from build.quantization.grids import converter_grids, on_grids
 from build.quantization.ranges import INPUT_RANGE, SIGMOID_RANGE, Range
 from build.quantization.sensitivity import (
     ALL_WEIGHTS,
@@ -30,7 +31,6 @@ from build.quantization.sensitivity import (
     SwitchedNetwork,
     groups_of,
     photos_apart,
-    quantized_kernel,
 )
 from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
@@ -81,10 +81,7 @@ def float_answers(start: Network, pixels: Pixels) -> NDArray[np.float64]:
 
 
 def rounded(weights: Weights) -> Weights:
-    return {
-        name: LayerWeights(quantized_kernel(layer.kernel, layer.bias.size), layer.bias)
-        for name, layer in weights.items()
-    }
+    return on_grids(weights, converter_grids(weights))
 
 
 def place_of(ranges: dict[str, Range], site: Site) -> Place:
@@ -159,7 +156,7 @@ def test_a_kernel_is_rounded_as_the_converter_rounds_it(small: Bundle, start: Ne
         shape = np.where(np.arange(len(axes)) == quantization["quantized_dimension"], -1, 1)
         values = interpreter.get_tensor(tensor["index"]) * quantization["scales"].reshape(shape)
         layer = start.weights[name]
-        actual = quantized_kernel(layer.kernel, layer.bias.size)
+        actual = rounded({name: layer})[name].kernel
         np.testing.assert_allclose(actual, values.transpose(axes), rtol=1e-6, atol=1e-9)
         assert np.abs(actual - layer.kernel).max() > 0
 
@@ -168,7 +165,8 @@ def test_a_channel_of_zeros_stays_so() -> None:
     kernel = np.array([[0, 1], [0, -0.3]], np.float32)
     step = 1 / 127
     expected = [[0, 1], [0, -38 * step]]
-    np.testing.assert_allclose(quantized_kernel(kernel, 2), expected, rtol=1e-6)
+    actual = rounded({"layer": LayerWeights(kernel, np.zeros(2, np.float32))})["layer"].kernel
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_no_photo_is_both_calibrated_and_measured_on(calibration: Path, tmp_path: Path) -> None:
