@@ -1,4 +1,4 @@
-"""Certificates that openssl signs by themselves."""
+"""Self-signed certificates, make_pair by openssl."""
 
 import shutil
 import ssl
@@ -11,30 +11,30 @@ OPENSSL = shutil.which("openssl") or ""
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate that signs itself, and its key, in PEM."""
+    """A self-signed certificate and its key, in PEM."""
 
     certificate: Path
     key: Path
 
     @property
     def settings(self) -> dict[str, Path]:
-        """The settings of a service that shows it."""
+        """The settings of a service that uses it."""
         return {"tls_cert_file": self.certificate, "tls_key_file": self.key}
 
     def client_context(self) -> ssl.SSLContext:
-        """A client's, who trusts it."""
+        """The context of a client that trusts it."""
         return ssl.create_default_context(cafile=str(self.certificate))
 
 
-def made(folder: Path, *options: str, days: int = 2, curve: str = "prime256v1") -> Pair:
-    """A new pair in a folder, which is made where it is not there; `options` in place of `-nodes`."""
+def make_pair(folder: Path, *options: str, days: int = 2, curve: str = "prime256v1") -> Pair:
+    """Make a pair in a folder, which is created if necessary; `options` replace `-nodes`."""
     folder.mkdir(exist_ok=True)
     pair = Pair(folder / "cert.pem", folder / "key.pem")
     files = ["-keyout", str(pair.key), "-out", str(pair.certificate)]
     key = ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{curve}"]
-    named = ["-subj", "/CN=edgewise", "-addext", "subjectAltName=IP:127.0.0.1", "-days", str(days)]
+    subject = ["-subj", "/CN=edgewise", "-addext", "subjectAltName=IP:127.0.0.1", "-days", str(days)]
     subprocess.run(  # noqa: S603
-        [OPENSSL, "req", "-x509", *key, *named, *files, *(options or ["-nodes"])],
+        [OPENSSL, "req", "-x509", *key, *subject, *files, *(options or ["-nodes"])],
         check=True,
         capture_output=True,
     )

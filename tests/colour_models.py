@@ -1,7 +1,7 @@
-"""Makes the .tflite files of a small real classifier, with TensorFlow: a script of its own.
+"""A script that makes the .tflite files of a small real classifier, with TensorFlow.
 
-It tells black, blue, green, red and white apart, by the mean of the picture's colours: weights
-are set by hand, so that what it must answer is known.
+The classifier names an image black, blue, green, red or white by its mean colour. Its weights are
+set by hand, so that the right answers are known.
 
     python tests/colour_models.py FOLDER
 """
@@ -16,7 +16,7 @@ import tensorflow as tf
 SIDE = 32
 # Each class's colour, from -1 to 1.
 COLOURS = np.array([(-1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1), (1, 1, 1)], np.float32)
-# torchvision's, of red, green and blue.
+# The normalization of torchvision, for red, green and blue.
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 
@@ -36,7 +36,7 @@ def network(*, softmax: bool) -> tf.keras.Model:
 
 
 def normalized() -> tf.keras.Model:
-    """The same for float32[1, 32, 32, 3] of (pixel - MEAN) / STD."""
+    """The same network for float32[1, 32, 32, 3] of (pixel - MEAN) / STD."""
     model = network(softmax=False)
     kernel, bias = model.get_layer("nearest").get_weights()
     model.get_layer("nearest").set_weights(
@@ -46,32 +46,32 @@ def normalized() -> tf.keras.Model:
 
 
 def casting(dtype: str, middle: float) -> tf.keras.Model:
-    """The same for integers about `middle`, 127.5 to each side, which it casts to float32 itself."""
+    """The same network for integers of `middle` ± 127.5, which it casts to float32 itself."""
     pixels = tf.keras.Input((SIDE, SIDE, 3), batch_size=1, dtype=dtype)
     scaled = tf.keras.layers.Rescaling(1 / 127.5, -middle / 127.5)(pixels)
     return tf.keras.Model(pixels, network(softmax=False)(scaled))
 
 
 def logarithmic() -> tf.keras.Model:
-    """The same as `network`, but that black, of which it takes a logarithm, makes every score NaN."""
+    """The same as `network`, but it adds a logarithm that makes every score NaN for black."""
     pixels = tf.keras.Input((SIDE, SIDE, 3), batch_size=1)
     mean = tf.keras.layers.GlobalAveragePooling2D()(pixels)
     logarithm = tf.keras.layers.Lambda(
-        lambda of: 1e-6 * tf.math.log(tf.reduce_mean(of, axis=-1, keepdims=True) + 0.99)
+        lambda colour: 1e-6 * tf.math.log(tf.reduce_mean(colour, axis=-1, keepdims=True) + 0.99)
     )(mean)
     return tf.keras.Model(pixels, tf.keras.layers.Add()([network(softmax=False)(pixels), logarithm]))
 
 
 def representative() -> Iterator[list[np.ndarray]]:
-    """The classes' colours, plain and with noise."""
+    """The colours of the classes, and images of noise."""
     noise = np.random.default_rng(0).uniform(-1, 1, (len(COLOURS), 1, SIDE, SIDE, 3))
-    for colour, other in zip(COLOURS, noise.astype(np.float32), strict=True):
-        yield [np.broadcast_to(colour, other.shape).astype(np.float32)]
-        yield [other]
+    for colour, image in zip(COLOURS, noise.astype(np.float32), strict=True):
+        yield [np.broadcast_to(colour, image.shape).astype(np.float32)]
+        yield [image]
 
 
 def normalized_representative() -> Iterator[list[np.ndarray]]:
-    """The same, as `normalized` takes it."""
+    """The same images in the scale of `normalized`."""
     for (pixels,) in representative():
         yield [(127.5 + 127.5 * pixels - MEAN) / STD]
 
@@ -82,7 +82,7 @@ def quantized(
     output: tf.DType,
     examples: Callable[[], Iterator[list[np.ndarray]]] = representative,
 ) -> bytes:
-    """The model in int8 throughout."""
+    """Convert the model to int8 throughout."""
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = examples
@@ -92,7 +92,7 @@ def quantized(
 
 
 def main(folder: Path) -> None:
-    """Write fp32, ptq, int8 and softmax, of the normalized network float and int8 files, and others."""
+    """Write the .tflite files of all networks."""
     logits, probabilities, by_channel = network(softmax=False), network(softmax=True), normalized()
     models = {
         "fp32": tf.lite.TFLiteConverter.from_keras_model(logits).convert(),

@@ -1,4 +1,4 @@
-"""A small real bundle that tells colours apart: see `colour_models.py`."""
+"""A small real bundle that classifies colours: see `colour_models.py`."""
 
 import subprocess
 import sys
@@ -35,19 +35,19 @@ RGB = {
     "red": (255, 0, 0),
     "white": (255, 255, 255),
 }
-# What the normalized files were made with: torchvision's, of red, green and blue.
+# The normalization of the normalized files: torchvision's, for red, green and blue.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRECISIONS = {"fp32": "float32", "ptq": "int8", "int8": "int8", "softmax": "int8"}
 
 
 def make_models(folder: Path) -> None:
-    """Write a .tflite of each of `PRECISIONS`, and normalized ones, by TensorFlow in a process of its own."""
+    """Write the .tflite files, with TensorFlow in a process of its own."""
     script = Path(__file__).with_name("colour_models.py")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)  # noqa: S603
 
 
 def write_colours(path: Path, models: Path) -> Bundle:
-    """Write the bundle of the models in a folder."""
+    """Write a bundle with the models in a folder."""
     pixels = golden_pixels()
     golden: dict[str, NDArray[Any]] = {"pixels": pixels}
     variants: dict[str, Any] = {}
@@ -82,8 +82,10 @@ def altered(
     files: Mapping[str, bytes | None] = MappingProxyType({}),
     **variants: Mapping[str, Any],
 ) -> Bundle:
-    """Write a bundle to `path` with other content of some files (None: without the file), and
-    other fields of some variants; the manifest names what is there then."""
+    """Write a copy of a bundle to `path`, with some files and some fields of variants replaced.
+
+    None as content removes a file. The manifest has the hashes and sizes of the new files.
+    """
     manifest = bundle.manifest
     content = {
         name: content for name, content in {**bundle_files(bundle), **files}.items() if content is not None
@@ -104,8 +106,8 @@ def altered(
 
 
 def write_logarithmic(path: Path, colours: Bundle, models: Path) -> Bundle:
-    """Write the colour classifier's bundle with an `fp32` that has no answer to black."""
-    # Of the golden vectors black is the first.
+    """Write the colour classifier's bundle with an `fp32` that gives NaN for black."""
+    # The first golden vector is black.
     golden = {name: values[1:] for name, values in golden_of(colours).items()}
     model = (models / "logarithmic.tflite").read_bytes()
     return altered(colours, path, {"fp32.tflite": model, GOLDEN: archive(golden)})
@@ -125,12 +127,12 @@ def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def lines(texts: Iterable[str]) -> bytes:
-    """Texts as the bytes of a file of one per line."""
+    """Texts as the bytes of a file with one per line."""
     return "".join(f"{text}\n" for text in texts).encode()
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """Write a folder for each label, with so many pictures of noise about its colour."""
+    """Write a folder for each label, with `count` images of its colour and noise."""
     random = np.random.default_rng(0)
     for label, rgb in RGB.items():
         (folder / label).mkdir(parents=True)

@@ -20,20 +20,20 @@ from tests.delegates import compile_delegate
 
 ROOT = Path(__file__).parent.parent
 
-# Examples may take their time, to make and to try: how long depends on what else the machine does.
+# Examples have no deadline: how long they take depends on what else the machine does.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-# They share images, which take minutes to build.
-OF_CONTAINERS = {f"tests/system/test_{what}.py" for what in ("image", "kube_play", "other_images")}
+# They share container images, which take minutes to build.
+CONTAINER_TESTS = {f"tests/system/test_{what}.py" for what in ("image", "kube_play", "other_images")}
 
 
 class ByFile(LoadScopeScheduling):
-    """Leaves the tests of a file to one process, since they share fixtures, and all those of containers."""
+    """Runs the tests of a file in one process, since they share fixtures; likewise all container tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "containers" if file in OF_CONTAINERS else file
+        return "containers" if file in CONTAINER_TESTS else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -42,7 +42,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The data for measuring that lies beside the checkout, where it does."""
+    """The measurement data beside the checkout; skips without it."""
     path = ROOT.parent / "shared"
     if not path.is_dir():
         pytest.skip(f"needs the data of {path}, which is not here")
@@ -57,7 +57,7 @@ def default_bundle() -> Bundle:
 
 @pytest.fixture(scope="session")
 def photos() -> dict[str, Path]:
-    """Photos that come inside packages: two PNGs, two JPEGs."""
+    """Photos from installed packages: two PNGs, two JPEGs."""
     of_skimage = Path(skimage.__file__).parent / "data"
     of_sklearn = Path(sklearn.datasets.__file__).parent / "images"
     return {
@@ -91,19 +91,19 @@ def colours(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bu
 
 @pytest.fixture(scope="session")
 def logarithmic(colours: Bundle, colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The colour classifier's bundle with an `fp32` that has no answer to black."""
+    """The colour classifier's bundle with an `fp32` that gives NaN for black."""
     return write_logarithmic(tmp_path_factory.mktemp("bundles") / "logarithmic", colours, colour_models)
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of an external delegate that works."""
+    """The library of a working external delegate."""
     return compile_delegate(tmp_path_factory.mktemp("delegates") / "delegate.so")
 
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A folder that every user may look into, which pytest's own is not."""
+    """A folder that every user can read, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -111,7 +111,7 @@ def open_path() -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of so many bytes, to fill it."""
+    """A function that mounts a file system of the given size in bytes, to fill it."""
     mount, umount = shutil.which("mount"), shutil.which("umount")
     if os.geteuid() != 0 or mount is None or umount is None:
         pytest.skip("only root can mount a small file system to fill")

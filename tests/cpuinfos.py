@@ -1,4 +1,4 @@
-"""What /proc/cpuinfo says on real boards."""
+"""The content of /proc/cpuinfo on real boards."""
 
 from tests.monitoring.boards import SERIAL
 
@@ -90,6 +90,6 @@ RASPBERRY_PI_4 = _cpuinfo(*[_CORTEX_A72] * 4, board=_raspberry_pi("Raspberry Pi 
 RASPBERRY_PI_5 = _cpuinfo(*[_CORTEX_A76] * 4, board=_raspberry_pi("Raspberry Pi 5 Model B Rev 1.0", "d04170"))
 JETSON_NANO = _cpuinfo(*[_CORTEX_A57] * 4)
 JETSON_ORIN_NANO = _cpuinfo(*[_CORTEX_A78AE] * 6)
-# Big and little ones.
+# Little cores and big cores.
 ROCK_5B = _cpuinfo(*[_CORTEX_A55] * 4, *[_CORTEX_A76] * 4)
 INTEL_NUC = _cpuinfo(*[_I7_8559U] * 8)

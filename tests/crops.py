@@ -1,4 +1,4 @@
-"""Folders of real photos: crops of those that come inside packages."""
+"""Folders of real photos: crops of photos from installed packages."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def write_crops(folder: Path, photos: Mapping[str, Path], seed: int, count: int) -> None:
-    """Write one folder per photo, named as it is, with so many crops, drawn by a seed."""
+    """Write one folder per photo, with its name and `count` random crops."""
     random = np.random.default_rng(seed)
     for label, path in photos.items():
         with Image.open(path) as photo:

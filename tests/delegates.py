@@ -14,7 +14,7 @@ by_each_built_in = pytest.mark.parametrize("delegate", [Delegate.XNNPACK, Delega
 
 
 def compile_delegate(path: Path, *flags: str) -> Path:
-    """Compile the external delegate to `path`; skips where there is no C compiler."""
+    """Compile the external delegate to `path`; skips without a C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs a C compiler (cc or gcc), which is not here")
@@ -25,5 +25,5 @@ def compile_delegate(path: Path, *flags: str) -> Path:
 
 
 def external(library: Path, mode: str = "compute") -> Delegate:
-    """The external delegate, in one of the modes that data/delegate.c tells of."""
+    """The external delegate, in one of the modes that data/delegate.c lists."""
     return parse_delegate(str(library), f"mode={mode}")

@@ -9,9 +9,9 @@ Imports = Mapping[str, frozenset[str]]
 
 
 def read_imports(root: Path, *packages: str) -> Imports:
-    """For each module of the packages under `root`, what it imports, inside functions too.
+    """For each module of the packages under `root`, the names that it imports, inside functions too.
 
-    A name from one of the packages is that of a module; of other packages' names the whole is kept.
+    Names from these packages are cut to the module; names from other packages stay whole.
     """
     paths = {
         _module(path.relative_to(root)): path for name in packages for path in (root / name).rglob("*.py")
@@ -27,7 +27,7 @@ def chain_to(
 ) -> list[str] | None:
     """The shortest chain of imports from a module to a forbidden name that is not allowed, if any.
 
-    Names stand for themselves and all below them.
+    Each name also stands for all names below it.
     """
     queue = deque([[start]])
     seen = {start}
@@ -59,7 +59,7 @@ def _module(path: Path) -> str:
 
 
 def _nearest(name: str, modules: Mapping[str, Path]) -> str:
-    # `from package.module import thing` reads as package.module.thing: cut to what is a module.
+    # `from package.module import thing` reads as package.module.thing: cut it to the module.
     nearest = name
     while nearest not in modules:
         nearest, dot, _ = nearest.rpartition(".")

@@ -1,4 +1,4 @@
-""".tflite files that differ from a real one in an operator."""
+"""Real .tflite files with an operator replaced or added."""
 
 import flatbuffers
 import numpy as np
@@ -6,7 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 
 def with_custom_operator(model: bytes, name: str) -> bytes:
-    """The model with a custom operator of that name in the place of FULLY_CONNECTED."""
+    """The model with FULLY_CONNECTED replaced by a custom operator of that name."""
     content, code = _unpacked(model)
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     code.customCode = name
@@ -24,14 +24,14 @@ def with_newer_operator(model: bytes, version: int) -> bytes:
 
 
 def with_softmax(model: bytes) -> bytes:
-    """The model of float32 logits with a softmax behind them."""
+    """The model of float32 logits with a softmax after them."""
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
     kind = schema.BuiltinOperator.SOFTMAX, schema.BuiltinOptions.SoftmaxOptions
     return _followed_by(model, *kind, options, shape=None)
 
 
-def with_output_of(model: bytes, shape: list[int]) -> bytes:
+def with_output_shape(model: bytes, shape: list[int]) -> bytes:
     """The model of float32 logits with its output in another shape."""
     options = schema.ReshapeOptionsT()
     options.newShape = shape
@@ -90,7 +90,7 @@ def with_unpacked_weights(model: bytes) -> bytes:
 def _followed_by(
     model: bytes, operator: int, options_type: int, options: object, shape: list[int] | None
 ) -> bytes:
-    """The model with an operator behind its float32 output, whose shape it keeps where none is given."""
+    """The model with an operator after its float32 output; without `shape`, the output keeps its shape."""
     content = unpacked_model(model)
     (graph,) = content.subgraphs
     (before,) = graph.outputs
@@ -118,12 +118,12 @@ def _new_code(content: schema.ModelT, operator: int) -> int:
 
 
 def unpacked_model(model: bytes) -> schema.ModelT:
-    """The model, to be changed."""
+    """The model as an object that can be changed."""
     return schema.ModelT.InitFromPackedBuf(bytearray(model))
 
 
 def packed_model(content: schema.ModelT) -> bytes:
-    """The model as a file."""
+    """The model as the bytes of a file."""
     builder = flatbuffers.Builder()
     builder.Finish(content.Pack(builder), b"TFL3")
     return bytes(builder.Output())

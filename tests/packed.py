@@ -1,4 +1,4 @@
-"""Bundles that hold variants packed, rightly or not."""
+"""Bundles with packed variants, intact or damaged."""
 
 import json
 from pathlib import Path
@@ -21,8 +21,8 @@ def packed_copy(bundle: Bundle, path: Path, *names: str) -> Bundle:
     return write_bundle(path, bundle.manifest.model_copy(update={"variants": variants}), files)
 
 
-def put(bundle: Bundle, name: str, content: bytes) -> Bundle:
-    """Put other content in the place of a packed variant, which the manifest then names as what is held."""
+def replace_packed(bundle: Bundle, name: str, content: bytes) -> Bundle:
+    """Replace the file of a packed variant; the manifest gets the new file's hash and size."""
     bundle.variant_path(name).write_bytes(content)
     manifest = json.loads((bundle.path / MANIFEST).read_text())
     manifest["variants"][name]["wire"] |= {"sha256": sha256_of(content), "bytes": len(content)}

@@ -1,4 +1,4 @@
-"""Reports of devices, as they might come."""
+"""Device reports, as users might send them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def proportion(count: int, total: int) -> dict[str, Any]:
 
 
 def variant(**changes: Any) -> dict[str, Any]:
-    """A variant of a report, as JSON has it."""
+    """The JSON of a variant in a report."""
     return {
         "sha256": SHA256,
         "bytes": 8_400_000,
@@ -45,7 +45,7 @@ def variant(**changes: Any) -> dict[str, Any]:
 
 
 def report(**changes: Any) -> dict[str, Any]:
-    """A report, as JSON has it."""
+    """The JSON of a report."""
     return {
         "schema_version": 1,
         "date": "2026-11-24",
@@ -78,11 +78,11 @@ def report(**changes: Any) -> dict[str, Any]:
 
 
 def emulated() -> dict[str, Any]:
-    """A report of what ran under emulation: without speeds."""
-    whole = report()
-    device = whole["device"] | {"name": "emulated aarch64", "emulated": True}
-    return whole | {"device": device, "heat": None, "variants": {"ptq": variant(speed=None)}}
+    """The JSON of a report from an emulated device: without speeds."""
+    content = report()
+    device = content["device"] | {"name": "emulated aarch64", "emulated": True}
+    return content | {"device": device, "heat": None, "variants": {"ptq": variant(speed=None)}}
 
 
-def parsed(whole: dict[str, Any]) -> DeviceReport:
-    return DeviceReport.model_validate(whole)
+def parsed(content: dict[str, Any]) -> DeviceReport:
+    return DeviceReport.model_validate(content)

@@ -1,4 +1,4 @@
-"""What only root may do, and others may not."""
+"""File permissions in tests that root runs."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ NOBODY = 65534
 
 @contextmanager
 def as_an_ordinary_user() -> Iterator[None]:
-    """For a root user: what only root may read can't be read."""
+    """Give up root's rights inside, so that file permissions apply."""
     if os.geteuid() != 0:
         yield
         return

@@ -21,7 +21,7 @@ class KeyPair:
 
 
 def make_key_pair(folder: Path) -> KeyPair:
-    """Write a new key pair into a folder, which is made where it is not there."""
+    """Write a new key pair into a folder, which is created if necessary."""
     folder.mkdir(exist_ok=True)
     key = SigningKey.generate()
     return KeyPair(
@@ -45,7 +45,7 @@ def signed_copy(bundle: Bundle, path: Path, pair: KeyPair) -> Path:
 
 
 def flip(file: Path, bit: int) -> None:
-    """Flip one bit of a file; `bit` counts from its begin, round and round."""
+    """Flip one bit of a file; `bit` counts from its beginning, modulo its size."""
     content = bytearray(file.read_bytes())
     at, within = divmod(bit % (8 * len(content)), 8)
     content[at] ^= 1 << within

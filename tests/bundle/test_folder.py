@@ -22,7 +22,7 @@ from service.bundle.folder import (
 from service.bundle.manifest import CLASS_IDS, GOLDEN, LABELS, MANIFEST, SEEN_IMAGES, SIGNATURE
 from service.errors import BundleError
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS, altered, lines
-from tests.packed import packed_copy, put
+from tests.packed import packed_copy, replace_packed
 from tests.rights import as_an_ordinary_user
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
 
@@ -221,7 +221,7 @@ def test_a_packed_variant_is_verified_packed_and_unpacked(colours: Bundle, tmp_p
 
 
 def test_no_bundle_is_written_with_a_variant_that_does_not_unpack(colours: Bundle, tmp_path: Path) -> None:
-    bundle = put(packed_copy(colours, tmp_path / "packed", "ptq"), "ptq", b"no frame")
+    bundle = replace_packed(packed_copy(colours, tmp_path / "packed", "ptq"), "ptq", b"no frame")
     with pytest.raises(BundleError, match=r"ptq\.tflite\.zst can't be unpacked: .*; build the bundle again"):
         write_bundle(tmp_path / "again", bundle.manifest, bundle_files(bundle))
     assert not (tmp_path / "again").exists()

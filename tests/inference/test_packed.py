@@ -16,7 +16,7 @@ from service.inference.footprint import measure_footprint
 from service.inference.loading import load_variant
 from tests.colours import PRECISIONS, RGB
 from tests.delegates import by_each_built_in, external
-from tests.packed import packed_copy, put
+from tests.packed import packed_copy, replace_packed
 
 
 @pytest.fixture(scope="module")
@@ -82,4 +82,4 @@ def test_a_file_that_unpacks_to_another_model_is_not_loaded(copied: Bundle, colo
         r"ptq\.tflite\.zst does not unpack to the file that the manifest names .*; build the bundle again"
     )
     with pytest.raises(BundleError, match=message):
-        Classifier(put(copied, "ptq", pack(bytes(content))), "ptq")
+        Classifier(replace_packed(copied, "ptq", pack(bytes(content))), "ptq")

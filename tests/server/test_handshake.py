@@ -15,7 +15,7 @@ import uvloop
 from service.server import handshake
 from service.server.handshake import TlsListener
 from service.server.tls import renewed_certificate
-from tests.certificates import OPENSSL, Pair, made
+from tests.certificates import OPENSSL, Pair, make_pair
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
@@ -86,7 +86,7 @@ def bytes_received(
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    return made(tmp_path)
+    return make_pair(tmp_path)
 
 
 def test_a_slow_client_receives_the_whole_last_answer(pair: Pair) -> None:

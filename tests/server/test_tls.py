@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.server.tls import Tls, renewed_certificate
-from tests.certificates import OPENSSL, Pair, made
+from tests.certificates import OPENSSL, Pair, make_pair
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
@@ -33,12 +33,12 @@ def replace(old: Path, new: Path) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    return made(tmp_path / "now")
+    return make_pair(tmp_path / "now")
 
 
 @pytest.fixture
 def renewed(tmp_path: Path) -> Pair:
-    return made(tmp_path / "renewed", days=90)
+    return make_pair(tmp_path / "renewed", days=90)
 
 
 def test_the_expiry_of_the_certificate_is_known(pair: Pair) -> None:
@@ -67,7 +67,7 @@ def test_the_expiry_is_known_if_the_system_allows_only_tls_1_2(pair: Pair, tmp_p
 
 
 def test_the_expiry_is_unknown_if_ordinary_clients_can_not_use_the_curve(tmp_path: Path) -> None:
-    pair = made(tmp_path / "unusual", curve="secp256k1")
+    pair = make_pair(tmp_path / "unusual", curve="secp256k1")
     assert renewed_certificate(pair.certificate, pair.key).value.expires is None
 
 
@@ -117,7 +117,7 @@ def test_an_unusable_pair_is_reported_once_and_the_previous_one_kept(
             pair.certificate.unlink()
             reason = "No such file"
         case _:
-            replace(pair.key, made(tmp_path / "encrypted", "-passout", "pass:secret").key)
+            replace(pair.key, make_pair(tmp_path / "encrypted", "-passout", "pass:secret").key)
             reason = "EDGEWISE_TLS_KEY_FILE is encrypted"
     with caplog.at_level(logging.INFO, "edgewise"):
         tls.renew()

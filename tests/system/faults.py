@@ -17,7 +17,7 @@ import httpx
 
 from service.bundle.folder import Bundle
 from tests.api.running import photo
-from tests.certificates import made
+from tests.certificates import make_pair
 from tests.monitoring import boards
 from tests.system.processes import ROOT, environment, serving
 from tests.system.prometheus import Prometheus, Target, free_port, wait_until
@@ -178,11 +178,11 @@ def clients_time_out(prometheus: Prometheus, bundle: Bundle, _: Path) -> None:
 
 def certificate_about_to_expire(prometheus: Prometheus, bundle: Bundle, folder: Path) -> None:
     """Fire EdgewiseCertificateExpires."""
-    pair = made(folder / "tls")
+    pair = make_pair(folder / "tls")
     settings = {"bundle": bundle.path, "port": free_port(), **pair.settings}
     with serving(**settings), prometheus.watching(settings["port"], "https") as target:
         target.wait_for("EdgewiseCertificateExpires")
-        made(folder / "tls", days=90)
+        make_pair(folder / "tls", days=90)
         target.wait_for_quiet()
 
 

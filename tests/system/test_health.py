@@ -11,7 +11,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.settings import Settings
-from tests.certificates import made
+from tests.certificates import make_pair
 from tests.system.processes import ROOT, environment, serving, wait_for
 from tests.system.prometheus import free_port
 from tests.system.test_start import one_line
@@ -47,7 +47,7 @@ def test_it_checks_over_ipv6_too(colours: Bundle) -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is absent")
 def test_it_checks_over_tls_if_the_service_uses_it(colours: Bundle, tmp_path: Path) -> None:
-    settings = made(tmp_path / "tls").settings
+    settings = make_pair(tmp_path / "tls").settings
     with serving(bundle=colours.path, **settings) as service:
         assert check_health(port=service.port, **settings).returncode == 0
         plain = check_health(port=service.port)

@@ -11,7 +11,7 @@ from service.bundle.packing import pack
 from tests.api.running import photo
 from tests.bundle.test_packing import streamed
 from tests.colours import RGB
-from tests.packed import packed_copy, put
+from tests.packed import packed_copy, replace_packed
 from tests.signed import flip, make_key_pair
 from tests.system.processes import run, serving
 from tests.system.test_start import one_line
@@ -82,7 +82,7 @@ def test_a_wrongly_packed_variant_stops_the_start_in_one_line(
     packed: Bundle, change: Callable[[bytes], bytes], message: str
 ) -> None:
     file = packed.variant_path("ptq")
-    put(packed, "ptq", change(file.read_bytes()))
+    replace_packed(packed, "ptq", change(file.read_bytes()))
     result = run(bundle=packed.path, port=0)
     assert result.returncode == 2
     line = one_line(result.stderr)

@@ -16,7 +16,7 @@ import pytest
 from service.bundle.folder import Bundle
 from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
 from tests.api.running import photo, samples
-from tests.certificates import OPENSSL, Pair, made
+from tests.certificates import OPENSSL, Pair, make_pair
 from tests.system.processes import Service, run, serving, wait_for
 from tests.system.test_start import one_line
 
@@ -27,7 +27,7 @@ CLASSIFY = "/v1/classify"
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return made(tmp_path_factory.mktemp("tls"))
+    return make_pair(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_open_connections_do_not_delay_the_stop(colours: Bundle, pair: Pair) -> 
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(colours: Bundle, tmp_path: Path) -> None:
-    first, second = made(tmp_path / "first"), made(tmp_path / "second", days=90)
+    first, second = make_pair(tmp_path / "first"), make_pair(tmp_path / "second", days=90)
     # As Kubernetes mounts a Secret: it replaces the link to the folder.
     mounted = tmp_path / "mounted"
     mounted.mkdir()
@@ -182,8 +182,8 @@ def test_without_a_certificate_there_is_no_expiry_metric(colours: Bundle) -> Non
 def test_unusable_tls_files_stop_the_start_in_one_line(
     colours: Bundle, pair: Pair, tmp_path: Path, command: str
 ) -> None:
-    other = made(tmp_path / "other")
-    encrypted = made(tmp_path / "encrypted", "-passout", "pass:secret")
+    other = make_pair(tmp_path / "other")
+    encrypted = make_pair(tmp_path / "encrypted", "-passout", "pass:secret")
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("no PEM")
     cases: list[tuple[dict[str, Path], str]] = [

@@ -22,7 +22,7 @@ from tests.models import (
     unpacked_model,
     with_channels_first,
     with_custom_operator,
-    with_output_of,
+    with_output_shape,
     with_unpacked_weights,
 )
 
@@ -140,7 +140,7 @@ def test_a_model_that_gives_nan_is_refused(models: Path, tmp_path: Path) -> None
 
 def test_an_output_with_a_height_and_a_width_of_one_is_accepted(models: Path, tmp_path: Path) -> None:
     four = models / "four.tflite"
-    four.write_bytes(with_output_of((models / "fp32.tflite").read_bytes(), [1, 1, 1, len(LABELS_OF)]))
+    four.write_bytes(with_output_shape((models / "fp32.tflite").read_bytes(), [1, 1, 1, len(LABELS_OF)]))
     bundle = imported(four, tmp_path / "bundle", mean=127.5, std=127.5)
     verify(bundle)
     assert bundle.variant("four").output.shape == (1, len(LABELS_OF))

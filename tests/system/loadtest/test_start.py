@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.certificates import OPENSSL, made
+from tests.certificates import OPENSSL, make_pair
 from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, read_report
 from tests.system.processes import ROOT, Service, serving
 
@@ -65,7 +65,7 @@ def test_an_unwritable_report_folder_is_reported_before_the_test(
 def test_a_self_signed_certificate_is_accepted_only_if_named(
     colours: Bundle, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = made(tmp_path / "tls")
+    pair = make_pair(tmp_path / "tls")
     with serving(bundle=colours.path, **pair.settings) as service:
         args = (
             "--host",
