@@ -1,4 +1,4 @@
-"""The arrows between the rooms point one way: docs/architecture.md."""
+"""Packages and modules import each other in one direction only: see docs/architecture.md."""
 
 import subprocess
 import sys
@@ -17,8 +17,17 @@ HTTP = frozenset({"fastapi", "http", "python_multipart", "starlette", "uvicorn"}
 FOUNDATION = frozenset({"service.bundle", "service.errors", "service.host", "service.results"})
 CORE = frozenset({"service.images", "service.inference", "service.measuring"})
 
-# Each knows those before it.
-BUILD_ROOMS = ("network", "photos", "quantization", "training", "search", "assembly", "evidence", "commands")
+# Each may import those before it.
+BUILD_PACKAGES = (
+    "network",
+    "photos",
+    "quantization",
+    "training",
+    "search",
+    "assembly",
+    "evidence",
+    "commands",
+)
 COMMAND_MODULES = (
     *("options", "output", "photo_sets", "network", "training_plan", "estimate"),
     *("subset", "importing", "sign", "evaluate", "report"),
@@ -28,17 +37,20 @@ COMMAND_MODULES = (
 
 @dataclass(frozen=True)
 class Rule:
-    """What no chain of imports may lead to from a room's modules; `but` is allowed all the same."""
+    """No chain of imports may lead from a package to `forbidden`, except to `allowed`.
 
-    room: str
-    never: frozenset[str]
-    but: frozenset[str] = frozenset()
+    A package here can also be a single module.
+    """
+
+    package: str
+    forbidden: frozenset[str]
+    allowed: frozenset[str] = frozenset()
 
 
-def in_order(package: str, rooms: Sequence[str]) -> Iterator[Rule]:
-    """Rules by which each of a package's rooms knows only those before it."""
-    for number, room in enumerate(rooms, 1):
-        yield Rule(f"{package}.{room}", frozenset(f"{package}.{later}" for later in rooms[number:]))
+def in_order(package: str, parts: Sequence[str]) -> Iterator[Rule]:
+    """Rules by which each part of a package imports only those before it."""
+    for number, part in enumerate(parts, 1):
+        yield Rule(f"{package}.{part}", frozenset(f"{package}.{later}" for later in parts[number:]))
 
 
 RULES = (
@@ -57,18 +69,21 @@ RULES = (
     Rule("service.switching", HTTP | {"service.api", "service.app", "service.server"}),
     Rule("build", frozenset({"service", "loadtest"}), FOUNDATION | CORE),
     Rule("loadtest", TENSORFLOW | {"service", "build"}),
-    *in_order("build", BUILD_ROOMS),
+    *in_order("build", BUILD_PACKAGES),
     *in_order("build.commands", COMMAND_MODULES),
 )
-RULE_OF = {rule.room: rule for rule in RULES}
+RULE_OF = {rule.package: rule for rule in RULES}
 
 
-def modules_of(imports: Imports, room: str) -> list[str]:
-    return sorted(module for module in imports if is_within(module, frozenset({room})))
+def modules_of(imports: Imports, package: str) -> list[str]:
+    return sorted(module for module in imports if is_within(module, frozenset({package})))
 
 
-def broken(imports: Imports, rule: Rule) -> list[str]:
-    chains = (chain_to(imports, module, rule.never, rule.but) for module in modules_of(imports, rule.room))
+def violations(imports: Imports, rule: Rule) -> list[str]:
+    chains = (
+        chain_to(imports, module, rule.forbidden, rule.allowed)
+        for module in modules_of(imports, rule.package)
+    )
     return [" → ".join(chain) for chain in chains if chain]
 
 
@@ -83,9 +98,9 @@ def imports() -> Imports:
     return read_imports(ROOT, *PACKAGES)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.room)
-def test_no_arrow_points_back(imports: Imports, rule: Rule) -> None:
-    assert broken(imports, rule) == []
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.package)
+def test_no_package_imports_what_is_forbidden(imports: Imports, rule: Rule) -> None:
+    assert violations(imports, rule) == []
 
 
 def test_every_package_of_the_project_has_a_rule() -> None:
@@ -94,25 +109,25 @@ def test_every_package_of_the_project_has_a_rule() -> None:
     assert packages <= set(RULE_OF)
 
 
-@pytest.mark.parametrize("room", ["service.api", "service.inference", "service.monitoring", "build"])
-def test_the_rules_speak_of_rooms_that_exist(imports: Imports, room: str) -> None:
-    assert len(modules_of(imports, room)) > 1
+@pytest.mark.parametrize("package", ["service.api", "service.inference", "service.monitoring", "build"])
+def test_the_packages_of_the_rules_exist(imports: Imports, package: str) -> None:
+    assert len(modules_of(imports, package)) > 1
 
 
 def below(imports: Imports, package: str) -> set[str]:
-    """The names of the modules and packages right below a package."""
+    """The names of the modules and packages directly below a package."""
     names = (module.removeprefix(package) for module in modules_of(imports, package))
     return {name.split(".")[1] for name in names if name}
 
 
-def test_every_room_of_the_build_stage_has_its_place(imports: Imports) -> None:
-    rooms = {name for name in below(imports, "build") if (ROOT / "build" / name).is_dir()}
-    assert rooms == set(BUILD_ROOMS)
+def test_every_part_of_the_build_stage_has_a_place_in_the_order(imports: Imports) -> None:
+    packages = {name for name in below(imports, "build") if (ROOT / "build" / name).is_dir()}
+    assert packages == set(BUILD_PACKAGES)
     assert below(imports, "build.commands") == set(COMMAND_MODULES)
 
 
 def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
-    # What the modules import in their turn shows only when they run.
+    # Only running the modules shows what other packages import in turn.
     modules = modules_of(imports, "service")
     program = f"import sys; [__import__(m) for m in {modules}]; print(*sys.modules)"
     result = subprocess.run(  # noqa: S603
@@ -124,7 +139,7 @@ def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "files", "chain"),
+    ("package", "files", "chain"),
     [
         pytest.param(
             "service",
@@ -175,7 +190,7 @@ def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
                 "service/errors.py": "from fastapi import HTTPException",
             },
             "service.images.pixels → service.errors → fastapi.HTTPException",
-            id="by-way-of-another",
+            id="through-another-module",
         ),
         pytest.param(
             "service.images",
@@ -185,7 +200,7 @@ def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
                 "service/images/pixels.py": "",
             },
             "service.images.pixels → service.settings",
-            id="by-way-of-the-package",
+            id="through-the-package",
         ),
         pytest.param(
             "service.monitoring",
@@ -197,7 +212,7 @@ def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
             "build",
             {"build/evaluation.py": "from service.settings import Settings", "service/settings.py": ""},
             "build.evaluation → service.settings",
-            id="build-takes-too-much",
+            id="build-imports-settings",
         ),
         pytest.param(
             "loadtest",
@@ -207,12 +222,12 @@ def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
         ),
     ],
 )
-def test_a_broken_arrow_is_seen(tmp_path: Path, room: str, files: dict[str, str], chain: str) -> None:
+def test_a_forbidden_import_is_found(tmp_path: Path, package: str, files: dict[str, str], chain: str) -> None:
     write(tmp_path, files)
-    assert chain in broken(read_imports(tmp_path, *PACKAGES), RULE_OF[room])
+    assert chain in violations(read_imports(tmp_path, *PACKAGES), RULE_OF[package])
 
 
-def test_allowed_arrows_are_not_complained_of(tmp_path: Path) -> None:
+def test_allowed_imports_are_not_reported(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
@@ -225,4 +240,4 @@ def test_allowed_arrows_are_not_complained_of(tmp_path: Path) -> None:
         },
     )
     imports = read_imports(tmp_path, *PACKAGES)
-    assert [chain for rule in RULES for chain in broken(imports, rule)] == []
+    assert [chain for rule in RULES for chain in violations(imports, rule)] == []
