@@ -7,7 +7,7 @@ from service.errors import SettingsError
 
 
 @pytest.mark.parametrize("content", ["0123456789abcdef", "  0123456789abcdef\n", "!~0123456789-._/+="])
-def test_the_token_is_the_file_s_content_without_white_space(tmp_path: Path, content: str) -> None:
+def test_the_token_is_the_file_s_content_without_surrounding_space(tmp_path: Path, content: str) -> None:
     file = tmp_path / "token"
     file.write_text(content)
     assert read_token(file) == content.strip()
@@ -17,7 +17,7 @@ def test_the_token_is_the_file_s_content_without_white_space(tmp_path: Path, con
     "content",
     [b"", b" \n", b"0123456789abcde", b"0123456789 abcdef", b"0123456789abcdef\nx", "é".encode() * 20],
 )
-def test_what_is_no_token_is_refused_and_not_told(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_token_is_refused_without_quoting_it(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match="token must hold one token of 16 or more ASCII") as caught:
@@ -25,7 +25,7 @@ def test_what_is_no_token_is_refused_and_not_told(tmp_path: Path, content: bytes
     assert "0123456789" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"EDGEWISE_ADMIN_TOKEN_FILE: .*/none: No such file"):
         read_token(tmp_path / "none")
     with pytest.raises(SettingsError, match="Is a directory"):

@@ -1,4 +1,4 @@
-"""The bundle that comes along: what is said of it, and that it holds here."""
+"""The default bundle: it is complete, matches its documents, and its numbers hold on this machine."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tests.delegates import by_each_built_in
 ROOT = Path(__file__).parents[1]
 
 
-def test_it_is_whole(default_bundle: Bundle) -> None:
+def test_the_bundle_is_complete(default_bundle: Bundle) -> None:
     verify(default_bundle)
     assert list(default_bundle.manifest.variants) == ["fp32", "fp16", "dynamic", "ptq", "qat", "small"]
     assert default_bundle.manifest.default_variant == "qat"
@@ -32,19 +32,19 @@ def test_it_is_whole(default_bundle: Bundle) -> None:
 
 
 @by_each_built_in
-def test_its_golden_vectors_hold_here(default_bundle: Bundle, delegate: Delegate) -> None:
+def test_the_golden_vectors_hold_on_this_machine(default_bundle: Bundle, delegate: Delegate) -> None:
     for variant in default_bundle.manifest.variants:
         Classifier(default_bundle, variant, delegate)
 
 
-def test_the_readme_and_the_model_card_say_what_the_manifest_does(default_bundle: Bundle) -> None:
+def test_the_readme_and_the_model_card_match_the_manifest(default_bundle: Bundle) -> None:
     shown = (ROOT / "README.md").read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
     assert shown.strip() == variant_table(default_bundle.manifest)
     card = (default_bundle.path / MODEL_CARD).read_text("utf-8")
     assert card == model_card(default_bundle.manifest, read_per_class(default_bundle))
 
 
-def test_its_network_is_not_the_one_that_training_started_from(default_bundle: Bundle) -> None:
+def test_the_manifest_records_the_images_of_the_training(default_bundle: Bundle) -> None:
     training = default_bundle.manifest.training
     assert training is not None
     assert {images.name for images in training.images} == {"imagenet-calibration", "grocery/train"}
@@ -66,13 +66,13 @@ def test_the_numbers_of_the_manifest_hold_on_the_same_images(
         recorded = reference_evaluation(default_bundle.variant(name).evaluations)
         assert recorded is not None
         assert recorded.dataset == evaluation.dataset
-        # Another processor may round another way at a tie.
+        # Another processor may round ties differently.
         assert abs(recorded.top1.count - evaluation.top1.count) <= 3
         assert abs(recorded.top5.count - evaluation.top5.count) <= 3
         assert recorded.ece == pytest.approx(evaluation.ece, abs=0.01)
 
 
-def test_its_drift_reference_is_of_its_reference_evaluation(default_bundle: Bundle) -> None:
+def test_the_drift_reference_matches_the_reference_evaluation(default_bundle: Bundle) -> None:
     reference = read_reference(default_bundle)
     assert reference is not None
     assert list(reference.variants) == list(default_bundle.manifest.variants)
@@ -84,7 +84,7 @@ def test_its_drift_reference_is_of_its_reference_evaluation(default_bundle: Bund
         assert sum(row.right[name] for row in rows) == evaluation.top1.count
 
 
-def test_training_lost_nothing(default_bundle: Bundle, measured: dict[str, Evaluation]) -> None:
+def test_training_did_not_lower_the_accuracy(default_bundle: Bundle, measured: dict[str, Evaluation]) -> None:
     (start,) = default_bundle.manifest.baselines["start"].evaluations
     assert start.dataset == measured["fp32"].dataset
     assert measured["fp32"].top1.count >= start.top1.count - 6
@@ -103,7 +103,7 @@ def test_a_variant_stays_close_to_float(
     assert comparison.lost - comparison.won <= 0.008 * measured[name].dataset.images
 
 
-def test_training_in_int8_halved_what_int8_loses(measured: dict[str, Evaluation]) -> None:
+def test_quantization_aware_training_lowers_the_divergence(measured: dict[str, Evaluation]) -> None:
     trained, calibrated = (comparison_with(measured[name], "fp32") for name in ("qat", "ptq"))
     assert trained is not None
     assert calibrated is not None
@@ -113,23 +113,23 @@ def test_training_in_int8_halved_what_int8_loses(measured: dict[str, Evaluation]
     assert trained.lost - trained.won <= 6
 
 
-def test_the_converter_by_itself_loses_what_others_keep(default_bundle: Bundle) -> None:
+def test_the_plain_converter_diverges_from_float(default_bundle: Bundle) -> None:
     naive = reference_evaluation(default_bundle.manifest.baselines["naive"].evaluations)
     assert naive is not None
-    against = comparison_with(naive, "fp32")
-    assert against is not None
-    assert against.kl_nats > 0.05
+    comparison = comparison_with(naive, "fp32")
+    assert comparison is not None
+    assert comparison.kl_nats > 0.05
 
 
 @pytest.mark.parametrize("name", ["ptq", "qat"])
-def test_int8_has_no_float_island(default_bundle: Bundle, name: str) -> None:
+def test_int8_variants_compute_in_int8_throughout(default_bundle: Bundle, name: str) -> None:
     operators = count_operators(default_bundle.variant_path(name).read_bytes())
     assert operators == default_bundle.variant(name).operators
     assert "DEQUANTIZE" not in operators
     assert operators["QUANTIZE"] == 1
 
 
-def test_qat_says_how_it_was_trained(default_bundle: Bundle) -> None:
+def test_the_manifest_records_how_qat_was_trained(default_bundle: Bundle) -> None:
     training = default_bundle.variant("qat").provenance.training
     assert training is not None
     assert training.method == "quantization-aware"

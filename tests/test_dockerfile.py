@@ -1,4 +1,4 @@
-"""What the Dockerfile, the bake file and .dockerignore say of each other and of the project."""
+"""The Dockerfile, the bake file and .dockerignore agree with each other and with the project."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from build.commands.options.shared import DEFAULT_WEIGHTS
 from service import VERSION
 
 ROOT = Path(__file__).parent.parent
-# Instructions of one line each.
+# With each instruction on one line.
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
 BAKE = json.loads((ROOT / "docker-bake.json").read_text())
-# Those that the builder gives.
+# The arguments that the builder sets.
 AUTOMATIC = {"TARGETARCH"}
 HADOLINT = (
     shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -31,11 +31,11 @@ def arguments() -> dict[str, str | None]:
     return {name: default for name, default in reversed(declared)}  # noqa: C416 (the first one counts)
 
 
-def test_the_version_is_the_services() -> None:
+def test_the_image_version_is_the_service_version() -> None:
     assert arguments()["VERSION"] == BAKE["variable"]["VERSION"]["default"] == VERSION
 
 
-def test_what_is_baked_are_arguments_of_the_dockerfile() -> None:
+def test_the_bake_file_sets_only_arguments_of_the_dockerfile() -> None:
     for target in BAKE["target"].values():
         assert set(target.get("args", {})) <= set(arguments())
     variables = set(re.findall(r"\$\{(\w+)\}", json.dumps(BAKE["target"])))
@@ -44,20 +44,20 @@ def test_what_is_baked_are_arguments_of_the_dockerfile() -> None:
     assert set(BAKE["group"]["default"]["targets"]) == set(BAKE["target"]) - {"build"}
 
 
-def test_the_last_stage_is_the_services_and_the_build_stage_is_a_target() -> None:
+def test_the_last_stage_is_the_service_and_the_build_stage_a_target() -> None:
     stages = re.findall(r"^FROM (?:--platform=\S+ )?\S+(?: AS (\w+))?$", DOCKERFILE, re.MULTILINE)
     assert stages[-1] == ""
     assert BAKE["target"]["build"]["target"] in stages
 
 
-def test_the_build_stage_finds_what_it_reads() -> None:
+def test_the_build_stage_copies_what_it_reads() -> None:
     stage = DOCKERFILE.partition(" AS build\n")[2].partition("\nFROM ")[0]
     copied = set(re.findall(r"^COPY (\S+) /app/\1$", stage, re.MULTILINE))
     assert copied == {"service", "build", str(DEFAULT_WEIGHTS.relative_to(ROOT))}
     assert "--requirement /requirements/build.txt" in stage
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = {
         (arguments()[source.strip("${}")] or "") if "$" in source else source
@@ -70,21 +70,23 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     }
 
 
-def test_the_document_has_every_argument() -> None:
-    told = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "containers.md").read_text(), re.MULTILINE)
-    assert set(told) == set(arguments()) - AUTOMATIC
+def test_the_document_lists_every_argument() -> None:
+    documented = re.findall(
+        r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "containers.md").read_text(), re.MULTILINE
+    )
+    assert set(documented) == set(arguments()) - AUTOMATIC
 
 
 def test_every_dockerfile_is_linted() -> None:
     (line,) = re.findall(r"^\t@\.venv/bin/hadolint (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    # Not those below hidden folders: environments may bring their own.
+    # Hidden folders are left out: environments in them may contain Dockerfiles.
     found = {path.relative_to(ROOT) for path in ROOT.glob("[!.]*/**/Dockerfile")} | {Path("Dockerfile")}
     assert {Path(name) for name in line.split()} == found
 
 
 @pytest.mark.skipif(not HADOLINT, reason="hadolint is absent")
 @pytest.mark.parametrize("dockerfile", ["Dockerfile", "k8s/loadtest/Dockerfile"])
-def test_hadolint_is_content(dockerfile: str) -> None:
+def test_hadolint_finds_no_problems(dockerfile: str) -> None:
     command = [HADOLINT, dockerfile]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     assert (result.returncode, result.stdout) == (0, "")

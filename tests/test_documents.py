@@ -1,4 +1,4 @@
-"""The documents speak of files, settings and commands that exist."""
+"""The files, settings and commands that the documents name exist."""
 
 import re
 import shutil
@@ -15,20 +15,20 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_linked_files_exist(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
 def anchors(document: Path) -> set[str]:
-    """Of the headings, as GitHub makes them: small letters, hyphens for blanks, no other signs."""
+    """The anchors of the headings, as GitHub makes them: lower case, hyphens for spaces, no punctuation."""
     text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_to_headings(document: Path) -> None:
+def test_linked_headings_exist(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text())
     assert [
         f"{target}#{anchor}"
@@ -38,33 +38,33 @@ def test_links_lead_to_headings(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_settings_that_are_spoken_of_exist(document: Path) -> None:
+def test_named_settings_exist(document: Path) -> None:
     known = {f"EDGEWISE_{field.upper()}" for field in Settings.model_fields}
     assert set(re.findall(r"\bEDGEWISE_[A-Z0-9_]+\b", document.read_text())) <= known
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_commands_that_are_spoken_of_exist(document: Path) -> None:
-    verbs = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+def test_named_make_targets_exist(document: Path) -> None:
+    existing = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     used = re.findall(r"^(?:[A-Z_]+=\S+ )*make ([a-z]+)|`make ([a-z]+)", document.read_text(), re.MULTILINE)
-    assert {first or second for first, second in used} <= verbs
+    assert {first or second for first, second in used} <= existing
 
 
 @pytest.mark.parametrize("package", ["service", "build"])
-def test_programs_have_the_verbs_that_are_spoken_of(package: str) -> None:
+def test_named_subcommands_exist(package: str) -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
-    verbs = set(re.findall(rf'(?:-m {package}|make {package} ARGS=") *([a-z]+)', text))
-    assert verbs
+    subcommands = set(re.findall(rf'(?:-m {package}|make {package} ARGS=") *([a-z]+)', text))
+    assert subcommands
     command = [sys.executable, "-m", package, "--help"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
-    assert verbs <= set(re.findall(r"^ +([a-z]+)\b", result.stdout, re.MULTILINE))
+    assert subcommands <= set(re.findall(r"^ +([a-z]+)\b", result.stdout, re.MULTILINE))
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is absent")
-def test_help_lists_every_verb() -> None:
+def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
     command = ["make", "--no-print-directory", "help"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
     listed = {line.split()[1] for line in result.stdout.splitlines()}
-    assert listed == {verb for verb in phony if not verb.startswith(".")}
+    assert listed == {target for target in phony if not target.startswith(".")}

@@ -1,4 +1,4 @@
-"""`requirements/install` sets an environment up, and does it again exactly when it must."""
+"""`requirements/install` sets up an environment, and sets it up again only when necessary."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ import pytest
 
 INSTALL = Path(__file__).parent.parent / "requirements" / "install"
 NEWEST = "14"
-# What the script runs beside Python.
+# The programs that the script runs besides Python.
 TOOLS = ("cat", "cmp", "mv", "rm", "sh")
 
 
@@ -26,7 +26,7 @@ def requirements(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder that is all of the PATH, with no Python in it yet."""
+    """A folder to use as the whole PATH, without a Python."""
     folder = tmp_path / "programs"
     folder.mkdir()
     for name in TOOLS:
@@ -59,7 +59,7 @@ def install(
 
 
 def set_up(result: subprocess.CompletedProcess[str]) -> bool:
-    """Whether the run made the environment; that it ended well is checked."""
+    """Check that the run succeeded, and return whether it set up the environment."""
     assert result.returncode == 0, result.stderr
     return result.stdout != ""
 
@@ -83,11 +83,11 @@ def test_it_is_set_up_again_when_something_changed(tmp_path: Path, requirements:
     assert set_up(install(folder, requirements))
     assert not stray.exists()
 
-    # As an interrupted run leaves it: a Python, but not the last file.
+    # An interrupted run leaves a Python, but not the file that is written last.
     (folder / "installed").unlink()
     assert set_up(install(folder, requirements))
 
-    # Its Python went away, or is another now.
+    # Its Python was removed, or has another version now.
     for name in ("python", "python3"):
         (folder / "bin" / name).unlink()
     assert set_up(install(folder, requirements))
@@ -97,12 +97,12 @@ def test_it_is_set_up_again_when_something_changed(tmp_path: Path, requirements:
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="flock is absent")
-def test_of_two_at_once_the_second_waits_and_finds_it_set_up(tmp_path: Path, requirements: Path) -> None:
+def test_of_two_runs_at_once_the_second_waits_for_the_first(tmp_path: Path, requirements: Path) -> None:
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(lambda _: install(tmp_path / "made", requirements), range(2)))
     assert sorted(map(set_up, both)) == [False, True]
-    told = sorted(result.stderr for result in both)
-    assert told == ["", f"Waiting for another process to set up {tmp_path / 'made'} ...\n"]
+    messages = sorted(result.stderr for result in both)
+    assert messages == ["", f"Waiting for another process to set up {tmp_path / 'made'} ...\n"]
 
 
 def test_the_environment_of_another_checkout_is_used_but_not_changed(
@@ -122,7 +122,7 @@ def test_the_environment_of_another_checkout_is_used_but_not_changed(
 
 
 def test_it_is_set_up_from_a_folder_of_wheels(tmp_path: Path, requirements: Path) -> None:
-    # As docs/systemd.md has it, for a node without the Internet.
+    # As in docs/systemd.md, for a node without Internet access.
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     wheel = wheels / "example-1-py3-none-any.whl"
@@ -138,7 +138,7 @@ def test_it_is_set_up_from_a_folder_of_wheels(tmp_path: Path, requirements: Path
     assert len(list(folder.rglob("example.py"))) == 1
 
 
-def test_what_can_not_be_installed_is_not_taken_as_done(tmp_path: Path, requirements: Path) -> None:
+def test_a_failed_installation_does_not_count_as_done(tmp_path: Path, requirements: Path) -> None:
     requirements.write_text("./absent.whl --hash=sha256:" + "0" * 64 + "\n")
     folder = tmp_path / "made"
     result = install(folder, requirements)
@@ -147,29 +147,27 @@ def test_what_can_not_be_installed_is_not_taken_as_done(tmp_path: Path, requirem
     assert not (folder / "installed").exists()
 
 
-def test_a_python_that_does_not_run_is_passed_over(
-    tmp_path: Path, requirements: Path, programs: Path
-) -> None:
+def test_a_python_that_does_not_run_is_skipped(tmp_path: Path, requirements: Path, programs: Path) -> None:
     add_program(programs, "python3", "exit 127")
     add_program(programs, "python3.12", f'exec {sys.executable} "$@"')
     assert set_up(install(tmp_path / "made", requirements, python="", path=programs))
 
 
-def test_a_missing_python_is_said_in_one_line(tmp_path: Path, requirements: Path, programs: Path) -> None:
+def test_a_missing_python_is_reported_in_one_line(tmp_path: Path, requirements: Path, programs: Path) -> None:
     result = install(tmp_path / "made", requirements, python="", path=programs)
     assert result.returncode == 1
     assert result.stderr.startswith("edgewise: no Python 3.11 to 3.14 found; tried: python3 ")
     assert result.stderr.count("\n") == 1
 
 
-def test_a_python_that_is_too_new_is_said_in_one_line(tmp_path: Path, requirements: Path) -> None:
+def test_a_python_that_is_too_new_is_reported_in_one_line(tmp_path: Path, requirements: Path) -> None:
     result = install(tmp_path / "made", requirements, newest="10")
     assert result.returncode == 1
     assert result.stderr.startswith(f"edgewise: no Python 3.11 to 3.10 found; tried: {sys.executable} ")
     assert result.stderr.count("\n") == 1
 
 
-def test_a_missing_venv_is_said_in_one_line(tmp_path: Path, requirements: Path, programs: Path) -> None:
+def test_a_missing_venv_is_reported_in_one_line(tmp_path: Path, requirements: Path, programs: Path) -> None:
     add_program(programs, "python3", f'case "$*" in *ensurepip*) exit 1; esac; exec {sys.executable} "$@"')
     result = install(tmp_path / "made", requirements, python="", path=programs)
     assert result.returncode == 1

@@ -18,14 +18,14 @@ def test_each_line_is_a_key_and_its_name(tmp_path: Path) -> None:
         assert keys.name(unknown.encode()) is None
 
 
-def test_no_key_is_held_as_it_is(tmp_path: Path) -> None:
+def test_keys_are_not_kept_in_plain_text(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(KEY)
     assert KEY not in repr(vars(load_keys(path)))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "has no key"),
         (b"# none\n\n", "has no key"),
@@ -38,17 +38,19 @@ def test_no_key_is_held_as_it_is(tmp_path: Path) -> None:
         (b"\xff" * 20, "not UTF-8 text"),
     ],
 )
-def test_what_is_no_list_of_keys_is_told_without_the_keys(tmp_path: Path, content: bytes, told: str) -> None:
+def test_an_invalid_key_file_is_refused_without_quoting_keys(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"^EDGEWISE_API_KEYS_FILE can't be used: ") as caught:
         load_keys(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "secret" not in str(caught.value)
     assert KEY not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere: No such file or directory"):
         load_keys(tmp_path / "nowhere")
     with pytest.raises(SettingsError, match="Is a directory"):

@@ -9,12 +9,12 @@ import pytest
 from service.renewed import Renewed, keep_renewed
 
 
-def test_what_nobody_foresaw_is_told_and_renewing_goes_on(
+def test_an_unexpected_error_is_logged_and_renewing_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "number"
     file.write_text("1")
-    # Not a number is a ValueError, which no loader of ours raises.
+    # Text that is no number raises ValueError, which no loader of the service does.
     number = Renewed("number", (file,), lambda: int(file.read_text()))
 
     async def watch() -> None:
@@ -37,7 +37,7 @@ def test_what_nobody_foresaw_is_told_and_renewing_goes_on(
     assert "ValueError" in str(caplog.records[0].exc_text)
 
 
-def test_a_disk_that_fails_for_a_while_keeps_nothing_old_for_good(
+def test_a_change_is_loaded_after_a_failing_disk_recovers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "number"
@@ -62,11 +62,11 @@ def test_a_disk_that_fails_for_a_while_keeps_nothing_old_for_good(
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
-def test_one_that_hangs_keeps_no_other_from_being_renewed(tmp_path: Path) -> None:
+def test_a_hanging_load_does_not_block_others(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("stuck", "number")]
     for file in files:
         file.write_text("1")
-    stuck, let = threading.Event(), threading.Event()
+    stuck, release = threading.Event(), threading.Event()
     loads = 0
 
     def hang() -> int:
@@ -74,7 +74,7 @@ def test_one_that_hangs_keeps_no_other_from_being_renewed(tmp_path: Path) -> Non
         loads += 1
         if loads > 1:
             stuck.set()
-            let.wait(30)
+            release.wait(30)
         return loads
 
     hanging = Renewed("stuck", files[:1], hang)
@@ -87,7 +87,7 @@ def test_one_that_hangs_keeps_no_other_from_being_renewed(tmp_path: Path) -> Non
         files[1].write_text("23")
         while number.value != 23:
             await asyncio.sleep(0.01)
-        let.set()
+        release.set()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

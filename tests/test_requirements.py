@@ -1,4 +1,4 @@
-"""The pins of the environments: whole, consistent with one another and with what the code imports."""
+"""The pinned requirements: complete, consistent with each other and with the imports of the code."""
 
 import re
 import sys
@@ -12,20 +12,22 @@ from tests.imports import read_imports
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = ROOT / "requirements"
-# ai-edge-litert asks for it, and requirements/serve.in bounds its version.
+# ai-edge-litert requires it, and requirements/serve.in limits its version.
 NOT_IMPORTED = {"backports-strenum"}
-# What is imported from Python's own library where that has it: from 3.14 on.
+# In the standard library from Python 3.14 on; earlier versions import a backport.
 LATER_PYTHONS = {"compression"}
-# What LiteRT has, and its schema of files is read by.
-LITERTS = {"ai-edge-litert", "backports-strenum", "flatbuffers"}
+# LiteRT, a package that it requires, and the one that reads its file format.
+LITERT_ONLY = {"ai-edge-litert", "backports-strenum", "flatbuffers"}
 # The other runtime, which is never in the same environment.
 OTHER_RUNTIME = "tflite-runtime"
 
-pinned = pytest.mark.parametrize("name", ["serve", "build", "dev", "tflite", "loadtest", "compare"])
+every_environment = pytest.mark.parametrize(
+    "name", ["serve", "build", "dev", "tflite", "loadtest", "compare"]
+)
 
 
 def pins(name: str) -> dict[str, list[str]]:
-    """Each pin of a compiled file, markers included, with its hashes."""
+    """The pins of a compiled file, with their markers, and their hashes."""
     text = (REQUIREMENTS / f"{name}.txt").read_text()
     blocks = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "").splitlines()
     return {
@@ -34,8 +36,8 @@ def pins(name: str) -> dict[str, list[str]]:
     }
 
 
-def pins_anywhere(name: str) -> dict[str, list[str]]:
-    """Each pin with its hashes, on whichever platforms: a larger environment needs some on more of them."""
+def pins_without_markers(name: str) -> dict[str, list[str]]:
+    """The pins and their hashes: a larger environment needs some of them on more platforms."""
     return {pin.split(" ; ")[0]: hashes for pin, hashes in pins(name).items()}
 
 
@@ -47,42 +49,42 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def asked(name: str) -> set[str]:
-    """The projects that an .in file names itself."""
+def requested(name: str) -> set[str]:
+    """The projects that an .in file names, without those of the files that it includes."""
     lines = (REQUIREMENTS / f"{name}.in").read_text().splitlines()
     return {project(line) for line in lines if not line.startswith(("#", "-r "))}
 
 
-@pinned
+@every_environment
 def test_every_requirement_is_one_version_with_hashes(name: str) -> None:
     assert len(pins(name)) > 20
     assert [pin for pin in pins(name) if not re.fullmatch(r"[a-z0-9.-]+==[^ ;*]+( ; .+)?", pin)] == []
     assert [pin for pin, hashes in pins(name).items() if not hashes] == []
 
 
-@pinned
-def test_the_pins_hold_what_was_asked_for(name: str) -> None:
-    assert asked(name) <= {project(pin) for pin in pins(name)}
+@every_environment
+def test_the_pins_contain_all_requested_projects(name: str) -> None:
+    assert requested(name) <= {project(pin) for pin in pins(name)}
 
 
 @pytest.mark.parametrize(("smaller", "larger"), [("serve", "build"), ("build", "dev")])
-def test_what_is_tested_is_what_is_served(smaller: str, larger: str) -> None:
-    assert pins_anywhere(smaller).items() <= pins_anywhere(larger).items()
+def test_a_larger_environment_has_the_pins_of_the_smaller(smaller: str, larger: str) -> None:
+    assert pins_without_markers(smaller).items() <= pins_without_markers(larger).items()
 
 
-def test_what_is_tested_is_what_makes_the_load() -> None:
-    larger, smaller = pins_anywhere("dev"), pins_anywhere("loadtest")
+def test_the_load_test_has_the_pins_of_the_dev_environment() -> None:
+    larger, smaller = pins_without_markers("dev"), pins_without_markers("loadtest")
     assert {pin for pin, hashes in smaller.items() if larger.get(pin) != hashes} == set()
 
 
-def test_the_other_runtime_changes_nothing_but_what_it_must() -> None:
-    assert asked("tflite") == asked("serve") - LITERTS | {OTHER_RUNTIME}
+def test_tflite_runtime_changes_only_the_runtime_and_numpy() -> None:
+    assert requested("tflite") == requested("serve") - LITERT_ONLY | {OTHER_RUNTIME}
     served = pins("serve")
     differ = {project(pin) for pin, hashes in pins("tflite").items() if served.get(pin) != hashes}
     assert differ == {OTHER_RUNTIME, "numpy"}
 
 
-def test_other_engines_are_compared_with_what_is_served() -> None:
+def test_the_engine_comparison_has_the_pins_of_the_service() -> None:
     served = pins("serve")
     compared = {
         pin: hashes for pin, hashes in pins("compare").items() if project(pin) in map(project, served)
@@ -92,9 +94,9 @@ def test_other_engines_are_compared_with_what_is_served() -> None:
     assert differ <= {"numpy"}
 
 
-def test_no_other_environment_has_other_engines() -> None:
+def test_only_the_engine_comparison_has_other_engines() -> None:
     engines = {"nncf", "onnx", "onnxruntime", "openvino", "tf2onnx"}
-    assert engines <= asked("compare")
+    assert engines <= requested("compare")
     others = ("serve", "build", "dev", "tflite", "loadtest")
     assert engines & {project(pin) for name in others for pin in pins(name)} == set()
 
@@ -105,10 +107,10 @@ def test_the_service_installs_no_tensorflow() -> None:
 
 
 def distributions(package: str) -> set[str]:
-    """The projects whose modules a package of ours imports."""
+    """The projects whose modules one of our packages imports."""
     imported = {name.split(".")[0] for names in read_imports(ROOT, package).values() for name in names}
     known = packages_distributions()
-    # Setuptools, once imported, has copies of others' projects on the path.
+    # Setuptools, once imported, adds its copies of other projects to the path.
     installed = {project(pin) for pin in pins("dev")}
     others = {"service", "build", "loadtest", "tflite_runtime"} | LATER_PYTHONS
     found: set[str] = set()
@@ -118,18 +120,18 @@ def distributions(package: str) -> set[str]:
     return found
 
 
-def test_the_service_asks_for_all_that_it_imports_and_for_nothing_else() -> None:
-    # It shares its module's name, backports, with one that is imported.
-    assert distributions("service") - {"backports-strenum"} == asked("serve") - NOT_IMPORTED
+def test_the_service_requests_exactly_what_it_imports() -> None:
+    # Its module, backports, has the same name as that of an imported project.
+    assert distributions("service") - {"backports-strenum"} == requested("serve") - NOT_IMPORTED
 
 
-def test_the_build_stage_asks_for_all_that_it_imports() -> None:
-    assert distributions("build") <= asked("serve") | asked("build")
+def test_the_build_stage_requests_all_that_it_imports() -> None:
+    assert distributions("build") <= requested("serve") | requested("build")
 
 
-def test_the_load_test_asks_for_all_that_it_imports() -> None:
-    # Locust is nothing without gevent, and brings it.
-    assert distributions("loadtest") - {"gevent"} == asked("loadtest")
+def test_the_load_test_requests_all_that_it_imports() -> None:
+    # Locust requires gevent, so it comes with it.
+    assert distributions("loadtest") - {"gevent"} == requested("loadtest")
 
 
 def test_the_versions_of_python_agree() -> None:

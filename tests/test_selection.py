@@ -16,34 +16,36 @@ def measured(colours: Bundle, tmp_path: Path) -> Bundle:
     return altered(colours, tmp_path / "measured", fp32=evaluation(90), ptq=evaluation(80))
 
 
-def test_a_named_variant_or_the_bundle_s_default_is_taken(colours: Bundle) -> None:
+def test_the_named_variant_or_the_bundle_s_default_is_selected(colours: Bundle) -> None:
     assert select(Settings(variant="int8"), colours).active == "int8"
     assert select(Settings(), colours).active == "ptq"
     with pytest.raises(BundleError, match="no variant 'nope'"):
         select(Settings(variant="nope"), colours)
 
 
-def test_auto_measures(measured: Bundle) -> None:
+def test_auto_measures_every_variant(measured: Bundle) -> None:
     selection = select(Settings(variant="auto", min_top1=0.85), measured)
     assert selection.active == "fp32"
     assert [contender.variant for contender in selection.contenders] == list(measured.manifest.variants)
 
 
 @pytest.mark.parametrize(
-    ("variant", "why"),
+    ("variant", "message"),
     [
         ("ptq", r"ptq can't be used: its top-1 is 0\.8000, less than 0\.85; set EDGEWISE_VARIANT or"),
         (None, "ptq can't be used"),
         ("int8", "int8 can't be used: the bundle does not state its top-1"),
     ],
 )
-def test_a_minimum_holds_for_a_named_variant_too(measured: Bundle, variant: str | None, why: str) -> None:
-    with pytest.raises(SettingsError, match=why):
+def test_the_minimum_top1_holds_for_a_named_variant_too(
+    measured: Bundle, variant: str | None, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
         select(Settings(variant=variant, min_top1=0.85), measured)
     assert select(Settings(variant="fp32", min_top1=0.9), measured).active == "fp32"
 
 
-def test_others_are_loaded_beside_it_each_once(colours: Bundle) -> None:
+def test_further_variants_are_loaded_once_each(colours: Bundle) -> None:
     settings = Settings(
         workers=1, variant="ptq", loaded_variants=("int8", "ptq", "int8"), variant_under_load="fp32"
     )
@@ -56,12 +58,12 @@ def test_others_are_loaded_beside_it_each_once(colours: Bundle) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"loaded_variants": ("nope",)}, {"variant_under_load": "nope"}])
-def test_what_the_bundle_does_not_have_is_told(colours: Bundle, settings: dict[str, object]) -> None:
+def test_an_unknown_variant_is_refused(colours: Bundle, settings: dict[str, object]) -> None:
     with pytest.raises(BundleError, match="no variant 'nope'"):
         load_variants(Settings.model_validate({"workers": 1, **settings}), colours)
 
 
-def test_a_shadow_is_loaded_once_and_only_where_it_runs(colours: Bundle) -> None:
+def test_a_shadow_is_loaded_only_if_its_ratio_is_positive(colours: Bundle) -> None:
     settings = Settings(workers=2, shadow_variant="fp32", shadow_ratio=0.5)
     assert select(settings, colours).active == "ptq"
     shadow = load_shadow(settings, colours)
@@ -73,16 +75,16 @@ def test_a_shadow_is_loaded_once_and_only_where_it_runs(colours: Bundle) -> None
     assert load_shadow(off, colours) is None
 
 
-def test_the_processor_computes_the_shadow_whatever_computes_the_rest(colours: Bundle, library: Path) -> None:
-    for given, used in [(library, Delegate.XNNPACK), ("none", Delegate(Kind.NONE))]:
-        settings = Settings(delegate=given, shadow_variant="fp32", shadow_ratio=1)
+def test_the_shadow_runs_on_the_cpu_whatever_the_delegate(colours: Bundle, library: Path) -> None:
+    for setting, expected in [(library, Delegate.XNNPACK), ("none", Delegate(Kind.NONE))]:
+        settings = Settings(delegate=setting, shadow_variant="fp32", shadow_ratio=1)
         shadow = load_shadow(settings, colours)
         assert shadow is not None
-        assert shadow.delegate == used
+        assert shadow.delegate == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("given", "message"),
     [
         (
             {"shadow_variant": "fp32"},
@@ -97,18 +99,18 @@ def test_the_processor_computes_the_shadow_whatever_computes_the_rest(colours: B
         ),
     ],
 )
-def test_a_shadow_that_has_nothing_to_compare_with_is_told(
-    colours: Bundle, given: dict[str, object], why: str
+def test_a_shadow_with_nothing_to_compare_is_refused(
+    colours: Bundle, given: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(SettingsError, match=why):
+    with pytest.raises(SettingsError, match=message):
         select(Settings.model_validate(given), colours)
 
 
-def test_a_variant_for_a_high_load_that_answers_anyway_is_told(colours: Bundle) -> None:
+def test_the_active_variant_is_refused_as_the_one_under_load(colours: Bundle) -> None:
     for given in ({"variant": "fp32", "variant_under_load": "fp32"}, {"variant_under_load": "ptq"}):
         with pytest.raises(SettingsError, match="which answers anyway"):
             select(Settings.model_validate(given), colours)
-        # Switched to another, it is of use.
+        # With a token, another variant can become active.
         select(Settings.model_validate({**given, "admin_token_file": Path("token")}), colours)
 
 
@@ -121,21 +123,21 @@ def test_a_variant_for_a_high_load_that_answers_anyway_is_told(colours: Bundle) 
         {"variant": "auto"},
     ],
 )
-def test_a_shadow_may_be_the_active_variant_where_others_may_answer(
+def test_the_shadow_can_be_the_active_variant_if_others_may_answer(
     colours: Bundle, given: dict[str, object]
 ) -> None:
     select(Settings.model_validate({"shadow_variant": "ptq", "shadow_ratio": 1, **given}), colours)
 
 
-def test_a_shadow_that_the_bundle_does_not_have_is_told(colours: Bundle) -> None:
+def test_an_unknown_shadow_variant_is_refused(colours: Bundle) -> None:
     with pytest.raises(BundleError, match=r"^EDGEWISE_SHADOW_VARIANT names nope, but .* no variant 'nope'"):
         select(Settings(shadow_variant="nope", shadow_ratio=1), colours)
 
 
-@pytest.mark.parametrize(("shadow", "is_told"), [("fp32", True), ("ptq", False)])
-def test_auto_that_chose_what_its_answers_are_compared_with_is_told(
-    measured: Bundle, caplog: pytest.LogCaptureFixture, shadow: str, *, is_told: bool
+@pytest.mark.parametrize(("shadow", "is_warned"), [("fp32", True), ("ptq", False)])
+def test_auto_warns_if_it_selects_the_shadow_variant(
+    measured: Bundle, caplog: pytest.LogCaptureFixture, shadow: str, *, is_warned: bool
 ) -> None:
     settings = Settings(variant="auto", min_top1=0.85, workers=1, shadow_variant=shadow, shadow_ratio=1)
     assert load_variants(settings, measured).active.name == "fp32"
-    assert ("there is nothing to compare" in caplog.text) == is_told
+    assert ("there is nothing to compare" in caplog.text) == is_warned

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FILES = ["bundle_public_key", "tls_cert_file", "tls_key_file", "api_keys_file", "admin_token_file"]
 
 
-def test_without_environment_all_is_default() -> None:
+def test_an_empty_environment_gives_the_defaults() -> None:
     assert load_settings({}) == Settings()
     assert Settings().bundle == ROOT / "models" / "imagenet-1k"
     assert Settings().workers >= 1
@@ -111,7 +111,7 @@ def test_every_setting_can_be_set() -> None:
     assert {PREFIX + field.upper() for field in Settings.model_fields} == set(environ)
 
 
-def test_other_names_are_not_looked_at() -> None:
+def test_other_environment_variables_are_ignored() -> None:
     assert load_settings({"PORT": "9", "edgewise_port": "9", "XEDGEWISE_PORT": "9"}) == Settings()
 
 
@@ -124,7 +124,7 @@ def test_other_names_are_not_looked_at() -> None:
         ("EDGEWISE_READ_TIMEOUT", "EDGEWISE_READ_TIMEOUT_SECONDS"),
     ],
 )
-def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_one(name: str, nearest: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({name: "1"})
     assert str(caught.value) == f"there is no setting {name}; the nearest is {nearest} (see docs/settings.md)"
@@ -167,7 +167,7 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
         ("EDGEWISE_SYSFS_ROOT", "/dev/null", "a folder: /sys, or where that is mounted"),
     ],
 )
-def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: str) -> None:
+def test_a_bad_value_is_refused_with_what_is_expected(name: str, value: str, expected: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({name: value})
     message = str(caught.value)
@@ -177,10 +177,12 @@ def test_a_bad_value_is_told_what_was_expected(name: str, value: str, expected: 
 
 
 @pytest.mark.parametrize("field", [name for name, value in Settings() if isinstance(value, Path)] + FILES)
-def test_no_path_is_empty(field: str) -> None:
+def test_an_empty_path_is_refused(field: str) -> None:
     name = PREFIX + field.upper()
-    told = f"{name} is '', but it should name a file or a folder, or not be set at all (see docs/settings.md)"
-    with pytest.raises(SettingsError, match=f"^{re.escape(told)}$"):
+    message = (
+        f"{name} is '', but it should name a file or a folder, or not be set at all (see docs/settings.md)"
+    )
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
         load_settings({name: ""})
 
 
@@ -191,7 +193,7 @@ def test_a_delegate_comes_with_its_options() -> None:
     assert load_settings({}).chosen_delegate == Delegate.XNNPACK
 
 
-def test_all_bad_values_are_told_at_once() -> None:
+def test_all_bad_values_are_named_at_once() -> None:
     with pytest.raises(SettingsError, match=r"EDGEWISE_WORKERS is 'x'.*EDGEWISE_PORT is 'y'"):
         load_settings({"EDGEWISE_PORT": "y", "EDGEWISE_WORKERS": "x"})
 
@@ -201,16 +203,16 @@ def test_settings_are_frozen() -> None:
         Settings().port = 1
 
 
-def test_the_table_has_every_setting_and_its_default() -> None:
+def test_the_document_lists_every_setting_and_its_default() -> None:
     text = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(EDGEWISE_\w+)` \| (.*?) \|", text, re.MULTILINE)
     assert sorted(name for name, _ in rows) == sorted(
         PREFIX + field.upper() for field in Settings.model_fields
     )
     table = dict(rows)
-    told = {name: default.strip("`") for name, default in table.items() if default.startswith("`")}
-    # These are words in the table: they depend on the machine and on the bundle, or are empty.
-    assert set(table) - set(told) == {
+    documented = {name: default.strip("`") for name, default in table.items() if default.startswith("`")}
+    # The table describes these in words: they depend on the machine or the bundle, or are empty.
+    assert set(table) - set(documented) == {
         "EDGEWISE_BUNDLE_PUBLIC_KEY",
         "EDGEWISE_VARIANT",
         "EDGEWISE_LOADED_VARIANTS",
@@ -225,9 +227,9 @@ def test_the_table_has_every_setting_and_its_default() -> None:
         "EDGEWISE_TLS_KEY_FILE",
         "EDGEWISE_API_KEYS_FILE",
     }
-    bundle = told.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
+    bundle = documented.pop("EDGEWISE_BUNDLE").removesuffix("` of the project")
     assert Settings().bundle == ROOT / bundle
-    defaults = load_settings(told).model_dump(exclude={"workers"})
+    defaults = load_settings(documented).model_dump(exclude={"workers"})
     assert defaults == Settings().model_dump(exclude={"workers"})
 
 

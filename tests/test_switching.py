@@ -13,18 +13,18 @@ from service.switching import Switch
 
 
 class Loader:
-    """Loads variants for real; holds each one back where it is told to."""
+    """Loads variants for real; each load waits until `release` is set."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.let = threading.Event()
-        self.let.set()
-        self.begun = threading.Event()
+        self.release = threading.Event()
+        self.release.set()
+        self.started = threading.Event()
         self.loaded: list[str] = []
 
     def __call__(self, name: str) -> LoadedVariant:
-        self.begun.set()
-        assert self.let.wait(30)
+        self.started.set()
+        assert self.release.wait(30)
         self.loaded.append(name)
         return load_variant(self.bundle, name, workers=1)
 
@@ -55,7 +55,7 @@ def setup(colours: Bundle) -> Setup:
     return Setup(colours)
 
 
-def test_another_variant_becomes_active_and_the_metrics_are_of_what_is_loaded(setup: Setup) -> None:
+def test_a_switch_activates_the_variant_and_updates_the_metrics(setup: Setup) -> None:
     assert setup.sample("edgewise_variant_active", variant="fp32") == 1
     assert setup.to("ptq") == "ptq"
     assert setup.sample("edgewise_variant_active", variant="ptq") == 1
@@ -65,7 +65,7 @@ def test_another_variant_becomes_active_and_the_metrics_are_of_what_is_loaded(se
     assert setup.sample("edgewise_switches_total", variant="ptq", outcome="done") == 1
 
 
-def test_what_is_loaded_is_not_loaded_again_and_what_is_to_last_lasts(colours: Bundle) -> None:
+def test_only_lasting_variants_stay_loaded_after_a_switch(colours: Bundle) -> None:
     setup = Setup(colours, "ptq")
     assert [setup.to("ptq"), setup.to("int8"), setup.to("ptq")] == ["ptq", "int8", "ptq"]
     assert setup.load.loaded == ["int8"]
@@ -75,7 +75,7 @@ def test_what_is_loaded_is_not_loaded_again_and_what_is_to_last_lasts(colours: B
     assert setup.load.loaded == ["int8", "int8"]
 
 
-def test_to_the_active_one_nothing_is_done(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_switching_to_the_active_variant_does_nothing(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     active = setup.variants.active
     with caplog.at_level("INFO", "edgewise"):
         assert setup.to("fp32") == "fp32"
@@ -84,36 +84,36 @@ def test_to_the_active_one_nothing_is_done(setup: Setup, caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
-def test_a_second_switch_has_to_wait(setup: Setup) -> None:
-    setup.load.let.clear()
+def test_a_switch_during_another_is_refused(setup: Setup) -> None:
+    setup.load.release.clear()
 
-    async def two() -> None:
+    async def switch_twice() -> None:
         first = asyncio.create_task(setup.switch.to("ptq", None))
-        assert await asyncio.to_thread(setup.load.begun.wait, 30)
+        assert await asyncio.to_thread(setup.load.started.wait, 30)
         assert setup.variants.active.name == "fp32"
         for other in ("int8", "ptq", "fp32"):
             with pytest.raises(SwitchInProgress, match="ptq is being loaded"):
                 await setup.switch.to(other, None)
-        setup.load.let.set()
+        setup.load.release.set()
         await first
 
-    asyncio.run(two())
+    asyncio.run(switch_twice())
     assert setup.variants.active.name == "ptq"
     assert setup.to("int8") == "int8"
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed"])
-def test_switches_are_counted_from_none(setup: Setup, outcome: str) -> None:
+def test_the_switch_counters_start_at_zero(setup: Setup, outcome: str) -> None:
     assert setup.sample("edgewise_switches_total", variant="ptq", outcome=outcome) == 0
 
 
-def test_what_the_bundle_does_not_have_is_told(setup: Setup) -> None:
+def test_an_unknown_variant_is_refused(setup: Setup) -> None:
     with pytest.raises(UnknownVariant, match="no variant 'nope'"):
         setup.to("nope")
     assert setup.sample("edgewise_switches_total", variant="nope", outcome="failed") is None
 
 
-def test_what_can_not_be_used_leaves_all_as_it_was(colours: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_variant_leaves_the_active_one(colours: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     setup = Setup(colours)
 
     def fail(name: str) -> LoadedVariant:
@@ -127,12 +127,14 @@ def test_what_can_not_be_used_leaves_all_as_it_was(colours: Bundle, caplog: pyte
     assert setup.sample("edgewise_switches_total", variant="ptq", outcome="failed") == 1
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    # The next one is not taken for a second one.
+    # The next switch is not refused as one during another.
     with pytest.raises(UnusableVariant):
         setup.to("ptq")
 
 
-def test_the_log_says_who_switched_from_what_to_what(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_switch_is_logged_with_the_client_and_both_variants(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", "edgewise"):
         setup.to("ptq")
     (record,) = caplog.records
