@@ -1,4 +1,4 @@
-"""What a command writes, as tests read it."""
+"""The output of commands."""
 
 
 def one_line(stderr: str) -> str:

@@ -26,7 +26,7 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
     assert "Would serve colours, variant ptq, on 127.0.0.1, port 8000" in out
 
 
-def test_check_tells_what_a_packed_variant_takes_on_the_wire(
+def test_check_shows_the_packed_size_of_a_variant(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_BUNDLE", str(DEFAULT_BUNDLE))
@@ -34,7 +34,7 @@ def test_check_tells_what_a_packed_variant_takes_on_the_wire(
     assert re.search(r"^small +int8 +8\.4 \(3\.5 packed\)$", capfd.readouterr().out, re.MULTILINE)
 
 
-def test_check_tells_which_variants_a_delegate_does_not_do_for(
+def test_check_names_variants_that_the_delegate_can_not_run(
     library: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_DELEGATE", str(library))
@@ -50,11 +50,11 @@ def test_check_tells_which_variants_a_delegate_does_not_do_for(
     assert "takes none of the" in one_line(capfd.readouterr().err)
     monkeypatch.setenv("EDGEWISE_DELEGATE_FALLBACK", "cpu")
     assert main(["check"]) == 0
-    told = r"^ptq: FALLBACK, \d of \d operators in 1 partition.* by xnnpack: delegate .* takes none"
-    assert re.search(told, capfd.readouterr().out, re.MULTILINE)
+    fallback = r"^ptq: FALLBACK, \d of \d operators in 1 partition.* by xnnpack: delegate .* takes none"
+    assert re.search(fallback, capfd.readouterr().out, re.MULTILINE)
 
 
-def test_check_measures_too_where_the_start_would(
+def test_check_measures_the_variants_for_auto(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_VARIANT", "auto")
@@ -71,7 +71,7 @@ def test_check_measures_too_where_the_start_would(
     assert f"Would serve colours, variant {served}, on" in out
 
 
-def test_check_looks_at_the_admin_token_too(
+def test_check_reads_the_admin_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_ADMIN_TOKEN_FILE", str(tmp_path / "none"))
@@ -79,7 +79,7 @@ def test_check_looks_at_the_admin_token_too(
     assert "none: No such file" in one_line(capfd.readouterr().err)
 
 
-def test_check_finds_a_variant_that_is_not_even_served(
+def test_check_verifies_variants_that_are_not_served(
     colours: Bundle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,7 +92,7 @@ def test_check_finds_a_variant_that_is_not_even_served(
     assert "int8.tflite has 14 bytes, but the manifest says" in one_line(capfd.readouterr().err)
 
 
-def test_check_finds_a_reference_that_is_not_the_bundles(
+def test_check_verifies_the_drift_reference(
     colours: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bundle = altered(colours, tmp_path / "bundle", {REFERENCE: b"{}"})
@@ -102,7 +102,7 @@ def test_check_finds_a_reference_that_is_not_the_bundles(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("EDGEWISE_VARIANT", "nope", "no variant 'nope'; it has: fp32, int8, ptq, softmax"),
         ("EDGEWISE_PROT", "80", "the nearest is EDGEWISE_PORT"),
@@ -111,17 +111,17 @@ def test_check_finds_a_reference_that_is_not_the_bundles(
         ("EDGEWISE_HOST", "a..b", "can't listen on a..b:8000: not a valid host name"),
     ],
 )
-def test_check_tells_what_is_wrong_in_one_line(
+def test_check_reports_an_error_in_one_line(
     name: str,
     value: str,
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(name, value)
     assert main(["check"]) == 2
     captured = capfd.readouterr()
-    assert told in one_line(captured.err)
+    assert message in one_line(captured.err)
     assert captured.out == ""
 
 

@@ -27,7 +27,7 @@ def test_evaluate_prints_a_table_and_writes_the_same_as_json(
     ece = r"\d+\.\d\d"
     fp32 = rf"^fp32 +93\.33 \(70\.2–98\.8\) +100\.00 \(79\.6–100\.0\) +({ece})$"
     ptq = rf"^ptq +93\.33 .* ({ece}) +100\.00 \(79\.6–100\.0\) +0\.\d{{4}} ± 0\.\d{{4}} +0 +0$"
-    told = [re.search(row, captured.out, re.MULTILINE) for row in (fp32, ptq)]
+    rows = [re.search(row, captured.out, re.MULTILINE) for row in (fp32, ptq)]
     assert "15/15" in captured.err
     result = json.loads(file.read_text())
     assert (result["bundle"], result["delegate"]) == ("colours", "xnnpack")
@@ -36,12 +36,12 @@ def test_evaluate_prints_a_table_and_writes_the_same_as_json(
     assert {(e.top1.count, e.top5.count, e.crop, e.dataset.images) for e in evaluations.values()} == {
         (14, 15, "none", 15)
     }
-    assert [match and float(match[1]) for match in told] == [
+    assert [match and float(match[1]) for match in rows] == [
         round(100 * evaluation.ece, 2) for evaluation in evaluations.values()
     ]
 
 
-def test_evaluate_compares_with_the_variant_that_is_named(
+def test_evaluate_compares_with_the_variant_given_by_against(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "result.json"
@@ -60,7 +60,7 @@ def test_evaluate_compares_with_the_variant_that_is_named(
     assert one_line(capfd.readouterr().err) == "--against fp32 must be one of those evaluated: ptq, int8"
 
 
-def test_evaluate_takes_another_bundle_and_all_its_variants(
+def test_evaluate_evaluates_all_variants_of_another_bundle(
     folder: Path, colours: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_BUNDLE", "/nonexistent")
@@ -69,7 +69,7 @@ def test_evaluate_takes_another_bundle_and_all_its_variants(
     assert names == list(colours.manifest.variants)
 
 
-def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them(
+def test_evaluate_refuses_training_images_or_on_request_marks_them(
     folder: Path, colours: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     seen = [sha256_of(folder / colour / "1.png")[:16] for colour in ("red", "blue")]
@@ -83,7 +83,7 @@ def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda folder: (folder / "purple").mkdir(), "purple is named after no class"),
         (lambda folder: (folder / "red" / "0.png").write_bytes(b"x"), "not an image in a supported format"),
@@ -93,12 +93,12 @@ def test_evaluate_refuses_images_of_the_training_unless_told_and_then_marks_them
         ),
     ],
 )
-def test_evaluate_tells_what_is_wrong_with_the_folder(
-    folder: Path, spoil: Callable[[Path], None], told: str, capfd: pytest.CaptureFixture[str]
+def test_evaluate_refuses_an_invalid_folder(
+    folder: Path, spoil: Callable[[Path], None], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spoil(folder)
     assert main(["evaluate", str(folder)]) == 2
-    assert told in one_line(capfd.readouterr().err)
+    assert message in one_line(capfd.readouterr().err)
 
 
 def test_photos_are_evaluated_within_the_service_s_limits(

@@ -8,7 +8,7 @@ from service.__main__ import main
 from tests.command_line.output import one_line
 
 
-def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
@@ -39,12 +39,14 @@ def test_a_wrong_command_line_ends_with_status_2(
     assert "usage:" in capsys.readouterr().err
 
 
-def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_result_file_is_refused_before_measuring(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "no such folder" / "result.json"
     assert main(["benchmark", "--variants", "ptq", "--runs", "10", "--json", str(file)]) == 2
     captured = capfd.readouterr()
     assert "no such folder is not a folder that this user can write to" in one_line(captured.err)
-    # It is found out before the benchmark, whose table would be lost.
+    # The benchmark was not run, so no table is lost.
     assert captured.out == ""
 
 
@@ -57,7 +59,7 @@ def test_a_result_that_can_not_be_written_is_told(tmp_path: Path, capfd: pytest.
         (["evaluate", "{photos}", "--variants", "ptq"], r"^ptq +93\.33 "),
     ],
 )
-def test_the_table_is_shown_though_the_disk_is_full(
+def test_the_table_is_printed_even_if_the_disk_is_full(
     command: list[str], table: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*(part.format(photos=folder) for part in command), "--json", "/dev/full"]) == 2

@@ -27,25 +27,25 @@ def test_profile_prints_tables_and_writes_all_operators_as_json(
     assert (written.bundle, written.threads, written.device.name) == ("colours", 1, "a board")
     assert written.software == describe_software(Delegate.XNNPACK)
     assert list(written.variants) == ["ptq", "fp32"]
-    told = captured.out.split("\n\n")
+    parts = captured.out.split("\n\n")
     for number, (name, result) in enumerate(written.variants.items()):
-        head, rows, kinds = told[1 + 3 * number : 4 + 3 * number]
+        head, rows, kinds = parts[1 + 3 * number : 4 + 3 * number]
         assert head == (
             f"{name}: the whole graph {1e3 * result.p50_seconds:.2f} ms,"
             f" its {len(result.operators)} operators one by one {1e3 * result.sum_seconds:.2f} ms,"
             f" {result.sum_ratio:.2f} of that"
         )
-        dearest = sorted(result.operators, key=lambda o: -(o.p50_seconds or 0))[:2]
+        slowest = sorted(result.operators, key=lambda o: -(o.p50_seconds or 0))[:2]
         shown = [line.split() for line in rows.splitlines()[1:]]
         assert [(row[1], row[-2], row[-1]) for row in shown] == [
             (str(o.index), f"{1e3 * (o.p50_seconds or 0):.3f}", f"{100 * (o.share or 0):.1f}")
-            for o in dearest
+            for o in slowest
         ]
         assert {row[3] for row in shown} <= {"xnnpack", "none"}
         assert sum(float(share) for share in re.findall(r"([\d.]+) %", kinds)) == pytest.approx(100, abs=0.5)
 
 
-def test_profile_takes_the_delegate_of_the_settings(
+def test_profile_uses_the_delegate_of_the_settings(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_DELEGATE", "none")
@@ -55,7 +55,7 @@ def test_profile_takes_the_delegate_of_the_settings(
     assert re.findall(r" (none|xnnpack) +\S+ +\S+ +[\d.]+ +[\d.]+$", out, re.MULTILINE) == ["none"] * 4
 
 
-def test_profile_names_kinds_that_are_measured_together(
+def test_profile_names_operator_kinds_measured_together(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEWISE_BUNDLE", str(DEFAULT_BUNDLE))
@@ -67,16 +67,16 @@ def test_profile_names_kinds_that_are_measured_together(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--name", "a board"], "--name would have no effect without --json FILE; add that"),
         (["--json", "{folder}/a.json"], "neither a device tree nor DMI says what device this is; name it"),
         (["--bundle", "/nonexistent"], "/nonexistent"),
     ],
 )
-def test_profile_tells_what_is_wrong_before_it_measures(
+def test_profile_refuses_wrong_options_before_measuring(
     options: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -84,7 +84,7 @@ def test_profile_tells_what_is_wrong_before_it_measures(
     monkeypatch.setenv("EDGEWISE_SYSFS_ROOT", str(write_tree(tmp_path / "sys", {"class/none": ""})))
     assert main(["profile", *(option.format(folder=tmp_path) for option in options)]) == 2
     captured = capfd.readouterr()
-    assert told in one_line(captured.err)
+    assert message in one_line(captured.err)
     assert captured.out == ""
 
 

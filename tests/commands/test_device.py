@@ -20,12 +20,12 @@ ARM64, X86_64 = 183, 62
 
 
 def proc(root: Path, cpuinfo: str = "", **files: str) -> Path:
-    """A /proc with these files beside."""
+    """Write a /proc with this cpuinfo and these other files."""
     return write_tree(root / "proc", {"cpuinfo": cpuinfo, "meminfo": MEMINFO, **files})
 
 
 def elf(machine: int) -> bytes:
-    """The beginning of a program for a machine, of 64 bits, little-endian."""
+    """The header of a 64-bit little-endian program for a machine."""
     return b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 3, machine) + bytes(44)
 
 
@@ -69,7 +69,7 @@ def elf(machine: int) -> bytes:
         ),
     ],
 )
-def test_boards_tell_what_they_are(
+def test_real_boards_are_described(
     tree: Tree, cpuinfo: str, name: str, kinds: dict[str, int], governor: str | None, tmp_path: Path
 ) -> None:
     device = describe_device(None, write_tree(tmp_path / "sys", tree), proc(tmp_path, cpuinfo))
@@ -80,12 +80,12 @@ def test_boards_tell_what_they_are(
     assert SERIAL not in device.model_dump_json()
 
 
-def test_a_name_that_is_given_comes_first(tmp_path: Path) -> None:
+def test_a_given_name_takes_precedence(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "sys", boards.RASPBERRY_PI_4)
     assert describe_device("Kitchen Pi, 64 bit", root, proc(tmp_path)).name == "Kitchen Pi, 64 bit"
 
 
-def test_a_container_without_the_device_tree_still_knows_a_raspberry_pi(tmp_path: Path) -> None:
+def test_a_raspberry_pi_is_recognized_without_a_device_tree(tmp_path: Path) -> None:
     (tmp_path / "sys").mkdir()
     device = describe_device(None, tmp_path / "sys", proc(tmp_path, cpuinfos.RASPBERRY_PI_5))
     assert device.name == "Raspberry Pi 5 Model B Rev 1.0"
@@ -99,7 +99,7 @@ def test_a_container_without_the_device_tree_still_knows_a_raspberry_pi(tmp_path
         (boards.dmi("LENOVO", "LENOVO M70q", "3190"), "LENOVO M70q"),
     ],
 )
-def test_what_makers_leave_in_a_bios_is_no_name(firmware: Tree, name: str, tmp_path: Path) -> None:
+def test_placeholders_in_dmi_are_left_out_of_the_name(firmware: Tree, name: str, tmp_path: Path) -> None:
     assert describe_device(None, write_tree(tmp_path / "sys", firmware), proc(tmp_path)).name == name
 
 
@@ -111,13 +111,13 @@ def test_a_device_without_a_name_must_be_given_one(name: str | None, firmware: T
         describe_device(name, root, proc(tmp_path))
 
 
-def test_what_is_not_told_is_left_out(tmp_path: Path) -> None:
+def test_unknown_properties_are_left_out(tmp_path: Path) -> None:
     device = describe_device("a board", tmp_path / "no sys", tmp_path / "no proc")
     assert list(device.cpus) == [platform.machine()]
     assert (device.features, device.governor, device.memory_bytes) == ((), None, None)
 
 
-def test_hostile_files_do_no_harm(tmp_path: Path) -> None:
+def test_hostile_file_contents_are_cleaned(tmp_path: Path) -> None:
     tree = {
         "firmware/devicetree/base/model": "Pi <b>`|`</b>\x1b[31m \u202e" + 300 * "x",
         "devices/system/cpu/cpufreq/policy0/scaling_governor": "on|de\tmand",
@@ -135,20 +135,20 @@ def test_hostile_files_do_no_harm(tmp_path: Path) -> None:
     assert describe_device("x", tmp_path, tmp_path / "proc").memory_bytes is None
 
 
-def test_text_is_cut_to_what_a_report_may_hold() -> None:
+def test_text_is_cleaned_and_shortened_for_a_report() -> None:
     assert clean("  a\n\tb \0") == "a b"
     assert clean("Intel® Core™") == "Intel Core"
     assert clean(95 * "x" + " yz") == 95 * "x"
 
 
-def test_every_character_that_is_left_may_stand_in_a_report() -> None:
-    left = [text for code in range(sys.maxunicode + 1) if (text := clean(chr(code)))]
-    assert {"²", "é", "٣"} < set(left)
-    heat = Heat(before=dict.fromkeys(left, 40.0), after={}, clock=None)
+def test_every_character_that_clean_keeps_is_valid_in_a_report() -> None:
+    kept = [text for code in range(sys.maxunicode + 1) if (text := clean(chr(code)))]
+    assert {"²", "é", "٣"} < set(kept)
+    heat = Heat(before=dict.fromkeys(kept, 40.0), after={}, clock=None)
     assert Heat.model_validate_json(heat.model_dump_json()) == heat
 
 
-def test_software_names_a_library_but_not_where_it_lies() -> None:
+def test_software_names_a_library_without_its_folder() -> None:
     software = describe_software(Delegate(Path("/home/ada/lib/libfancy.so"), (("key", "secret"),)))
     assert software.delegate == "libfancy.so"
     assert software.runtime == RUNTIME
@@ -160,36 +160,36 @@ def test_software_names_a_library_but_not_where_it_lies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "run", "emulated"),
+    ("arch", "executable", "emulated"),
     [
-        pytest.param(platform.machine(), None, False, id="the kernel's machine"),
-        pytest.param("another", None, True, id="another machine's kernel"),
-        pytest.param(None, X86_64, True, id="an emulator runs"),
-        pytest.param(None, ARM64, False, id="the program itself runs"),
-        pytest.param(platform.machine(), X86_64, True, id="an emulator that fakes the kernel's word"),
-        pytest.param(None, None, False, id="nothing is told"),
+        pytest.param(platform.machine(), None, False, id="the kernel has the same machine"),
+        pytest.param("another", None, True, id="the kernel has another machine"),
+        pytest.param(None, X86_64, True, id="the executable is an emulator"),
+        pytest.param(None, ARM64, False, id="the executable is the program"),
+        pytest.param(platform.machine(), X86_64, True, id="the emulator fakes the kernel's machine"),
+        pytest.param(None, None, False, id="nothing is known"),
     ],
 )
-def test_emulation_shows_in_what_the_kernel_runs(
-    arch: str | None, run: int | None, emulated: bool, tmp_path: Path
+def test_emulation_is_detected_in_proc(
+    arch: str | None, executable: int | None, emulated: bool, tmp_path: Path
 ) -> None:
     program = tmp_path / "python3"
     program.write_bytes(elf(ARM64))
     root = write_tree(tmp_path / "proc", {"sys/kernel/arch": arch} if arch else {"version": ""})
-    if run is not None:
+    if executable is not None:
         (root / "thread-self").mkdir()
-        (root / "thread-self" / "exe").write_bytes(elf(run))
+        (root / "thread-self" / "exe").write_bytes(elf(executable))
     assert is_emulated(root, str(program)) is emulated
 
 
 @pytest.mark.parametrize("program", [b"", b"#!/bin/sh\n", elf(X86_64)[:19]])
-def test_a_program_that_is_none_says_nothing_of_emulation(program: bytes, tmp_path: Path) -> None:
+def test_an_invalid_executable_does_not_count_as_emulation(program: bytes, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "proc", {"thread-self/exe": ""})
     (root / "thread-self" / "exe").write_bytes(program)
     assert not is_emulated(root, sys.executable)
 
 
-def test_an_emulated_device_is_not_called_what_its_host_is(tmp_path: Path) -> None:
+def test_an_emulated_device_is_not_described_as_its_host(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "sys", boards.INTEL_NUC)
     files = {"sys/kernel/arch": "another"}
     foreign = cpuinfos.INTEL_NUC if platform.machine() == "aarch64" else cpuinfos.RASPBERRY_PI_4

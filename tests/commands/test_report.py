@@ -32,7 +32,7 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Made:
-    """A report, its text, what the command said meanwhile, and the benchmark's own JSON."""
+    """A report, its text, the command's output, and the file with the benchmark's JSON."""
 
     report: DeviceReport
     text: str
@@ -42,7 +42,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name must get nowhere."""
+    """A folder whose name must not get into the report."""
     return tmp_path_factory.mktemp("graces-home")
 
 
@@ -63,17 +63,17 @@ def photos(home: Path) -> Path:
 def made(colours: Bundle, home: Path, photos: Path) -> Made:
     root = write_tree(home / "sys", INTEL_NUC)
     bundle = shutil.copytree(colours.path, home / "bundle")
-    file, beside = home / "device.json", home / "benchmark.json"
-    command = ["benchmark", "--variants", "fp32,ptq", "--runs", "20", "--json", beside]
+    file, benchmark = home / "device.json", home / "benchmark.json"
+    command = ["benchmark", "--variants", "fp32,ptq", "--runs", "20", "--json", benchmark]
     command += ["--report", file, "--photos", photos, "--crop", "none"]
     with counting(root / "class/powercap/intel-rapl:0/energy_uj", watts=10):
         result = run(*command, bundle=bundle, sysfs_root=root, workers=WORKERS)
     assert result.returncode == 0, result.stderr
     text = file.read_text()
-    return Made(DeviceReport.model_validate_json(text), text, result.stdout, beside)
+    return Made(DeviceReport.model_validate_json(text), text, result.stdout, benchmark)
 
 
-def test_the_report_says_what_the_device_is(made: Made, home: Path) -> None:
+def test_the_report_describes_the_device(made: Made, home: Path) -> None:
     assert made.report.device == describe_device(None, home / "sys")
     assert made.report.device.name == "Intel(R) Client Systems NUC8i7BEH"
     assert made.report.device.governor == "powersave"
@@ -88,7 +88,7 @@ def test_the_report_says_what_the_device_is(made: Made, home: Path) -> None:
     assert (heat.clock.median, heat.clock.lowest) == (pytest.approx(0.8), pytest.approx(0.8))
 
 
-def test_the_report_says_what_every_variant_is_worth(made: Made, colours: Bundle) -> None:
+def test_the_report_has_the_results_of_every_variant(made: Made, colours: Bundle) -> None:
     assert made.report.bundle == "colours"
     assert list(made.report.variants) == ["fp32", "ptq"]
     for name, variant in made.report.variants.items():
@@ -105,7 +105,7 @@ def test_the_report_says_what_every_variant_is_worth(made: Made, colours: Bundle
         assert speed.resident_bytes is None or speed.resident_bytes > 20e6
         assert [throughput.workers for throughput in speed.throughput] == [1, 2]
         assert speed.joules is not None
-        # Ten watts over what all workers did: the rate, and the first inferences that are not in it.
+        # Ten watts for all inferences; the rate leaves out each worker's first one, so this is approximate.
         per_second = speed.throughput[-1].per_second
         assert speed.joules == pytest.approx(10 / per_second, rel=0.5)
     fp32, ptq = (variant.accuracy for variant in made.report.variants.values())
@@ -116,7 +116,7 @@ def test_the_report_says_what_every_variant_is_worth(made: Made, colours: Bundle
     assert ptq.agreement.count == 10
 
 
-def test_the_report_has_the_benchmarks_own_numbers(made: Made) -> None:
+def test_the_report_has_the_numbers_of_the_benchmark(made: Made) -> None:
     for result in json.loads(made.benchmark.read_text())["variants"]:
         speed = made.report.variants[result["variant"]].speed
         assert speed is not None
@@ -125,13 +125,13 @@ def test_the_report_has_the_benchmarks_own_numbers(made: Made) -> None:
         }
 
 
-def test_what_is_measured_more_is_told(made: Made) -> None:
+def test_the_report_s_own_measurements_are_printed(made: Made) -> None:
     assert re.search(r"^inferences/s +1 at once +2 at once$", made.out, re.MULTILINE)
     assert re.search(r"^ptq +[\d.]+ +[\d.]+$", made.out, re.MULTILINE)
     assert made.out.endswith("device.json: the report of Intel(R) Client Systems NUC8i7BEH\n")
 
 
-def test_the_report_tells_nothing_of_its_owner(made: Made, home: Path) -> None:
+def test_the_report_does_not_identify_its_owner(made: Made, home: Path) -> None:
     secrets = [str(home), "grace", "photos of", SERIAL, str(Path.home()), str(Path.cwd())]
     assert [secret for secret in secrets if len(secret) > 1 and secret in made.text] == []
     words = set(re.findall(r"[\w.-]+", made.text.lower()))
@@ -168,45 +168,45 @@ def test_under_emulation_no_speed_is_measured(
 
 @pytest.fixture
 def nameless(colours: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A system whose firmware tells no name; returns where a report may go."""
+    """A system whose firmware has no name of it; returns the path for a report."""
     (tmp_path / "sys").mkdir()
     monkeypatch.setenv("EDGEWISE_BUNDLE", str(colours.path))
     monkeypatch.setenv("EDGEWISE_SYSFS_ROOT", str(tmp_path / "sys"))
     return tmp_path / "device.json"
 
 
-def wrong(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+def error(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     assert main(["benchmark", *map(str, arguments)]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     return line.removeprefix("edgewise: ")
 
 
-def test_what_has_no_effect_is_refused(nameless: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = "--name and --crop would have no effect without --report FILE; add that"
-    assert wrong(capfd, "--name", "Pi", "--crop", "none") == told
+def test_options_without_effect_are_refused(nameless: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    message = "--name and --crop would have no effect without --report FILE; add that"
+    assert error(capfd, "--name", "Pi", "--crop", "none") == message
 
 
-def test_a_file_that_can_not_be_written_is_told_before_the_work(
+def test_an_unwritable_file_is_refused_before_measuring(
     nameless: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = nameless.parent / "none" / "device.json"
-    told = f"{file} can't be written: {file.parent} is not a folder that this user can write to"
-    assert wrong(capfd, "--report", file, "--name", "a board") == told
+    message = f"{file} can't be written: {file.parent} is not a folder that this user can write to"
+    assert error(capfd, "--report", file, "--name", "a board") == message
 
 
-def test_photos_that_can_not_be_used_are_told_before_the_work(
+def test_unusable_photos_are_refused_before_measuring(
     nameless: Path, colours: Bundle, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--report", nameless, "--name", "a board", "--photos"]
-    assert "can't be read: No such file" in wrong(capfd, *command, tmp_path / "none")
+    assert "can't be read: No such file" in error(capfd, *command, tmp_path / "none")
     seen = altered(
         colours, tmp_path / "seen", {SEEN_IMAGES: lines([sha256_of(photos / "blue" / "30.png")[:16]])}
     )
-    assert "1 of the 10 images" in wrong(capfd, *command, photos, "--bundle", seen.path)
+    assert "1 of the 10 images" in error(capfd, *command, photos, "--bundle", seen.path)
     assert not nameless.exists()
 
 
-def test_a_device_that_nothing_names_must_be_named(nameless: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_device_without_a_name_must_be_given_one(nameless: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if "Model\t" in Path("/proc/cpuinfo").read_text():
         pytest.skip("this board's /proc/cpuinfo names it")
-    assert wrong(capfd, "--report", nameless).endswith("name it: --name 'Raspberry Pi 5'")
+    assert error(capfd, "--report", nameless).endswith("name it: --name 'Raspberry Pi 5'")
