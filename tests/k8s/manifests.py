@@ -16,15 +16,15 @@ K8S = ROOT / "k8s"
 _FOLDERS = sorted(file.parent for file in K8S.rglob("kustomization.yaml"))
 COMPONENTS = [folder for folder in _FOLDERS if folder.parent.name == "components"]
 FOLDERS = [folder for folder in _FOLDERS if folder not in COMPONENTS]
-# Of a model, what is KServe's own; all else of it is of a container.
-OF_MODEL = {"modelFormat", "protocolVersion", "runtime", "storageUri"}
-OF_PREDICTOR = {"minReplicas", "model"}
+# The fields that KServe reads itself; the others are the container's or the pod's.
+MODEL_FIELDS = {"modelFormat", "protocolVersion", "runtime", "storageUri"}
+PREDICTOR_FIELDS = {"minReplicas", "model"}
 
 Document = dict[str, Any]
 
 
 def rendered(folder: Path) -> list[Document]:
-    """What `kubectl apply -k` would apply; skips where there is no kubectl."""
+    """What `kubectl apply -k` would apply; skips without kubectl."""
     return list(yaml.safe_load_all(_rendered(folder)))
 
 
@@ -40,7 +40,7 @@ def _rendered(folder: Path) -> str:
 
 
 def of_kind(kind: str, documents: list[Document]) -> list[Document]:
-    """Those of one kind."""
+    """The documents of one kind."""
     return [document for document in documents if document["kind"] == kind]
 
 
@@ -51,7 +51,7 @@ def only(kind: str, folder: str) -> Document:
 
 
 def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
-    """What pods are made from: kind and name of that, and the pod's spec."""
+    """Each pod template: the kind and name of its document, and the pod's spec."""
     for document in documents:
         spec = document.get("spec", {})
         name = f"{document['kind']} {document['metadata']['name']}"
@@ -71,7 +71,7 @@ def environment(container: Document, documents: list[Document]) -> dict[str, str
 
 
 def services(documents: list[Document]) -> Iterator[tuple[Document, Document]]:
-    """Of each pod that runs the service: the pod's spec, and the container's."""
+    """The specs of each pod that runs the service, and of its container."""
     for _, pod in pods(documents):
         for container in pod["containers"]:
             if container["image"].rpartition(":")[0].rpartition("/")[2] == "edgewise":
@@ -79,7 +79,7 @@ def services(documents: list[Document]) -> Iterator[tuple[Document, Document]]:
 
 
 def _predictor(service: Document, documents: list[Document]) -> Document:
-    """The pod that KServe makes: the predictor's, around the runtime's container with the model's in it."""
+    """The pod that KServe makes from the predictor, the runtime's container and the model."""
     predictor = service["spec"]["predictor"]
     model = predictor["model"]
     (runtime,) = [
@@ -89,6 +89,6 @@ def _predictor(service: Document, documents: list[Document]) -> Document:
     ]
     (container,) = runtime["spec"]["containers"]
     filled = json.loads(json.dumps(container).replace("{{.Name}}", service["metadata"]["name"]))
-    of_pod = {name: value for name, value in predictor.items() if name not in OF_PREDICTOR}
-    of_container = {name: value for name, value in model.items() if name not in OF_MODEL}
-    return {**of_pod, "containers": [{**filled, **of_container}]}
+    pod_fields = {name: value for name, value in predictor.items() if name not in PREDICTOR_FIELDS}
+    container_fields = {name: value for name, value in model.items() if name not in MODEL_FIELDS}
+    return {**pod_fields, "containers": [{**filled, **container_fields}]}

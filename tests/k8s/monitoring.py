@@ -1,4 +1,4 @@
-"""What k8s/monitoring holds, as tests read it."""
+"""The rules and the dashboard of k8s/monitoring."""
 
 import json
 import re
@@ -20,7 +20,7 @@ Panel = dict[str, Any]
 
 
 def program(name: str) -> str:
-    """The path of one of Prometheus' programs; skips where it is missing."""
+    """The path of one of Prometheus' programs; skips without it."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"needs {name} (apt-get install prometheus), which is not here")
@@ -38,7 +38,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def recorded() -> set[str]:
-    """The names of what is recorded."""
+    """The names of the recorded metrics."""
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
@@ -49,14 +49,14 @@ def dashboard() -> dict[str, Any]:
 
 
 def panels() -> list[Panel]:
-    """The dashboard's panels that show something."""
+    """The dashboard's panels without its rows."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def queries(**variables: str) -> Iterator[tuple[str, str]]:
     """Title and expression of every query of the dashboard, with its variables filled in.
 
-    What a variable can be chosen from is a query, too.
+    The list of a variable's values is a query, too.
     """
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
@@ -78,6 +78,6 @@ def filled(text: str, **variables: str) -> str:
 
 
 def metrics_in(expression: str) -> set[str]:
-    """The service's metrics that an expression names, and what it takes from the recordings."""
+    """The metrics of the service and of the recording rules that an expression names."""
     names = set(NAME.findall(QUOTED.sub("", expression)))
     return {name for name in names if ":" in name or name.startswith(("edgewise_", "process_"))}

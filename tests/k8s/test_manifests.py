@@ -25,12 +25,12 @@ from tests.k8s.manifests import (
     services,
 )
 
-# The oldest that docs/kubernetes.md promises, and the newest that there are schemas of.
+# The oldest that docs/kubernetes.md supports, and the newest that has schemas.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 CUSTOM = yaml.safe_load(Path(__file__).with_name("custom_resources.yaml").read_text())
 PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
 USER = 10001
-# What restricted pods may have, of what is used here.
+# The kinds that restricted pods may have and that are used here.
 VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 SECURE_POD = {
     "runAsNonRoot": True,
@@ -49,8 +49,8 @@ MEBIBYTE = 1024 * 1024
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(K8S)))
 
 
-def valid(document: Document) -> None:
-    """Raise ValidationError where it is not."""
+def validate(document: Document) -> None:
+    """Raise ValidationError if a document is not valid."""
     if document["kind"] in CUSTOM:
         jsonschema.validate(document["spec"], CUSTOM[document["kind"]])
     else:
@@ -72,12 +72,12 @@ def measured(column: str) -> float:
     """A number of docs/performance.md, from the first row below that column's name."""
     tables = [line.split(" | ") for line in PERFORMANCE.splitlines() if line.startswith("|")]
     (head,) = [row for row in tables if any(column in cell for cell in row)]
-    (place,) = [number for number, cell in enumerate(head) if column in cell]
-    return float(tables[tables.index(head) + 2][place])
+    (position,) = [number for number, cell in enumerate(head) if column in cell]
+    return float(tables[tables.index(head) + 2][position])
 
 
-def overloaded() -> float:
-    """The megabytes that the service took at most when four times what it can do was asked of it."""
+def overload_megabytes() -> float:
+    """The service's peak memory in MB at four times its capacity, from docs/performance.md."""
     (found,) = re.findall(r"^\| memory at most, MB \| ([\d.]+) \|", PERFORMANCE, re.MULTILINE)
     return float(found)
 
@@ -87,9 +87,9 @@ def test_it_renders_and_is_valid(folder: Path) -> None:
     documents = rendered(folder)
     assert documents
     for document in documents:
-        valid(document)
+        validate(document)
     for _, pod in pods(documents):
-        valid(as_pod(pod))
+        validate(as_pod(pod))
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_it_renders_and_is_valid(folder: Path) -> None:
     ],
     ids=["pod", "container", "type"],
 )
-def test_a_slip_is_seen(change: Any) -> None:
+def test_a_mistake_fails_the_validation(change: Any) -> None:
     ((_, spec),) = pods(rendered(K8S / "base"))
     pod = yaml.safe_load(yaml.safe_dump(as_pod(spec)))
-    valid(pod)
+    validate(pod)
     change(pod["spec"])
     with pytest.raises(kubernetes_validate.ValidationError):
-        valid(pod)
+        validate(pod)
 
 
 @every_folder
@@ -130,7 +130,7 @@ def test_every_pod_is_restricted(folder: Path) -> None:
             assert volume.keys() - {"name"} <= VOLUMES, name
 
 
-def test_the_namespace_takes_no_other_pods() -> None:
+def test_the_namespace_enforces_restricted_pods() -> None:
     (namespace,) = of_kind("Namespace", rendered(K8S / "base"))
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     (account,) = of_kind("ServiceAccount", rendered(K8S / "base"))
@@ -138,14 +138,14 @@ def test_the_namespace_takes_no_other_pods() -> None:
 
 
 @every_folder
-def test_no_pod_is_told_of_services_by_its_environment(folder: Path) -> None:
-    # A Service named edgewise would be EDGEWISE_PORT=tcp://...
+def test_no_pod_has_environment_variables_of_services(folder: Path) -> None:
+    # A Service named edgewise would set EDGEWISE_PORT=tcp://..., an invalid setting.
     for name, pod in pods(rendered(folder)):
         assert pod["enableServiceLinks"] is False, name
 
 
 @every_folder
-def test_the_settings_are_such_that_the_service_starts(folder: Path) -> None:
+def test_the_settings_are_valid(folder: Path) -> None:
     documents = rendered(folder)
     for _, container in services(documents):
         environ = environment(container, documents)
@@ -154,14 +154,14 @@ def test_the_settings_are_such_that_the_service_starts(folder: Path) -> None:
         assert settings.variant in load_bundle(DEFAULT_BUNDLE).manifest.variants
 
 
-def test_settings_that_are_spoken_of_exist() -> None:
+def test_named_settings_exist() -> None:
     known = {PREFIX + field.upper() for field in Settings.model_fields}
     for file in K8S.rglob("*.*"):
         assert set(re.findall(r"\bEDGEWISE_[A-Z0-9_]+\b", file.read_text())) <= known, file
 
 
 @every_folder
-def test_a_pod_has_the_time_that_the_service_takes_to_stop(folder: Path) -> None:
+def test_a_pod_gives_the_service_enough_time_to_stop(folder: Path) -> None:
     documents = rendered(folder)
     for pod, container in services(documents):
         settings = load_settings(environment(container, documents))
@@ -171,7 +171,7 @@ def test_a_pod_has_the_time_that_the_service_takes_to_stop(folder: Path) -> None
 
 
 @every_folder
-def test_probes_ask_for_routes_that_exist(folder: Path, routes: set[str]) -> None:
+def test_probes_use_existing_routes(folder: Path, routes: set[str]) -> None:
     documents = rendered(folder)
     for _, container in services(documents):
         settings = load_settings(environment(container, documents))
@@ -179,13 +179,13 @@ def test_probes_ask_for_routes_that_exist(folder: Path, routes: set[str]) -> Non
         for probe, path in PROBES.items():
             assert container[probe]["httpGet"] == {"path": path, "port": "http"}
             assert path in routes
-        # Requests may wait so long for a worker, and probes don't: but all share the processor.
+        # Probes don't wait for a worker as requests do, but share the processor with them.
         liveness = container["livenessProbe"]
         assert liveness["periodSeconds"] * liveness["failureThreshold"] > settings.request_timeout_seconds
 
 
 @every_folder
-def test_a_service_leads_to_a_port_of_its_pods(folder: Path) -> None:
+def test_a_service_targets_a_port_of_its_pods(folder: Path) -> None:
     documents = rendered(folder)
     templates = [
         document["spec"]["template"] for document in documents if "template" in document.get("spec", {})
@@ -211,13 +211,15 @@ def test_images_are_of_this_version(folder: Path, version: str) -> None:
 
 
 @every_folder
-def test_a_pod_asks_for_the_memory_that_was_measured(folder: Path) -> None:
+def test_a_pod_requests_the_measured_memory(folder: Path) -> None:
     for _, container in services(rendered(folder)):
         resources = container["resources"]
-        requests, limits = (mebibytes(resources[of]["memory"]) * MEBIBYTE for of in ("requests", "limits"))
+        requests, limits = (
+            mebibytes(resources[kind]["memory"]) * MEBIBYTE for kind in ("requests", "limits")
+        )
         assert requests >= 1e6 * measured("MB after 20000")
-        assert limits >= 1e6 * overloaded()
-        # One worker a core.
+        assert limits >= 1e6 * overload_megabytes()
+        # One worker per core.
         assert resources["limits"]["cpu"] == "1"
 
 

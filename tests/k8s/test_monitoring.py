@@ -1,4 +1,4 @@
-"""Rules and dashboard in themselves; tests/system/test_prometheus.py runs them."""
+"""The files of rules and dashboard; tests/system/test_prometheus.py runs them."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ QUESTIONS = [
     "Can I take the smaller one?",
 ]
 KINDS = {"stat", "table", "timeseries"}
-# Of Grafana's names for units; `suffix:` is what it takes any text by.
+# Some of Grafana's names of units; after `suffix:` any text may follow.
 UNITS = {"bytes", "celsius", "cps", "joule", "none", "percentunit", "reqps", "s", "suffix: nats", "watt"}
 COLUMNS = 24
 
@@ -44,24 +44,24 @@ def anchor(heading: str) -> str:
     return f"docs/alerts.md#{heading.lower()}"
 
 
-def test_prometheus_takes_configuration_and_rules() -> None:
+def test_prometheus_accepts_configuration_and_rules() -> None:
     promtool("check", "config", FOLDER / "prometheus.yml")
 
 
 @pytest.mark.parametrize("tests", TESTS, ids=lambda path: path.name)
-def test_rules_do_what_they_should(tests: Path) -> None:
+def test_rules_pass_their_tests(tests: Path) -> None:
     promtool("test", "rules", tests)
 
 
-def test_every_rule_has_such_a_test() -> None:
+def test_every_rule_has_a_test() -> None:
     texts = {path.name: path.read_text() for path in TESTS}
-    tried = {test["name"].split(",")[0] for test in yaml.safe_load(texts["alerts.test.yaml"])["tests"]}
-    assert tried == set(alerts())
+    tested = {test["name"].split(",")[0] for test in yaml.safe_load(texts["alerts.test.yaml"])["tests"]}
+    assert tested == set(alerts())
     assert {name for name in recorded() if name not in texts["recordings.test.yaml"]} == set()
 
 
 @pytest.mark.parametrize("name", alerts())
-def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
+def test_an_alert_has_a_severity_and_a_runbook(name: str) -> None:
     alert = alerts()[name]
     assert alert["labels"].keys() == {"severity"}
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
@@ -69,7 +69,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
     assert alert["annotations"]["runbook"] == anchor(name)
 
 
-def test_every_alert_has_its_section_and_its_severity_there() -> None:
+def test_every_alert_is_documented_with_its_severity() -> None:
     sections = re.findall(r"^## (\w+)\n\n(\w+)\.", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
     assert [(name, severity.lower()) for name, severity in sections] == [
         (name, alert["labels"]["severity"]) for name, alert in alerts().items()
@@ -81,7 +81,7 @@ def test_the_dashboard_asks_four_questions() -> None:
     assert [row["title"] for row in rows] == QUESTIONS
 
 
-def test_every_panel_has_an_id_and_a_place_of_its_own() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     everything = dashboard()["panels"]
     ids = [panel["id"] for panel in everything]
     assert len(ids) == len(set(ids))
@@ -93,7 +93,7 @@ def test_every_panel_has_an_id_and_a_place_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows(panel: Panel) -> None:
+def test_a_panel_has_a_description_units_and_legends(panel: Panel) -> None:
     assert panel["type"] in KINDS
     assert panel["description"].endswith(".")
     overrides = [property_ for o in panel["fieldConfig"]["overrides"] for property_ in o["properties"]]
@@ -104,12 +104,12 @@ def test_a_panel_says_what_it_shows(panel: Panel) -> None:
     assert references
     assert len(references) == len(set(references))
     for target in panel["targets"]:
-        # A table takes the names of its columns from elsewhere.
+        # A table has names of columns in place of a legend.
         assert target["expr"]
         assert target.get("legendFormat") or target["format"] == "table"
 
 
-def test_thresholds_that_are_spoken_of_are_those_of_the_alerts() -> None:
+def test_described_thresholds_are_those_of_the_alerts() -> None:
     for panel in panels():
         for name, bound in re.findall(
             r"(Edgewise\w+) fires (?:above|below) (\d+(?:\.\d+)?)", panel["description"]
@@ -118,19 +118,19 @@ def test_thresholds_that_are_spoken_of_are_those_of_the_alerts() -> None:
             assert float(bound) in {scale * float(number) for number in numbers for scale in (1, 100)}
 
 
-def test_prometheus_takes_every_query(tmp_path: Path) -> None:
+def test_prometheus_accepts_every_query(tmp_path: Path) -> None:
     filled = queries(job="edgewise", instance=".*", variant=".*", __rate_interval="1m")
-    asked = [
+    rules = [
         {"record": "query", "expr": expression, "labels": {"title": title}} for title, expression in filled
     ]
-    assert len(asked) > len(QUESTIONS)
+    assert len(rules) > len(QUESTIONS)
     file = tmp_path / "queries.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": asked}]}))
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     promtool("check", "rules", file)
 
 
-def test_alerts_are_of_whatever_prometheus_calls_a_target() -> None:
-    # Kubernetes adds labels to targets: `by` would lose them, but where all nodes are one.
+def test_aggregations_keep_the_labels_of_targets() -> None:
+    # Kubernetes adds labels to targets, which `by` drops; only sums over all nodes may use it.
     for line in RULES.read_text().splitlines():
         assert "by (" not in line or "by (job, " in line, line
 

@@ -1,4 +1,4 @@
-"""What each overlay is for, and what goes beside it."""
+"""Each overlay does what it is for, and agrees with the files and documents beside it."""
 
 import argparse
 import re
@@ -27,11 +27,11 @@ from tests.k8s.manifests import (
     services,
 )
 from tests.k8s.monitoring import FOLDER, RULES, metrics_in
-from tests.k8s.test_manifests import PROBES, valid
+from tests.k8s.test_manifests import PROBES, validate
 from tests.k8s.test_monitoring import promtool
 
 EDGE = "overlays/edge"
-# What kubectl makes of the files that docs/kubernetes.md names.
+# The files in the secrets that the commands of docs/kubernetes.md create.
 SECRETS = {"edgewise-api-keys": ("api-keys",), "edgewise-tls": ("tls.crt", "tls.key")}
 TLS_FILES = ("EDGEWISE_TLS_CERT_FILE", "EDGEWISE_TLS_KEY_FILE")
 DOCUMENT = (ROOT / "docs" / "kubernetes.md").read_text()
@@ -44,7 +44,7 @@ def known_metrics() -> set[str]:
 
 
 def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What `python -m loadtest` takes of its arguments itself, and what is Locust's."""
+    """The options of `python -m loadtest` itself, and the arguments left for Locust."""
     parser = argparse.ArgumentParser(parents=[own_options()], allow_abbrev=False)
     add_options(parser)
     return parser.parse_known_args(arguments)
@@ -60,7 +60,7 @@ def test_one_command_switches_the_variant_of_all_pods(tmp_path: Path, folder: st
     switched = [environment(container, after)["EDGEWISE_VARIANT"] for _, container in services(after)]
     assert set(switched) == {"ptq"}
     assert set(switched) <= load_bundle(DEFAULT_BUNDLE).manifest.variants.keys()
-    # Only a pod that is another one is replaced.
+    # Kubernetes replaces only pods whose spec has changed.
     for (name, old), (_, new) in zip(pods(before), pods(after), strict=True):
         assert old != new, name
 
@@ -68,17 +68,19 @@ def test_one_command_switches_the_variant_of_all_pods(tmp_path: Path, folder: st
 @pytest.fixture(
     params=re.findall(r"^```yaml\n(resources.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL), ids=[0, 1]
 )
-def own(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
-    """What a kustomization of one's own, as the document has them, makes of those here."""
+def customized(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
+    """The documents of a user's own kustomization, as docs/kubernetes.md shows it."""
     shutil.copytree(K8S, tmp_path / "edgewise" / "k8s")
     (tmp_path / "kustomization.yaml").write_text(request.param)
     return rendered(tmp_path)
 
 
-def test_kustomizations_of_one_s_own_change_what_they_name(own: list[Document]) -> None:
-    images = {container["image"] for _, container in services(own)}
+def test_documented_kustomizations_make_their_changes(customized: list[Document]) -> None:
+    images = {container["image"] for _, container in services(customized)}
     labels = {
-        document["metadata"]["labels"].get("release") for document in own if "labels" in document["metadata"]
+        document["metadata"]["labels"].get("release")
+        for document in customized
+        if "labels" in document["metadata"]
     }
     assert (images, labels) in [
         ({"registry.example/edgewise:0.1.0"}, {None}),
@@ -93,7 +95,7 @@ components: [{components}]
 
 
 @pytest.fixture(params=["base", EDGE, "overlays/edge-host-bundle", "overlays/autoscale"])
-def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
+def with_components(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
     """An overlay with all components."""
     shutil.copytree(K8S, tmp_path / "k8s")
     components = ", ".join(f"k8s/components/{folder.name}" for folder in COMPONENTS)
@@ -102,10 +104,10 @@ def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
     return rendered(tmp_path)
 
 
-def test_components_bring_keys_and_a_certificate_to_the_pods_of_an_overlay(guarded: list[Document]) -> None:
-    for document in guarded:
-        valid(document)
-    ((pod, container),) = services(guarded)
+def test_components_add_keys_and_a_certificate_to_the_pods(with_components: list[Document]) -> None:
+    for document in with_components:
+        validate(document)
+    ((pod, container),) = services(with_components)
     secrets = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
     files = {
         f"{mount['mountPath']}/{file}"
@@ -113,19 +115,19 @@ def test_components_bring_keys_and_a_certificate_to_the_pods_of_an_overlay(guard
         if mount["name"] in secrets
         for file in SECRETS[secrets[mount["name"]]["secretName"]]
     }
-    variables = environment(container, guarded)
+    variables = environment(container, with_components)
     assert files == {variables[name] for name in ("EDGEWISE_API_KEYS_FILE", *TLS_FILES)}
     assert variables["EDGEWISE_VARIANT"] == "qat"
     assert all("subPath" not in mount and mount["readOnly"] for mount in container["volumeMounts"])
     assert {container[probe]["httpGet"]["scheme"] for probe in PROBES} == {"HTTPS"}
 
 
-def test_the_document_makes_the_secrets_that_components_mount() -> None:
+def test_the_document_creates_the_secrets_that_components_mount() -> None:
     made = re.findall(r"^kubectl -n edgewise create secret \S+ (\S+)", DOCUMENT, re.MULTILINE)
     assert sorted(made) == sorted(SECRETS)
 
 
-def test_edge_nodes_have_the_pods_of_the_deployment() -> None:
+def test_edge_nodes_run_the_pods_of_the_deployment() -> None:
     assert of_kind("Deployment", rendered(K8S / EDGE)) == []
     daemons, deployment = only("DaemonSet", EDGE)["spec"], only("Deployment", "base")["spec"]
     assert daemons.keys() == {"selector", "template", "updateStrategy"}
@@ -136,17 +138,17 @@ def test_edge_nodes_have_the_pods_of_the_deployment() -> None:
     assert daemons["template"] == deployment["template"]
 
 
-def test_an_edge_node_answers_what_it_is_asked() -> None:
+def test_requests_to_an_edge_node_stay_on_it() -> None:
     spec = only("Service", EDGE)["spec"]
     assert spec["internalTrafficPolicy"] == spec["externalTrafficPolicy"] == "Local"
     assert f"port {spec['ports'][0]['nodePort']}" in DOCUMENT
 
 
-def test_a_host_s_bundle_is_where_the_service_looks_for_it() -> None:
+def test_the_host_s_bundle_is_mounted_where_the_service_reads_it() -> None:
     documents = rendered(K8S / "overlays" / "edge-host-bundle")
     ((pod, container),) = services(documents)
     (mount,) = container["volumeMounts"]
-    # Beside the versions before, so that there is something to go back to.
+    # With its parent folder, so that earlier versions are there for a rollback.
     assert mount["mountPath"] == str(Path(environment(container, documents)["EDGEWISE_BUNDLE"]).parent)
     assert mount["readOnly"] is True
     (volume,) = pod["volumes"]
@@ -160,7 +162,7 @@ def test_a_host_s_bundle_is_where_the_service_looks_for_it() -> None:
     assert disk["spec"]["hostPath"]["path"] in DOCUMENT
 
 
-def test_the_autoscaler_has_what_it_scales_by(tmp_path: Path) -> None:
+def test_the_autoscaler_has_its_target_and_its_metric(tmp_path: Path) -> None:
     deployment = only("Deployment", "overlays/autoscale")
     assert "replicas" not in deployment["spec"]
     scaler = only("HorizontalPodAutoscaler", "overlays/autoscale")["spec"]
@@ -180,12 +182,12 @@ def test_the_autoscaler_has_what_it_scales_by(tmp_path: Path) -> None:
     for expression in (filled, rule["seriesQuery"]):
         assert metrics_in(expression) <= known_metrics()
     file = tmp_path / "rules.yaml"
-    asked = [{"record": "metric", "expr": filled}, {"record": "series", "expr": rule["seriesQuery"]}]
-    file.write_text(yaml.safe_dump({"groups": [{"name": "adapter", "rules": asked}]}))
+    rules = [{"record": "metric", "expr": filled}, {"record": "series", "expr": rule["seriesQuery"]}]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "adapter", "rules": rules}]}))
     promtool("check", "rules", file)
 
 
-def test_a_drain_of_nodes_leaves_pods_that_answer() -> None:
+def test_draining_nodes_leaves_some_pods_running() -> None:
     budget = only("PodDisruptionBudget", "overlays/autoscale")["spec"]
     assert budget["selector"] == only("Deployment", "overlays/autoscale")["spec"]["selector"]
     assert (
@@ -202,22 +204,22 @@ def test_kserve_runs_the_container_of_the_deployment() -> None:
     ((_, made),) = services(documents)
     own = {"name": "kserve-container", "env": made["env"]}
     assert made == {**container, **own}
-    # Models are asked for by this name.
+    # Clients of KServe request a model by this name.
     assert environment(made, documents)["EDGEWISE_MODEL_NAME"] == service["metadata"]["name"]
-    asked = service["spec"]["predictor"]["model"]
-    assert runtime["spec"]["supportedModelFormats"] == [asked["modelFormat"]]
-    assert asked["modelFormat"]["version"] == str(SCHEMA_VERSION)
-    assert runtime["spec"]["protocolVersions"] == [asked["protocolVersion"]] == ["v2"]
+    model = service["spec"]["predictor"]["model"]
+    assert runtime["spec"]["supportedModelFormats"] == [model["modelFormat"]]
+    assert model["modelFormat"]["version"] == str(SCHEMA_VERSION)
+    assert runtime["spec"]["protocolVersions"] == [model["protocolVersion"]] == ["v2"]
 
 
-def test_the_rules_of_the_operator_are_the_rules() -> None:
+def test_the_operator_has_the_same_rules() -> None:
     text = (FOLDER / "prometheus-rule.yaml").read_text()
     head, _, rules = text.partition("\nspec:\n")
     indented = "".join(f"  {line}" if line.strip() else line for line in RULES.read_text().splitlines(True))
     assert rules == indented, f"run the command in its head: {head}"
 
 
-def test_the_command_in_its_head_writes_them(tmp_path: Path) -> None:
+def test_the_command_in_the_operator_s_file_writes_its_rules(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "monitoring")
     file = tmp_path / "monitoring" / "prometheus-rule.yaml"
     before = file.read_text()
@@ -227,7 +229,7 @@ def test_the_command_in_its_head_writes_them(tmp_path: Path) -> None:
     assert file.read_text() == before
 
 
-def test_the_dashboard_is_where_grafana_looks() -> None:
+def test_grafana_finds_the_dashboard() -> None:
     dashboard = only("ConfigMap", "monitoring")
     assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
     assert dashboard["data"] == {"dashboard.json": (FOLDER / "dashboard.json").read_text()}
@@ -238,7 +240,7 @@ def test_prometheus_finds_the_service(folder: str, routes: set[str]) -> None:
     monitor, service = only("ServiceMonitor", "monitoring")["spec"], only("Service", folder)
     labels = service["metadata"]["labels"]
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
-    # As the rules have it.
+    # The rules expect this in the job's name.
     assert "edgewise" in labels[monitor["jobLabel"]]
     (endpoint,) = monitor["endpoints"]
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
@@ -257,10 +259,10 @@ def test_the_load_test_loads_the_service() -> None:
     assert workers["parallelism"] == workers["completions"]
     (worker,) = workers["template"]["spec"]["containers"]
     _, others = parsed(worker["args"])
-    met = only("Service", "loadtest")
-    assert others == ["--worker", f"--master-host={met['metadata']['name']}"]
-    assert met["spec"]["selector"].items() <= master["template"]["metadata"]["labels"].items()
-    # Not a pod of the service, which its Service would send requests to.
+    master_service = only("Service", "loadtest")
+    assert others == ["--worker", f"--master-host={master_service['metadata']['name']}"]
+    assert master_service["spec"]["selector"].items() <= master["template"]["metadata"]["labels"].items()
+    # The service's Service must send no requests to this pod.
     for job in (master, workers):
         labels = job["template"]["metadata"]["labels"]
         assert not service["spec"]["selector"].items() <= labels.items()
