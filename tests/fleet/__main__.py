@@ -24,13 +24,13 @@ FAULTS = {
     "bad bundle": give_bad_bundle,
     "link cut": cut,
 }
-# Before the faults, and with them: all alerts that are to fire do within that time.
+# Before the faults, and with them: long enough for all expected alerts to fire.
 BEFORE_SECONDS, WITH_SECONDS = 15, 25
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the fleet, and print its tables; 2 where it can't run here, 130 where a signal ended it."""
+    """Run the fleet and print its tables; return 2 if it can't run here, 130 if a signal ended it."""
     options = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -53,7 +53,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def run(folder: Path, python: Path) -> str:
-    """All faults at once, each on a node of its own; the tables."""
+    """Run all faults at once, each on a node of its own; return the tables."""
     with ExitStack() as stack:
         watcher = stack.enter_context(prometheus(folder))
         nodes = {
@@ -76,13 +76,13 @@ def run(folder: Path, python: Path) -> str:
         requests_table(nodes, reports),
         f"Before the faults:\n\n{seen_table(before)}",
         f"With them:\n\n{seen_table(after)}",
-        f"The node with the bad bundle said: `{nodes['bad bundle'].last_words}`\n",
+        f"The node with the bad bundle said: `{nodes['bad bundle'].last_error}`\n",
     ]
     return "\n".join(parts)
 
 
 def _watch(watcher: Prometheus, nodes: dict[str, Node], seconds: float) -> dict[str, Seen]:
-    """The alerts that fire at any time meanwhile, and what the dashboard says in the end."""
+    """Return the alerts that fire at any time meanwhile, and the dashboard's values at the end."""
     fired: dict[str, set[str]] = {name: set() for name in nodes}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -94,16 +94,14 @@ def _watch(watcher: Prometheus, nodes: dict[str, Node], seconds: float) -> dict[
 
 @contextmanager
 def _load(python: Path, node: Node, report: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Locust with cameras, that ends by itself and leaves a report; it is ended where this does before."""
+    """Run Locust with cameras: it ends by itself and writes a report, unless this context ends earlier."""
     seconds = BEFORE_SECONDS + WITH_SECONDS + 5
-    of_cameras = (
-        f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
-    )
-    options = [*of_cameras.split(), "--host", f"http://{instance_of(node)}", "--report", report]
+    cameras = f"Camera --users 4 --fps 2 --run-time {seconds}s --stop-timeout 20 --truths none --quiet-report"
+    options = [*cameras.split(), "--host", f"http://{instance_of(node)}", "--report", report]
     process = subprocess.Popen(  # noqa: S603
         [python, "-m", "loadtest", *options],
         cwd=ROOT,
-        stderr=subprocess.DEVNULL,  # That goals were missed.
+        stderr=subprocess.DEVNULL,  # It says that goals were missed.
     )
     try:
         yield process

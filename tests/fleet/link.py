@@ -1,4 +1,4 @@
-"""A node's own network: a namespace that is reached by a thin link."""
+"""A node's own network: a network namespace behind a thin link."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ _NETWORKS = Path("/run/netns")
 
 
 class Missing(Exception):
-    """What the fleet needs is not here."""
+    """Something that the fleet needs is missing."""
 
 
 def need_programs() -> None:
-    """Raise `Missing` where a program is absent, or networks can't be made."""
+    """Raise `Missing` if a program is absent or networks can't be created."""
     for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("prometheus", "prometheus")):
         if shutil.which(program) is None:
             raise Missing(f"{program} is not here, and the fleet needs it: apt-get install {package}")
@@ -28,7 +28,7 @@ def need_programs() -> None:
 
 @contextmanager
 def thin_link(number: int) -> Iterator[tuple[str, Inside]]:
-    """A network with an address, and what runs a command in it; its link takes `RATE` each way."""
+    """Yield a network's address and the prefix of commands that run in it; its link has `RATE` each way."""
     name, outer, inner = f"edgewise{number}", f"ew{number}out", f"ew{number}in"
     subnet = f"10.213.{number}"
     network = _NETWORKS / name
@@ -47,7 +47,7 @@ def thin_link(number: int) -> Iterator[tuple[str, Inside]]:
         _run("tc", "-n", name, "qdisc", "add", "dev", inner, *shape)
         yield f"{subnet}.2", ["ip", "netns", "exec", name]
     finally:
-        # It is there if a signal came while it was made, too. The outer end goes with the inner one.
+        # It also exists if a signal interrupted its creation. The outer device goes with the inner one.
         if network.exists():
             _run("ip", "netns", "delete", name)
 

@@ -20,13 +20,13 @@ from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment
 
 PORT = 8000
 VARIANT = "qat"
-# A slowed node computes for a thirtieth of the time; a scrape still fits between.
+# A slowed node computes for a thirtieth of the time, which is enough for a scrape.
 _STOPPED_SECONDS, _RUNNING_SECONDS = 0.3, 0.01
 
 
 @dataclass
 class Node:
-    """`services`: one after the other, the last one is there now or was the last."""
+    """`services`: all that were started, in order; only the last may still run."""
 
     inside: Inside
     proxy: Proxy
@@ -50,17 +50,17 @@ class Node:
 
     @property
     def statuses(self) -> Counter[str]:
-        """How often the node's own log has each status of a request to be classified."""
+        """How often the node's log has each status of a classification request."""
         lines = [line["message"] for service in self.services for line in list(service.log)]
         return Counter(line.split()[-1] for line in lines if line.startswith("POST /v1/classify "))
 
     @property
-    def last_words(self) -> str:
-        """The last line of the last service's standard error, where it has one."""
+    def last_error(self) -> str:
+        """The last line of its services' standard error, or an empty text."""
         return ((self.folder / "errors").read_text().splitlines() or [""])[-1]
 
     def stop(self) -> None:
-        """Stop the service in order, if it runs."""
+        """Stop the service gracefully, if it runs."""
         self.slowed.clear()
         service = self.services[-1]
         service.process.send_signal(signal.SIGCONT)
@@ -68,7 +68,7 @@ class Node:
         service.wait()
 
     def close(self) -> None:
-        """Stop it, and close what its services wrote."""
+        """Stop it, and close the output of its services."""
         self.stop()
         for service in self.services:
             assert service.process.stdout is not None
@@ -89,7 +89,7 @@ def ready_node(number: int, folder: Path) -> Iterator[Node]:
 
 
 def slow(node: Node) -> None:
-    """Let it compute for a thirtieth of the time."""
+    """Let it compute for only a thirtieth of the time."""
     node.slowed.set()
     threading.Thread(target=_hold_up, args=(node,)).start()
 
@@ -101,7 +101,7 @@ def kill(node: Node) -> None:
 
 
 def give_bad_bundle(node: Node) -> None:
-    """Stop it in order, and start it with a bundle of which a bit was flipped on its way."""
+    """Stop it gracefully, and start it with a bundle in which one bit is flipped."""
     bad = node.folder / "bundle"
     shutil.copytree(DEFAULT_BUNDLE, bad)
     flip(bad / f"{VARIANT}.tflite", 8 * 4_000_000)

@@ -1,4 +1,4 @@
-"""A way to a node that adds delay, and that can be cut."""
+"""A proxy for a node that adds delay and can be cut."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ _PHOTO = b"POST /v1/classify"
 
 
 class Proxy:
-    """Passes bytes on, each way after a delay.
+    """Forwards bytes both ways, after a delay.
 
     `unanswered`: photos that had begun to reach the node when their connection broke.
     """
@@ -25,12 +25,12 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
 
     def cut(self) -> None:
-        """Break all connections, and let none be made."""
+        """Break all connections, and refuse new ones."""
         self._loop.call_soon_threadsafe(self._break)
 
     @contextmanager
     def running(self) -> Iterator["Proxy"]:
-        """Pass on as long as this lasts."""
+        """Forward during this context."""
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
         thread = threading.Thread(target=self._loop.run_forever)

@@ -1,4 +1,4 @@
-"""What happened to the requests of each node, and what Prometheus said, in Markdown."""
+"""What happened to the requests of each node, and what Prometheus showed, in Markdown."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tests.k8s.monitoring import queries
 from tests.system.prometheus import Prometheus
 
 PANELS = ("Nodes up, A", "Success, A", "Slowest p99, A", "Workers busy, A")
-# Whatever clients sent was answered, refused, or has no answer.
+# Every sent request was answered, refused, or got no answer.
 _HEAD = (
     "node",
     "sent",
@@ -26,47 +26,49 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What Prometheus said of a node: alerts that fired for a while, and panels at the end of it."""
+    """What Prometheus showed of a node: alerts that fired in a period, and panels at its end."""
 
     alerts: list[str]
     panels: dict[str, str]
 
 
 def instance_of(node: Node) -> str:
-    """What Prometheus calls a node."""
+    """The label `instance` of a node in Prometheus."""
     return f"127.0.0.1:{node.proxy.port}"
 
 
 def look(prometheus: Prometheus, node: Node, fired: set[str]) -> Seen:
-    """What the dashboard says of a node now, beside the alerts that fired."""
-    asked = dict(queries(job="edgewise", instance=instance_of(node), variant=VARIANT, __rate_interval="5s"))
-    return Seen(sorted(fired), {title: _value(prometheus.query(asked[title])) for title in PANELS})
+    """The dashboard's values of a node now, and the alerts that fired."""
+    expressions = dict(
+        queries(job="edgewise", instance=instance_of(node), variant=VARIANT, __rate_interval="5s")
+    )
+    return Seen(sorted(fired), {title: _value(prometheus.query(expressions[title])) for title in PANELS})
 
 
 def requests_table(nodes: dict[str, Node], reports: dict[str, Path]) -> str:
-    """What happened to requests."""
+    """A table of what happened to requests."""
     return table(_HEAD, [_row(name, node, reports[name]) for name, node in nodes.items()])
 
 
 def seen_table(seen: dict[str, Seen]) -> str:
-    """What Prometheus said."""
+    """A table of what Prometheus showed."""
     rows = [[name, ", ".join(one.alerts) or "none", *one.panels.values()] for name, one in seen.items()]
     return table(["node", "alerts", *(title.removesuffix(", A") for title in PANELS)], rows)
 
 
 def _row(name: str, node: Node, report: Path) -> list[str]:
-    said = json.loads((report / "report.json").read_text())
-    counts, log = said["counts"], node.statuses
-    # A node that stops says 503 and when to try again: a refusal, which the load test takes for an error.
-    busy = sum(number for what, number in said["errors"].items() if what.startswith("503"))
+    content = json.loads((report / "report.json").read_text())
+    counts, log = content["counts"], node.statuses
+    # A stopping node answers 503 with Retry-After: a refusal, which the load test counts as an error.
+    busy = sum(number for what, number in content["errors"].items() if what.startswith("503"))
     return [
         name,
         str(counts["requests"]),
         str(counts["answered"]),
         str(counts["refused"] + busy),
-        str(sum(said["errors"].values()) - busy),
+        str(sum(content["errors"].values()) - busy),
         str(node.proxy.unanswered),
-        # Less the photo by which the load test asks for the classes, and which it does not count.
+        # Minus the photo that the load test sends to get the classes, and which it does not count.
         str(log["200"] - 1),
         ", ".join(f"{number} × {status}" for status, number in log.items() if status != "200") or "none",
     ]

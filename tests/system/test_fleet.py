@@ -34,7 +34,7 @@ def test_a_node_answers_through_its_link_until_its_bundle_is_bad(tmp_path: Path)
         with pytest.raises(httpx.TransportError):
             httpx.post(url, content=PHOTO, timeout=30)
         assert node.services[-1].wait() == 2
-        assert "is not the file that the manifest names" in node.last_words
+        assert "is not the file that the manifest names" in node.last_error
         assert node.statuses == {"200": 1}
     assert node.proxy.unanswered == 0
 
