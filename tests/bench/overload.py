@@ -1,4 +1,4 @@
-"""Several times the service's capacity, then less than that from clients that try again."""
+"""Several times the service's capacity, then less than the capacity from clients that try again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Overload:
     """Rates in requests a second, times in seconds, memory in bytes.
 
     `statuses`: how many requests had each status; 0 is a lost one, -1 one not sent because no connection
-    was free. `told_when`: how many of the 429s had a Retry-After. `in_time`: the share of the accepted
+    was free. `with_retry_after`: how many of the 429s had a Retry-After. `in_time`: the share of the accepted
     requests answered within the service's deadline, from when they were sent. `accepted_rate`: during the
     overload. `cores`: used by the service on average.
     """
@@ -42,7 +42,7 @@ class Overload:
     requests: int
     sent_rate: float
     statuses: dict[int, int]
-    told_when: int
+    with_retry_after: int
     in_time: float
     accepted_rate: float
     accepted_p50: float
@@ -101,15 +101,15 @@ def _overload(
 ) -> Overload:
     accepted = [request for request in sent if request.status == OK]
     waits = np.array([request.done - request.sent for request in accepted] or [np.nan])
-    while_it_lasted = [r for r in sent if r.status != UNSENT and r.sent <= seconds]
+    during_overload = [r for r in sent if r.status != UNSENT and r.sent <= seconds]
     return Overload(
         photo=photo.name,
         capacity=capacity,
         seconds=seconds,
         requests=len(sent),
-        sent_rate=len(while_it_lasted) / seconds,
+        sent_rate=len(during_overload) / seconds,
         statuses=dict(sorted(Counter(request.status for request in sent).items())),
-        told_when=sum(r.status == _TOO_MANY and r.retry_after is not None for r in sent),
+        with_retry_after=sum(r.status == _TOO_MANY and r.retry_after is not None for r in sent),
         in_time=float(np.mean(waits <= timeout)),
         accepted_rate=sum(request.done <= seconds for request in accepted) / seconds,
         accepted_p50=float(np.percentile(waits, 50)),

@@ -31,7 +31,7 @@ _DISTURBED = (
     "**Other processes used {:.0%} of a loop's core: requests/s and their ratios mean nothing here, and"
     " processor time little. Measure again when the machine is idle.**"
 )
-# More than two measurements of an unchanged process differ by.
+# Two measurements of an unchanged process differ by less.
 MAX_GROWTH = 0.02
 
 
@@ -132,7 +132,7 @@ def overload_table(result: Overload) -> str:
         ["sent, requests/s", f"{result.sent_rate:.0f}", "offered"],
         ["accepted (200) %", of_all.get(OK, "0"), ""],
         ["refused (429) %", of_all.get(429, "0"), ""],
-        ["of these with Retry-After", str(result.told_when), str(result.statuses.get(429, 0))],
+        ["of these with Retry-After", str(result.with_retry_after), str(result.statuses.get(429, 0))],
         ["not sent %", of_all.get(UNSENT, "0"), ""],
         ["anything else", _others(result), "none"],
         ["accepted, requests/s", f"{result.accepted_rate:.1f}", f"{result.capacity:.1f}"],

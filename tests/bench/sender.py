@@ -62,7 +62,7 @@ class Sender:
     """Sends over at most `connections` at once, and reuses them as HTTP allows."""
 
     def __init__(self, server: Server, photo: bytes, *, connections: int, tries: int = 1) -> None:
-        """`tries`: how often a refused client tries in all, each time after the wait that it is told."""
+        """`tries`: how often a refused client tries in all, each time after the Retry-After of the answer."""
         self._server = server
         self._request = _request(server, photo)
         self._limit = connections

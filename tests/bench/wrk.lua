@@ -1,4 +1,4 @@
--- POST the file that PHOTO names; in the end, one line of JSON.
+-- POST the file that PHOTO names; print one line of JSON at the end.
 local file = assert(io.open(os.getenv("PHOTO"), "rb"))
 wrk.method = "POST"
 wrk.body = file:read("*a")

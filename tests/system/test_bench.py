@@ -103,7 +103,7 @@ def test_overload_is_refused_with_a_time_to_retry(bench_run: tuple[str, dict[str
     overload, afterwards = bench_run[1]["overload"], bench_run[1]["afterwards"]
     assert sum(overload["statuses"].values()) == overload["requests"]
     assert overload["statuses"]["200"] > 0
-    assert overload["told_when"] == overload["statuses"].get("429", 0)
+    assert overload["with_retry_after"] == overload["statuses"].get("429", 0)
     assert overload["memory_peak"] >= overload["memory_before"] > 0
     assert sum(afterwards["served"].values()) <= afterwards["clients"]
 

@@ -85,8 +85,8 @@ def _candidates(bundle: Bundle, calibration: PhotoSet, apart: PhotoSet, folder: 
         )
         for candidate in (*by_method, *by_preset)
     }
-    said = ", ".join(f"{candidate.name} {nats:.4f}" for candidate, nats in divergences.items())
-    _show(f"KL, nats, on {len(apart.photos)} photos of {apart.name} held apart: {said}.")
+    shown = ", ".join(f"{candidate.name} {nats:.4f}" for candidate, nats in divergences.items())
+    _show(f"KL, nats, on {len(apart.photos)} photos of {apart.name} held apart: {shown}.")
     return [*known, onnx, min(by_method, key=divergences.__getitem__), *by_preset]
 
 

@@ -66,12 +66,12 @@ def verdict(seconds: Seconds, others: Sequence[str]) -> str:
     lines = []
     for name in others:
         ratios = [_slower(seconds, name, threads) for threads in THREADS]
-        said = " and ".join(
+        ratios_text = " and ".join(
             f"{ratio:.2f} times with {threads} thread{'s' * (threads > 1)}"
             for ratio, threads in zip(ratios, THREADS, strict=True)
         )
         held = "holds" if min(ratios) >= CLAIM else "does not hold"
-        lines.append(f"- {OURS} is {said} as fast as {name}: the claim of {CLAIM} {held}.")
+        lines.append(f"- {OURS} is {ratios_text} as fast as {name}: the claim of {CLAIM} {held}.")
     return "\n".join(lines)
 
 
