@@ -31,7 +31,7 @@ def test_labelled_photos_know_their_class(calibration: Path) -> None:
     photos = labelled_photos(calibration, Classes(CLASSES, None))
     assert photos.name == "calibration"
     assert len(photos.photos) == 12 * len(CLASSES)
-    assert all(photo.path.parent.name == CLASSES[photo.label or 0] for photo in photos.photos)
+    assert all(photo.label == CLASSES.index(photo.path.parent.name) for photo in photos.photos)
 
 
 def test_training_photos_are_the_train_split_of_a_folder_with_splits(
