@@ -174,9 +174,7 @@ def test_an_empty_record_of_the_last_checkpoint_is_refused(views: Views, tmp_pat
         train(views, tmp_path)
 
 
-def test_the_checkpoint_of_another_network_is_refused(
-    views: Views, tmp_path: Path, whole: list[np.ndarray]
-) -> None:
+def test_the_checkpoint_of_another_network_is_refused(views: Views, tmp_path: Path) -> None:
     train(views, tmp_path)
     model = tf_keras.Sequential([tf_keras.Input((SIZE, SIZE, 3)), tf_keras.layers.Dense(1)])
     with pytest.raises(BuildError, match=r"damaged; remove .* to train anew"):
@@ -220,7 +218,7 @@ def order(views: Views, schedule: Schedule) -> list[list[int]]:
     return [np.concatenate(epoch).tolist() for epoch in (labels[:3], labels[3:])]
 
 
-def test_each_epoch_shows_every_photo_once_in_another_order(views: Views, crops: PhotoSet) -> None:
+def test_each_epoch_shows_every_photo_once_in_another_order(views: Views) -> None:
     # Every photo has a label of its own, which identifies it.
     numbered = replace(
         views, photos=[replace(photo, label=number) for number, photo in enumerate(views.photos)]
