@@ -144,8 +144,8 @@ def import_models(
     variants = []
     for name, file in files.items():
         mean, std = _scaling(file, preprocessing.mean, preprocessing.std)
-        told = precision_of(file.content)
-        precision = told or _PRECISIONS[file.input.dtype]
+        of_layers = precision_of(file.content)
+        precision = of_layers or _PRECISIONS[file.input.dtype]
         if name == BASELINE and precision is not Precision.FLOAT32:
             raise BuildError(
                 f"{BASELINE} must be float32, since all others are compared with it, but {file.path} is"
@@ -163,7 +163,7 @@ def import_models(
                 mean=mean,
                 std=std,
                 delegate=delegate,
-                dynamic_range=_rounds(file, told),
+                dynamic_range=_rounds(file, of_layers),
             )
         )
     bundle_name = path.absolute().name
@@ -199,9 +199,9 @@ def _read(model: Path, delegate: Delegate) -> _File:
     return _File(model, content, interpreter.input, interpreter.output)
 
 
-def _rounds(file: _File, told: Precision | None) -> bool:
-    """Return whether a file rounds float activations; `told`: its layers' precision, if they tell."""
-    return rounds_activations(file.content) or (told is None and file.input.dtype != "float32")
+def _rounds(file: _File, of_layers: Precision | None) -> bool:
+    """Return whether a file rounds float activations; `of_layers`: its layers' precision, if they show it."""
+    return rounds_activations(file.content) or (of_layers is None and file.input.dtype != "float32")
 
 
 def _recipe(file: _File, seen: SeenImages) -> dict[str, str | int | float]:

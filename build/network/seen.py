@@ -14,7 +14,10 @@ IMPORTED, SEEN = "imported", "seen_images"
 
 @dataclass(frozen=True)
 class SeenImages:
-    """Images by the first digits of their SHA-256; `known`: whether they are all that is to be known of."""
+    """The images that a network has seen, by the first digits of their SHA-256.
+
+    `known`: whether these are all of them, as far as anyone said; otherwise there may be any others.
+    """
 
     images: frozenset[str]
     known: bool
