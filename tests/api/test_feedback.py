@@ -9,7 +9,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.monitoring.drift import LEAST_ANSWERS
-from service.settings import Settings
+from service.settings import DEFAULT_BUNDLE, Settings
 from tests.api.running import photo, running, samples
 from tests.bundle.test_reference import DATASET, EVALUATION, FIELDS, with_reference
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS
@@ -194,3 +194,11 @@ def test_answers_are_compared_with_the_bundles_reference(
     assert found['edgewise_drift_psi{signal="top1",variant="fp32"}'] > 1
     assert found['edgewise_drift_psi{signal="confidence",variant="fp32"}'] > 1
     assert found['edgewise_confidence_count{variant="fp32"}'] == LEAST_ANSWERS
+
+
+def test_a_class_named_beyond_the_fifth_does_not_count_as_top5() -> None:
+    image = Path(__file__).parent.parent / "data" / "cat.jpg"
+    with running(Settings(bundle=DEFAULT_BUNDLE, workers=1)) as client:
+        answer = client.post(CLASSIFY, content=image.read_bytes(), params={"top_k": 10}).json()
+        told = send_label(client, answer["id"], answer["predictions"][7]["index"])
+    assert (told["top1"], told["top5"]) == (False, False)
