@@ -81,9 +81,11 @@ def test_the_interval_is_that_of_evaluation(total: int, data: st.DataObject) -> 
 def test_the_same_photo_again_makes_the_interval_no_narrower() -> None:
     tally = Tally()
     for number in range(1000):
-        tally.labelled("qat", number % 4, [number % 4], label=1)
+        for variant in ("qat", "ptq"):
+            tally.labelled(variant, number % 4, [number % 4], label=1)
     once = wilson(0.25, 4)
     assert tally.accuracy["qat"].top1 == once
     overall = summarize(tally, 1).overall
     assert overall is not None
+    assert overall.photos == 4
     assert overall.top1 == once
