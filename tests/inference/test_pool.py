@@ -119,8 +119,11 @@ def test_the_queue_is_limited_in_bytes(colours: Bundle) -> None:
         first = run.submit(image)
         assert gated.started.acquire(timeout=60)
         waiting = [run.submit(image) for _ in range(2)]
+        refusals: list[int] = []
+        run.pool.on_full = lambda: refusals.append(run.pool.waiting)
         with pytest.raises(QueueFull, match=f"2 images with {2 * len(image)} bytes are already waiting"):
             run.submit(photo("blue"))
+        assert refusals == [2]
         gated.gate.release(3)
         assert [top(future) for future in (first, *waiting)] == ["red"] * 3
         gated.gate.release()
