@@ -152,6 +152,7 @@ def test_a_stopping_server_is_live_but_not_ready() -> None:
         assert client.is_server_live()
         assert not client.is_server_ready()
         assert not client.is_model_ready(MODEL)
+        assert not client.is_model_ready(MODEL, "qat")
         # Requests within the grace period are answered.
         assert client.infer(MODEL, [files(PHOTO.read_bytes())]).as_numpy("probabilities").size == 1000
 
