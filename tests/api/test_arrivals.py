@@ -260,3 +260,14 @@ def test_a_body_that_times_out_just_then_does_not_harm_others(monkeypatch: pytes
         assert len(new.arrived) == 90
 
     run(test)
+
+
+@pytest.mark.parametrize("announced", [100, None])
+def test_a_body_of_exactly_the_limit_is_taken(announced: int | None) -> None:
+    async def test() -> None:
+        sender = Sender(announced)
+        sender.send(bytes(100), more=False)
+        await sender.read(bounded())
+        assert len(sender.arrived) == 100
+
+    run(test)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.api.body import MAX_DOCUMENT_BYTES
 from service.bundle.folder import Bundle
 from service.monitoring.drift import LEAST_ANSWERS
 from service.settings import DEFAULT_BUNDLE, Settings
@@ -202,3 +203,9 @@ def test_a_class_named_beyond_the_fifth_does_not_count_as_top5() -> None:
         answer = client.post(CLASSIFY, content=image.read_bytes(), params={"top_k": 10}).json()
         told = send_label(client, answer["id"], answer["predictions"][7]["index"])
     assert (told["top1"], told["top5"]) == (False, False)
+
+
+def test_a_body_of_exactly_the_most_bytes_is_accepted(client: httpx.Client) -> None:
+    body = json.dumps({"id": classify(client), "label": RED}).encode()
+    assert client.post(FEEDBACK, content=body.ljust(MAX_DOCUMENT_BYTES + 1)).status_code == 413
+    assert client.post(FEEDBACK, content=body.ljust(MAX_DOCUMENT_BYTES)).status_code == 200

@@ -198,3 +198,16 @@ def test_a_limit_on_threads_is_reported() -> None:
         r"the system lets this process start only [1-9]\d? of 64 workers, .* lower, or raise the limit 1\n",
         result.stdout,
     )
+
+
+def test_an_image_as_large_as_the_queue_is_told_to_come_again(colours: Bundle) -> None:
+    gated, image = Gated(colours), photo("red")
+    with running(gated, queue_bytes=len(image)) as run:
+        working = run.submit(image)
+        assert gated.started.acquire(timeout=60)
+        waiting = run.submit(image)
+        with pytest.raises(QueueFull) as caught:
+            run.submit(image)
+        assert caught.value.retry_after_seconds == 1
+        gated.gate.release(2)
+        assert [top(working), top(waiting)] == ["red"] * 2
