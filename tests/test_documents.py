@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from service.api.arrivals import GRACE_SECONDS
+from service.api.unread import KEEP_BYTES
+from service.inference.shadow import IDLE_SECONDS
+from service.renewed import RENEWAL_SECONDS
+from service.server.handshake import HANDSHAKE_SECONDS
+from service.server.protocol import HEAD_SECONDS, MAX_HEAD_BYTES, MAX_PIPELINED
+from service.server.run import KEEP_ALIVE_SECONDS
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -68,3 +75,24 @@ def test_make_help_lists_every_target() -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
     listed = {line.split()[1] for line in result.stdout.splitlines()}
     assert listed == {target for target in phony if not target.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("document", "words", "constant", "value"),
+    [
+        ("http.md", "checks both every 10 seconds", RENEWAL_SECONDS, 10),
+        ("settings.md", "has had no image for 10 ms", IDLE_SECONDS, 0.01),
+        ("http.md", "An idle connection is closed after a minute", KEEP_ALIVE_SECONDS, 60),
+        ("http.md", "can have 64 KiB together", MAX_HEAD_BYTES, 64 * 1024),
+        ("http.md", "must arrive within 10 seconds, as must a TLS handshake", HEAD_SECONDS, 10),
+        ("http.md", "must arrive within 10 seconds, as must a TLS handshake", HANDSHAKE_SECONDS, 10),
+        ("http.md", "Clients can pipeline up to 32 requests", MAX_PIPELINED, 32),
+        ("http.md", "If `Content-Length` announces 4 MiB or less", KEEP_BYTES, 4 * 1024 * 1024),
+        ("settings.md", "minimum rate of a body after its first five seconds", GRACE_SECONDS, 5),
+    ],
+)
+def test_limits_without_a_setting_are_those_of_the_code(
+    document: str, words: str, constant: float, value: float
+) -> None:
+    assert words in " ".join((ROOT / "docs" / document).read_text().split())
+    assert constant == value
