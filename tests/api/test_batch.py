@@ -82,7 +82,11 @@ def test_no_image_is_kept_in_memory_by_the_error_of_another(client: httpx.Client
     gc.collect()
     gc.disable()
     try:
-        client.post(BATCH, files=form(photo("red"), b"", photo("blue")))
+        response = client.post(BATCH, files=form(photo("red"), b"", photo("blue")))
+        assert response.status_code == 200
+        red, empty, blue = response.json()["results"]
+        assert [red["predictions"][0]["label"], blue["predictions"][0]["label"]] == ["red", "blue"]
+        assert code(empty["problem"]) == "empty-body"
         # The access log frees its requests in batches, a moment later.
         wait_for(lambda: not any(isinstance(each, Job) for each in gc.get_objects()))
     finally:
@@ -98,9 +102,10 @@ def test_no_image_is_kept_in_memory_by_its_form(client: httpx.Client) -> None:
     gc.disable()
     try:
         for _ in range(3):
-            client.post(BATCH, files=form(photo("red"), photo("blue")))
-            client.post("/v1/classify", files=form(photo("red")))
-            client.post("/v1/classify", files=[("file", photo("red"))])
+            both = client.post(BATCH, files=form(photo("red"), photo("blue")))
+            assert all("predictions" in result for result in both.json()["results"])
+            assert client.post("/v1/classify", files=form(photo("red"))).status_code == 200
+            assert client.post("/v1/classify", files=[("file", photo("red"))]).status_code == 400
         wait_for(lambda: forms() == 0)
     finally:
         gc.enable()
