@@ -1,5 +1,6 @@
 import functools
 import gc
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,12 +9,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from service.api import multipart
 from service.api.multipart import FormImages
 from service.bundle.folder import Bundle
 from service.inference.classifier import Prediction
 from service.inference.job import Job
 from service.settings import Settings
-from tests.api.running import photo, running, samples, wait_for
+from tests.api.running import blocked_worker, photo, running, samples, wait_for
 from tests.colours import RGB
 
 BATCH = "/v1/classify/batch"
@@ -220,3 +222,25 @@ def test_an_unexpected_error_does_not_fail_the_other_images(
     (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert failure.exc_info is not None
     assert "a secret of the internals" in str(failure.exc_info[1])
+
+
+def test_the_bytes_of_refused_images_are_freed_while_the_batch_waits(settings: Settings) -> None:
+    large = photo("red", "BMP", (100, 80))
+    parts = tracemalloc.Filter(inclusive=True, filename_pattern=multipart.__file__)
+
+    def bytes_of_parts() -> int:
+        traces = tracemalloc.take_snapshot().filter_traces([parts]).traces
+        return sum(trace.size for trace in traces)
+
+    tracemalloc.start()
+    try:
+        with ThreadPoolExecutor(1) as threads, blocked_worker(settings) as (client, pool):
+            # Not through the client, which is closed before this is answered.
+            url = f"{client.base_url}{BATCH}"
+            answer = threads.submit(httpx.post, url, files=form(*[large] * 8), timeout=60)
+            wait_for(lambda: pool.waiting == 1)
+            # One waits for the worker; the other seven have no place.
+            wait_for(lambda: len(large) <= bytes_of_parts() < 2 * len(large))
+    finally:
+        tracemalloc.stop()
+    assert ["problem" in result for result in answer.result().json()["results"]] == [False] + 7 * [True]
