@@ -63,6 +63,7 @@ def test_sec_fetch_site_takes_precedence_over_the_host(client: httpx.Client, sit
         pytest.param({"Origin": "http://[::1]", "Host": "[::1]:80"}, id="port of HTTP"),
         pytest.param({"Origin": "https://example.com", "Sec-Fetch-Site": "same-origin"}, id="another Host"),
         pytest.param({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, id="null origin"),
+        pytest.param({"Origin": "null", "Sec-Fetch-Site": "none"}, id="no page"),
         pytest.param({"Sec-Fetch-Site": "cross-site"}, id="no origin"),
     ],
 )
