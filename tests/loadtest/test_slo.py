@@ -64,3 +64,9 @@ def test_without_cameras_nothing_is_called_late_or_in_time(tally: Tally) -> None
 def test_no_goal_no_verdict(tally: Tally) -> None:
     names = [verdict.name for verdict in judge(MET, summarize(tally, seconds=10))]
     assert names == ["p50", "p99", "errors", "late"]
+
+
+def test_a_label_named_sixth_is_not_among_the_first_five(tally: Tally) -> None:
+    overall = summarize(tally, seconds=10).overall
+    assert overall is not None
+    assert (overall.top1.ratio, overall.top5.ratio) == (0.8, 0.8)
