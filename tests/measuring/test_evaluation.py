@@ -73,8 +73,9 @@ def test_the_calibration_error_equals_one_computed_by_hand() -> None:
     assert expected_calibration_error(probabilities, labels) == pytest.approx(by_hand, abs=1e-7)
 
 
-def test_a_bin_includes_its_upper_end_and_not_its_lower() -> None:
-    # 8/15 and just above it: in one bin their errors, 8/15 - 1 and 8/15, would nearly cancel out.
+def test_bins_end_at_multiples_of_a_fifteenth() -> None:
+    # Just below and just above 8/15, which is no float32: in one bin their errors, 8/15 - 1 and 8/15,
+    # would nearly cancel out.
     edge = np.float32(8 / 15)
     edge = edge if float(edge) <= 8 / 15 else np.nextafter(edge, np.float32(0))
     above = np.nextafter(np.nextafter(edge, np.float32(1)), np.float32(1))
