@@ -22,12 +22,17 @@ def capacity(arguments: Sequence[str]) -> int:
     options, others = parse(arguments)
     with report_folder(options.report, "capacity") as folder:
         cores = divide_cores() if options.host is None else Cores()
-        return _run(Search(options, others, folder, cores))
+        return search_all(Search(options, others, folder, cores))
 
 
-def _run(search: Search) -> int:
+def search_all(search: Search) -> int:
+    """Search for the capacity of each variant, print the table and write the report; return the exit status.
+
+    Raises:
+        LoadTestError: a variant can't be loaded.
+    """
     try:
-        _search_all(search, Variants(search.options, search.cores.service))
+        _search(search, Variants(search.options, search.cores.service))
     except (Interrupted, KeyboardInterrupt):
         _tell(search, interrupted=True)
         return INTERRUPTED
@@ -40,7 +45,7 @@ def _run(search: Search) -> int:
     return FAILED if None in search.found.values() else HELD
 
 
-def _search_all(search: Search, variants: Variants) -> None:
+def _search(search: Search, variants: Variants) -> None:
     with variants.switched_back():
         for variant in search.options.variants:
             with variants.host_of(variant) as host:

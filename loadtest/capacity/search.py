@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,13 +25,15 @@ class Interrupted(Exception):
 class Search:
     """The steps tried so far, and the capacities found, in requests/s, by variant; None: no rate held.
 
-    `others`: the options that are Locust's. Each step's report goes to `folder`/VARIANT/RATE.
+    `others`: the options that are Locust's. Each step's report goes to `folder`/VARIANT/RATE. `load` runs a
+    step's load test on some cores and returns its exit status, as `run_test` does.
     """
 
     options: argparse.Namespace
     others: Sequence[str]
     folder: Path
     cores: Cores
+    load: Callable[[Sequence[str], Path, Set[int]], int] = run_test
     steps: list[Step] = field(default_factory=list)
     found: dict[str, float | None] = field(default_factory=dict)
 
@@ -54,7 +56,7 @@ class Search:
         folder = self.folder / variant / name
         cameras = max(1, round(rate / self.options.fps))
         seconds = self.options.step_seconds
-        status = run_test(
+        status = self.load(
             [
                 *QUIET,
                 "Camera",
