@@ -59,10 +59,24 @@ def other_bias(model: Any, graph: Any, operator: Any) -> None:
     model.buffers[bias.buffer].data = (-values).view(np.uint8)
 
 
+def slightly_other_bias(model: Any, graph: Any, operator: Any) -> None:
+    """A bias that is larger by one and a half steps of the output, so that some outputs are by two."""
+    bias, output = graph.tensors[operator.inputs[2]], graph.tensors[operator.outputs[0]]
+    values = np.array(model.buffers[bias.buffer].data, np.uint8).view(np.int32)
+    moved = values + np.round(1.5 * output.quantization.scale[0] / np.asarray(bias.quantization.scale))
+    model.buffers[bias.buffer].data = moved.astype(np.int32).view(np.uint8)
+
+
 def other_step(_model: Any, graph: Any, operator: Any) -> None:
     """Make the range wider by a tenth."""
     quantization = graph.tensors[operator.outputs[0]].quantization
     quantization.scale = np.asarray(quantization.scale, np.float32) * np.float32(1.1)
+
+
+def slightly_other_step(_model: Any, graph: Any, operator: Any) -> None:
+    """A range that is wider by a thousandth: the last levels are off by a fraction of a step."""
+    quantization = graph.tensors[operator.outputs[0]].quantization
+    quantization.scale = np.asarray(quantization.scale, np.float32) * np.float32(1.001)
 
 
 def other_zero_point(_model: Any, graph: Any, operator: Any) -> None:
@@ -101,8 +115,10 @@ def test_a_file_of_the_same_weights_and_ranges_passes(
         ("block4a_se_reduce", other_weights, "fake-quantized network: block4a_se_reduce is "),
         ("predictions", other_weights, "fake-quantized network: predictions is "),
         ("block3b_project_conv", other_bias, "fake-quantized network: block3b_project_conv is "),
+        ("block3b_project_conv", slightly_other_bias, "fake-quantized network: block3b_project_conv is "),
         ("block2b_expand_activation_silu", other_step, "block2b_expand_activation_silu has another range"),
         ("block3b_add", other_step, "block3b_add has another range"),
+        ("block3b_add", slightly_other_step, "block3b_add has another range"),
         ("avg_pool", other_step, "avg_pool has another range"),
         ("predictions", other_step, "predictions has another range"),
         ("stem_activation_silu", other_zero_point, "fake-quantized network: stem_activation_silu is "),
@@ -124,6 +140,14 @@ def test_a_file_that_is_rewritten_without_a_change_passes(
     ptq: bytes, fake_quantized: tf_keras.Model, representative: Pixels
 ) -> None:
     check_layers(edited(ptq, "stem_conv", lambda *_: None), fake_quantized, representative[0])
+
+
+def test_of_several_wrong_layers_the_worst_is_named(
+    ptq: bytes, fake_quantized: tf_keras.Model, representative: Pixels
+) -> None:
+    content = edited(edited(ptq, "block3b_project_conv", slightly_other_bias), "predictions", other_weights)
+    message = refused(content, fake_quantized, representative[0])
+    assert "fake-quantized network: predictions is " in message
 
 
 def test_a_layer_in_float_is_named(
