@@ -20,6 +20,7 @@ from build.quantization.fake_quantization import (
 from build.quantization.grids import Grid, bits_of, grids_of, levels_of, on_grids, store_levels
 from build.quantization.int8 import Int8Network
 from build.quantization.layer_check import check_layers
+from build.quantization.layer_names import layer_of
 from build.quantization.ranges import Range
 from service.bundle.folder import Bundle, sha256_of
 from tests.build.conftest import CLASSES, SIZE
@@ -250,3 +251,29 @@ def test_the_file_is_as_large_as_without_grids(content: bytes, small: Bundle) ->
 def test_without_grids_the_file_is_unchanged(small: Bundle, start: Network) -> None:
     content = small.variant_path("ptq").read_bytes()
     assert sha256_of(store_levels(content, start.weights, {})) == sha256_of(content)
+
+
+def test_the_largest_bias_leaves_room_in_32_bits_and_is_still_precise(start: Network, small: Bundle) -> None:
+    name = "block1a_project_conv"
+    layer = LayerWeights(np.zeros_like(start.weights[name].kernel), np.full_like(start.weights[name].bias, 3))
+    weights = start.weights | {name: layer}
+    content = store_levels(
+        small.variant_path("ptq").read_bytes(), weights, grids_of({name: layer}, {name: 7})
+    )
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = model.subgraphs
+    (operator,) = (
+        operator
+        for operator in graph.operators
+        if layer_of(graph.tensors[operator.outputs[0]].name) == name and len(operator.inputs) == 3
+    )
+    stored = np.asarray(model.buffers[graph.tensors[operator.inputs[2]].buffer].data, np.uint8).view("<i4")
+    assert 2**29 < stored.min() <= stored.max() <= 2**30
+
+
+def test_weights_that_are_on_levels_already_stay_as_they_are() -> None:
+    kernel = np.arange(-3, 4, dtype=np.float32)[:, np.newaxis] * np.array([[0.5, 8.0]], np.float32)
+    layer = LayerWeights(kernel, np.zeros(2, np.float32))
+    grid = grids_of({"a": layer}, {"a": 3})["a"]
+    assert grid.step.tolist() == [0.5, 8]
+    assert (on_grids({"a": layer}, {"a": grid})["a"].kernel == kernel).all()
