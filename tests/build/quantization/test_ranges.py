@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from build.network.model import Site, fold, network, normalise, set_weights
+from build.network.model import LayerWeights, Site, fold, network, normalise, set_weights
 from build.quantization.ranges import (
     INPUT_RANGE,
     SIGMOID_RANGE,
@@ -114,6 +114,11 @@ def test_calibration_gives_every_activation_a_range(keras_model: tf_keras.Model)
             # Larger values give the same quantized output.
             highest = ranges[name.removesuffix("_in") + "_silu"].high
             assert found.high / (1 + np.exp(-found.high)) <= highest * 1.0001
+    _, _, statistics = observe(fold(keras_model), pixels)
+    for kind in (Site.SILU, Site.SQUEEZE_EXCITE):
+        name = next(name for name in names if sites[name] is kind)
+        best = least_error_range(statistics[name])
+        assert (ranges[name].low, ranges[name].high) == pytest.approx((best.low, best.high), rel=1e-3), name
 
 
 def test_with_the_input_range_a_pixel_is_its_own_quantized_value() -> None:
@@ -121,3 +126,15 @@ def test_with_the_input_range_a_pixel_is_its_own_quantized_value() -> None:
     pixels = np.arange(256)
     quantized = np.round(((pixels - 114) / 57.375 - INPUT_RANGE.low) / step)
     np.testing.assert_array_equal(quantized, pixels)
+
+
+def test_the_range_of_a_tensor_of_one_value_has_zero_in_it_and_a_step(keras_model: tf_keras.Model) -> None:
+    weights = fold(keras_model)
+    ends = {"block2a_project_conv": 3.0, "block6a_project_conv": -3.0, "block5a_project_conv": 0.0}
+    for name, end in ends.items():
+        kernel, bias = np.zeros_like(weights[name].kernel), np.full_like(weights[name].bias, end)
+        weights[name] = LayerWeights(kernel, bias)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.uint8)
+    positive, negative, zero = map(calibrate(weights, pixels).__getitem__, ends)
+    assert (positive, negative) == (Range(0.0, 3.0), Range(-3.0, 0.0))
+    assert zero.low == 0 < zero.high < 1e-5
