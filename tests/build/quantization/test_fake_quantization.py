@@ -224,3 +224,9 @@ def test_a_learned_step_is_trained_by_its_logarithm() -> None:
     assert float(tape.gradient(loss, variable)) == pytest.approx(by_step * step * RATE, rel=1e-3)
     found = quantizer.range(np.float32(0.002))
     assert (found.low, found.high) == pytest.approx((-64 * step, 191 * step), rel=1e-5)
+
+
+def test_a_range_that_begins_at_zero_still_does_when_the_step_is_moved() -> None:
+    quantizer = _ActivationQuantizer(0.0, 3.0, RATE)
+    found = quantizer.range(np.float32(0.002))
+    assert (found.low, found.high) == pytest.approx((0, 3 * np.exp(RATE * 0.002)), rel=1e-5)
