@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from build.assembly.golden_outputs import refuse_other_kind
 from build.errors import BuildError
 from service.bundle.folder import Bundle
-from service.bundle.manifest import LABELS
+from service.bundle.manifest import LABELS, OutputTensor
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from tests.build.assembly.conftest import imported
@@ -40,3 +42,8 @@ def test_dynamic_range_probabilities_pass_the_self_test_on_each_delegate(
     assert 0.1 < bundle.variant("softmax").golden.largest < 0.3
     for delegate in (Delegate.XNNPACK, Delegate.NONE):
         Classifier(bundle, "softmax", delegate)
+
+
+def test_logits_of_zero_are_not_taken_for_probabilities() -> None:
+    tensor = OutputTensor(dtype="float32", shape=(1, 1000), kind="logits")
+    refuse_other_kind("zeros", np.zeros((3, 1000), np.float32), tensor)
