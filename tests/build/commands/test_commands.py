@@ -93,12 +93,12 @@ def test_quantize_trains_for_the_recipes_that_train(
     qat.write_text(RECIPE.replace("mine", "trained") + "[training]\nepochs = 1\nlearning_rate = 1e-5\n")
     del arguments["--evaluation"]
     options = flatten(arguments | {"--calibration": data})
-    recipes = [str(part) for part in (qat, "fp32", recipe)]
+    recipes = [str(part) for part in (qat, recipe, "fp32")]
     assert main(["quantize", *map(str, options), "--recipes", *recipes, "--seed", "3"]) == 0
     bundle = load_bundle(tmp_path / "bundle")
     verify(bundle)
     # The last int8 variant is the default.
-    assert list(bundle.manifest.variants) == ["trained", "fp32", "mine"]
+    assert list(bundle.manifest.variants) == ["trained", "mine", "fp32"]
     assert bundle.manifest.default_variant == "mine"
     trainings = {name: variant.provenance.training for name, variant in bundle.manifest.variants.items()}
     assert trainings["fp32"] is trainings["mine"] is None
