@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.bundle.folder import Bundle, bundle_files, sha256_of, write_bundle
+from build.bundle_writing import bundle_files, write_bundle
+from service.bundle.folder import Bundle, sha256_of
 from service.bundle.manifest import (
     CLASS_IDS,
     GOLDEN,

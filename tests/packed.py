@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from service.bundle.folder import Bundle, bundle_files, load_bundle, sha256_of, write_bundle
+from build.bundle_writing import bundle_files, write_bundle
+from service.bundle.folder import Bundle, load_bundle, sha256_of
 from service.bundle.manifest import MANIFEST, Wire
 from service.bundle.packing import pack
 

@@ -14,16 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from build.assembly.golden_outputs import refuse_other_kind, tolerance_of
 from build.assembly.operators import count_operators
+from build.bundle_writing import check_replaceable, rewrite_bundle, write_bundle
 from build.errors import BuildError, first_fault
-from service.bundle.folder import (
-    Bundle,
-    Classes,
-    check_replaceable,
-    load_bundle,
-    rewrite_bundle,
-    sha256_of,
-    write_bundle,
-)
+from service.bundle.folder import Bundle, Classes, load_bundle, sha256_of
 from service.bundle.manifest import (
     CLASS_IDS,
     GOLDEN,

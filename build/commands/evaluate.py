@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from build.bundle_writing import check_replaceable
 from build.commands.output import show
 from build.commands.photo_sets import readable_sets
 from build.errors import BuildError
@@ -11,7 +12,7 @@ from build.evidence.report import renew_report
 from build.evidence.tables import evaluation_table
 from build.photos.data import labelled_photos
 from build.tensorflow_start import starting_tensorflow
-from service.bundle.folder import Bundle, check_replaceable, load_bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import CLASS_IDS, LABELS
 
 if TYPE_CHECKING:

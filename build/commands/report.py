@@ -2,6 +2,7 @@
 
 import argparse
 
+from build.bundle_writing import check_replaceable
 from build.commands.options.shared import BENCHMARK_RUNS
 from build.commands.options.unused import refuse_unused
 from build.commands.output import show
@@ -10,7 +11,7 @@ from build.evidence.devices import BEGIN, END, device_tables, read_reports
 from build.evidence.model_card import PICTURE
 from build.evidence.report import insert_between, insert_table, split_at_markers, write_report
 from build.evidence.tables import variant_table
-from service.bundle.folder import Bundle, check_replaceable, load_bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import MODEL_CARD
 
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from build.bundle_writing import bundle_files, rewrite_bundle
 from build.errors import BuildError
 from build.evidence.reference import reference_files
 from build.evidence.tables import described_images, settings_in_words
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
-from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
+from service.bundle.folder import Bundle, sha256_of
 from service.bundle.manifest import (
     BASELINE,
     PER_CLASS,

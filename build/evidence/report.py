@@ -5,11 +5,12 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from build.bundle_writing import bundle_files, rewrite_bundle
 from build.errors import BuildError
 from build.evidence.model_card import PICTURE, model_card
 from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import variant_table
-from service.bundle.folder import Bundle, bundle_files, rewrite_bundle, sha256_of
+from service.bundle.folder import Bundle, sha256_of
 from service.bundle.manifest import MODEL_CARD, Latency, Manifest
 from service.host.output import check_writable, write_whole
 from service.measuring.benchmark import benchmark

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from build.assembly.assemble import golden_file
+from build.bundle_writing import bundle_files, write_bundle
 from build.evidence.evaluation import baseline_of
 from build.evidence.reference import read_per_class
 from build.evidence.report import card_files
-from service.bundle.folder import Bundle, bundle_files, read_file, sha256_of, write_bundle
+from service.bundle.folder import Bundle, read_file, sha256_of
 from service.bundle.manifest import GOLDEN, MODEL_CARD, PER_CLASS, REFERENCE
 from service.bundle.reference import read_reference
 from service.inference.golden import read_golden_vectors

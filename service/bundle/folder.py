@@ -1,15 +1,10 @@
 """The bundle: a folder that the build stage writes and the service serves.
 
-`load_bundle` reads and checks one, `write_bundle` writes one whole or not at all, and
-`service.bundle.manifest` has the manifest's schema.
+`load_bundle` reads and checks one, and `service.bundle.manifest` has the manifest's schema.
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,7 +103,7 @@ def load_bundle(path: Path, public_key: Path | None = None) -> Bundle:
             manifest is not signed by the key.
         SettingsError: the key can't be used.
     """
-    manifest = _read_manifest(path, public_key)
+    manifest = read_manifest(path, public_key)
     labels = _read_lines(path, manifest, LABELS)
     class_ids = _read_lines(path, manifest, CLASS_IDS) if CLASS_IDS in manifest.files else None
     for file, lines in ((LABELS, labels), (CLASS_IDS, class_ids)):
@@ -185,102 +180,18 @@ def verify(bundle: Bundle) -> None:
         verify_variant(bundle, name)
     for name in bundle.manifest.files:
         read_file(bundle, name)
-    strangers = _strangers(bundle.path, bundle.manifest)
+    strangers = strangers_in(bundle.path, bundle.manifest)
     if strangers:
         raise BundleError(
             f"{bundle.path} holds files that its manifest does not name: {', '.join(strangers)}"
         )
 
 
-def check_replaceable(path: Path) -> None:
-    """Check that there is nothing at `path`, or an empty folder, or only a bundle, which another can replace.
-
-    Raises:
-        BundleError: it is a file, or a folder with other things in it, which would be lost; or this user may
-            not replace it.
-    """
-    if path.exists() and not path.is_dir():
-        raise BundleError(f"{path} is a file; name a new folder")
-    if not path.is_dir():
-        return
-    there = path.resolve()
-    for folder in (there, there.parent):
-        # Both: moving a folder into another one also changes its own entry for its parent.
-        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-            raise BundleError(f"{path} can't be replaced: this user may not write to {folder}")
-    if (path / MANIFEST).is_file():
-        try:
-            strangers = _strangers(path, _read_manifest(path, public_key=None))
-        except BundleError:
-            raise BundleError(
-                f"{path} has a {MANIFEST}, but is not a bundle that can be read here; name a new folder,"
-                " or remove it"
-            ) from None
-    else:
-        strangers = sorted(p.name for p in path.iterdir())
-    if strangers:
-        raise BundleError(f"{path} is a folder with other things in it ({strangers[0]}); name a new folder")
-
-
-def _strangers(path: Path, manifest: Manifest) -> list[str]:
+def strangers_in(path: Path, manifest: Manifest) -> list[str]:
     """Return the names in a bundle's folder that are not in its manifest."""
     stored = (variant.stored.file for variant in manifest.variants.values())
     known = {MANIFEST, SIGNATURE, *manifest.files, *stored}
     return sorted(p.name for p in path.iterdir() if p.name not in known)
-
-
-def rewrite_bundle(bundle: Bundle, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
-    """Rewrite a bundle in place, as `write_bundle` does, with another manifest and other files.
-
-    Raises:
-        BundleError: see `write_bundle`; or the bundle there is no longer this one.
-    """
-    if _read_manifest(bundle.path, public_key=None) != bundle.manifest:
-        raise BundleError(
-            f"{bundle.path} was changed meanwhile by another command; run this again with what is there now"
-        )
-    return write_bundle(bundle.path, manifest, files)
-
-
-def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
-    """Write a bundle to `path`, whole or not at all, replacing a bundle that is already there.
-
-    The result is not signed: an existing signature goes with the manifest that it signed. If `path` is a
-    link, its target is replaced.
-    `files` gives the content of every file that the manifest names, as bytes or as a file to copy.
-
-    Raises:
-        BundleError: the content disagrees with the manifest, it can't be written, or `path` is
-            a file, or a folder with something other than a bundle in it.
-    """
-    path = path.resolve()
-    check_replaceable(path)
-    staging: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        staging.chmod(0o755)
-        for name, content in files.items():
-            if isinstance(content, Path):
-                shutil.copyfile(content, staging / name)
-            else:
-                (staging / name).write_bytes(content)
-        text = manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n"
-        (staging / MANIFEST).write_bytes(text.encode())
-        verify(load_bundle(staging))
-        _replace(staging, path)
-    except OSError as error:
-        raise BundleError(f"{path} can't be written: {error.strerror or error}") from None
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-    return load_bundle(path)
-
-
-def bundle_files(bundle: Bundle) -> dict[str, Path | bytes]:
-    """Return every file that the manifest names, as `write_bundle` takes them."""
-    names = [*bundle.manifest.files, *(v.stored.file for v in bundle.manifest.variants.values())]
-    return {name: bundle.path / name for name in names}
 
 
 def sha256_of(content: Path | bytes) -> str:
@@ -291,7 +202,13 @@ def sha256_of(content: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(path: Path, public_key: Path | None) -> Manifest:
+def read_manifest(path: Path, public_key: Path | None = None) -> Manifest:
+    """Return a bundle's manifest; with `public_key`, the signature is checked before it is read.
+
+    Raises:
+        BundleError: it is missing, not valid, or not signed by the key.
+        SettingsError: the key can't be used.
+    """
     file = path / MANIFEST
     try:
         text = file.read_bytes()
@@ -332,20 +249,3 @@ def _read_lines(path: Path, manifest: Manifest, name: str) -> tuple[str, ...]:
         return lines_of(_read_checked(path, manifest, name).decode("utf-8"))
     except UnicodeDecodeError:
         raise BundleError(f"{path / name} is not UTF-8 text; build the bundle again") from None
-
-
-def _replace(staging: Path, path: Path) -> None:
-    if not path.exists():
-        staging.rename(path)
-        return
-    # Two renames, since no portable call swaps two folders: the old bundle is there until the first,
-    # the new one from the second on.
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    try:
-        path.rename(old / path.name)
-        staging.rename(path)
-    finally:
-        # However this ends, even by an interruption in between, the old bundle goes only if another is there.
-        if not path.exists():
-            (old / path.name).rename(path)
-        shutil.rmtree(old, ignore_errors=True)

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from build.assembly.importing import Origin, PreprocessingOptions, import_models
+from build.bundle_writing import bundle_files, write_bundle
 from build.errors import BuildError
 from build.evidence.evaluation import START, reference_in_words
 from build.evidence.reference import read_per_class
 from build.evidence.tables import pair_table, variant_table
 from build.photos.data import sample
-from service.bundle.folder import Bundle, bundle_files, load_bundle, sha256_of, verify, write_bundle
+from service.bundle.folder import Bundle, load_bundle, sha256_of, verify
 from service.bundle.manifest import (
     PER_CLASS,
     REFERENCE,
