@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from build.bundle_writing import bundle_files, write_bundle
+from build.packing import pack
 from service.bundle.folder import Bundle, load_bundle, sha256_of
 from service.bundle.manifest import MANIFEST, Wire
-from service.bundle.packing import pack
 
 
 def packed_copy(bundle: Bundle, path: Path, *names: str) -> Bundle:

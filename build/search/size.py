@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from build.errors import BuildError
 from build.network.model import Weights
+from build.packing import pack
 from build.quantization.bias_correction import correct_by_means
 from build.quantization.grids import grids_of, store_levels
-from service.bundle.packing import pack
 
 Steps = dict[str, float]
 """The step of each layer's weights, by its name."""

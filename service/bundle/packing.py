@@ -1,7 +1,6 @@
-"""Packing a bundle's files with Zstandard, for fewer bytes on a slow link."""
+"""Unpacking a bundle's files, which are packed with Zstandard for fewer bytes on a slow link."""
 
 import sys
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -12,26 +11,14 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# Some values are frequent in weights, but sequences of values hardly ever repeat. A fast search for long
-# repeats compresses them best: it leaves the rest to the entropy coder. Zstandard's highest levels find many
-# short repeats: they are as good for 8-bit and float weights, but 7 % worse for fewer bits.
-_LITERALS: Mapping[int, int] = {
-    zstd.CompressionParameter.strategy: zstd.Strategy.dfast,
-    zstd.CompressionParameter.min_match: 7,
-    zstd.CompressionParameter.hash_log: 10,
-    zstd.CompressionParameter.chain_log: 10,
-}
+__all__ = ["unpack", "zstd"]
+
 # RFC 8878 recommends that every decoder support this window; encoders use no larger one unless told to.
 _LEAST_WINDOW_LOG = 23
 # How many bytes are unpacked at a time, so that the content is in memory only once.
 _CHUNK = 1 << 18
 # No `.tflite` is larger: its offsets are signed 32-bit integers.
 _MOST_BYTES = 2**31 - 1
-
-
-def pack(content: bytes) -> bytes:
-    """Pack bytes into one Zstandard frame; one version of Zstandard always gives the same result."""
-    return zstd.compress(content, options=_LITERALS)
 
 
 def unpack(path: Path, size: int) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from build.packing import pack
 from service.bundle.folder import Bundle, load_bundle, sha256_of
-from service.bundle.packing import pack
 from service.errors import BundleError
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate

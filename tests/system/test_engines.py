@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from build.packing import pack
 from service.bundle.folder import load_bundle
-from service.bundle.packing import pack
 from service.inference.classifier import Classifier, softmax
 from service.inference.golden import read_golden_vectors
 from service.settings import DEFAULT_BUNDLE

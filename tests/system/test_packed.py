@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from build.packing import pack
 from build.signing import sign_bundle
 from service.bundle.folder import Bundle
-from service.bundle.packing import pack
 from tests.api.running import photo
 from tests.bundle.test_packing import streamed
 from tests.colours import RGB

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from build.packing import pack
 from service.bundle.manifest import BASELINE, Comparison, Proportion
-from service.bundle.packing import pack
 from service.inference.classifier import softmax
 from service.measuring.evaluation import compare, hits
 from tests.bench.engines.candidates import Candidate

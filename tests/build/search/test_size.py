@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 from build.errors import BuildError
 from build.network.model import LayerWeights
 from build.network.weights import Network
+from build.packing import pack
 from build.quantization.bias_correction import mean_inputs
 from build.search.methods import uniform
 from build.search.size import Packing, entropies, entropy_slopes, of_entropy, of_size, scaled
 from service.bundle.folder import Bundle
-from service.bundle.packing import pack
 
 
 @pytest.fixture(scope="module")
