@@ -1,6 +1,6 @@
 """The content of /proc/cpuinfo on real boards."""
 
-from tests.monitoring.boards import SERIAL
+from tests.sensors.boards import SERIAL
 
 _CORTEX_A72 = """\
 BogoMIPS	: 108.00

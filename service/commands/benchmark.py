@@ -11,7 +11,7 @@ from service.host.output import show
 from service.measuring.benchmark import VariantBenchmark, no_counter
 from service.measuring.benchmark import benchmark as benchmark_variants
 from service.measuring.progress import rounds_progress
-from service.monitoring.energy import counted_joules, forbidden_counters
+from service.sensors.energy import counted_joules, forbidden_counters
 from service.settings import Settings
 
 

@@ -11,8 +11,8 @@ from service.errors import StartError
 from service.host.cpu import board, features, processors
 from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
-from service.monitoring.sysfs import folders, read_line
 from service.results.report import MAX_TEXT, TEXT_CHARACTERS, Device, Software
+from service.sensors.sysfs import folders, read_line
 
 PROC = Path("/proc")
 _ELF = b"\x7fELF"

@@ -23,9 +23,6 @@ from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import LabelledImage, labelled_images, refuse_two_labels
 from service.measuring.progress import image_progress, variants_progress
 from service.measuring.throughput import measure_throughput, worker_counts
-from service.monitoring.heat import temperatures
-from service.monitoring.load import watched_load
-from service.monitoring.sysfs import answers
 from service.results.report import (
     SCHEMA_VERSION,
     Accuracy,
@@ -37,6 +34,9 @@ from service.results.report import (
     Throughput,
     VariantReport,
 )
+from service.sensors.sysfs import answers
+from service.sensors.thermal import temperatures
+from service.sensors.watching import watched_load
 from service.settings import Settings
 
 

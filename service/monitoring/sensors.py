@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service.monitoring.energy import EnergySensor, energy_sensors
-from service.monitoring.heat import Sensor, frequencies, frequency_limits, temperatures
 from service.monitoring.logs import SERVICE_LOGGER, fields
-from service.monitoring.sysfs import answers, is_forbidden
+from service.sensors.energy import EnergySensor, energy_sensors
+from service.sensors.sysfs import answers, is_forbidden
+from service.sensors.thermal import Sensor, frequencies, frequency_limits, temperatures
 
 INTERVAL_SECONDS = 1.0
 # Older readings are not shown: the thread is waiting for a sensor that hangs.

@@ -7,7 +7,7 @@ import pytest
 
 from service.__main__ import main
 from service.settings import DEFAULT_BUNDLE
-from tests.monitoring.boards import counting, rapl, write_tree
+from tests.sensors.boards import counting, rapl, write_tree
 
 
 def test_benchmark_prints_a_table_and_writes_the_same_as_json(

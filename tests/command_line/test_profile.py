@@ -11,7 +11,7 @@ from service.inference.delegates import Delegate
 from service.results.profile import Profile
 from service.settings import DEFAULT_BUNDLE, Settings
 from tests.command_line.output import one_line
-from tests.monitoring.boards import write_tree
+from tests.sensors.boards import write_tree
 
 
 def test_profile_prints_tables_and_writes_all_operators_as_json(

@@ -12,8 +12,8 @@ from service.inference.delegates import Delegate
 from service.inference.runtime import RUNTIME
 from service.results.report import Device, Heat, Software
 from tests import cpuinfos
-from tests.monitoring import boards
-from tests.monitoring.boards import SERIAL, Tree, write_tree
+from tests.sensors import boards
+from tests.sensors.boards import SERIAL, Tree, write_tree
 
 MEMINFO = "MemTotal:        3882468 kB\nMemFree:         2500000 kB"
 ARM64, X86_64 = 183, 62

@@ -24,7 +24,7 @@ from service.inference.runtime import RUNTIME
 from service.results.report import Device, DeviceReport
 from service.settings import Settings
 from tests.colours import RGB, altered, lines
-from tests.monitoring.boards import INTEL_NUC, SERIAL, counting, write_tree
+from tests.sensors.boards import INTEL_NUC, SERIAL, counting, write_tree
 from tests.system.processes import run
 
 WORKERS = 2

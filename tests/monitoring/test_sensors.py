@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from service.monitoring import sensors as sensors_module
 from service.monitoring.sensors import Sensors, watched
-from tests.monitoring.boards import INTEL_NUC, JETSON_ORIN_NANO, RASPBERRY_PI_4, write_tree
 from tests.rights import as_an_ordinary_user
+from tests.sensors.boards import INTEL_NUC, JETSON_ORIN_NANO, RASPBERRY_PI_4, write_tree
 
 
 def exposed(registry: CollectorRegistry) -> dict[str, float]:

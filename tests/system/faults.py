@@ -18,7 +18,7 @@ import httpx
 from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.certificates import make_pair
-from tests.monitoring import boards
+from tests.sensors import boards
 from tests.system.processes import ROOT, environment, serving
 from tests.system.prometheus import Prometheus, Target, free_port, wait_until
 

@@ -24,7 +24,7 @@ from service.measuring.evaluation import proportion
 from tests.api.running import photo
 from tests.colours import LABELS_OF, altered
 from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, rules
-from tests.monitoring import boards
+from tests.sensors import boards
 from tests.system.faults import (
     Camera,
     certificate_about_to_expire,

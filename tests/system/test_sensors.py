@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.bundle.folder import Bundle
-from tests.monitoring.boards import INA219, JETSON_ORIN_NANO, rapl, write_tree, zone
+from tests.sensors.boards import INA219, JETSON_ORIN_NANO, rapl, write_tree, zone
 from tests.system.processes import Service, run, serving, wait_for
 
 RANGE = 262143328850

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from service.monitoring.sysfs import (
+from service.sensors.sysfs import (
     channel_name,
     channels,
     chips,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from service.monitoring.heat import Sensor, frequencies, frequency_limits, temperatures
-from tests.monitoring.boards import (
+from service.sensors.thermal import Sensor, frequencies, frequency_limits, temperatures
+from tests.sensors.boards import (
     CORAL_DEV_BOARD,
     INTEL_NUC,
     JETSON_NANO,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.monitoring.energy import (
+from service.sensors.energy import (
     EnergyCounter,
     PowerSensor,
     counted_joules,
@@ -12,7 +12,8 @@ from service.monitoring.energy import (
     forbidden_counters,
     is_whole,
 )
-from tests.monitoring.boards import (
+from tests.rights import as_an_ordinary_user
+from tests.sensors.boards import (
     CORAL_DEV_BOARD,
     INA219,
     INTEL_NUC,
@@ -27,7 +28,6 @@ from tests.monitoring.boards import (
     rapl,
     write_tree,
 )
-from tests.rights import as_an_ordinary_user
 
 
 def domains(root: Path) -> list[str]:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.monitoring.energy import EnergySensor, energy_sensors, is_whole
-from service.monitoring.heat import Sensor, frequencies, frequency_limits
+from service.sensors.energy import EnergySensor, energy_sensors, is_whole
+from service.sensors.thermal import Sensor, frequencies, frequency_limits
 
 # Often enough that power, integrated over its readings, is meaningful within a second.
 INTERVAL_SECONDS = 0.1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.monitoring.sysfs import (
+from service.sensors.sysfs import (
     channel_name,
     channels,
     chips,

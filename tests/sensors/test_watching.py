@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from service.monitoring.load import Load, watched_load
-from tests.monitoring import boards
-from tests.monitoring.boards import INA219, Tree, cpu, rapl, write_tree
+from service.sensors.watching import Load, watched_load
+from tests.sensors import boards
+from tests.sensors.boards import INA219, Tree, cpu, rapl, write_tree
 
 
 def until_read(load: Load) -> None:
