@@ -36,7 +36,7 @@ from service.results.report import (
 )
 from service.sensors.sysfs import answers
 from service.sensors.thermal import temperatures
-from service.sensors.watching import watched_load
+from service.sensors.watching import watched_sensors
 from service.settings import Settings
 
 
@@ -118,10 +118,10 @@ def _speed(
     """Measure a variant's speed; the CPUs' clock shares with all workers busy are added to `clock_shares`."""
     throughput = []
     for workers in worker_counts(len(classifiers)):
-        with watched_load(root, workers) as load:
+        with watched_sensors(root, workers) as readings:
             done = measure_throughput(classifiers[:workers])
         throughput.append(Throughput(workers=workers, per_second=done.per_second))
-    clock_shares += load.clock_shares
+    clock_shares += readings.clock_shares
     return Speed(
         runs=result.runs,
         p50_seconds=result.p50_seconds,
@@ -130,7 +130,7 @@ def _speed(
         resident_bytes=result.resident_bytes,
         throughput=tuple(throughput),
         # A counter that does not advance measures nothing.
-        joules=load.joules / done.inferences if load.joules else None,
+        joules=readings.joules / done.inferences if readings.joules else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Temperatures and CPU frequencies under /sys."""
+"""Temperatures under /sys, and CPU frequencies, which fall when a board gets too hot."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -16,8 +16,8 @@ INTERVAL_SECONDS = 0.1
 
 
 @dataclass
-class Load:
-    """What was measured: `joules` of all whole domains, None without a sensor or if one failed.
+class Readings:
+    """What the sensors read: `joules` of all whole domains, None without a sensor or if one failed.
 
     `clock_shares`: for each reading, the fastest CPUs' mean frequency as a share of their maximum.
     """
@@ -27,9 +27,9 @@ class Load:
 
 
 @contextmanager
-def watched_load(root: Path, cpus: int) -> Iterator[Load]:
+def watched_sensors(root: Path, cpus: int) -> Iterator[Readings]:
     """Watch the sensors under `root`, which is /sys, while `cpus` CPUs are busy; complete at the end."""
-    load = Load()
+    readings = Readings()
     energy = [sensor for sensor in energy_sensors(root) if is_whole(sensor.domain)]
     clocks = list(zip(frequencies(root), frequency_limits(root), strict=True))
     joules = [_joules(energy)]
@@ -40,18 +40,18 @@ def watched_load(root: Path, cpus: int) -> Iterator[Load]:
             joules.append(_joules(energy))
             shares = sorted(filter(None, (_share(*clock) for clock in clocks)), reverse=True)[:cpus]
             if shares:
-                load.clock_shares.append(sum(shares) / len(shares))
+                readings.clock_shares.append(sum(shares) / len(shares))
 
-    thread = threading.Thread(target=watch, name="load", daemon=True)
+    thread = threading.Thread(target=watch, name="readings", daemon=True)
     thread.start()
     try:
-        yield load
+        yield readings
     finally:
         stopped.set()
         thread.join()
     joules.append(_joules(energy))
     if energy and not any(map(math.isnan, joules)):
-        load.joules = joules[-1] - joules[0]
+        readings.joules = joules[-1] - joules[0]
 
 
 def _joules(sensors: list[EnergySensor]) -> float:

@@ -3,73 +3,73 @@ from pathlib import Path
 
 import pytest
 
-from service.sensors.watching import Load, watched_load
+from service.sensors.watching import Readings, watched_sensors
 from tests.sensors import boards
 from tests.sensors.boards import INA219, Tree, cpu, rapl, write_tree
 
 
-def until_read(load: Load) -> None:
+def until_read(readings: Readings) -> None:
     """Wait until the clocks were read once."""
     deadline = time.monotonic() + 60
-    while not load.clock_shares:
+    while not readings.clock_shares:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def test_counters_give_the_joules_spent_meanwhile(tmp_path: Path) -> None:
     root = write_tree(tmp_path, boards.INTEL_NUC)
-    with watched_load(root, cpus=1) as load:
+    with watched_sensors(root, cpus=1) as readings:
         for zone, microjoules in (("0", 124602532281), ("0:0", 23999999999), ("1", 324599532281)):
             following = root / "next"
             following.write_text(f"{microjoules}\n")
             # Replaced whole: a file that is rewritten in place is empty for a moment.
             following.replace(root / f"class/powercap/intel-rapl:{zone}/energy_uj")
-        until_read(load)
+        until_read(readings)
     # Only the package counts, not again its cores, nor the platform around it.
-    assert load.joules == pytest.approx(3)
-    assert set(load.clock_shares) == {0.8}
+    assert readings.joules == pytest.approx(3)
+    assert set(readings.clock_shares) == {0.8}
 
 
 def test_power_is_integrated_over_time(tmp_path: Path) -> None:
     root = write_tree(tmp_path, boards.RASPBERRY_PI_4, INA219)
     start = time.monotonic()
-    with watched_load(root, cpus=4) as load:
+    with watched_sensors(root, cpus=4) as readings:
         inner = time.monotonic()
-        until_read(load)
+        until_read(readings)
         inner = time.monotonic() - inner
     outer = time.monotonic() - start
-    assert load.joules is not None
-    assert 3.09 * inner <= load.joules <= 3.09 * outer
-    assert load.clock_shares[0] == pytest.approx(1500 / 1800)
+    assert readings.joules is not None
+    assert 3.09 * inner <= readings.joules <= 3.09 * outer
+    assert readings.clock_shares[0] == pytest.approx(1500 / 1800)
 
 
 def test_the_clock_share_is_that_of_the_busiest_cpus(tmp_path: Path) -> None:
     root = write_tree(tmp_path, cpu(0, 1000, 2000), cpu(1, 1800, 2000), cpu(2, 2000, 2000), cpu(3, 600, 2000))
-    with watched_load(root, cpus=2) as load:
-        until_read(load)
-    assert load.clock_shares[0] == pytest.approx(0.95)
+    with watched_sensors(root, cpus=2) as readings:
+        until_read(readings)
+    assert readings.clock_shares[0] == pytest.approx(0.95)
 
 
 @pytest.mark.parametrize("tree", [{"version": ""}, boards.CORAL_DEV_BOARD])
 def test_boards_without_a_sensor_give_no_joules(tree: Tree, tmp_path: Path) -> None:
-    with watched_load(write_tree(tmp_path, tree), cpus=1) as load:
+    with watched_sensors(write_tree(tmp_path, tree), cpus=1) as readings:
         pass
-    assert load.joules is None
+    assert readings.joules is None
 
 
 def test_a_sensor_that_fails_meanwhile_gives_no_joules(tmp_path: Path) -> None:
     root = write_tree(tmp_path, rapl("0", "package-0", 0), cpu(0, 1000, 2000))
-    with watched_load(root, cpus=1) as load:
+    with watched_sensors(root, cpus=1) as readings:
         (root / "class/powercap/intel-rapl:0/energy_uj").write_text("nothing\n")
-        until_read(load)
-    assert load.joules is None
+        until_read(readings)
+    assert readings.joules is None
     (root / "devices/system/cpu/cpufreq/policy0/scaling_cur_freq").unlink()
     (root / "devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq").write_text("0\n")
-    with watched_load(root, cpus=1) as load:
+    with watched_sensors(root, cpus=1) as readings:
         time.sleep(0.15)
-    assert load.clock_shares == []
+    assert readings.clock_shares == []
 
 
 def test_an_error_of_the_watched_work_is_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="out of it"), watched_load(tmp_path, cpus=1):
+    with pytest.raises(ValueError, match="out of it"), watched_sensors(tmp_path, cpus=1):
         raise ValueError("out of it")
