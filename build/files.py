@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
+from service.bundle.validation import first_fault
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

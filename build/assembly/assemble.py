@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from build.assembly.golden_outputs import refuse_other_kind, tolerance_of
 from build.assembly.operators import count_operators
 from build.bundle_writing import check_replaceable, rewrite_bundle, write_bundle
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
 from build.packing import pack
 from service.bundle.folder import Bundle, Classes, load_bundle, sha256_of
 from service.bundle.manifest import (
@@ -36,6 +36,7 @@ from service.bundle.manifest import (
     Variant,
     Wire,
 )
+from service.bundle.validation import first_fault
 from service.errors import BundleError
 from service.images.pixels import load_pixels
 from service.inference.classifier import check_tensors, encode

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from build.assembly.assemble import About, Model, assemble, refuse_other_classes
 from build.assembly.operators import precision_of, rounds_activations
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
 from build.network.classes import read_classes
@@ -31,6 +31,7 @@ from service.bundle.manifest import (
     Tensor,
     without_repetition,
 )
+from service.bundle.validation import first_fault
 from service.inference.classifier import encode
 from service.inference.delegates import Delegate
 from service.inference.interpreter import Interpreter

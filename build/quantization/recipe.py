@@ -21,9 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
 from service.bundle.folder import SEEN_DIGITS
 from service.bundle.manifest import BASELINE, Precision, VariantName
+from service.bundle.validation import first_fault
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 # Golden vectors are stored next to "pixels" by NumPy's savez, which has parameters `file` and `allow_pickle`;

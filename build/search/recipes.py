@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from build.errors import BuildError, first_fault
+from build.errors import BuildError
 from build.network.weights import Network
 from build.photos.data import PhotoSet, seen_keys
 from build.photos.pixels import pixels_of
@@ -19,6 +19,7 @@ from build.search.method import Method
 from build.search.methods import differentiable, greedy, uniform
 from build.search.noise import NoisyNetwork
 from build.search.size import Packing, entropies, of_size
+from service.bundle.validation import first_fault
 
 # As in the included recipes.
 _REPRESENTATIVE = 500

@@ -23,6 +23,7 @@ from service.bundle.manifest import (
 )
 from service.bundle.packing import unpack
 from service.bundle.signature import check_signature
+from service.bundle.validation import first_fault
 from service.errors import BundleError
 
 # How many hex digits of an image's SHA-256 `seen_images.txt` keeps.
@@ -226,9 +227,7 @@ def read_manifest(path: Path, public_key: Path | None = None) -> Manifest:
                 f"{file} is not of schema version {SCHEMA_VERSION}, the only supported one; build the"
                 " bundle again"
             ) from None
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BundleError(f"{file} is not a valid manifest: {where}: {first['msg']}") from None
+        raise BundleError(f"{file} is not a valid manifest: {first_fault(error)}") from None
 
 
 def _read_checked(path: Path, manifest: Manifest, name: str) -> bytes:

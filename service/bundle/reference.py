@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 
 from service.bundle.folder import Bundle, read_file
 from service.bundle.manifest import REFERENCE, ImageSet, Ratio, VariantName, reference_evaluation
+from service.bundle.validation import first_fault
 from service.errors import BundleError
 
 # The 0, 1, … 100 % quantiles: any number of bins of equal frequency, up to 20, can be cut from them.
@@ -66,9 +67,7 @@ def read_reference(bundle: Bundle) -> Reference | None:
     try:
         reference = Reference.model_validate_json(read_file(bundle, REFERENCE))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BundleError(f"{file} is not valid: {where}: {first['msg']}; build the bundle again") from None
+        raise BundleError(f"{file} is not valid: {first_fault(error)}; build the bundle again") from None
     for name, variant in bundle.manifest.variants.items():
         answers, evaluation = reference.variants.get(name), reference_evaluation(variant.evaluations)
         fits = (

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.bundle.manifest import Tensor
+from service.bundle.validation import first_fault
 from service.errors import BundleError, DelegateError, OperatorError, StartError
 from service.inference import runtime
 from service.inference.delegates import Delegate, load_delegate
@@ -136,7 +137,4 @@ def _tensor(path: Path, details: dict[str, Any]) -> Tensor:
             }
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleError(
-            f"{path}: tensor {details['name']} can't be used: {first['loc'][0]}: {first['msg']}"
-        ) from None
+        raise BundleError(f"{path}: tensor {details['name']} can't be used: {first_fault(error)}") from None

@@ -116,7 +116,7 @@ def test_loading_does_not_read_the_variants_files(copied: Bundle) -> None:
     ("content", "message"),
     [
         (None, "EDGEWISE_BUNDLE, or the command, must name"),
-        (b"", "is not a valid manifest: the file: Invalid JSON"),
+        (b"", "is not a valid manifest: Invalid JSON"),
         (b"[]", "is not a valid manifest"),
         (b"\xff\xfe", "is not a valid manifest"),
         (b'{"schema_version": 2, "name": "x"}', "is not a valid manifest: architecture: Field required"),

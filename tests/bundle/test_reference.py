@@ -97,7 +97,7 @@ def test_an_invalid_or_mismatched_reference_is_refused(
 
 def test_a_file_that_is_no_json_is_refused(colours: Bundle, tmp_path: Path) -> None:
     bundle = with_reference(colours, tmp_path / "bundle", b"\xff")
-    with pytest.raises(BundleError, match=r"reference\.json is not valid: the file: Invalid JSON"):
+    with pytest.raises(BundleError, match=r"reference\.json is not valid: Invalid JSON"):
         read_reference(bundle)
 
 
