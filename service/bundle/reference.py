@@ -6,10 +6,10 @@ The drift of a running service is measured against them.
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from service.bundle.folder import Bundle, read_file
-from service.bundle.manifest import REFERENCE, ImageSet, Ratio, VariantName, reference_evaluation
+from service.bundle.manifest import REFERENCE, Frozen, ImageSet, Ratio, VariantName, reference_evaluation
 from service.bundle.validation import first_fault
 from service.errors import BundleError
 
@@ -17,14 +17,12 @@ from service.errors import BundleError
 QUANTILES = 101
 
 
-class Answers(BaseModel):
+class Answers(Frozen):
     """The answers of one variant.
 
     `top1`: how often each class was the top-1, by index. `confidence`: the 0 … 100 %
     quantiles of the top-1 probability, in steps of 1 %.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top1: tuple[NonNegativeInt, ...]
     confidence: Annotated[tuple[Ratio, ...], Field(min_length=QUANTILES, max_length=QUANTILES)]
@@ -36,10 +34,8 @@ class Answers(BaseModel):
         return self
 
 
-class Reference(BaseModel):
+class Reference(Frozen):
     """The content of `reference.json`: the reference evaluation's images, and the answers to them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: ImageSet
     crop: Literal["bundle", "none"]
