@@ -119,11 +119,13 @@ class _Graph:
         self.nodes = graph.operators
         self.inputs, self.outputs = _present(graph.inputs), _present(graph.outputs)
         self._kinds = [kind_of(model.operatorCodes[node.opcodeIndex]) for node in self.nodes]
-        self._maker = {tensor: at for at, node in enumerate(self.nodes) for tensor in _present(node.outputs)}
-        self._takers: dict[int, list[int]] = {}
+        self._producers = {
+            tensor: at for at, node in enumerate(self.nodes) for tensor in _present(node.outputs)
+        }
+        self._consumers: dict[int, list[int]] = {}
         for at, node in enumerate(self.nodes):
             for tensor in dict.fromkeys(_present(node.inputs)):
-                self._takers.setdefault(tensor, []).append(at)
+                self._consumers.setdefault(tensor, []).append(at)
         self._constants = self._find_constants()
 
     def operator(self, place: int) -> Operator:
@@ -140,9 +142,9 @@ class _Graph:
     def cut(self, place: int) -> Cut:
         nodes = [self.nodes[at] for at in sorted(self._needed(place))]
         tensors = list(dict.fromkeys(t for node in nodes for t in _present([*node.inputs, *node.outputs])))
-        made = {tensor for node in nodes for tensor in _present(node.outputs)}
+        produced = {tensor for node in nodes for tensor in _present(node.outputs)}
         # A tensor that no operator outputs is stored, or is the operator's own state.
-        inputs = [t for t in tensors if t not in made and (t in self._maker or t in self.inputs)]
+        inputs = [t for t in tensors if t not in produced and (t in self._producers or t in self.inputs)]
         outputs = _present(self.nodes[place].outputs)
         return Cut(place, tuple(inputs), tuple(outputs), self._packed(nodes, tensors, inputs, outputs))
 
@@ -156,27 +158,27 @@ class _Graph:
         return constants
 
     def _stays_with(self, place: int) -> int | None:
-        made = _present(self.nodes[place].outputs)
-        takers = sorted({taker for tensor in made for taker in self._takers.get(tensor, [])})
-        if not takers or not set(made).isdisjoint(self.outputs):
+        produced = _present(self.nodes[place].outputs)
+        consumers = sorted({consumer for tensor in produced for consumer in self._consumers.get(tensor, [])})
+        if not consumers or not set(produced).isdisjoint(self.outputs):
             return None
-        if self._constants.issuperset(made):
-            further = self._stays_with(takers[0])
-            return takers[0] if further is None else further
-        return takers[0] if self._is_silu(place, takers) else None
+        if self._constants.issuperset(produced):
+            further = self._stays_with(consumers[0])
+            return consumers[0] if further is None else further
+        return consumers[0] if self._is_silu(place, consumers) else None
 
-    def _is_silu(self, place: int, takers: Sequence[int]) -> bool:
-        if self._kinds[place] != "LOGISTIC" or [self._kinds[taker] for taker in takers] != ["MUL"]:
+    def _is_silu(self, place: int, consumers: Sequence[int]) -> bool:
+        if self._kinds[place] != "LOGISTIC" or [self._kinds[consumer] for consumer in consumers] != ["MUL"]:
             return False
-        return _present(self.nodes[place].inputs)[0] in _present(self.nodes[takers[0]].inputs)
+        return _present(self.nodes[place].inputs)[0] in _present(self.nodes[consumers[0]].inputs)
 
     def _needed(self, place: int) -> set[int]:
         """Return the indices of an operator and of all that must be in a model with it."""
         needed = {place}
         for tensor in _present(self.nodes[place].inputs):
-            maker = self._maker.get(tensor)
-            if maker is not None and (tensor in self._constants or self._stays_with(maker) == place):
-                needed |= self._needed(maker)
+            producer = self._producers.get(tensor)
+            if producer is not None and (tensor in self._constants or self._stays_with(producer) == place):
+                needed |= self._needed(producer)
         return needed
 
     def _shape(self, tensor: int) -> Shape:
