@@ -34,7 +34,7 @@ from service.results.report import (
     Throughput,
     VariantReport,
 )
-from service.sensors.sysfs import answers
+from service.sensors.sysfs import read_all
 from service.sensors.thermal import temperatures
 from service.sensors.watching import watched_sensors
 from service.settings import Settings
@@ -188,8 +188,8 @@ def _variant(bundle: Bundle, name: str, measured: _Measured, accuracy: Accuracy 
 
 def _celsius(root: Path) -> dict[str, float]:
     """Return the temperature of each zone that responds, in degrees Celsius."""
-    told = answers((sensor.name, sensor.value) for sensor in temperatures(root))
-    return {clean(name): round(value, 1) for name, value in told.items()}
+    celsius = read_all((sensor.name, sensor.value) for sensor in temperatures(root))
+    return {clean(name): round(value, 1) for name, value in celsius.items()}
 
 
 def _clock(measured: _Measured) -> Clock | None:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from service.monitoring.logs import SERVICE_LOGGER, fields
 from service.sensors.energy import EnergySensor, energy_sensors
-from service.sensors.sysfs import answers, is_forbidden
+from service.sensors.sysfs import is_forbidden, read_all
 from service.sensors.thermal import Sensor, frequencies, frequency_limits, temperatures
 
 INTERVAL_SECONDS = 1.0
@@ -64,10 +64,10 @@ class Sensors(Collector):
     def read(self) -> None:
         """Read all sensors; those that don't respond are omitted until they do."""
         self._readings = _Readings(
-            joules=answers((s.domain, functools.partial(s.joules, time.monotonic())) for s in self.energy),
-            celsius=answers((s.name, s.value) for s in self.temperatures),
-            hertz=answers((s.name, s.value) for s in self.frequencies),
-            limits=answers((s.name, s.value) for s in self.limits),
+            joules=read_all((s.domain, functools.partial(s.joules, time.monotonic())) for s in self.energy),
+            celsius=read_all((s.name, s.value) for s in self.temperatures),
+            hertz=read_all((s.name, s.value) for s in self.frequencies),
+            limits=read_all((s.name, s.value) for s in self.limits),
             seconds=time.monotonic(),
         )
 

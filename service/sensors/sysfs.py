@@ -107,24 +107,29 @@ def channel_name(chip: Chip, kind: str, number: int) -> str:
 def unique(names: Sequence[str], places: Sequence[str]) -> list[str]:
     """Return the names without duplicates: their sensors' places are appended, then numbers if needed."""
     often = Counter(names)
-    told = [f"{name}@{place}" if often[name] > 1 else name for name, place in zip(names, places, strict=True)]
+    distinct = [
+        f"{name}@{place}" if often[name] > 1 else name for name, place in zip(names, places, strict=True)
+    ]
     seen: Counter[str] = Counter()
-    for number, name in enumerate(told):
+    for number, name in enumerate(distinct):
         seen[name] += 1
         if seen[name] > 1:
-            told[number] = f"{name}#{seen[name]}"
-    return told
+            distinct[number] = f"{name}#{seen[name]}"
+    return distinct
 
 
-def answers(questions: Iterable[tuple[str, Callable[[], float]]]) -> dict[str, float]:
-    """Return each sensor's value, by name; sensors that don't respond with a number are omitted."""
-    told = {}
-    for name, ask in questions:
+def read_all(sensors: Iterable[tuple[str, Callable[[], float]]]) -> dict[str, float]:
+    """Return the value of each sensor, given by its name and how to read it.
+
+    Sensors that don't respond with a number are omitted.
+    """
+    values = {}
+    for name, read in sensors:
         try:
-            told[name] = ask()
+            values[name] = read()
         except (OSError, ValueError):
             continue
-    return told
+    return values
 
 
 def is_forbidden(file: Path) -> bool:
