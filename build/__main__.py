@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from service.errors import StartError
-from service.host.ending import INTERRUPTED, refuse, tell
+from service.host.ending import INTERRUPTED, print_notice, refuse
 from service.host.output import escape_unencodable, forgive_standard_error
 from service.host.process import open_standard_descriptors
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return refuse(f"{where}{error.strerror or error}")
     except KeyboardInterrupt as error:
-        tell("; ".join(["interrupted", *getattr(error, "__notes__", ())]))
+        print_notice("; ".join(["interrupted", *getattr(error, "__notes__", ())]))
         return TERMINATED if isinstance(error, _Termination) else INTERRUPTED
     return 0
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(SERVICE_LOGGER)
 class Renewed(Generic[_T]):
     """A value that `load` makes from files, loaded again when they change.
 
-    `value` is the last one loaded. `what` names it in the log; `told` returns more log fields for it.
+    `value` is the last one loaded. `what` names it in the log; `log_fields` returns more log fields for it.
 
     Raises:
         SettingsError: raised by `load`.
@@ -32,12 +32,12 @@ class Renewed(Generic[_T]):
         what: str,
         files: Sequence[Path],
         load: Callable[[], _T],
-        told: Callable[[_T], Mapping[str, object]] = lambda _: {},
+        log_fields: Callable[[_T], Mapping[str, object]] = lambda _: {},
     ) -> None:
         self._what = what
         self._files = files
         self._load = load
-        self._told = told
+        self._log_fields = log_fields
         # Taken before the files are read: a change made meanwhile is found the next time.
         self._stamps = self._look()
         self.value = load()
@@ -53,13 +53,13 @@ class Renewed(Generic[_T]):
             self.value = self._load()
         except Exception as error:
             # It is tried again the next time: a disk may fail temporarily.
-            self._tell(stamps, error)
+            self._log_failure(stamps, error)
             return
         self._stamps, self._failure = stamps, ()
-        details = fields(file=str(self._files[0]), **self._told(self.value))
+        details = fields(file=str(self._files[0]), **self._log_fields(self.value))
         _log.info("the new %s is used", self._what, extra=details)
 
-    def _tell(self, stamps: list[tuple[int, ...] | None], error: Exception) -> None:
+    def _log_failure(self, stamps: list[tuple[int, ...] | None], error: Exception) -> None:
         failure = (stamps, type(error), str(error))
         if failure == self._failure:
             return

@@ -65,14 +65,14 @@ def load_variants(settings: Settings, bundle: Bundle) -> Variants:
     """
     selection = select(settings, bundle)
     if selection.contenders:
-        _tell(selection, settings)
+        _log_choice(selection, settings)
         give_back_memory()
     loaded = {name: load(settings, bundle, name) for name in lasting(settings)}
     active = loaded.get(selection.active) or load(settings, bundle, selection.active)
     under_load = None
     if settings.variant_under_load:
         variant = loaded[settings.variant_under_load]
-        under_load = UnderLoad(variant, settings.under_load_seconds, _tell_load(variant.name))
+        under_load = UnderLoad(variant, settings.under_load_seconds, _under_load_logger(variant.name))
     return Variants(bundle, active, loaded.values(), under_load)
 
 
@@ -160,7 +160,7 @@ def _compares_nothing(settings: Settings, active: str) -> bool:
     return active == shadow and not others and settings.admin_token_file is None
 
 
-def _tell(selection: Selection, settings: Settings) -> None:
+def _log_choice(selection: Selection, settings: Settings) -> None:
     table = {
         contender.variant: {
             "top1": contender.top1,
@@ -178,9 +178,9 @@ def _tell(selection: Selection, settings: Settings) -> None:
         _log.warning("auto: that is also EDGEWISE_SHADOW_VARIANT, so there is nothing to compare")
 
 
-def _tell_load(variant: str) -> Callable[[bool, float], None]:
-    def tell(begins: bool, wait_seconds: float) -> None:
+def _under_load_logger(variant: str) -> Callable[[bool, float], None]:
+    def log(begins: bool, wait_seconds: float) -> None:
         message = "under load: %s answers" if begins else "the load is over: %s no longer answers"
         _log.info(message, variant, extra=fields(variant=variant, wait_seconds=round(wait_seconds, 4)))
 
-    return tell
+    return log

@@ -76,9 +76,9 @@ class Switch:
         show_loaded(self._metrics, self._bundle, self._variants)
         self._metrics.switches.labels(name, "done").inc()
         seconds = round(time.monotonic() - started, 3)
-        told = fields(**details, seconds=seconds, delegate=str(variant.delegate), fallback=variant.fallback)
+        logged = fields(**details, seconds=seconds, delegate=str(variant.delegate), fallback=variant.fallback)
         _log.log(
-            logging.WARNING if variant.fallback else logging.INFO, "another variant is active", extra=told
+            logging.WARNING if variant.fallback else logging.INFO, "another variant is active", extra=logged
         )
 
 

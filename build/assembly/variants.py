@@ -28,7 +28,7 @@ from build.training.schedule import Schedule
 from build.versions import tool_versions
 from service.bundle.folder import Bundle
 from service.bundle.manifest import Precision, Provenance, Training
-from service.host.ending import tell
+from service.host.ending import print_notice
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def tell_too_few(recipes: Sequence[Recipe], photos: int) -> None:
     for recipe in recipes:
         if recipe.representative_images > photos:
             wanted = recipe.representative_images
-            tell(f"{recipe.name} asks for {wanted} representative photos, but there are {photos}")
+            print_notice(f"{recipe.name} asks for {wanted} representative photos, but there are {photos}")
 
 
 def make_models(

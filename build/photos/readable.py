@@ -11,7 +11,7 @@ from build.errors import BuildError
 from build.photos.data import Photo, PhotoSet, without_repeats
 from service.bundle.manifest import Preprocessing
 from service.errors import RequestError
-from service.host.ending import tell
+from service.host.ending import print_notice
 from service.images.pixels import DEFAULT_LIMITS, load_pixels
 from service.images.room import NoRoom, Room
 
@@ -39,7 +39,7 @@ def readable(
     if not skip_corrupt:
         raise BuildError(f"{count}, first {first} (--skip-corrupt leaves them out)")
     kept = [_without(photo_set, reasons) for photo_set in sets]
-    tell(f"{count} and are left out, first {first}")
+    print_notice(f"{count} and are left out, first {first}")
     return kept
 
 

@@ -141,8 +141,8 @@ class Access:
         started = time.perf_counter()
         state = scope.setdefault("state", {})
         state["id"] = str(uuid.uuid4())
-        told = state["correlation"] = correlation(scope["headers"])
-        request_id = (REQUEST_ID, told.get("request_id", state["id"]).encode())
+        ids = state["correlation"] = correlation(scope["headers"])
+        request_id = (REQUEST_ID, ids.get("request_id", state["id"]).encode())
         status, entered = GONE_STATUS, False
 
         def enter() -> None:

@@ -19,10 +19,10 @@ def correlation(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _read(given: dict[bytes, bytes]) -> dict[str, str]:
-    told = {}
+    ids = {}
     if _PRINTABLE.fullmatch(request_id := given.get(REQUEST_ID, b"")):
-        told["request_id"] = request_id.decode()
+        ids["request_id"] = request_id.decode()
     trace = _TRACE.fullmatch(given.get(TRACE_PARENT, b""))
     if trace and not (trace[0].startswith(b"00") and trace[3]):
-        told |= {"trace_id": trace[1].decode(), "span_id": trace[2].decode()}
-    return told
+        ids |= {"trace_id": trace[1].decode(), "span_id": trace[2].decode()}
+    return ids

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.bundle.folder import Bundle, load_bundle
-from service.commands.output import tell
+from service.commands.output import write_result
 from service.commands.table import table
 from service.host.output import show
 from service.measuring.benchmark import VariantBenchmark, no_counter
@@ -44,7 +44,7 @@ def benchmark_bundle(
         joules=counted_joules(settings.sysfs_root) or no_counter,
     )
     written = {"bundle": bundle.manifest.name, "variants": [asdict(r) for r in results]}
-    tell(_report(results), json_file, written)
+    write_result(_report(results), json_file, written)
     if forbidden := forbidden_counters(settings.sysfs_root):
         show(f"\nNo joules: this user may not read {', '.join(map(str, forbidden))} (see docs/energy.md)")
     return results

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.bundle.manifest import BASELINE, Comparison, Evaluation, comparison_with
-from service.commands.output import tell
+from service.commands.output import write_result
 from service.commands.table import table
 from service.errors import StartError
 from service.images.pixels import Crop
@@ -56,7 +56,7 @@ def evaluate(
         "delegate": str(settings.delegate),
         "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
     }
-    tell(_report(evaluations, against or BASELINE), json_file, written)
+    write_result(_report(evaluations, against or BASELINE), json_file, written)
 
 
 def _report(evaluations: dict[str, Evaluation], against: str) -> str:

@@ -8,7 +8,7 @@ from service.errors import StartError
 from service.host.output import show, write_whole
 
 
-def tell(text: str, path: Path | None, result: dict[str, Any]) -> None:
+def write_result(text: str, path: Path | None, result: dict[str, Any]) -> None:
     """Show `text`, and write `result` to the file if one is named; each even if the other fails.
 
     Raises:

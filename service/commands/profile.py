@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.bundle.folder import load_bundle
 from service.commands.device import describe_software
-from service.commands.output import tell
+from service.commands.output import write_result
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -47,9 +47,9 @@ def profile(
         delegate=settings.chosen_delegate,
         progress=rounds_progress,
     )
-    told = [f"{RUNTIME}, delegate {settings.delegate}, one thread, medians of {runs} rounds"]
-    told += [_told(name, result, top, settings.chosen_delegate) for name, result in measured.items()]
-    text = "\n\n".join(told)
+    sections = [f"{RUNTIME}, delegate {settings.delegate}, one thread, medians of {runs} rounds"]
+    sections += [_section(name, result, top, settings.chosen_delegate) for name, result in measured.items()]
+    text = "\n\n".join(sections)
     if device is None:
         show(text)
         return
@@ -62,10 +62,10 @@ def profile(
         bundle=bundle.manifest.name,
         variants=measured,
     )
-    tell(text, json_file, written.model_dump(mode="json"))
+    write_result(text, json_file, written.model_dump(mode="json"))
 
 
-def _told(name: str, result: VariantProfile, top: int, delegate: Delegate) -> str:
+def _section(name: str, result: VariantProfile, top: int, delegate: Delegate) -> str:
     kinds = _kinds(result.operators)
     timed = [(o.p50_seconds, o) for o in result.operators if o.p50_seconds is not None]
     dearest = sorted(timed, key=lambda pair: -pair[0])[:top]
@@ -105,8 +105,8 @@ def _by_kind(kinds: Mapping[int, str], operators: Sequence[OperatorProfile]) -> 
         if operator.share is not None:
             shares[kinds[operator.index]] += operator.share
     falling = sorted(shares.items(), key=lambda item: -item[1])
-    told = [f"{kind} ({counts[kind]}) {100 * share:.1f} %" for kind, share in falling]
-    return f"By kind: {', '.join(told)}"
+    parts = [f"{kind} ({counts[kind]}) {100 * share:.1f} %" for kind, share in falling]
+    return f"By kind: {', '.join(parts)}"
 
 
 def _layer(name: str) -> str:

@@ -10,7 +10,7 @@ from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import BASELINE, Evaluation, comparison_with
 from service.commands.benchmark import benchmark_bundle
 from service.commands.device import clean, describe_software
-from service.commands.output import tell
+from service.commands.output import write_result
 from service.commands.table import table
 from service.errors import StartError
 from service.host.output import show
@@ -92,7 +92,7 @@ def report(
         heat=None if device.emulated else Heat(before=before, after=after, clock=_clock(measured)),
         variants={name: _variant(bundle, name, measured, accuracies.get(name)) for name in names},
     )
-    tell(_told(written), file, written.model_dump(mode="json"))
+    write_result(_text(written), file, written.model_dump(mode="json"))
     show(f"\n{file}: the report of {device.name}")
 
 
@@ -197,7 +197,7 @@ def _clock(measured: _Measured) -> Clock | None:
     return Clock(median=median(shares), lowest=min(shares)) if shares else None
 
 
-def _told(written: DeviceReport) -> str:
+def _text(written: DeviceReport) -> str:
     """Return what the report has in addition to the benchmark's table."""
     if written.device.emulated:
         return f"{written.device.machine} is emulated here: no speeds are measured"

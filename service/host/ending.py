@@ -6,7 +6,7 @@ UNUSABLE = 2
 INTERRUPTED = 130
 
 
-def tell(reason: str) -> None:
+def print_notice(reason: str) -> None:
     """Write a line to standard error, prefixed with the project's name."""
     # A name in it, of a folder or in a manifest, can contain line breaks.
     sys.stderr.write(f"edgewise: {' '.join(reason.splitlines())}\n")
@@ -14,5 +14,5 @@ def tell(reason: str) -> None:
 
 def refuse(reason: str) -> int:
     """Report in one line why a command can't be done; return the exit status that says so too."""
-    tell(reason)
+    print_notice(reason)
     return UNUSABLE

@@ -96,8 +96,8 @@ class Feedback:
         place = likeliest.index(label) + 1 if label in likeliest else None
         self._variants[variant].count(place)
         if place != 1:
-            told = fields(id=id_, variant=variant, label=label, answered=likeliest[0])
-            _log.info("a wrong answer: it is %d, not %d", label, likeliest[0], extra=told)
+            details = fields(id=id_, variant=variant, label=label, answered=likeliest[0])
+            _log.info("a wrong answer: it is %d, not %d", label, likeliest[0], extra=details)
         return place
 
 

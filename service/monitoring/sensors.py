@@ -87,7 +87,7 @@ class Sensors(Collector):
 def watched(root: Path, registry: CollectorRegistry) -> Iterator[None]:
     """Show the sensors under `root`, which is /sys, in the registry, and log which there are."""
     sensors = Sensors(root)
-    _tell(sensors)
+    _log_found(sensors)
     registry.register(sensors)
     stopped = threading.Event()
     if sensors:
@@ -106,7 +106,7 @@ def _read_on(sensors: Sensors, stopped: threading.Event) -> None:
         stopped.wait(INTERVAL_SECONDS)
 
 
-def _tell(sensors: Sensors) -> None:
+def _log_found(sensors: Sensors) -> None:
     if sensors:
         _log.info(
             "sensors found",

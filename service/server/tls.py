@@ -95,8 +95,8 @@ def _expiry(context: ssl.SSLContext) -> float | None:
         return None
     # Python shows a certificate only if one is required; this one is only read, not trusted.
     asking.verify_mode = ssl.CERT_REQUIRED
-    told = client.getpeercert()
-    return ssl.cert_time_to_seconds(str(told["notAfter"])) if told else None
+    shown = client.getpeercert()
+    return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
 
 
 def _text(seconds: float | None) -> str | None:
