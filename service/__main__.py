@@ -51,7 +51,8 @@ def _run(arguments: Sequence[str]) -> None:
     given = {PREFIX + "BUNDLE": options.bundle} if getattr(options, "bundle", None) else {}
     settings = load_settings({**os.environ, **given})
     files = [file for name in ("json", "report") if (file := getattr(options, name, None))]
-    if len(files) > len(set(files)):
+    # Not with `Path`, which raises an error at links that lead in a circle.
+    if len(files) > len(set(map(os.path.realpath, files))):
         raise StartError(f"--json and --report can't both be {files[0]}; name another file for one of them")
     for file in files:
         check_writable(file)

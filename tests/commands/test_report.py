@@ -210,3 +210,13 @@ def test_a_device_without_a_name_must_be_given_one(nameless: Path, capfd: pytest
     if "Model\t" in Path("/proc/cpuinfo").read_text():
         pytest.skip("this board's /proc/cpuinfo names it")
     assert error(capfd, "--report", nameless).endswith("name it: --name 'Raspberry Pi 5'")
+
+
+def test_one_file_for_both_results_is_refused_however_it_is_spelled(
+    nameless: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (nameless.parent / "link.json").symlink_to(nameless)
+    for other in (nameless, nameless.parent / "sys" / ".." / nameless.name, nameless.parent / "link.json"):
+        message = error(capfd, "--report", nameless, "--name", "a board", "--json", other)
+        assert message.startswith("--json and --report can't both be ")
+    assert not nameless.exists()
