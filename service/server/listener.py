@@ -17,8 +17,22 @@ def bind(settings: Settings) -> socket.socket:
     Raises:
         StartError: the host has no such address, or the port is in use or reserved.
     """
+    return _bound(settings, settings.port)
+
+
+def check_host(settings: Settings) -> None:
+    """Check that this machine can listen on the host; a service that runs there is not disturbed.
+
+    Raises:
+        StartError: it is neither an address nor a name that resolves, or it is another machine's.
+    """
+    # Any free port: the settings' own may be that of the running service.
+    _bound(settings, 0).close()
+
+
+def _bound(settings: Settings, port: int) -> socket.socket:
     with explained(settings):
-        family, kind, protocol, _, address = _resolve(settings.host, settings.port)[0]
+        family, kind, protocol, _, address = _resolve(settings.host, port)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -27,16 +41,6 @@ def bind(settings: Settings) -> socket.socket:
             listener.close()
             raise
     return listener
-
-
-def check_host(settings: Settings) -> None:
-    """Check that the host is one.
-
-    Raises:
-        StartError: it is neither an address nor a name that resolves.
-    """
-    with explained(settings):
-        _resolve(settings.host, settings.port)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def test_check_verifies_the_drift_reference(
         ("EDGEWISE_DELEGATE", "tpu", "should be one of xnnpack, none, edgetpu, nnapi, gpu, or the absolute"),
         ("EDGEWISE_DELEGATE", "nnapi", "delegate nnapi exists only on Android"),
         ("EDGEWISE_HOST", "a..b", "can't listen on a..b:8000: not a valid host name"),
+        ("EDGEWISE_HOST", "192.0.2.1", "can't listen on 192.0.2.1:8000: "),
     ],
 )
 def test_check_reports_an_error_in_one_line(
@@ -145,3 +147,13 @@ def test_a_shadow_that_does_not_run_here_fails_the_check(
         assert "fp32.tflite needs the operator edgetpu-custom-op" in one_line(captured.err)
     else:
         assert "\nfp32: does not run here: " in captured.out
+
+
+def test_a_service_that_runs_already_does_not_fail_the_check(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as running:
+        port = running.getsockname()[1]
+        monkeypatch.setenv("EDGEWISE_PORT", str(port))
+        assert main(["check"]) == 0
+    assert f"on 127.0.0.1, port {port}" in capfd.readouterr().out
