@@ -51,6 +51,19 @@ def select(settings: Settings, bundle: Bundle) -> Selection:
     return Selection(active)
 
 
+def without_effect(settings: Settings, selection: Selection) -> list[str]:
+    """Return, in a sentence each, which settings have no effect since `auto` chose the variant that it did.
+
+    Not errors, as with a named variant (see `select`): on another device, or another day, the choice differs.
+    """
+    active, told = selection.active, []
+    if _compares_nothing(settings, active):
+        told.append(f"auto: {active} is also EDGEWISE_SHADOW_VARIANT, so there is nothing to compare")
+    if _answers_anyway(settings, active):
+        told.append(f"auto: {active} is also EDGEWISE_VARIANT_UNDER_LOAD, so nothing changes under load")
+    return told
+
+
 def lasting(settings: Settings) -> tuple[str, ...]:
     """Return the variants that stay loaded whichever is active, without duplicates."""
     under_load = (settings.variant_under_load,) if settings.variant_under_load else ()
@@ -145,12 +158,16 @@ def _check_shadow(settings: Settings, bundle: Bundle) -> None:
 
 
 def _check_under_load(settings: Settings, bundle: Bundle) -> None:
-    variant, active = settings.variant_under_load, settings.variant or bundle.manifest.default_variant
-    if settings.admin_token_file is None and variant == active:
+    if _answers_anyway(settings, settings.variant or bundle.manifest.default_variant):
         raise SettingsError(
-            f"EDGEWISE_VARIANT_UNDER_LOAD is {variant}, which answers anyway; set it to a faster variant, or"
-            " leave it out"
+            f"EDGEWISE_VARIANT_UNDER_LOAD is {settings.variant_under_load}, which answers anyway; set it to a"
+            " faster variant, or leave it out"
         )
+
+
+def _answers_anyway(settings: Settings, active: str) -> bool:
+    """Return whether the variant for high load is the one that always answers."""
+    return settings.admin_token_file is None and settings.variant_under_load == active
 
 
 def _compares_nothing(settings: Settings, active: str) -> bool:
@@ -173,9 +190,8 @@ def _log_choice(selection: Selection, settings: Settings) -> None:
     }
     details = fields(variant=selection.active, min_top1=settings.min_top1, measured=table)
     _log.info("auto: chose %s", selection.active, extra=details)
-    if _compares_nothing(settings, selection.active):
-        # Not an error: on another device, or another day, the choice differs.
-        _log.warning("auto: that is also EDGEWISE_SHADOW_VARIANT, so there is nothing to compare")
+    for told in without_effect(settings, selection):
+        _log.warning(told)
 
 
 def _under_load_logger(variant: str) -> Callable[[bool, float], None]:

@@ -141,3 +141,14 @@ def test_auto_warns_if_it_selects_the_shadow_variant(
     settings = Settings(variant="auto", min_top1=0.85, workers=1, shadow_variant=shadow, shadow_ratio=1)
     assert load_variants(settings, measured).active.name == "fp32"
     assert ("there is nothing to compare" in caplog.text) == is_warned
+
+
+@pytest.mark.parametrize(("given", "is_warned"), [({}, True), ({"admin_token_file": Path("token")}, False)])
+def test_auto_that_chose_the_variant_for_a_high_load_is_warned(
+    measured: Bundle, caplog: pytest.LogCaptureFixture, given: dict[str, object], *, is_warned: bool
+) -> None:
+    for variant, is_without_effect in (("fp32", True), ("ptq", False)):
+        caplog.clear()
+        both = {"variant": "auto", "min_top1": 0.85, "workers": 1, "variant_under_load": variant}
+        assert load_variants(Settings.model_validate({**both, **given}), measured).active.name == "fp32"
+        assert ("nothing changes under load" in caplog.text) == (is_warned and is_without_effect)

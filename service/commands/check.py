@@ -12,7 +12,7 @@ from service.inference.loading import load_variant
 from service.inference.runtime import RUNTIME
 from service.keys import load_keys
 from service.measuring.auto import Contender
-from service.selection import lasting, load_shadow, select
+from service.selection import lasting, load_shadow, select, without_effect
 from service.server.listener import check_host
 from service.server.tls import load_tls
 from service.settings import PREFIX, Settings
@@ -55,6 +55,8 @@ def check(settings: Settings) -> None:
         header = ["auto", "top-1 %", "p50 ms", "speed", "why not"]
         show(table(header, [_row(contender) for contender in selection.contenders]))
         show("")
+    for told in without_effect(settings, selection):
+        show(f"{told}\n")
     show(f"Taken by {settings.delegate}, under {RUNTIME}:")
     show("\n".join(f"{name}: {result}" for name, result in computed.items()))
     show("")

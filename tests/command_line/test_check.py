@@ -11,6 +11,7 @@ from service.bundle.manifest import REFERENCE
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
 from tests.colours import altered
 from tests.command_line.output import one_line
+from tests.measuring.test_auto import evaluation
 from tests.models import with_custom_operator
 
 
@@ -157,3 +158,16 @@ def test_a_service_that_runs_already_does_not_fail_the_check(
         monkeypatch.setenv("EDGEWISE_PORT", str(port))
         assert main(["check"]) == 0
     assert f"on 127.0.0.1, port {port}" in capfd.readouterr().out
+
+
+def test_check_warns_of_settings_that_auto_leaves_without_effect(
+    colours: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle = altered(colours, tmp_path / "bundle", fp32=evaluation(90))
+    monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle.path))
+    monkeypatch.setenv("EDGEWISE_VARIANT", "auto")
+    monkeypatch.setenv("EDGEWISE_MIN_TOP1", "0.85")
+    monkeypatch.setenv("EDGEWISE_VARIANT_UNDER_LOAD", "fp32")
+    assert main(["check"]) == 0
+    told = "\n\nauto: fp32 is also EDGEWISE_VARIANT_UNDER_LOAD, so nothing changes under load\n\n"
+    assert told in capfd.readouterr().out
