@@ -28,7 +28,9 @@ def command_parser() -> argparse.ArgumentParser:
 
     measured = argparse.ArgumentParser(add_help=False)
     measured.add_argument("--bundle", metavar="FOLDER", help="use this bundle instead of EDGEWISE_BUNDLE")
-    measured.add_argument("--variants", type=_names, metavar="A,B", help="only these variants (default: all)")
+    measured.add_argument(
+        "--variants", type=_names, metavar="A,B", help="only these variants (default: all that are there)"
+    )
     measured.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
 
     evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")

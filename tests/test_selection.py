@@ -144,7 +144,7 @@ def test_auto_warns_if_it_selects_the_shadow_variant(
 
 
 @pytest.mark.parametrize(("given", "is_warned"), [({}, True), ({"admin_token_file": Path("token")}, False)])
-def test_auto_that_chose_the_variant_for_a_high_load_is_warned(
+def test_auto_warns_if_it_selects_the_variant_for_a_high_load(
     measured: Bundle, caplog: pytest.LogCaptureFixture, given: dict[str, object], *, is_warned: bool
 ) -> None:
     for variant, is_without_effect in (("fp32", True), ("ptq", False)):

@@ -5,6 +5,7 @@
 
 import hashlib
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,14 +172,20 @@ def verify_variant(bundle: Bundle, name: str) -> bytes | None:
     return content
 
 
-def verify(bundle: Bundle) -> None:
-    """Check every file of the folder; a file that the manifest does not name is an error.
+def missing_variants(bundle: Bundle) -> tuple[str, ...]:
+    """Return the variants whose files are not there, as in an image that includes only some of them."""
+    return tuple(name for name in bundle.manifest.variants if not bundle.variant_path(name).exists())
+
+
+def verify(bundle: Bundle, without: Collection[str] = ()) -> None:
+    """Check every file of the folder, and that the manifest names it; the variants `without` may be missing.
 
     Raises:
         BundleError: a file is missing, damaged or not in the manifest.
     """
     for name in bundle.manifest.variants:
-        verify_variant(bundle, name)
+        if name not in without:
+            verify_variant(bundle, name)
     for name in bundle.manifest.files:
         read_file(bundle, name)
     strangers = strangers_in(bundle.path, bundle.manifest)

@@ -7,6 +7,7 @@ from pathlib import Path
 from service.bundle.folder import Bundle, load_bundle
 from service.commands.output import write_result
 from service.commands.table import table
+from service.commands.variants import variants_to_measure
 from service.host.output import show
 from service.measuring.benchmark import VariantBenchmark, no_counter
 from service.measuring.benchmark import benchmark as benchmark_variants
@@ -18,26 +19,29 @@ from service.settings import Settings
 def benchmark(
     settings: Settings, *, variants: Sequence[str] | None, runs: int, json_file: Path | None
 ) -> None:
-    """Measure `variants`, or all, of the settings' bundle, with one thread; print and write the result.
+    """Measure variants of the settings' bundle, with one thread; print and write the result.
+
+    `variants`: None means all that are here.
 
     Raises:
         StartError: the bundle can't be used.
     """
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
-    benchmark_bundle(settings, bundle, variants=variants, runs=runs, json_file=json_file)
+    names = variants_to_measure(bundle, variants)
+    benchmark_bundle(settings, bundle, variants=names, runs=runs, json_file=json_file)
 
 
 def benchmark_bundle(
-    settings: Settings, bundle: Bundle, *, variants: Sequence[str] | None, runs: int, json_file: Path | None
+    settings: Settings, bundle: Bundle, *, variants: Sequence[str], runs: int, json_file: Path | None
 ) -> list[VariantBenchmark]:
-    """Measure `variants`, or all, with one thread; print, write and return the result.
+    """Measure `variants` with one thread; print, write and return the result.
 
     Raises:
         StartError: a variant can't be used.
     """
     results = benchmark_variants(
         bundle,
-        variants or list(bundle.manifest.variants),
+        variants,
         runs=runs,
         delegate=settings.chosen_delegate,
         progress=rounds_progress,

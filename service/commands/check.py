@@ -1,7 +1,9 @@
 """`python -m service check`: checks that the settings and the bundle are fit to be served."""
 
+from collections.abc import Sequence
+
 from service.admin import read_token
-from service.bundle.folder import Bundle, load_bundle, verify
+from service.bundle.folder import Bundle, load_bundle, missing_variants, verify
 from service.bundle.manifest import Variant
 from service.bundle.reference import read_reference
 from service.commands.table import table
@@ -21,6 +23,8 @@ from service.settings import PREFIX, Settings
 def check(settings: Settings) -> None:
     """Verify every file, load and self-test every variant, and print what would be served.
 
+    A variant whose file is missing is only listed, unless the settings need it or the bundle must be signed.
+
     Raises:
         StartError: something would stop the start.
     """
@@ -32,7 +36,8 @@ def check(settings: Settings) -> None:
         load_keys(settings.api_keys_file)
     load_tls(settings)
     check_host(settings)
-    verify(bundle)
+    missing = missing_variants(bundle)
+    verify(bundle, without=missing)
     read_reference(bundle)
     selection = select(settings, bundle)
     # Loaded for its errors only: it may run on another delegate than the variants in the table.
@@ -40,13 +45,17 @@ def check(settings: Settings) -> None:
     active = selection.active
     served = dict.fromkeys(lasting(settings), "loaded") | {active: "served"}
     roles = ({settings.shadow_variant: "shadow"} if settings.shadow_ratio else {}) | served
-    computed = {name: _load(settings, bundle, name, served=name in served) for name in manifest.variants}
+    computed = {
+        name: _load(settings, bundle, name, served=name in served)
+        for name in manifest.variants
+        if name in served or name not in missing
+    }
     used = settings if selection.contenders else settings.model_copy(update={"variant": active})
     width = max(len(name) for name, _ in used)
     show("\n".join(f"{PREFIX}{name.upper():<{width}}  {_text(value)}" for name, value in used))
     show("")
     rows = [
-        [name, variant.precision, _size(variant), roles.get(name, "")]
+        [name, variant.precision, _size(variant), roles.get(name, "not here" if name in missing else "")]
         for name, variant in manifest.variants.items()
     ]
     show(table(["variant", "precision", "MB", ""], rows))
@@ -60,11 +69,9 @@ def check(settings: Settings) -> None:
     show(f"Taken by {settings.delegate}, under {RUNTIME}:")
     show("\n".join(f"{name}: {result}" for name, result in computed.items()))
     show("")
-    key = settings.bundle_public_key
-    signed = f", which is signed by the key of {key}" if key else ""
     show(
-        f"{bundle.path}: every file matches the manifest{signed}, and every variant that runs here"
-        f" passes its self-test."
+        f"{bundle.path}: {_verified(settings, bundle, missing)}, and every variant that runs here passes its"
+        " self-test."
         f" Would serve {manifest.name}, variant {active}, on {settings.host}, port {settings.port}"
     )
 
@@ -80,6 +87,14 @@ def _load(settings: Settings, bundle: Bundle, name: str, *, served: bool) -> str
         return f"does not run here: {error}"
     taken = str(loaded.share)
     return f"FALLBACK, {taken} by {loaded.delegate}: {loaded.fallback}" if loaded.fallback else taken
+
+
+def _verified(settings: Settings, bundle: Bundle, missing: Sequence[str]) -> str:
+    if missing:
+        absent = ", ".join(bundle.variant(name).stored.file for name in missing)
+        return f"not here: {absent}; every other file matches the manifest"
+    key = settings.bundle_public_key
+    return "every file matches the manifest" + (f", which is signed by the key of {key}" if key else "")
 
 
 def _size(variant: Variant) -> str:

@@ -7,6 +7,7 @@ from service.bundle.folder import load_bundle
 from service.bundle.manifest import BASELINE, Comparison, Evaluation, comparison_with
 from service.commands.output import write_result
 from service.commands.table import table
+from service.commands.variants import variants_to_measure
 from service.errors import StartError
 from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate
@@ -27,8 +28,9 @@ def evaluate(
     allow_seen: bool,
     json_file: Path | None,
 ) -> None:
-    """Evaluate `variants`, or all, on a folder with one folder per class; print and write the result.
+    """Evaluate variants on a folder with one folder per class; print and write the result.
 
+    `variants`: None means all that are here.
     `against`: the variant that the others are compared with; None means `fp32`, if that is evaluated.
 
     Raises:
@@ -36,7 +38,7 @@ def evaluate(
             has seen some of the images and `allow_seen` is not set.
     """
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
-    names = variants or list(bundle.manifest.variants)
+    names = variants_to_measure(bundle, variants)
     if against is not None and against not in names:
         raise StartError(f"--against {against} must be one of those evaluated: {', '.join(names)}")
     images = labelled_images(folder, bundle.classes)

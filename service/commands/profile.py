@@ -9,6 +9,7 @@ from service.bundle.folder import load_bundle
 from service.commands.device import describe_software
 from service.commands.output import write_result
 from service.commands.table import table
+from service.commands.variants import variants_to_measure
 from service.errors import StartError
 from service.host.output import show
 from service.inference.delegates import Delegate
@@ -30,8 +31,9 @@ def profile(
     runs: int,
     top: int,
 ) -> None:
-    """Measure the operators of `variants`, or all, with one thread; print the `top` slowest ones of each.
+    """Measure the operators of variants, with one thread; print the `top` slowest ones of each.
 
+    `variants`: None means all that are here.
     `device`: the description of this device, to be written to `json_file` with the times of all operators.
 
     Raises:
@@ -42,7 +44,7 @@ def profile(
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     measured = profile_variants(
         bundle,
-        variants or list(bundle.manifest.variants),
+        variants_to_measure(bundle, variants),
         runs=runs,
         delegate=settings.chosen_delegate,
         progress=rounds_progress,

@@ -12,6 +12,7 @@ from service.commands.benchmark import benchmark_bundle
 from service.commands.device import clean, describe_software
 from service.commands.output import write_result
 from service.commands.table import table
+from service.commands.variants import variants_to_measure
 from service.errors import StartError
 from service.host.output import show
 from service.images.pixels import Crop
@@ -60,8 +61,9 @@ def report(
     runs: int,
     json_file: Path | None,
 ) -> None:
-    """Benchmark `variants`, or all, and write the results and a description of this device to `file`.
+    """Benchmark variants, and write the results and a description of this device to `file`.
 
+    `variants`: None means all that are here.
     `photos`: a folder with one folder per class, to measure accuracy on. Under emulation, speed is not
     measured.
 
@@ -73,7 +75,7 @@ def report(
             f"--json {json_file} would contain speeds, which mean nothing under emulation; leave it out"
         )
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
-    names = list(variants or bundle.manifest.variants)
+    names = variants_to_measure(bundle, variants)
     images = _images(photos, bundle)
     before = _celsius(settings.sysfs_root)
     # First, so that nobody waits for the rest only to have a photo refused.
