@@ -213,11 +213,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities.astype(np.float32)
 
 
-def ranking(probabilities: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return class indices by descending probability along the last axis; ties go to the lower index."""
-    return np.argsort(-probabilities, axis=-1, kind="stable")
-
-
 def _dequantize(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
     if tensor.scale is None or tensor.zero_point is None:
         return values.astype(np.float32, copy=False)

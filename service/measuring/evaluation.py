@@ -11,7 +11,7 @@ from service.bundle.folder import SEEN_DIGITS, Bundle
 from service.bundle.manifest import Comparison, Evaluation, Proportion
 from service.errors import DatasetError, RequestError
 from service.images.pixels import DEFAULT_LIMITS, Crop, DecodeLimits
-from service.inference.classifier import Classifier, ranking
+from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from service.inference.divergence import kl_nats
 from service.inference.loading import load_variant
@@ -62,8 +62,8 @@ def hits(probabilities: NDArray[np.float32], labels: NDArray[np.intp], k: int) -
 
     `probabilities`: float32[images, classes]; `labels`: the true indices [images].
     """
-    among = ranking(probabilities)[:, :k] == labels[:, np.newaxis]
-    return proportion(int(among.sum()), len(labels))
+    ranks = map(_rank, probabilities, labels)
+    return proportion(sum(rank < k for rank in ranks), len(labels))
 
 
 def answer(
@@ -97,7 +97,8 @@ def compare(
     true indices [images]. A probability below 1e-12 counts as 1e-12 in the divergence. With a single
     image, the standard error of the divergence is unknown.
     """
-    apart = kl_nats(expected, actual)
+    # One image at a time: of all at once, the divergence would need several times the memory of the answers.
+    apart = np.array([float(kl_nats(*pair)) for pair in zip(expected, actual, strict=True)])
     top_expected, top_actual = expected.argmax(axis=1), actual.argmax(axis=1)
     right_expected, right_actual = top_expected == labels, top_actual == labels
     return Comparison(
@@ -189,3 +190,9 @@ def _count_seen(
         name: sum(image.sha256[:SEEN_DIGITS] in candidate.bundle.seen_images for image in images)
         for name, candidate in candidates.items()
     }
+
+
+def _rank(probabilities: NDArray[np.float32], label: int) -> int:
+    """Return how many classes come before the true one: more probable, or equal and of lower index."""
+    own = probabilities[label]
+    return int((probabilities > own).sum() + (probabilities[:label] == own).sum())

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from service.measuring.evaluation import (
     compare,
     evaluate,
     expected_calibration_error,
+    hits,
     proportion,
 )
 from service.measuring.labelled import LabelledImage, image_set, labelled_images
@@ -239,3 +241,32 @@ def test_one_image_that_the_network_has_seen_is_enough_to_refuse(
     bundle = altered(colours, tmp_path / "bundle", {SEEN_IMAGES: lines([images[3].sha256[:16]])})
     with pytest.raises(DatasetError, match="1 of the 10 images"):
         evaluate(candidates(bundle, "ptq"), images, Crop.BUNDLE, "colours")
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), images=st.integers(1, 20), classes=st.integers(1, 8), k=st.integers(1, 8)
+)
+def test_the_most_probable_classes_are_those_of_a_stable_sort(
+    seed: int, images: int, classes: int, k: int
+) -> None:
+    random = np.random.default_rng(seed)
+    # Rounded, so that some are equal: then the lower index is first.
+    probabilities = random.dirichlet(np.ones(classes), images).round(1).astype(np.float32)
+    labels = random.integers(0, classes, images)
+    most = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    assert hits(probabilities, labels, k).count == (most == labels[:, np.newaxis]).sum()
+
+
+def test_results_take_little_memory_beside_the_answers() -> None:
+    random = np.random.default_rng(0)
+    expected, actual = random.dirichlet(np.ones(500), (2, 1000)).astype(np.float32)
+    labels = random.integers(0, 500, 1000)
+    tracemalloc.start()
+    try:
+        hits(actual, labels, 5)
+        expected_calibration_error(actual, labels)
+        compare("fp32", expected, actual, labels)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < actual.nbytes / 4
