@@ -42,6 +42,13 @@ def run(
     )
 
 
+def one_line(stderr: str) -> str:
+    """Return the one line that a refused command writes to standard error, without the program's name."""
+    (line,) = stderr.splitlines()
+    assert line.startswith("edgewise: ")
+    return line.removeprefix("edgewise: ")
+
+
 def interrupted(
     command: list[str | Path], when: bytes, number: signal.Signals = signal.SIGINT, **settings: object
 ) -> tuple[int, bytes]:

@@ -8,8 +8,7 @@ from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
 from tests.colours import altered
 from tests.models import with_custom_operator
-from tests.system.processes import run, serving
-from tests.system.test_start import one_line
+from tests.system.processes import one_line, run, serving
 
 
 def test_an_external_delegate_serves_and_is_reported_everywhere(colours: Bundle, library: Path) -> None:

@@ -12,9 +12,8 @@ import pytest
 from service.bundle.folder import Bundle
 from service.settings import Settings
 from tests.certificates import make_pair
-from tests.system.processes import ROOT, environment, serving, wait_for
+from tests.system.processes import ROOT, environment, one_line, serving, wait_for
 from tests.system.prometheus import free_port
-from tests.system.test_start import one_line
 
 
 def check_health(**settings: object) -> subprocess.CompletedProcess[str]:

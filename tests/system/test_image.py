@@ -21,8 +21,7 @@ from service import VERSION
 from service.bundle.folder import Bundle
 from tests.packed import packed_copy
 from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
-from tests.system.processes import ROOT, Service, memory_bytes, serving
-from tests.system.test_start import one_line
+from tests.system.processes import ROOT, Service, memory_bytes, one_line, serving
 from tests.test_requirements import pins
 
 CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()

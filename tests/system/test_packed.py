@@ -13,8 +13,7 @@ from tests.bundle.test_packing import streamed
 from tests.colours import RGB
 from tests.packed import packed_copy, replace_packed
 from tests.signed import flip, make_key_pair
-from tests.system.processes import run, serving
-from tests.system.test_start import one_line
+from tests.system.processes import one_line, run, serving
 
 TOKEN = "0123456789abcdef"  # noqa: S105
 

@@ -11,8 +11,7 @@ from service.bundle.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE
 from tests.api.running import photo
 from tests.colours import altered
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
-from tests.system.processes import run, serving
-from tests.system.test_start import one_line
+from tests.system.processes import one_line, run, serving
 
 TOKEN = "0123456789abcdef"  # noqa: S105
 

@@ -10,13 +10,7 @@ import pytest
 from service import VERSION
 from service.bundle.folder import Bundle
 from tests.api.running import samples
-from tests.system.processes import run, serving, started
-
-
-def one_line(stderr: str) -> str:
-    (line,) = stderr.splitlines()
-    assert line.startswith("edgewise: ")
-    return line.removeprefix("edgewise: ")
+from tests.system.processes import one_line, run, serving, started
 
 
 def test_the_ready_line_has_the_url_the_variant_and_the_cost_of_the_start(colours: Bundle) -> None:

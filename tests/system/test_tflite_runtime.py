@@ -10,8 +10,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.api.running import samples
-from tests.system.processes import ROOT, Service, environment, run, serving
-from tests.system.test_start import one_line
+from tests.system.processes import ROOT, Service, environment, one_line, run, serving
 
 FOLDER = ROOT / ".venv-tflite"
 NEWEST = "11"

@@ -17,8 +17,7 @@ from service.bundle.folder import Bundle
 from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
 from tests.api.running import photo, samples
 from tests.certificates import OPENSSL, Pair, make_pair
-from tests.system.processes import Service, run, serving, wait_for
-from tests.system.test_start import one_line
+from tests.system.processes import Service, one_line, run, serving, wait_for
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
