@@ -3,10 +3,8 @@
 import gzip
 import http.client
 import re
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,32 +12,8 @@ import pytest
 
 from service.api import unread
 from service.settings import Settings
+from tests.api.connections import CLASSIFY, answer_of, connected, head, received
 from tests.api.running import blocked_worker, photo, running, samples, wait_for
-
-CLASSIFY = "/v1/classify"
-
-
-@contextmanager
-def connected(client: httpx.Client) -> Iterator[socket.socket]:
-    url = client.base_url
-    with socket.create_connection((url.host, url.port), timeout=30) as connection:
-        yield connection
-
-
-def head(*lines: str, route: str = CLASSIFY) -> bytes:
-    return "\r\n".join([f"POST {route} HTTP/1.1", "Host: test", *lines, "", ""]).encode()
-
-
-def received(connection: socket.socket) -> bytes:
-    """Everything received until the server closes the connection."""
-    return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
-def answer_of(connection: socket.socket) -> tuple[int, bytes]:
-    """Status and body of the next answer; the connection may stay open."""
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    return response.status, response.read()
 
 
 def chunks(count: int) -> Iterator[bytes]:

@@ -9,8 +9,8 @@ import pytest
 from service.api.keys import needs_key
 from service.monitoring.logs import JsonFormatter
 from service.settings import Settings
+from tests.api.connections import answer_of, connected, head
 from tests.api.running import photo, running, samples
-from tests.api.test_body import answer_of, connected, head
 
 CLASSIFY = "/v1/classify"
 KEY = "a-key-of-camera-3-0123"

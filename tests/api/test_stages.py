@@ -10,8 +10,8 @@ from service.inference.classifier import Prediction
 from service.inference.job import Answer
 from service.settings import Settings
 from tests.api.classifying import ROUTES, request
+from tests.api.connections import answer_of, connected, head
 from tests.api.running import photo, running, samples, wait_for
-from tests.api.test_body import answer_of, connected, head
 
 
 def test_each_stage_has_its_own_seconds() -> None:
