@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from build.network.model import Site, network
@@ -20,8 +19,8 @@ from build.quantization.fake_quantization import (
 from build.quantization.ranges import INPUT_RANGE, SIGMOID_RANGE, STEPS, Range
 from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
+from tests.build.quantization.stored import Floats, stored_kernels
 
-Floats = NDArray[np.float32]
 RATE = 100.0
 
 
@@ -35,37 +34,6 @@ def moved(fake_quantized: tf_keras.Model) -> Iterator[tf_keras.Model]:
     yield fake_quantized
     for step in steps:
         step.assign(0.0)
-
-
-def stored_kernels(content: bytes) -> dict[str, tuple[NDArray[np.int8], Floats]]:
-    """The integers of each layer in Keras' layout and the scales of its channels, from an int8 file."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    (graph,) = model.subgraphs
-    kernels = {}
-    for operator in graph.operators:
-        if len(operator.inputs) != 3:  # Input, kernel and bias.
-            continue
-        kernel = graph.tensors[operator.inputs[1]]
-        values = np.asarray(model.buffers[kernel.buffer].data, np.uint8).view(np.int8).reshape(kernel.shape)
-        layer = graph.tensors[operator.outputs[0]].name.decode().split("/")[1]
-        scales = np.asarray(kernel.quantization.scale, np.float32)
-        kernels[layer] = (values.transpose((1, 0) if values.ndim == 2 else (1, 2, 3, 0)), scales)
-    return kernels
-
-
-def stored_biases(content: bytes) -> dict[str, Floats]:
-    """The bias of each layer in an int8 file, converted to float."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    (graph,) = model.subgraphs
-    biases = {}
-    for operator in graph.operators:
-        if len(operator.inputs) != 3 or operator.inputs[2] < 0:
-            continue
-        bias = graph.tensors[operator.inputs[2]]
-        integers = np.asarray(model.buffers[bias.buffer].data, np.uint8).view("<i4")
-        layer = graph.tensors[operator.outputs[0]].name.decode().split("/")[1]
-        biases[layer] = (integers * np.asarray(bias.quantization.scale)).astype(np.float32)
-    return biases
 
 
 def is_depthwise(layer: str) -> bool:

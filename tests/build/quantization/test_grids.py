@@ -24,7 +24,7 @@ from build.quantization.layer_names import layer_of
 from build.quantization.ranges import Range
 from service.bundle.folder import Bundle, sha256_of
 from tests.build.conftest import CLASSES, SIZE
-from tests.build.quantization.test_fake_quantization import stored_biases, stored_kernels
+from tests.build.quantization.stored import stored_biases, stored_kernels
 
 BITS = {"stem_conv": 2, "*_dwconv2": 5, "block6*": 4, "predictions": 3}
 STEP = 0.07

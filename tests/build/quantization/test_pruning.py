@@ -14,7 +14,7 @@ from build.quantization.layer_check import check_layers
 from build.quantization.pruning import prune
 from build.quantization.recipe import Pruning
 from tests.build.conftest import CLASSES, SIZE, SMALL_PTQ
-from tests.build.quantization.test_fake_quantization import stored_kernels
+from tests.build.quantization.stored import stored_kernels
 
 PRUNING = Pruning(sparsity=0.7)
 RECIPE = SMALL_PTQ.model_copy(

@@ -31,7 +31,7 @@ from service.bundle.folder import Bundle, sha256_of
 from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE, SMALL_PTQ
 from tests.build.interruptions import copy_after_step, watch_steps
-from tests.build.quantization.test_fake_quantization import stored_kernels
+from tests.build.quantization.stored import stored_kernels
 
 HOW = QuantizationAwareTraining(epochs=4, batch_size=8, learning_rate=1e-3)
 STEPS = 12
