@@ -19,8 +19,8 @@ from service.api.access import PROBES
 from service.bundle.folder import Bundle
 from service.server.protocol import MAX_PIPELINED
 from tests.api.running import photo, samples
+from tests.system.connections import PATIENT, partial_request, read_all, send_partial_request
 from tests.system.processes import Service, serving, wait_for
-from tests.system.test_drain import PATIENT, partial_request, read_all, send_partial_request
 
 CLASSIFY = "/v1/classify"
 IMAGE = photo("red")

@@ -11,8 +11,8 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.api.running import photo
+from tests.system.connections import IMAGE, PATIENT, partial_request, read_all
 from tests.system.processes import serving, wait_for
-from tests.system.test_drain import IMAGE, PATIENT, partial_request, read_all
 
 CLASSIFY = "/v1/classify?top_k=1"
 

@@ -16,8 +16,8 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.api.running import photo
+from tests.system.connections import CLASSIFY, IMAGE, PATIENT, partial_request, read_all
 from tests.system.processes import ROOT, WITH_SIGNALS, Service, environment, serving, started, wait_for
-from tests.system.test_drain import CLASSIFY, IMAGE, PATIENT, partial_request, read_all
 
 UNSHARE = shutil.which("unshare") or ""
 TINI = shutil.which("tini") or ""

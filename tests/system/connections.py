@@ -1,0 +1,35 @@
+"""Connections on which a request is sent in parts, or not to its end."""
+
+import socket
+from contextlib import ExitStack
+
+import httpx
+
+from tests.api.running import photo
+from tests.system.processes import Service
+
+CLASSIFY = "/v1/classify"
+IMAGE = photo("red")
+# Settings for a service that waits very long for the rest of a body, also while it stops.
+PATIENT = {"min_body_rate": 1e-6, "read_timeout_seconds": 600, "drain_seconds": 600}
+
+
+def partial_request(service: Service, stack: ExitStack) -> socket.socket:
+    """Open a connection with a partial request: the service waits for the rest of the body."""
+    url = httpx.URL(service.url)
+    connection = stack.enter_context(socket.create_connection((url.host, url.port), timeout=60))
+    send_partial_request(connection)
+    return connection
+
+
+def send_partial_request(connection: socket.socket) -> None:
+    """Send a request's head and the first bytes of its body: the service waits for the rest."""
+    head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(IMAGE)}\r\n"
+    connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    # This interim answer means that the service has accepted the request.
+    assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(IMAGE[:10])
+
+
+def read_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
