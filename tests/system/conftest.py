@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.bundle.folder import Bundle
+from tests.system.connections import PATIENT
 from tests.system.images import Podman, skip_unless_images_can_be_built
 from tests.system.processes import Service, serving
 
@@ -11,6 +12,13 @@ from tests.system.processes import Service, serving
 def service(default_bundle: Bundle) -> Iterator[Service]:
     """A service of the default bundle, shared by the whole session."""
     with serving(bundle=default_bundle.path) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def small(colours: Bundle) -> Iterator[Service]:
+    """A service that takes 8 connections and waits very long for bodies; each file of tests has its own."""
+    with serving(bundle=colours.path, **PATIENT, max_connections=8, workers=1) as service:
         yield service
 
 

@@ -1,4 +1,4 @@
-"""Connections on which a request is sent in parts, or not to its end."""
+"""Connections to a service, and what is sent on them, such as a request that never ends."""
 
 import socket
 from contextlib import ExitStack
@@ -12,6 +12,9 @@ CLASSIFY = "/v1/classify"
 IMAGE = photo("red")
 # Settings for a service that waits very long for the rest of a body, also while it stops.
 PATIENT = {"min_body_rate": 1e-6, "read_timeout_seconds": 600, "drain_seconds": 600}
+MEBIBYTE = 2**20
+LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+CHUNKED = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def partial_request(service: Service, stack: ExitStack) -> socket.socket:
@@ -33,3 +36,8 @@ def send_partial_request(connection: socket.socket) -> None:
 
 def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def connect(service: Service, stack: ExitStack) -> socket.socket:
+    url = httpx.URL(service.url)
+    return stack.enter_context(socket.create_connection((url.host, url.port), timeout=30))
