@@ -8,12 +8,14 @@ from typing import Any
 from PIL import Image
 
 from service.bundle.manifest import Filter, Preprocessing, Resize
+from service.images.pixels import decode
 
 ORIENTATION = 0x0112
 
 CROPPED = Preprocessing(
     height=224, width=224, resize=Resize.SHORTER_SIDE, crop_fraction=0.875, filter=Filter.BICUBIC
 )
+LOSSLESS = {"PNG": {}, "BMP": {}, "WEBP": {"lossless": True, "exact": True}}
 
 
 def encode(image: Image.Image, format_: str, **options: Any) -> bytes:
@@ -51,3 +53,10 @@ def png(
         png_chunk(b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def pixel(data: bytes) -> tuple[int, ...]:
+    """The first pixel of the decoded image."""
+    colour = decode(data, CROPPED).getpixel((0, 0))
+    assert isinstance(colour, tuple)
+    return colour

@@ -1,10 +1,11 @@
 import struct
 
 import pytest
+from PIL import Image
 
 from service.errors import UnsupportedImage
 from service.images.pixels import decode
-from tests.images.encoded import CROPPED
+from tests.images.encoded import CROPPED, encode
 
 MASKS = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
@@ -48,3 +49,12 @@ def test_kinds_that_pillow_cannot_read_are_not_called_damaged(
     data = struct.pack("<2sIHHI", b"BM", 18 + len(info), 0, 0, 14 + len(info)) + info + bytes(4)
     with pytest.raises(UnsupportedImage, match="BMP"):
         decode(data, CROPPED)
+
+
+@pytest.mark.parametrize("compression", [1, 2])
+def test_a_run_length_encoded_bmp_is_refused(compression: int) -> None:
+    data = bytearray(encode(Image.new("P", (8, 8)), "BMP"))
+    assert decode(bytes(data), CROPPED).size == (8, 8)
+    data[30] = compression
+    with pytest.raises(UnsupportedImage, match="run-length"):
+        decode(bytes(data), CROPPED)

@@ -30,11 +30,6 @@ def decode(data: bytes, denominator: int = 1) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def temple(photos: dict[str, Path]) -> Image.Image:
-    return Image.open(photos["temple"]).convert("RGB")
-
-
-@pytest.fixture(scope="module")
 def photo(photos: dict[str, Path]) -> bytes:
     return photos["temple"].read_bytes()
 

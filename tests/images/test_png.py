@@ -1,13 +1,15 @@
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from service.errors import CorruptImage
 from service.images.pixels import decode
 from service.images.png import bare, is_whole
-from tests.images.encoded import CROPPED, encode, exif, png, png_chunk
+from tests.images.encoded import CROPPED, encode, exif, pixel, png, png_chunk
 
 # Colour type → the bits that it may have.
 BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -88,3 +90,45 @@ def test_picture_data_that_does_not_match_its_checksum_is_refused() -> None:
 def test_refuses_endless_chunks() -> None:
     with pytest.raises(CorruptImage, match="chunks"):
         bare(png(4, 4, bytes(4 * 13), before=png_chunk(b"tEXt", b"") * 100_000))
+
+
+@pytest.mark.parametrize("value", [0, 1, 255, 256, 0x1234, 0x8000, 0xFFFF])
+def test_16_bits_are_scaled_and_not_clipped(value: int) -> None:
+    grey = png(4, 1, b"\x00" + value.to_bytes(2, "big") * 4, bits=16, colour=0)
+    colour = png(4, 1, b"\x00" + value.to_bytes(2, "big") * 12, bits=16, colour=2)
+    assert pixel(grey) == pixel(colour) == (value >> 8,) * 3
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "sample", "value"),
+    [(2, 0, 1, 85), (4, 0, 8, 136), (8, 0, 7, 7), (16, 0, 0x0708, 7), (8, 2, 7, 7), (16, 2, 0x0708, 7)],
+)
+def test_a_transparent_colour_becomes_white(bits: int, colour: int, sample: int, value: int) -> None:
+    channels = 3 if colour == 2 else 1
+    samples = int(f"{sample:0{bits}b}" * 4 * channels, 2).to_bytes(4 * channels * bits // 8, "big")
+    transparent = sample.to_bytes(2, "big") * channels
+    assert pixel(png(4, 1, b"\x00" + samples, bits=bits, colour=colour)) == (value, value, value)
+    chunk = png_chunk(b"tRNS", transparent)
+    assert pixel(png(4, 1, b"\x00" + samples, bits=bits, colour=colour, before=chunk)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"zTXt", b"Comment\x00\x00"),
+        (b"iTXt", b"XML:com.adobe.xmp\x00\x01\x00\x00\x00"),
+        (b"iCCP", b"icc\x00\x00"),
+    ],
+)
+def test_metadata_that_inflates_hugely_is_skipped(chunk: tuple[bytes, bytes]) -> None:
+    kind, head = chunk
+    endless = png_chunk(kind, head + zlib.compress(bytes(100_000_000), 1))
+    assert pixel(png(4, 1, b"\x00" + b"\x07" * 12, before=endless)) == (7, 7, 7)
+
+
+@pytest.mark.parametrize("name", ["exif", "transparency", "gamma", "icc_profile", "dpi"])
+def test_a_text_that_is_named_like_other_metadata_is_harmless(name: str) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text(name, "a text")
+    texts.add_itxt(name, "a text")
+    assert pixel(encode(Image.new("RGB", (8, 8), "red"), "PNG", pnginfo=texts)) == (255, 0, 0)
