@@ -51,8 +51,9 @@ def _run(arguments: Sequence[str]) -> None:
     given = {PREFIX + "BUNDLE": options.bundle} if getattr(options, "bundle", None) else {}
     settings = load_settings({**os.environ, **given})
     files = [file for name in ("json", "report") if (file := getattr(options, name, None))]
-    # Not with `Path`, which raises an error at links that lead in a circle.
-    if len(files) > len(set(map(os.path.realpath, files))):
+    # A pipe can take both. Not with `resolve`, which raises an error at links that lead in a circle.
+    overwritten = [os.path.realpath(file) for file in files if file.is_file() or not file.exists()]
+    if len(overwritten) > len(set(overwritten)):
         raise StartError(f"--json and --report can't both be {files[0]}; name another file for one of them")
     for file in files:
         check_writable(file)
