@@ -53,6 +53,8 @@ def without_exif(data: bytes) -> bytes:
     Raises:
         CorruptImage: the file is damaged, or has more pieces than any encoder writes.
     """
+    if _EXIF_ITEM not in data:
+        return data
     changed = bytearray(data)
     try:
         for boxes in _metas(memoryview(changed)):
@@ -87,9 +89,11 @@ def _items(data: bytes) -> Iterator[memoryview]:
 
 def _metas(view: memoryview) -> Iterator[list[tuple[bytes, memoryview]]]:
     """Yield the boxes of each box that describes items."""
-    for kind, meta in _boxes(view):
-        if kind == b"meta":
-            yield list(_boxes(meta[_FULL_BOX:]))
+    metas = [content for kind, content in _boxes(view) if kind == b"meta"]
+    if len(metas) > 1:
+        raise CorruptImage("the AVIF describes its items more than once")
+    for meta in metas:
+        yield list(_boxes(meta[_FULL_BOX:]))
 
 
 def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:

@@ -14,6 +14,7 @@ from service.images.pixels import DecodeLimits, decode
 from tests.images.encoded import CROPPED, encode, exif
 
 STILL = encode(Image.new("RGB", (64, 48), "red"), "AVIF")
+FILE_TYPE = STILL[: int.from_bytes(STILL[:4], "big")]
 
 
 def with_header_size(data: bytes, width: int, height: int) -> bytes:
@@ -71,13 +72,21 @@ def box(kind: bytes, content: bytes) -> bytes:
 )
 def test_too_many_items_are_refused(table: bytes) -> None:
     with pytest.raises(CorruptImage, match="more items"):
-        coded_pixels(STILL + box(b"meta", bytes(4) + table))
+        coded_pixels(FILE_TYPE + box(b"meta", bytes(4) + table))
 
 
 def test_too_many_properties_are_refused() -> None:
     properties = box(b"iprp", box(b"ipco", box(b"free", b"") * 10_001))
     with pytest.raises(CorruptImage, match="pieces"):
-        coded_pixels(STILL + box(b"meta", bytes(4) + properties))
+        coded_pixels(FILE_TYPE + box(b"meta", bytes(4) + properties))
+
+
+def test_items_described_twice_are_refused() -> None:
+    # The number of boxes is limited in each of them.
+    boxes = box(b"meta", bytes(4) + box(b"free", b"") * 9_000)
+    for checked in (coded_pixels, without_exif):
+        with pytest.raises(CorruptImage, match="more than once"):
+            checked(STILL + boxes + box(b"free", b"Exif"))
 
 
 def with_exif(block: bytes) -> bytes:
