@@ -10,7 +10,7 @@ from service.errors import ForeignOrigin
 
 # Browsers let any page send these, too, but they change nothing, and its scripts don't see the answer.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# Browsers leave them out of `Origin`, but other clients and proxies may name them in `Host`.
+# Browsers leave them out, but other clients and proxies may not.
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
@@ -51,4 +51,5 @@ def _is_own(origin: bytes, headers: dict[bytes, bytes]) -> bool:
     # The scheme may differ, because a proxy in front has the certificate.
     scheme, _, address = origin.lower().partition(b"://")
     host = headers.get(b"host", b"").lower()
-    return bool(address) and address == host.removesuffix(_DEFAULT_PORTS.get(scheme, b""))
+    port = _DEFAULT_PORTS.get(scheme, b"")
+    return bool(address) and address.removesuffix(port) == host.removesuffix(port)

@@ -60,6 +60,7 @@ def test_sec_fetch_site_takes_precedence_over_the_host(client: httpx.Client, sit
         pytest.param({"Origin": "http://cam.local:8000", "Host": "cam.local:8000"}, id="its own"),
         pytest.param({"Origin": "https://example.com", "Host": "Example.com"}, id="behind TLS"),
         pytest.param({"Origin": "https://example.com", "Host": "example.com:443"}, id="port of TLS"),
+        pytest.param({"Origin": "http://cam.local:80", "Host": "cam.local:80"}, id="port of HTTP in both"),
         pytest.param({"Origin": "http://[::1]", "Host": "[::1]:80"}, id="port of HTTP"),
         pytest.param({"Origin": "https://example.com", "Sec-Fetch-Site": "same-origin"}, id="another Host"),
         pytest.param({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, id="null origin"),
