@@ -25,7 +25,7 @@ def main(environ: Mapping[str, str]) -> int:
     host = environ.get("EDGEWISE_HOST", DEFAULT_HOST)
     host, port = LOOPBACK.get(host, host), environ.get("EDGEWISE_PORT", DEFAULT_PORT)
     try:
-        # int() accepts what the settings do, such as spaces around the number.
+        # int() accepts spaces, a sign and underscores, as the settings do.
         status = _ask(host, int(port), tls="EDGEWISE_TLS_CERT_FILE" in environ)
     except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
