@@ -260,14 +260,22 @@ def test_a_digest_depends_on_the_values_and_not_on_the_order(start: Network) -> 
     assert weights_digest(changed) != before
 
 
+def test_downloaded_weights_do_not_come_from_elsewhere(
+    start: Network, labels_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The download itself needs the Internet.
+    monkeypatch.setattr("build.network.weights._download", lambda: start.weights)
+    assert load_network("imagenet", labels=labels_file).origin == {}
+
+
 def test_only_weights_of_others_say_that_they_come_from_elsewhere(
     start: Network, trained: Path, shared: Path, tmp_path: Path
 ) -> None:
     assert start.origin == load_network(str(trained)).origin == {"imported": "small.h5"}
     record = json.loads((trained / "training.json").read_bytes())
-    del record["origin"]  # As in a folder of before.
+    del record["origin"]  # As in a folder that was written before there was this key.
     (trained / "training.json").write_text(json.dumps(record))
     assert load_network(str(trained)).origin == {}
-    # Keras' own, whatever the file is named.
+    # Those that the default bundle started from, whatever the file is named.
     shutil.copy(shared / "weights" / "efficientnetv2-b0.h5", tmp_path / "mine.h5")
     assert load_network(str(tmp_path / "mine.h5")).origin == {}
