@@ -38,9 +38,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _check_step(options: argparse.Namespace) -> None:
     """Refuse steps so short that their cameras still start at the end, so that no rate could be judged."""
-    # The frames per second of the slowest camera: at a rate below --fps there is one, with that rate.
-    slowest = min(options.fps, options.start_rate / LEAST)
-    least = math.ceil(1 + 4 / slowest)
+    # They start within the first second and two periods. Alone, a camera has the rate's own period; of
+    # several, each has at most 4/3 of that of --fps, since their number is rounded.
+    least = math.floor(1 + 2 * max(LEAST / options.start_rate, 4 / 3 / options.fps)) + 1
     if options.step_seconds < least:
         raise LoadTestError(
             f"--step-seconds is {options.step_seconds}, but with --fps {options.fps:g} and --start-rate"

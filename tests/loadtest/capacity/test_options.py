@@ -53,10 +53,11 @@ def test_the_help_of_a_search_offers_nothing_that_it_refuses(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("given", "least"),
     [
-        (["--fps", "0.2"], 21),
+        (["--fps", "0.2"], 15),
         (["--fps", "1000", "--start-rate", "1000"], 2),
         # The search goes down to an eighth of the start rate, with one camera.
-        (["--start-rate", "4"], 9),
+        (["--start-rate", "4"], 6),
+        (["--start-rate", "3"], 7),
     ],
 )
 def test_a_step_shorter_than_its_cameras_take_to_start_is_refused(given: list[str], least: int) -> None:
