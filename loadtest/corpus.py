@@ -2,7 +2,6 @@
 
 import random
 import re
-import sys
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -87,12 +86,6 @@ class Queue:
         self._total = passes * len(photos)
         self._done = 0
 
-    @property
-    def left(self) -> int:
-        """How many photos can be taken now."""
-        more = self._total - self._taken if self._total else sys.maxsize
-        return len(self._returned) + more
-
     def take(self) -> Photo | None:
         """Return the next photo, or None after the last."""
         if self._returned:
@@ -101,6 +94,13 @@ class Queue:
             return None
         self._taken += 1
         return self._photos[(self._taken - 1) % len(self._photos)]
+
+    def skip(self, count: int) -> int:
+        """Take up to `count` photos that will not be sent; return how many there were."""
+        skipped = 0
+        while skipped < count and self.take() is not None:
+            skipped += 1
+        return skipped
 
     def give_back(self, photo: Photo) -> None:
         """Put back a photo that was not answered; it is the next one."""

@@ -215,7 +215,7 @@ class Camera(EdgeClient):
             self._count_dropped(overdue)
             return
         # Without a photo left to send, no more frames were due.
-        overdue = min(overdue, self.load.photos.left)
+        overdue = self.load.photos.skip(overdue)
         overdue += self._under_way is not None and self._under_way + self._pace.period < now
         self.load.tally.counts.frames += overdue
         self.load.tally.counts.late += overdue
