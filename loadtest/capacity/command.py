@@ -46,6 +46,7 @@ def search_all(search: Search) -> int:
 
 
 def _search(search: Search, variants: Variants) -> None:
+    variants.check_starts()
     with variants.switched_back():
         for variant in search.options.variants:
             with variants.host_of(variant) as host:

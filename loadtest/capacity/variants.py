@@ -31,18 +31,25 @@ class Variants:
             self._switch(variant)
         yield host
 
+    def check_starts(self) -> None:
+        """Start and stop a service with each variant but the first, if it is started here.
+
+        Raises:
+            LoadTestError: one is unknown, or the environment's other settings exclude it.
+        """
+        if self._options.host is None:
+            for variant in self._options.variants[1:]:  # The search starts with the first.
+                with self.host_of(variant):
+                    pass
+
     @contextmanager
     def switched_back(self) -> Iterator[None]:
         """At the end, make active again what was active before, if the service was not started here.
 
         Raises:
-            LoadTestError: a variant is unknown, can't be switched, or does not start with the environment's
-                other settings; raised before any load.
+            LoadTestError: a variant is unknown, or can't be switched; raised before any load.
         """
         if self._options.host is None:
-            for variant in self._options.variants[1:]:  # The first one is about to start.
-                with self.host_of(variant):
-                    pass
             yield
             return
         before = self._check_known(self._options.host)
