@@ -70,7 +70,8 @@ def precision_of(content: bytes) -> Precision | None:
 def rounds_activations(content: bytes) -> bool:
     """Return whether activations become integers: for a layer that computes with them, or by an operator.
 
-    `content`: as for `count_operators`. Integer weights that are unpacked to floats don't round activations.
+    `content`: as for `count_operators`. Integer weights that are unpacked to floats don't round activations;
+    16-bit activations count, although they are rounded to much finer steps.
     """
     by_operator = not _ROUNDING.isdisjoint(count_operators(content))
     return by_operator or not all(layer.in_float for layer in _layers(content))
