@@ -102,27 +102,35 @@ def image_set(name: str, digests: Iterable[str]) -> ImageSet:
 
 @dataclass(frozen=True)
 class _Names:
-    """The allowed names of classes' folders; `class_ids` is empty if there are none."""
+    """What folders are named after: a class id, if there are any, or a label that only one class has."""
 
     class_ids: dict[str, int]
-    labels: dict[str, int]
+    labels: dict[str, list[int]]
     classes: int
 
     def expected(self, name: str) -> str:
+        label = composed(numbered(name)[1])
+        sharing = self.labels.get(label, [])
+        if len(sharing) > 1:
+            ids = {index: class_id for class_id, index in self.class_ids.items()}
+            named = ", ".join(ids.get(index, str(index)) for index in sharing)
+            return f"one of {named}, the classes that share the label {label!r}"
         kinds = (
             "a class id or a label, optionally after a number (0_<class id>)"
             if self.class_ids
             else "a label, optionally after a number (0_<label>), or an index"
         )
-        near = difflib.get_close_matches(numbered(name)[1], [*self.class_ids, *self.labels], 1, 0)
+        alone = [label for label, indices in self.labels.items() if len(indices) == 1]
+        near = difflib.get_close_matches(numbered(name)[1], [*self.class_ids, *alone], 1, 0)
         return f"{kinds}; the nearest is {near[0]!r}" if near else kinds
 
     def index(self, name: str) -> int | None:
         name = composed(name)
         for known in (name, numbered(name)[1]):
-            for names in (self.class_ids, self.labels):
-                if known in names:
-                    return names[known]
+            if known in self.class_ids:
+                return self.class_ids[known]
+            if len(indices := self.labels.get(known, [])) == 1:
+                return indices[0]
         if not self.class_ids and _DIGITS.fullmatch(name) and int(name) < self.classes:
             return int(name)
         return None
@@ -131,7 +139,7 @@ class _Names:
 def _names(classes: Classes) -> _Names:
     return _Names(
         class_ids=classes.by_class_id(),
-        labels={label: indices[0] for label, indices in classes.by_label().items() if len(indices) == 1},
+        labels=classes.by_label(),
         classes=len(classes.labels),
     )
 

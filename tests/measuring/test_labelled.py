@@ -98,7 +98,16 @@ def test_the_error_says_how_a_folder_could_be_named(
 
 def test_a_label_that_classes_share_is_not_suggested(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"or an index$"):
-        labelled_images(folder_of(tmp_path, "crane"), Classes(("crane", "crane"), None))
+        labelled_images(folder_of(tmp_path, "cranes"), Classes(("crane", "crane"), None))
+
+
+@pytest.mark.parametrize(("class_ids", "expected"), [(None, "0, 2"), (("n1", "n2", "n3"), "n1, n3")])
+def test_the_error_names_the_classes_that_share_a_label(
+    tmp_path: Path, class_ids: tuple[str, ...] | None, expected: str
+) -> None:
+    classes = Classes(("crane", "kite", "crane"), class_ids)
+    with pytest.raises(DatasetError, match=f"expected one of {expected}, the classes that share the label"):
+        labelled_images(folder_of(tmp_path, "1_crane"), classes)
 
 
 def test_an_image_that_is_twice_in_a_class_counts_once(tmp_path: Path) -> None:
