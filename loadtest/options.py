@@ -39,7 +39,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--photos",
         default=str(DEFAULT_PHOTOS),
         metavar="FOLDER",
-        help="one folder per class, named by class id, label or index (default: three photos)",
+        help="one folder per class, named by class id or label, or without class ids by index (default: three"
+        " photos)",
     )
     parser.add_argument(
         "--crop",

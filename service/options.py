@@ -34,7 +34,11 @@ def command_parser() -> argparse.ArgumentParser:
     measured.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
 
     evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
-    evaluate.add_argument("folder", type=Path, help="one folder per class, named by class id, label or index")
+    evaluate.add_argument(
+        "folder",
+        type=Path,
+        help="one folder per class, named by class id or label, or without class ids by index",
+    )
     evaluate.add_argument(
         "--against", metavar="VARIANT", help="compare with this variant (default: fp32, if there is one)"
     )
