@@ -157,7 +157,7 @@ def test_the_example_of_the_documents_is_valid(tmp_path: Path) -> None:
     assert list(load_recipe(str(path)).weight_steps.items())[-1] == ("*", 0.03)
     path.write_text(example + steps + training + pruning)
     pruned = load_recipe(str(path)).pruning
-    assert pruned == Pruning(sparsity=0.6)
+    assert pruned == Pruning(sparsity=0.6, ramp=0.5)
     path.write_text(blocks + example)
     assert load_recipe(str(path)).float_blocks == ("block4a", "block6h")
     path.write_text(example + bits)
