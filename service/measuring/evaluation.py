@@ -25,6 +25,8 @@ Progress = Callable[[Sequence[LabelledImage], str], Iterable[LabelledImage]]
 # The packages that decode image files.
 _DECODERS = ("pillow", "simplejpeg")
 _ECE_BINS = 15
+# How many of the images that can't be classified are named.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,20 @@ def answer(
     """Classify images; return the probabilities, float32[images, classes].
 
     Raises:
-        DatasetError: an image can't be read or decoded.
+        DatasetError: some images can't be read or decoded, or have no answer; raised after all were tried.
     """
     answers = np.empty((len(images), classifier.bundle.manifest.classes), np.float32)
+    failed: list[str] = []
     for row, image in zip(answers, progress(images, classifier.variant), strict=True):
         try:
             row[:] = classifier.classify(image.path.read_bytes(), crop).probabilities
         except RequestError as error:
-            raise DatasetError(f"{image.path}: {error}") from None
+            failed.append(f"{image.path}: {error}")
         except OSError as error:
-            raise DatasetError(f"{image.path} can't be read: {error.strerror}") from None
+            failed.append(f"{image.path} can't be read: {error.strerror}")
+    if failed:
+        first = "; ".join(failed[:_NAMED])
+        raise DatasetError(f"{len(failed)} of {len(images)} images can't be classified, first {first}")
     return answers
 
 
@@ -141,7 +147,7 @@ def evaluate(
     `allow_seen` also accepts images that a candidate was trained or calibrated on, and counts them for each.
 
     Raises:
-        DatasetError: there are no images, one can't be decoded within `limits`, or a candidate has seen some.
+        DatasetError: there are none, some can't be decoded within `limits`, or a candidate has seen some.
         BundleError, OperatorError, DelegateError, SelfTestError: a candidate can't be loaded.
     """
     seen = _count_seen(candidates, images, allow_seen=allow_seen)

@@ -1,4 +1,5 @@
 import math
+import re
 import tracemalloc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -224,6 +225,15 @@ def test_a_damaged_image_is_named(colours: Bundle, folder: Path) -> None:
     damaged.unlink()
     with pytest.raises(DatasetError, match=r"red/damaged\.png can't be read: No such file"):
         evaluate(candidates(colours, "ptq"), images, Crop.BUNDLE, "colours")
+
+
+def test_all_damaged_images_are_counted_and_the_first_ones_named(colours: Bundle, folder: Path) -> None:
+    for number in range(5):
+        (folder / "red" / f"damaged{number}.png").write_bytes(b"no image %d" % number)
+    images = labelled_images(folder, colours.classes)
+    with pytest.raises(DatasetError, match=r"^5 of 15 images can't be classified, first ") as caught:
+        evaluate(candidates(colours, "ptq"), images, Crop.BUNDLE, "colours")
+    assert re.findall(r"damaged\d", str(caught.value)) == ["damaged0", "damaged1", "damaged2"]
 
 
 def test_no_images_and_no_variant_are_refused(colours: Bundle, folder: Path) -> None:
