@@ -57,10 +57,9 @@ def without_exif(data: bytes) -> bytes:
         return data
     changed = bytearray(data)
     try:
-        for boxes in _metas(memoryview(changed)):
-            for kind, content in boxes:
-                if kind == b"iinf":
-                    content[:] = bytes(content).replace(_EXIF_ITEM, _UNKNOWN_ITEM)
+        for kind, content in _tables_of_items(memoryview(changed)):
+            if kind == b"iinf":
+                content[:] = bytes(content).replace(_EXIF_ITEM, _UNKNOWN_ITEM)
     except struct.error:
         raise _damaged() from None
     return bytes(changed)
@@ -77,23 +76,22 @@ def _is_sequence(data: bytes) -> bool:
 def _items(data: bytes) -> Iterator[memoryview]:
     """Yield the bytes of each item: coded pictures, but also others, such as EXIF."""
     view = memoryview(data)
-    for boxes in _metas(view):
-        _check_tables(boxes)
-        stored = b"".join(content for kind, content in boxes if kind == b"idat")
-        for kind, content in boxes:
-            if kind == b"iloc":
-                for in_idat, start, length in _locations(content):
-                    source = memoryview(stored) if in_idat else view
-                    yield source[start : start + length] if length else source[start:]
+    boxes = _tables_of_items(view)
+    _check_tables(boxes)
+    stored = b"".join(content for kind, content in boxes if kind == b"idat")
+    for kind, content in boxes:
+        if kind == b"iloc":
+            for in_idat, start, length in _locations(content):
+                source = memoryview(stored) if in_idat else view
+                yield source[start : start + length] if length else source[start:]
 
 
-def _metas(view: memoryview) -> Iterator[list[tuple[bytes, memoryview]]]:
-    """Yield the boxes of each box that describes items."""
+def _tables_of_items(view: memoryview) -> list[tuple[bytes, memoryview]]:
+    """Return the type and content of each box that describes items; none without such boxes."""
     metas = [content for kind, content in _boxes(view) if kind == b"meta"]
     if len(metas) > 1:
         raise CorruptImage("the AVIF describes its items more than once")
-    for meta in metas:
-        yield list(_boxes(meta[_FULL_BOX:]))
+    return list(_boxes(metas[0][_FULL_BOX:])) if metas else []
 
 
 def _check_tables(boxes: list[tuple[bytes, memoryview]]) -> None:
