@@ -161,8 +161,10 @@ def _write(
     new = measured.evaluations
 
     def updated(parts: Mapping[str, _Part]) -> dict[str, _Part]:
-        merged = {name: _merged(part.evaluations, new.get(name), reference) for name, part in parts.items()}
-        return {name: part.model_copy(update={"evaluations": merged[name]}) for name, part in parts.items()}
+        return {
+            name: part.model_copy(update={"evaluations": _merged(part.evaluations, new.get(name), reference)})
+            for name, part in parts.items()
+        }
 
     added: dict[str, bytes] = {}
     if reference == _conditions(new[manifest.default_variant]):
