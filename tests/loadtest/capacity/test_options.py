@@ -4,8 +4,8 @@ import pytest
 
 from loadtest.capacity.command import capacity
 from loadtest.capacity.options import parse
-from loadtest.capacity.step import Step, judge_step
 from loadtest.errors import LoadTestError
+from tests.loadtest.capacity.steps import judged
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,5 @@ def test_a_step_shorter_than_its_cameras_take_to_start_is_refused(given: list[st
     options, _ = parse([*given, "--step-seconds", str(least)])
     rate = options.start_rate
     for below in (1, 2, 4, 8):
-        assert not step_without_frames(rate / below, options.fps, least).held
-
-
-def step_without_frames(rate: float, fps: float, seconds: int) -> Step:
-    report = {
-        "slo": [],
-        "latency_seconds": {"p99": 0.1},
-        "rate": 1.0,
-        "late_ratio": 0.0,
-        "sent_late_p99_seconds": None,
-        "counts": {"frames": 0},
-        "accuracy": {},
-    }
-    return judge_step("ptq", rate, max(1, round(rate / fps)), seconds, report)
+        cameras = max(1, round(rate / below / options.fps))
+        assert not judged(rate / below, cameras, least, frames=0).held

@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.capacity.step import judge_step
+from tests.loadtest.capacity.steps import judged
 
 
 @pytest.mark.parametrize(
@@ -11,13 +11,4 @@ from loadtest.capacity.step import judge_step
 def test_a_step_holds_only_if_nine_tenths_of_the_frames_due_were_sent(
     frames: int, missed: tuple[str, ...]
 ) -> None:
-    report = {
-        "slo": [],
-        "latency_seconds": {"p99": 0.1},
-        "rate": 1.0,
-        "late_ratio": 0.0,
-        "sent_late_p99_seconds": None,
-        "counts": {"frames": frames},
-        "accuracy": {},
-    }
-    assert judge_step("qat", 10, 2, 20, report).missed == missed
+    assert judged(10, 2, 20, frames).missed == missed
