@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from service.bundle.folder import load_bundle
+from service.host.process import keep_little_memory
 from service.images.pixels import fit
 from service.inference.classifier import Classifier
 from service.settings import DEFAULT_BUNDLE
@@ -84,6 +85,8 @@ def _loop(classifier: Classifier, decoder: Decoder, path: str, seconds: float) -
 
 def main() -> None:
     """Answer each line [photo, decoder, seconds] on standard input with a `Measured` on standard output."""
+    # As in the service: by its own rules, glibc may request the memory of each photo anew, by chance.
+    keep_little_memory()
     classifier = Classifier(load_bundle(DEFAULT_BUNDLE), sys.argv[1])
     for line in sys.stdin:
         path, decoder, seconds = json.loads(line)
