@@ -67,29 +67,31 @@ def throughput_table(results: Sequence[Result]) -> str:
         "failed",
     ]
     shown = table(head, [_throughput_row(result, results) for result in results])
-    loops = [median_cores(result.rounds) for result in results if result.name != SERVICE]
+    loops = [median_cores(result.rounds) for result in results if not result.connections]
     return shown if min(loops) >= UNDISTURBED else f"{shown}\n\n{_DISTURBED.format(1 - min(loops))}"
 
 
 def _throughput_row(result: Result, results: Sequence[Result]) -> list[str]:
-    loops = {r.name: r.rounds for r in results if r.photo == result.photo and r.name != SERVICE}
-    service = result.name == SERVICE
+    loops = {r.name: r.rounds for r in results if r.photo == result.photo and not r.connections}
+    served, has_targets = bool(result.connections), result.name == SERVICE
     rate, cpu = median_rate(result.rounds), median_cpu(result.rounds)
+    of_loop, of_pillow = rate / median_rate(loops[LOOP]), rate / median_rate(loops[PILLOW])
+    of_cpu = cpu / median_cpu(loops[LOOP])
     # Two workers share a core with the load, so only their processor time can be compared.
-    alone = service and result.workers == 1
+    alone = served and result.workers == 1
     return [
         result.photo,
         result.name,
-        str(result.workers) if service else "",
+        str(result.workers) if served else "",
         str(result.connections or ""),
-        f"{rate:.1f}" if alone or not service else "",
-        at_least(rate / median_rate(loops[LOOP]), MIN_OF_LOOP) if alone else "",
-        at_least(rate / median_rate(loops[PILLOW]), MIN_OF_PILLOW) if alone else "",
+        f"{rate:.1f}" if alone or not served else "",
+        bold_unless(f"{of_loop:.2f}", of_loop >= MIN_OF_LOOP or not has_targets) if alone else "",
+        bold_unless(f"{of_pillow:.2f}", of_pillow >= MIN_OF_PILLOW or not has_targets) if alone else "",
         f"{100 * median_cores(result.rounds):.0f}",
         f"{cpu * 1e3:.2f}",
-        at_most(cpu / median_cpu(loops[LOOP]), MAX_CPU) if service else "",
-        _refused(result.rounds) if service else "",
-        str(sum(measured.failed for measured in result.rounds)) if service else "",
+        bold_unless(f"{of_cpu:.2f}", of_cpu <= MAX_CPU or not has_targets) if served else "",
+        _refused(result.rounds) if served else "",
+        str(sum(measured.failed for measured in result.rounds)) if served else "",
     ]
 
 

@@ -42,7 +42,7 @@ class Result:
     rounds: list[Measured]
 
 
-LOOP, PILLOW, SERVICE = "bare loop", "plain Pillow loop", "service"
+LOOP, PILLOW, LEAST, SERVICE = "bare loop", "plain Pillow loop", "least server", "service"
 
 
 def measure_throughput(plan: Plan, photos: Sequence[Photo]) -> list[Result]:
@@ -66,19 +66,24 @@ def measure_throughput(plan: Plan, photos: Sequence[Photo]) -> list[Result]:
 def _subjects(plan: Plan, photos: Sequence[Photo]) -> Iterator[list[Subject]]:
     with ExitStack() as stack:
         loop = stack.enter_context(bare_loop(plan.variant, plan.server_cores))
+        least = stack.enter_context(
+            serving(plan.folder, plan.server_cores, plan.settings, program="tests.bench.least")
+        )
         one = stack.enter_context(serving(plan.folder, plan.server_cores, plan.settings, workers=1))
         two = stack.enter_context(serving(plan.folder, plan.all_cores, plan.settings, workers=2))
-        yield list(chain.from_iterable(_of_photo(plan, photo, loop, one, two) for photo in photos))
+        yield list(chain.from_iterable(_of_photo(plan, photo, loop, least, one, two) for photo in photos))
 
 
-def _of_photo(plan: Plan, photo: Photo, loop: BareLoop, one: Server, two: Server) -> list[Subject]:
+def _of_photo(
+    plan: Plan, photo: Photo, loop: BareLoop, least: Server, one: Server, two: Server
+) -> list[Subject]:
     def looping(name: str, decoder: Decoder) -> Subject:
         return Subject(photo.name, name, 1, None, lambda seconds: loop.measure(photo.path, decoder, seconds))
 
-    def under_load(server: Server, workers: int, connections: int) -> Subject:
+    def under_load(name: str, server: Server, workers: int, connections: int) -> Subject:
         return Subject(
             photo.name,
-            SERVICE,
+            name,
             workers,
             connections,
             lambda seconds: load(server, photo, connections, seconds, plan.load_cores),
@@ -87,6 +92,7 @@ def _of_photo(plan: Plan, photo: Photo, loop: BareLoop, one: Server, two: Server
     return [
         looping(LOOP, Decoder.SERVICE),
         looping(PILLOW, Decoder.PILLOW),
-        *(under_load(one, 1, connections) for connections in plan.connections),
-        under_load(two, 2, TWO_WORKERS_CONNECTIONS),
+        *(under_load(LEAST, least, 1, connections) for connections in plan.connections),
+        *(under_load(SERVICE, one, 1, connections) for connections in plan.connections),
+        under_load(SERVICE, two, 2, TWO_WORKERS_CONNECTIONS),
     ]

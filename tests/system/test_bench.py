@@ -55,11 +55,12 @@ def test_every_part_prints_a_table(bench_run: tuple[str, dict[str, Any]]) -> Non
         assert not re.search(r"\b(nan|inf)\b", table)
 
 
-def test_loops_and_service_answer_and_take_processor_time(bench_run: tuple[str, dict[str, Any]]) -> None:
+def test_loops_and_servers_answer_and_take_processor_time(bench_run: tuple[str, dict[str, Any]]) -> None:
     results = bench_run[1]["throughput"]
     assert [(r["name"], r["workers"], r["connections"]) for r in results] == [
         ("bare loop", 1, None),
         ("plain Pillow loop", 1, None),
+        ("least server", 1, 2),
         ("service", 1, 2),
         ("service", 2, 8),
     ]
