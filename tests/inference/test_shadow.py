@@ -1,10 +1,7 @@
 import threading
 import time
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.bundle.folder import Bundle
 from service.errors import NoAnswer
@@ -12,45 +9,7 @@ from service.inference.classifier import Classifier
 from service.inference.divergence import kl_nats
 from service.inference.shadow import Shadow, Skip
 from tests.inference.pools import photo
-
-
-class Recorder:
-    """An observer that records its calls."""
-
-    def __init__(self) -> None:
-        self.comparisons: list[tuple[str, dict[str, Any]]] = []
-        self.skips: list[Skip] = []
-        self.failures: list[tuple[str, Exception]] = []
-
-    def compared(self, variant: str, **difference: Any) -> None:
-        self.comparisons.append((variant, difference))
-
-    def skipped(self, reason: Skip) -> None:
-        self.skips.append(reason)
-
-    def failed(self, variant: str, error: Exception) -> None:
-        self.failures.append((variant, error))
-
-
-class Broken(Classifier):
-    """A classifier that fails as a delegate may."""
-
-    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        raise RuntimeError("the device is gone")
-
-
-class GatedShadow(Classifier):
-    """A classifier that waits at a gate before each image."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle, "fp32")
-        self.started = threading.Semaphore(0)
-        self.gate = threading.Semaphore(0)
-
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.started.release()
-        assert self.gate.acquire(timeout=60)
-        return super().probabilities(pixels)
+from tests.inference.shadows import Broken, GatedShadow, Recorder
 
 
 def test_an_answer_is_compared_with_the_shadows_for_the_same_pixels(colours: Bundle) -> None:

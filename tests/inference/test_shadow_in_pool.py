@@ -10,7 +10,7 @@ from service.errors import WaitTooLong
 from service.inference.classifier import Classifier
 from service.inference.shadow import Shadow, Skip
 from tests.inference.pools import Gated, gated_pair, photo, running, top
-from tests.inference.test_shadow import Broken, GatedShadow, Recorder
+from tests.inference.shadows import Broken, GatedShadow, Recorder
 from tests.system.processes import wait_for
 
 
