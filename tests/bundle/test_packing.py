@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from build.packing import pack
 from service.bundle.packing import unpack, zstd
 from service.errors import BundleError
+from tests.packed import CONTENT, streamed
 
-# Compresses to about half.
-CONTENT = bytes(range(16)) * 4000 + bytes(i * i * i // 7 % 251 for i in range(64_000))
 PACKED = pack(CONTENT)
 ZEROS = bytes(1 << 20)
 ROOT = Path(__file__).parents[2]
@@ -26,13 +25,6 @@ CUT = "it ends before its Zstandard frame does"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "model.tflite.zst"
-
-
-def streamed(blocks: int, **options: int) -> bytes:
-    """That many MiB of zeros in a frame that does not state its size."""
-    named = {zstd.CompressionParameter[name]: value for name, value in options.items()}
-    compressor = zstd.ZstdCompressor(options=named)
-    return b"".join([*(compressor.compress(ZEROS) for _ in range(blocks)), compressor.flush()])
 
 
 def test_unpacking_gives_the_packed_content(file: Path) -> None:

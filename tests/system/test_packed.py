@@ -9,9 +9,8 @@ from build.packing import pack
 from build.signing import sign_bundle
 from service.bundle.folder import Bundle
 from tests.api.running import photo
-from tests.bundle.test_packing import streamed
 from tests.colours import RGB
-from tests.packed import packed_copy, replace_packed
+from tests.packed import packed_copy, replace_packed, streamed
 from tests.signed import flip, make_key_pair
 from tests.system.processes import one_line, run, serving
 
