@@ -8,12 +8,12 @@ from service.inference.delegates import Delegate, Kind
 from service.selection import lasting, load_shadow, load_variants, select
 from service.settings import Settings
 from tests.colours import altered
-from tests.measuring.test_auto import evaluation
+from tests.evaluated import with_top1
 
 
 @pytest.fixture
 def measured(colours: Bundle, tmp_path: Path) -> Bundle:
-    return altered(colours, tmp_path / "measured", fp32=evaluation(90), ptq=evaluation(80))
+    return altered(colours, tmp_path / "measured", fp32=with_top1(90), ptq=with_top1(80))
 
 
 def test_the_named_variant_or_the_bundle_s_default_is_selected(colours: Bundle) -> None:

@@ -12,8 +12,8 @@ from service.bundle.folder import Bundle
 from service.monitoring.drift import LEAST_ANSWERS
 from service.settings import DEFAULT_BUNDLE, Settings
 from tests.api.running import photo, running, samples
-from tests.bundle.test_reference import DATASET, EVALUATION, FIELDS, with_reference
 from tests.colours import CLASS_IDS_OF, LABELS_OF, PRECISIONS
+from tests.evaluated import DATASET, EVALUATION, FIELDS, with_reference
 
 CLASSIFY = "/v1/classify"
 FEEDBACK = "/v1/feedback"

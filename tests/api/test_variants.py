@@ -6,27 +6,16 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from service.bundle.manifest import Comparison, Evaluation, ImageSet, Latency
+from service.bundle.manifest import Comparison, Latency
 from service.measuring.evaluation import proportion
 from service.settings import Settings
 from tests.api.running import photo, running, samples
 from tests.colours import altered
+from tests.evaluated import evaluation
 
 BASELINE = Comparison(against="fp32", agreement=proportion(4, 4), kl_nats=0.1, lost=1, won=0)
 OTHER = BASELINE.model_copy(update={"against": "int8"})
-EVALUATION = Evaluation(
-    dataset=ImageSet(name="some", images=4, sha256="0" * 64),
-    crop="none",
-    seen_images=0,
-    runtime="r",
-    delegate="xnnpack",
-    tools={"pillow": "1"},
-    top1=proportion(3, 4),
-    top5=proportion(4, 4),
-    ece=0.25,
-    comparisons=(OTHER, BASELINE),
-    reference=True,
-)
+EVALUATION = evaluation(3).model_copy(update={"tools": {"pillow": "1"}, "comparisons": (OTHER, BASELINE)})
 NO_REFERENCE = EVALUATION.model_copy(update={"reference": False})
 LATENCY = Latency(machine="m", runtime="r", delegate="xnnpack", runs=10, p50_seconds=0.001, p99_seconds=0.002)
 
@@ -64,8 +53,8 @@ def test_measured_values_are_listed_and_in_the_metrics(
         expected = samples(client)
     assert answer["active"] == "ptq"
     (ptq,) = [variant for variant in answer["variants"] if variant["name"] == "ptq"]
-    (evaluation,) = ptq["evaluations"]
-    assert evaluation == {
+    (listed,) = ptq["evaluations"]
+    assert listed == {
         "dataset": {"name": "some", "images": 4},
         "crop": "none",
         "top1": EVALUATION.top1.model_dump(mode="json"),

@@ -8,38 +8,10 @@ from typing import Any
 import pytest
 
 from service.bundle.folder import Bundle
-from service.bundle.manifest import REFERENCE, Evaluation, ImageSet
-from service.bundle.reference import QUANTILES, Reference, read_reference
+from service.bundle.manifest import REFERENCE
+from service.bundle.reference import Reference, read_reference
 from service.errors import BundleError
-from service.measuring.evaluation import proportion
-from tests.colours import PRECISIONS, altered
-
-DATASET = ImageSet(name="some", images=4, sha256="0" * 64)
-EVALUATION = Evaluation(
-    dataset=DATASET,
-    crop="none",
-    seen_images=0,
-    runtime="r",
-    delegate="xnnpack",
-    tools={},
-    top1=proportion(3, 4),
-    top5=proportion(4, 4),
-    ece=0.25,
-    reference=True,
-)
-FIELDS = {
-    "dataset": DATASET.model_dump(),
-    "crop": "none",
-    "variants": {
-        name: {"top1": [1, 0, 2, 1, 0], "confidence": [i / (QUANTILES - 1) for i in range(QUANTILES)]}
-        for name in PRECISIONS
-    },
-}
-
-
-def with_reference(bundle: Bundle, path: Path, content: bytes, evaluation: Evaluation = EVALUATION) -> Bundle:
-    evaluated = {name: {"evaluations": (evaluation,)} for name in PRECISIONS}
-    return altered(bundle, path, {REFERENCE: content}, **evaluated)
+from tests.evaluated import EVALUATION, FIELDS, with_reference
 
 
 def test_a_reference_is_read_as_it_was_written(colours: Bundle, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from service.bundle.manifest import REFERENCE
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings
 from tests.colours import altered
 from tests.command_line.output import one_line
-from tests.measuring.test_auto import evaluation
+from tests.evaluated import with_top1
 from tests.models import with_custom_operator
 
 
@@ -163,7 +163,7 @@ def test_a_service_that_runs_already_does_not_fail_the_check(
 def test_check_warns_of_settings_that_auto_leaves_without_effect(
     colours: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = altered(colours, tmp_path / "bundle", fp32=evaluation(90))
+    bundle = altered(colours, tmp_path / "bundle", fp32=with_top1(90))
     monkeypatch.setenv("EDGEWISE_BUNDLE", str(bundle.path))
     monkeypatch.setenv("EDGEWISE_VARIANT", "auto")
     monkeypatch.setenv("EDGEWISE_MIN_TOP1", "0.85")

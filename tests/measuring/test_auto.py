@@ -3,38 +3,18 @@ from pathlib import Path
 import pytest
 
 from service.bundle.folder import Bundle
-from service.bundle.manifest import GOLDEN, Evaluation, ImageSet
+from service.bundle.manifest import GOLDEN
 from service.errors import SettingsError
 from service.inference.delegates import Delegate
 from service.measuring.auto import choose, measure_variants, too_inaccurate
-from service.measuring.evaluation import proportion
 from tests.colours import altered, archive, golden_of
-
-
-def evaluation(right: int) -> dict[str, tuple[Evaluation]]:
-    """The field of a variant that is right on that many of 100 images."""
-    return {
-        "evaluations": (
-            Evaluation(
-                dataset=ImageSet(name="some", images=100, sha256="0" * 64),
-                crop="none",
-                seen_images=0,
-                runtime="r",
-                delegate="xnnpack",
-                tools={},
-                top1=proportion(right, 100),
-                top5=proportion(100, 100),
-                ece=0.1,
-                reference=True,
-            ),
-        )
-    }
+from tests.evaluated import with_top1
 
 
 @pytest.fixture
 def measured(colours: Bundle, tmp_path: Path) -> Bundle:
     """A bundle with a top-1 of 0.9, 0.8 and 0.7, and none for `softmax`."""
-    top1 = {"fp32": evaluation(90), "ptq": evaluation(80), "int8": evaluation(70)}
+    top1 = {"fp32": with_top1(90), "ptq": with_top1(80), "int8": with_top1(70)}
     return altered(colours, tmp_path / "measured", **top1)
 
 

@@ -14,7 +14,7 @@ from service.monitoring.feedback import Feedback
 from service.monitoring.fidelity import SKIPS, Fidelity
 from service.monitoring.metrics import REJECTIONS, STAGE_BUCKETS, STAGES, LoadedInfo, Metrics
 from service.monitoring.sensors import Sensors
-from tests.api.test_variants import EVALUATION
+from tests.evaluated import EVALUATION
 
 ROOT = Path(__file__).parents[2]
 

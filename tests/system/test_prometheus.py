@@ -17,12 +17,12 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.bundle.folder import Bundle
-from service.bundle.manifest import Evaluation, ImageSet
+from service.bundle.manifest import ImageSet
 from service.bundle.reference import QUANTILES, Answers, Reference
 from service.inference.classifier import Classifier
-from service.measuring.evaluation import proportion
 from tests.api.running import photo
-from tests.colours import LABELS_OF, altered
+from tests.colours import LABELS_OF
+from tests.evaluated import evaluation, with_reference
 from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, rules
 from tests.sensors import boards
 from tests.system.faults import (
@@ -246,20 +246,8 @@ def _with_evaluation_and_reference(colours: Bundle, path: Path, images: Images) 
             confidence=tuple(float(value) for value in quantiles),
         )
     reference = Reference(dataset=image_set, crop="bundle", variants=answers)
-    evaluation = Evaluation(
-        dataset=image_set,
-        crop="bundle",
-        seen_images=0,
-        runtime="ai-edge-litert",
-        delegate="xnnpack",
-        tools={},
-        top1=proportion(95, 100),
-        top5=proportion(100, 100),
-        ece=0,
-        reference=True,
-    )
-    evaluated = {name: {"evaluations": (evaluation,)} for name in answers}
-    return altered(colours, path, {"reference.json": reference.model_dump_json().encode()}, **evaluated)
+    evaluated = evaluation(95, image_set).model_copy(update={"crop": "bundle"})
+    return with_reference(colours, path, reference.model_dump_json().encode(), evaluated)
 
 
 def _plain(colour: tuple[int, int, int]) -> bytes:

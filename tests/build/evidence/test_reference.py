@@ -13,7 +13,7 @@ from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.measuring.evaluation import Measured, answer
 from service.measuring.labelled import LabelledImage, image_set, labelled_images
-from tests.bundle.test_reference import EVALUATION
+from tests.evaluated import EVALUATION
 
 
 @pytest.fixture(scope="module")
