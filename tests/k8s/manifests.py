@@ -19,6 +19,7 @@ FOLDERS = [folder for folder in _FOLDERS if folder not in COMPONENTS]
 # The fields that KServe reads itself; the others are the container's or the pod's.
 MODEL_FIELDS = {"modelFormat", "protocolVersion", "runtime", "storageUri"}
 PREDICTOR_FIELDS = {"minReplicas", "model"}
+PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
 
 Document = dict[str, Any]
 

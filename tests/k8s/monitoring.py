@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ def program(name: str) -> str:
     if path is None:
         pytest.skip(f"needs {name} (apt-get install prometheus), which is not here")
     return path
+
+
+def promtool(*arguments: str | Path) -> None:
+    """Run promtool; fail with its output if it does."""
+    command = [program("promtool"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def rules() -> list[dict[str, Any]]:

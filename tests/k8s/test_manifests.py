@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -16,6 +15,7 @@ from tests.k8s.manifests import (
     COMPONENTS,
     FOLDERS,
     K8S,
+    PROBES,
     ROOT,
     Document,
     environment,
@@ -24,11 +24,8 @@ from tests.k8s.manifests import (
     rendered,
     services,
 )
+from tests.k8s.validation import validate
 
-# The oldest that docs/kubernetes.md supports, and the newest that has schemas.
-VERSIONS = ("1.30", kubernetes_validate.latest_version())
-CUSTOM = yaml.safe_load(Path(__file__).with_name("custom_resources.yaml").read_text())
-PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
 USER = 10001
 # The kinds that restricted pods may have and that are used here.
 VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
@@ -47,15 +44,6 @@ PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 MEBIBYTE = 1024 * 1024
 
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(K8S)))
-
-
-def validate(document: Document) -> None:
-    """Raise ValidationError if a document is not valid."""
-    if document["kind"] in CUSTOM:
-        jsonschema.validate(document["spec"], CUSTOM[document["kind"]])
-    else:
-        for version in VERSIONS:
-            kubernetes_validate.validate(document, version, strict=True)
 
 
 def as_pod(spec: Document) -> Document:

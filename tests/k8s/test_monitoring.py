@@ -1,7 +1,6 @@
 """The files of rules and dashboard; tests/system/test_prometheus.py runs them."""
 
 import re
-import subprocess
 from itertools import combinations
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.k8s.monitoring import (
     alerts,
     dashboard,
     panels,
-    program,
+    promtool,
     queries,
     recorded,
 )
@@ -32,12 +31,6 @@ KINDS = {"stat", "table", "timeseries"}
 # Some of Grafana's names of units; after `suffix:` any text may follow.
 UNITS = {"bytes", "celsius", "cps", "joule", "none", "percentunit", "reqps", "s", "suffix: nats", "watt"}
 COLUMNS = 24
-
-
-def promtool(*arguments: str | Path) -> None:
-    command = [program("promtool"), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def anchor(heading: str) -> str:

@@ -17,6 +17,7 @@ from service.settings import DEFAULT_BUNDLE
 from tests.k8s.manifests import (
     COMPONENTS,
     K8S,
+    PROBES,
     ROOT,
     Document,
     environment,
@@ -26,9 +27,8 @@ from tests.k8s.manifests import (
     rendered,
     services,
 )
-from tests.k8s.monitoring import FOLDER, RULES, metrics_in
-from tests.k8s.test_manifests import PROBES, validate
-from tests.k8s.test_monitoring import promtool
+from tests.k8s.monitoring import FOLDER, RULES, metrics_in, promtool
+from tests.k8s.validation import validate
 
 EDGE = "overlays/edge"
 # The files in the secrets that the commands of docs/kubernetes.md create.
