@@ -61,7 +61,8 @@ def measured(column: str) -> float:
     tables = [line.split(" | ") for line in PERFORMANCE.splitlines() if line.startswith("|")]
     (head,) = [row for row in tables if any(column in cell for cell in row)]
     (position,) = [number for number, cell in enumerate(head) if column in cell]
-    return float(tables[tables.index(head) + 2][position])
+    # A number that misses its goal is bold.
+    return float(tables[tables.index(head) + 2][position].strip("*"))
 
 
 def overload_megabytes() -> float:
