@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.imports import read_imports
+from tests.pins import REQUIREMENTS, pins
 
 ROOT = Path(__file__).parent.parent
-REQUIREMENTS = ROOT / "requirements"
 # ai-edge-litert requires it, and requirements/serve.in limits its version.
 NOT_IMPORTED = {"backports-strenum"}
 # In the standard library from Python 3.14 on; earlier versions import a backport.
@@ -24,16 +24,6 @@ OTHER_RUNTIME = "tflite-runtime"
 every_environment = pytest.mark.parametrize(
     "name", ["serve", "build", "dev", "tflite", "loadtest", "compare"]
 )
-
-
-def pins(name: str) -> dict[str, list[str]]:
-    """The pins of a compiled file, with their markers, and their hashes."""
-    text = (REQUIREMENTS / f"{name}.txt").read_text()
-    blocks = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "").splitlines()
-    return {
-        block.split("--hash=")[0].strip(): re.findall(r"--hash=sha256:([0-9a-f]{64})\b", block)
-        for block in blocks
-    }
 
 
 def pins_without_markers(name: str) -> dict[str, list[str]]:

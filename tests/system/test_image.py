@@ -20,9 +20,9 @@ from PIL import Image
 from service import VERSION
 from service.bundle.folder import Bundle
 from tests.packed import packed_copy
+from tests.pins import pins
 from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
 from tests.system.processes import ROOT, Service, memory_bytes, one_line, serving
-from tests.test_requirements import pins
 
 CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
 PHOTOS = [CAT, *(path.read_bytes() for path in sorted((ROOT / "loadtest" / "photos").rglob("*.jpg")))]
