@@ -17,9 +17,9 @@ from tqdm import tqdm
 from service.bundle.folder import load_bundle
 from service.images.formats import sniff
 from service.settings import DEFAULT_BUNDLE
-from tests.system.images import EMULATION, Podman
+from tests.system.emulation import A72, A76, EMULATION, as_cpu
+from tests.system.images import Podman
 from tests.system.processes import Service, serving
-from tests.system.test_image import A72, A76, as_cpu
 
 CPUS = {"cortex-a72": A72, "cortex-a76": A76}
 PATIENCE = 60.0

@@ -15,7 +15,6 @@ import pytest
 from tests.system.processes import ROOT, Service
 
 PROGRAMS = ("podman", "runc", "mmdebstrap")
-EMULATION = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 SUITE = "bookworm"
 BUILD_BASE = "localhost/build:amd64"
 # What pip needs from this machine to download packages: mounted during builds, not part of the images.

@@ -12,9 +12,8 @@ from tests.fleet.__main__ import INTERRUPTED, _load
 from tests.fleet.link import Missing, need_programs
 from tests.fleet.node import Node, give_bad_bundle, ready_node
 from tests.fleet.proxy import Proxy
+from tests.system.classifying import CAT
 from tests.system.processes import DEADLINE_SECONDS, ROOT, WITH_SIGNALS, wait_for
-
-PHOTO = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
 
 
 @pytest.fixture
@@ -29,10 +28,10 @@ def _programs() -> None:
 def test_a_node_answers_through_its_link_until_its_bundle_is_bad(tmp_path: Path) -> None:
     with ready_node(99, tmp_path / "node") as node:
         url = f"http://127.0.0.1:{node.proxy.port}/v1/classify"
-        assert httpx.post(url, content=PHOTO, timeout=30).status_code == 200
+        assert httpx.post(url, content=CAT, timeout=30).status_code == 200
         give_bad_bundle(node)
         with pytest.raises(httpx.TransportError):
-            httpx.post(url, content=PHOTO, timeout=30)
+            httpx.post(url, content=CAT, timeout=30)
         assert node.services[-1].wait() == 2
         assert "is not the file that the manifest names" in node.last_error
         assert node.statuses == {"200": 1}

@@ -1,7 +1,6 @@
 """The Dockerfile's image, run as on an edge node: natively, and for arm64 by emulation."""
 
 import json
-import os
 import re
 import signal
 import zlib
@@ -12,7 +11,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
@@ -21,12 +19,12 @@ from service import VERSION
 from service.bundle.folder import Bundle
 from tests.packed import packed_copy
 from tests.pins import pins
-from tests.system.images import CONFINED, EMULATION, RUN, Container, Podman
+from tests.system.classifying import CAT, CLASSIFY, top1, top_class
+from tests.system.emulation import A72, A76, EMULATION, as_cpu
+from tests.system.images import CONFINED, RUN, Container, Podman
 from tests.system.processes import ROOT, Service, memory_bytes, one_line, serving
 
-CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
 PHOTOS = [CAT, *(path.read_bytes() for path in sorted((ROOT / "loadtest" / "photos").rglob("*.jpg")))]
-CLASSIFY = "/v1/classify?top_k=1"
 MAX_BYTES = 180_000_000
 MAX_COMPRESSED_BYTES = 65_000_000
 MEMORY_BYTES = 160 * 1024 * 1024
@@ -36,18 +34,6 @@ TOOLS = {"sh", "bash", "dash", "busybox", "apt", "apt-get", "dpkg", "pip", "pip3
 # The image's Python, for the pins' markers; then what requirements/install-target removes.
 PYTHON = {"python_full_version": "3.11.2", "sys_platform": "linux"}
 LEFT_OUT = {"ml-dtypes", "protobuf"}
-# LiteRT reads the processor's part and features from /proc/cpuinfo, which the emulation does not fill in.
-CPUINFO = """processor\t: {processor}
-Features\t: {features}
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: {part}
-CPU revision\t: 3
-
-"""
-A72 = ("0xd08", "fp asimd evtstrm crc32 cpuid")
-A76 = ("0xd0b", "fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp")
 
 
 @pytest.fixture(scope="module")
@@ -268,16 +254,6 @@ def test_a_processor_that_computes_wrongly_is_refused(podman: Podman, emulated: 
     assert "ptq.tflite (xnnpack) does not compute its golden vectors on this device" in result.stderr
 
 
-def top1(service: Service, photo: bytes) -> int:
-    with service.client() as client:
-        return top_class(client, photo)
-
-
-def top_class(client: httpx.Client, photo: bytes) -> int:
-    index: int = client.post(CLASSIFY, content=photo).raise_for_status().json()["predictions"][0]["index"]
-    return index
-
-
 def inspected(podman: Podman, image: str) -> dict[str, Any]:
     (found,) = json.loads(podman.run("image", "inspect", image).stdout)
     config: dict[str, Any] = found["Config"]
@@ -317,12 +293,3 @@ def compressed_bytes(podman: Podman, image: str) -> int:
             total += len(compressor.compress(chunk))
     archive.unlink()
     return total + len(compressor.flush())
-
-
-def as_cpu(folder: Path, cpu: str, shown: tuple[str, str]) -> list[str]:
-    """Return podman's options to emulate this processor."""
-    part, features = shown
-    file = folder / "cpuinfo"
-    cores = range(os.cpu_count() or 1)
-    file.write_text("".join(CPUINFO.format(processor=core, part=part, features=features) for core in cores))
-    return ["--init", f"--env=QEMU_CPU={cpu}", f"--volume={file}:/proc/cpuinfo:ro"]

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from tests.k8s.manifests import K8S, rendered, services
+from tests.system.classifying import CAT, CLASSIFY
 from tests.system.images import Podman
-from tests.system.processes import DEADLINE_SECONDS, ROOT, wait_for
+from tests.system.processes import DEADLINE_SECONDS, wait_for
 from tests.system.prometheus import free_port
 
-CAT = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
 CONTAINER = "edgewise-pod-0-edgewise"
 POD = "edgewise-pod-0"
 MEBIBYTE = 1024 * 1024
@@ -103,7 +103,7 @@ def is_ready(client: httpx.Client) -> bool:
 
 def answering_variant(client: httpx.Client) -> str:
     """Classify a photo of a cat, and return the variant that answered."""
-    answer = client.post("/v1/classify?top_k=1", content=CAT).raise_for_status().json()
+    answer = client.post(CLASSIFY, content=CAT).raise_for_status().json()
     assert answer["predictions"][0]["label"] == "Egyptian cat"
     variant: str = answer["variant"]
     return variant

@@ -10,7 +10,8 @@ from io import BytesIO
 from PIL import Image
 
 from service.bundle.folder import Bundle
-from tests.system.processes import ROOT, serving
+from tests.system.classifying import CAT
+from tests.system.processes import serving
 
 SECONDS = 12
 # The limit on a slow machine, which needs longer for enough answers.
@@ -24,9 +25,8 @@ Until = Callable[[], bool]
 
 def photos() -> list[bytes]:
     """Return a small photo, and one of 12 megapixels as a baseline and as a progressive JPEG."""
-    small = (ROOT / "tests" / "data" / "cat.jpg").read_bytes()
-    files = [small]
-    with Image.open(BytesIO(small)) as image:
+    files = [CAT]
+    with Image.open(BytesIO(CAT)) as image:
         large = image.convert("RGB").resize((4000, 3000))
     for progressive in (False, True):
         file = BytesIO()

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
+from tests.system.classifying import CAT, top1
 from tests.system.images import BUILD_BASE, CONFINED, RUN, Podman
 from tests.system.processes import ROOT, Service
-from tests.system.test_image import CAT, top1
 
 # Replaces the base image of the load test's Dockerfile: a `python` whose packages pip manages.
 LOADTEST_BASE = f"""FROM {BUILD_BASE}

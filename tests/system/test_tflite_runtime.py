@@ -10,11 +10,11 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.api.running import samples
+from tests.system.classifying import CAT, CLASSIFY
 from tests.system.processes import ROOT, Service, environment, one_line, run, serving
 
 FOLDER = ROOT / ".venv-tflite"
 NEWEST = "11"
-CAT = ROOT / "tests" / "data" / "cat.jpg"
 # That version of XNNPACK takes int8 operators only if it is built to.
 SHARES = {
     "fp32": "268 of 268 operators in 1 partition",
@@ -49,11 +49,10 @@ def served(request: pytest.FixtureRequest, python: Path, default_bundle: Bundle)
 
 
 def test_it_answers_like_the_other_runtime_and_reports_its_name(served: Service, service: Service) -> None:
-    path = "/v1/classify?top_k=1"
     with service.client() as client:
-        expected = client.post(path, content=CAT.read_bytes()).json()
+        expected = client.post(CLASSIFY, content=CAT).json()
     with served.client() as client:
-        answer = client.post(path, content=CAT.read_bytes()).json()
+        answer = client.post(CLASSIFY, content=CAT).json()
         (loaded,) = [v for v in client.get("/v1/variants").json()["variants"] if v["loaded"]]
         metrics = samples(client)
     assert answer["predictions"][0]["index"] == expected["predictions"][0]["index"]
