@@ -11,8 +11,8 @@ from build.__main__ import main
 from build.training import loop
 from tests.build.conftest import SIZE
 from tests.build.interruptions import interrupt
+from tests.full import needs_full
 from tests.system.processes import ROOT, WITH_SIGNALS, wait_for
-from tests.system.test_commands import needs_full
 
 BUILD = [sys.executable, "-m", "build"]
 REFUSED = ["quantize", "--weights", "nope", "--calibration", "x", "--out"]

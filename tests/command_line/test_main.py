@@ -6,6 +6,7 @@ import pytest
 from service import VERSION
 from service.__main__ import main
 from tests.command_line.output import one_line
+from tests.full import needs_full
 
 
 def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +51,7 @@ def test_an_unwritable_result_file_is_refused_before_measuring(
     assert captured.out == ""
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
+@needs_full
 @pytest.mark.parametrize(
     ("command", "table"),
     [

@@ -41,3 +41,16 @@ def read_all(connection: socket.socket) -> bytes:
 def connect(service: Service, stack: ExitStack) -> socket.socket:
     url = httpx.URL(service.url)
     return stack.enter_context(socket.create_connection((url.host, url.port), timeout=30))
+
+
+def exchange(url: str, *sent: bytes) -> list[bytes]:
+    """Send each part after the answer to the previous one; return the status lines of all answers."""
+    address = httpx.URL(url)
+    received = b""
+    with socket.create_connection((address.host, address.port), timeout=30) as connection:
+        for part in sent[:-1]:
+            connection.sendall(part)
+            received += connection.recv(65536)
+        connection.sendall(sent[-1])
+        received += read_all(connection)
+    return [line for line in received.splitlines() if line.startswith(b"HTTP/")]

@@ -2,14 +2,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from service.bundle.folder import Bundle
+from tests.full import needs_full
 from tests.system.processes import ROOT, environment, interrupted, run
-
-needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is absent")
 
 
 def test_a_long_command_can_be_interrupted(colours: Bundle) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
+from tests.system.connections import exchange
 from tests.system.processes import DEADLINE_SECONDS, ROOT, environment, serving
 from tests.system.prometheus import free_port
-from tests.system.test_malformed import exchange
 
 CLASSIFY = "/v1/classify"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

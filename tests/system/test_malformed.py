@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
+from tests.system.connections import exchange, read_all
 from tests.system.processes import serving
 
 HEAD = b"POST /v1/classify%s HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n"
@@ -14,19 +15,6 @@ CHUNKED = b"Transfer-Encoding: chunked"
 LIVE = b"GET /livez HTTP/%s\r\n%s\r\n"
 WHOLE = b"4\r\nsome\r\n0\r\n\r\n"
 BAD_CHUNK = b"4\r\nsome\r\nZZ\r\n"
-
-
-def exchange(url: str, *sent: bytes) -> list[bytes]:
-    """Send each part after the answer to the previous one; return the status lines of all answers."""
-    address = httpx.URL(url)
-    received = b""
-    with socket.create_connection((address.host, address.port), timeout=30) as connection:
-        for part in sent[:-1]:
-            connection.sendall(part)
-            received += connection.recv(65536)
-        connection.sendall(sent[-1])
-        received += b"".join(iter(lambda: connection.recv(65536), b""))
-    return [line for line in received.splitlines() if line.startswith(b"HTTP/")]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +57,7 @@ def test_a_client_that_sends_its_whole_body_first_gets_the_problem(colours: Bund
         address = httpx.URL(service.url)
         with socket.create_connection((address.host, address.port), timeout=30) as connection:
             connection.sendall(head + body)
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            answer = read_all(connection)
     problem = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert problem["type"] == "/problems/invalid-http"
     assert problem["error"] == problem["detail"] == "a request must have one Host header; this one has none"

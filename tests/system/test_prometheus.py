@@ -33,9 +33,9 @@ from tests.system.faults import (
     overload_on_a_hot_board,
     unread_log_and_slow_senders,
 )
+from tests.system.noise import noise_images
 from tests.system.processes import serving
 from tests.system.prometheus import Prometheus, Target, free_port, prometheus, shorten_durations, wait_until
-from tests.system.test_switching import noise_images
 
 TOKEN = "0123456789abcdef"  # noqa: S105
 ACTIVE = "/v1/variants/active"

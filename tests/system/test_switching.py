@@ -6,18 +6,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from PIL import Image
 
 from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from tests.api.running import samples
+from tests.system.noise import noise_images
 from tests.system.processes import Service, run, serving, wait_for
 
 CLASSIFY = "/v1/classify"
@@ -25,18 +23,6 @@ SWITCHES = 100
 CLIENTS = 4
 TOKEN = "0123456789abcdef"  # noqa: S105
 MEBIBYTE = 1024 * 1024
-
-
-def noise_images(count: int, side: int) -> list[bytes]:
-    """Return different images of noise, each around some colour."""
-    random = np.random.default_rng(0)
-    files = []
-    for _ in range(count):
-        file = BytesIO()
-        pixels = random.normal(random.integers(0, 256, 3), 60, (side, side, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(file, "PNG")
-        files.append(file.getvalue())
-    return files
 
 
 def predictions(answer: dict[str, Any]) -> list[tuple[int, float]]:
