@@ -27,7 +27,7 @@ from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import labelled_images
 from tests.build.conftest import CLASSES, REPRESENTATIVE, record
-from tests.build.evidence.test_tables import rows
+from tests.build.evidence.markdown import rows
 
 
 def test_every_variant_is_evaluated_and_the_bundle_written(copy: Bundle, evaluation: Path) -> None:

@@ -3,7 +3,7 @@ from build.evidence.reference import ClassCount, read_per_class
 from build.evidence.tables import evaluation_table, pair_table, variant_table
 from service.bundle.folder import Bundle
 from service.bundle.manifest import ImageSet, Temperature, reference_evaluation
-from tests.build.network.test_weights import TRAINING
+from tests.build.trained import TRAINING
 
 
 def test_the_card_says_how_the_bundle_was_made(measured: Bundle) -> None:

@@ -12,14 +12,8 @@ from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.measuring.evaluation import answer, compare
 from service.measuring.labelled import labelled_images
+from tests.build.evidence.markdown import rows
 from tests.packed import packed_copy
-
-
-def rows(table: str) -> dict[str, list[str]]:
-    """The cells of each row of a Markdown table by the name in the first cell, without emphasis."""
-    lines = [line for line in table.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    return {row[0].strip("*"): row[1:] for row in cells}
 
 
 def assert_share(cell: str, share: Proportion) -> None:

@@ -22,24 +22,10 @@ from build.network.weights import (
     weights_digest,
 )
 from service.bundle.folder import Bundle, Classes
-from service.bundle.manifest import Training
 from service.errors import BundleError
 from tests.build.conftest import CLASSES, SIZE
+from tests.build.trained import TRAINING
 from tests.packed import packed_copy
-
-TRAINING = Training(
-    command="python -m build train",
-    started_from="small.h5",
-    started_from_sha256="0" * 64,
-    tools={"tensorflow": "2"},
-    images=(),
-    seed=0,
-    steps=7,
-    batch_size=16,
-    learning_rate=1e-5,
-    seconds=2.5,
-    losses={"kl_nats_before": 0.1},
-)
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tf_keras
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from build.assembly.golden_outputs import FLOAT_TOLERANCE, INTEGER_TOLERANCE
@@ -21,6 +20,7 @@ from service.bundle.folder import Bundle
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from tests.build.conftest import CLASSES, REPRESENTATIVE, SIZE
+from tests.build.quantization.interpreters import interpreter_without_delegate, kernels_of, mean_error
 from tests.colours import golden_of
 from tests.delegates import by_each_built_in
 
@@ -133,13 +133,6 @@ def test_the_size_of_a_variant_suits_the_bits_of_its_weights(
     assert of_fp32 - 0.02 < share < of_fp32 + 0.02
 
 
-def mean_error(fp32: Classifier, variant: Classifier, photos: Pixels) -> float:
-    """The mean distance of a variant's logits from those of fp32, in standard deviations of the latter."""
-    expected = np.stack([fp32.scores(pixels) for pixels in photos])
-    actual = np.stack([variant.scores(pixels) for pixels in photos])
-    return float(np.abs(actual - expected).mean() / expected.std())
-
-
 @pytest.mark.parametrize(("name", "most"), [("fp16", 0.002), ("dynamic", 0.06), ("naive", 0.15)])
 @by_each_built_in
 def test_a_variant_computes_about_the_same_as_fp32(
@@ -196,25 +189,6 @@ def test_values_are_rounded_inside_the_range_and_clipped_outside() -> None:
     values = np.array([[0, 0.4 * step, 0.6 * step, -100, 100]], np.float32)
     expected = [[0, 0, step, INPUT_RANGE.low, INPUT_RANGE.high]]
     np.testing.assert_allclose(model(values), expected, atol=1e-6)
-
-
-def interpreter_without_delegate(path: Path) -> Interpreter:
-    """An interpreter of the file without a delegate, which would replace operators."""
-    interpreter = Interpreter(
-        str(path),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
-
-
-def kernels_of(interpreter: Interpreter) -> list[dict[str, Any]]:
-    """The tensors that are kernels, in the order of their operators."""
-    weighted = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    operators = interpreter._get_ops_details()
-    return [tensors[op["inputs"][1]] for op in operators if op["op_name"] in weighted]
 
 
 def _rounded(weights: Weights) -> Weights:

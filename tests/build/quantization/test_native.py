@@ -25,7 +25,7 @@ from service.bundle.manifest import Precision
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
 from tests.build.conftest import REPRESENTATIVE, SIZE
-from tests.build.quantization.test_convert import mean_error
+from tests.build.quantization.interpreters import mean_error
 from tests.colours import golden_of
 from tests.delegates import by_each_built_in
 

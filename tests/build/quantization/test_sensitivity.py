@@ -34,7 +34,7 @@ from build.quantization.sensitivity import (
 )
 from service.bundle.folder import Bundle
 from tests.build.conftest import CLASSES, SIZE
-from tests.build.quantization.test_convert import interpreter_without_delegate, kernels_of
+from tests.build.quantization.interpreters import interpreter_without_delegate, kernels_of
 
 Pixels = NDArray[np.uint8]
 
