@@ -127,6 +127,14 @@ def test_every_part_of_the_build_stage_has_a_place_in_the_order(imports: Imports
     assert below(imports, "build.commands") == set(COMMAND_MODULES)
 
 
+def test_no_module_imports_a_test_module() -> None:
+    # What tests share is in modules beside them, such as tests/system/processes.py.
+    modules = read_imports(ROOT, "tests")
+    tests = {module for module in modules if module.rpartition(".")[2].startswith("test_")}
+    assert f"tests.{Path(__file__).stem}" in tests
+    assert {module: names & tests for module, names in modules.items() if names & tests} == {}
+
+
 def test_the_service_runs_without_tensorflow(imports: Imports) -> None:
     # Only running the modules shows what other packages import in turn.
     modules = modules_of(imports, "service")
