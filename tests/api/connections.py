@@ -21,11 +21,6 @@ def head(*lines: str, route: str = CLASSIFY) -> bytes:
     return "\r\n".join([f"POST {route} HTTP/1.1", "Host: test", *lines, "", ""]).encode()
 
 
-def received(connection: socket.socket) -> bytes:
-    """Everything received until the server closes the connection."""
-    return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
 def answer_of(connection: socket.socket) -> tuple[int, bytes]:
     """Status and body of the next answer; the connection may stay open."""
     response = http.client.HTTPResponse(connection)

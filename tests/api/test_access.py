@@ -1,6 +1,5 @@
 import json
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from service.api.access import MAX_PATH, PROBES
 from service.bundle.folder import Bundle
 from service.monitoring.logs import JsonFormatter
 from service.settings import LogRequests, Settings
+from tests.api.connections import connected, head
 from tests.api.running import access_log, photo, running, samples, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -65,14 +65,10 @@ def test_an_early_answer_is_logged_before_the_body_has_arrived(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unread, "DISCARD_SECONDS", 60)
-    with access_log(caplog) as records, running(settings) as client:
-        url = client.base_url
-        with socket.create_connection((url.host, url.port), timeout=30) as connection:
-            connection.sendall(
-                b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nContent-Length: 50000000\r\n\r\nsome"
-            )
-            assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
-            wait_for(lambda: "POST /v1/classify 413" in caplog.messages)
+    with access_log(caplog) as records, running(settings) as client, connected(client) as connection:
+        connection.sendall(head("Content-Length: 50000000") + b"some")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        wait_for(lambda: "POST /v1/classify 413" in caplog.messages)
     (record,) = records
     assert record.message == "POST /v1/classify 413"
 

@@ -12,8 +12,9 @@ import pytest
 
 from service.api import unread
 from service.settings import Settings
-from tests.api.connections import CLASSIFY, answer_of, connected, head, received
+from tests.api.connections import CLASSIFY, answer_of, connected, head
 from tests.api.running import blocked_worker, photo, running, samples, wait_for
+from tests.system.connections import read_all
 
 
 def chunks(count: int) -> Iterator[bytes]:
@@ -96,7 +97,7 @@ def test_a_short_refused_body_is_read_before_the_connection_closes(
         for _ in range(20):
             time.sleep(0.01)
             connection.sendall(bytes(50_000))
-        assert received(connection).startswith(b"HTTP/1.1 413 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def _chunked(announced: bool) -> dict[str, str]:
@@ -133,13 +134,13 @@ def test_a_client_that_stalls_is_disconnected(client: httpx.Client, monkeypatch:
     monkeypatch.setattr(unread, "DISCARD_SECONDS", 0.2)
     with connected(client) as connection:
         connection.sendall(head("Content-Length: 50000000") + b"some")
-        assert received(connection).startswith(b"HTTP/1.1 413 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def test_no_100_continue_is_sent_for_a_refused_body(client: httpx.Client) -> None:
     with connected(client) as connection:
         connection.sendall(head("Content-Length: 50000000", "Expect: 100-continue"))
-        answer = received(connection)
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert answer.count(b"HTTP/1.1") == 1
 
@@ -150,7 +151,7 @@ def test_no_100_continue_is_sent_to_an_http_1_0_client(client: httpx.Client) -> 
         begin = head(f"Content-Length: {length}", "Expect: 100-continue")
         with connected(client) as connection:
             connection.sendall(begin.replace(b"HTTP/1.1", b"HTTP/1.0") + image.ljust(length))
-            answer = received(connection)
+            answer = read_all(connection)
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert answer.count(b"HTTP/1.1") == 1
 
@@ -161,7 +162,7 @@ def test_100_continue_is_sent_when_the_body_is_read(client: httpx.Client) -> Non
         connection.sendall(head(f"Content-Length: {len(image)}", "Expect: 100-continue", "Connection: close"))
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(image)
-        assert received(connection).startswith(b"HTTP/1.1 200 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("route", [CLASSIFY, f"{CLASSIFY}/batch", "/v2/models/colours/infer"])
@@ -171,7 +172,7 @@ def test_no_100_continue_is_sent_if_the_queue_is_full(settings: Settings, route:
         first.sendall(head(f"Content-Length: {len(image)}") + image)
         wait_for(lambda: pool.waiting == 1)
         second.sendall(head("Content-Length: 1000", "Expect: 100-continue", route=route))
-        assert received(second).startswith(b"HTTP/1.1 429 ")
+        assert read_all(second).startswith(b"HTTP/1.1 429 ")
 
 
 def test_a_connection_serves_one_request_after_another(client: httpx.Client) -> None:

@@ -19,8 +19,7 @@ CHUNKED = b"POST /v1/classify HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunk
 
 def partial_request(service: Service, stack: ExitStack) -> socket.socket:
     """Open a connection with a partial request: the service waits for the rest of the body."""
-    url = httpx.URL(service.url)
-    connection = stack.enter_context(socket.create_connection((url.host, url.port), timeout=60))
+    connection = connect(service, stack)
     send_partial_request(connection)
     return connection
 
@@ -35,19 +34,24 @@ def send_partial_request(connection: socket.socket) -> None:
 
 
 def read_all(connection: socket.socket) -> bytes:
+    """Everything received until the server closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+def connected(url: str) -> socket.socket:
+    """Open a connection to the server of the URL, without TLS."""
+    address = httpx.URL(url)
+    return socket.create_connection((address.host, address.port), timeout=60)
+
+
 def connect(service: Service, stack: ExitStack) -> socket.socket:
-    url = httpx.URL(service.url)
-    return stack.enter_context(socket.create_connection((url.host, url.port), timeout=30))
+    return stack.enter_context(connected(service.url))
 
 
 def exchange(url: str, *sent: bytes) -> list[bytes]:
     """Send each part after the answer to the previous one; return the status lines of all answers."""
-    address = httpx.URL(url)
     received = b""
-    with socket.create_connection((address.host, address.port), timeout=30) as connection:
+    with connected(url) as connection:
         for part in sent[:-1]:
             connection.sendall(part)
             received += connection.recv(65536)

@@ -19,11 +19,10 @@ from service.bundle.folder import Bundle
 from tests.api.running import photo
 from tests.certificates import make_pair
 from tests.sensors import boards
+from tests.system.connections import CLASSIFY, IMAGE, connected
 from tests.system.processes import ROOT, environment, serving
 from tests.system.prometheus import Prometheus, Target, free_port, wait_until
 
-CLASSIFY = "/v1/classify"
-IMAGE = photo("red")
 # Takes about a quarter of a second to decode.
 LARGE = photo("red", size=(4000, 3000))
 
@@ -229,8 +228,7 @@ def _slow_senders(url: str, count: int) -> Iterator[None]:
 @contextmanager
 def _partial_request(url: str) -> Iterator[socket.socket]:
     """Yield a connection with a partial request: the service waits for the rest of the body."""
-    address = httpx.URL(url)
-    with socket.create_connection((address.host, address.port), timeout=60) as connection:
+    with connected(url) as connection:
         head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
         connection.sendall(head.encode() + IMAGE[:10])
         yield connection

@@ -1,5 +1,4 @@
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.connections import CLASSIFY, IMAGE, PATIENT, partial_request, read_all
+from tests.system.connections import CLASSIFY, IMAGE, PATIENT, connected, partial_request, read_all
 from tests.system.processes import Service, serving
 
 
@@ -85,12 +84,13 @@ def test_under_load_every_accepted_request_is_answered(patient: Service) -> None
 
 
 def test_a_refused_body_causes_no_traceback_at_the_stop(colours: Bundle) -> None:
-    with serving(bundle=colours.path, drain_seconds=0, max_body_bytes=1000) as service:
-        url = httpx.URL(service.url)
-        with socket.create_connection((url.host, url.port), timeout=60) as connection:
-            head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {10**8}\r\n\r\n"
-            connection.sendall(head.encode() + bytes(10))
-            assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
-            service.signal(signal.SIGTERM)
-            assert service.wait() == 0
+    with (
+        serving(bundle=colours.path, drain_seconds=0, max_body_bytes=1000) as service,
+        connected(service.url) as connection,
+    ):
+        head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: test\r\nContent-Length: {10**8}\r\n\r\n"
+        connection.sendall(head.encode() + bytes(10))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
     assert not [line for line in service.log if "traceback" in line]

@@ -1,13 +1,12 @@
 """Requests that violate HTTP, before or while they are answered."""
 
 import json
-import socket
 
 import httpx
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.connections import exchange, read_all
+from tests.system.connections import connected, exchange, read_all
 from tests.system.processes import serving
 
 HEAD = b"POST /v1/classify%s HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n"
@@ -53,11 +52,9 @@ def test_a_malformed_request_gets_one_answer_and_logs_no_error(
 def test_a_client_that_sends_its_whole_body_first_gets_the_problem(colours: Bundle) -> None:
     body = bytes(3_000_000)
     head = b"POST /v2/models HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with serving(bundle=colours.path) as service:
-        address = httpx.URL(service.url)
-        with socket.create_connection((address.host, address.port), timeout=30) as connection:
-            connection.sendall(head + body)
-            answer = read_all(connection)
+    with serving(bundle=colours.path) as service, connected(service.url) as connection:
+        connection.sendall(head + body)
+        answer = read_all(connection)
     problem = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert problem["type"] == "/problems/invalid-http"
     assert problem["error"] == problem["detail"] == "a request must have one Host header; this one has none"

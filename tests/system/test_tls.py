@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from service.bundle.folder import Bundle
 from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
 from tests.api.running import photo, samples
 from tests.certificates import OPENSSL, Pair, make_pair
+from tests.system.connections import connected, read_all
 from tests.system.processes import Service, one_line, run, serving, wait_for
 
 pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
@@ -35,13 +36,6 @@ def secure(colours: Bundle, pair: Pair) -> Iterator[Service]:
         yield service
 
 
-@contextmanager
-def connected(service: Service) -> Iterator[socket.socket]:
-    url = httpx.URL(service.url)
-    with socket.create_connection((url.host, url.port), timeout=30) as connection:
-        yield connection
-
-
 def test_it_is_served_over_https(secure: Service, pair: Pair) -> None:
     assert secure.url.startswith("https://127.0.0.1:")
     with httpx.Client(base_url=secure.url, verify=pair.client_context(), timeout=60) as client:
@@ -55,9 +49,12 @@ def test_a_request_sent_along_with_the_handshake_is_answered(
 ) -> None:
     context = pair.client_context()
     context.minimum_version = context.maximum_version = version
-    with connected(secure) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+    with (
+        connected(secure.url) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -66,14 +63,14 @@ def test_older_versions_of_tls_are_refused(secure: Service, pair: Pair) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with connected(secure) as plain, pytest.raises(ssl.SSLError):
+    with connected(secure.url) as plain, pytest.raises(ssl.SSLError):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def test_plain_http_and_garbage_cause_no_errors(colours: Bundle, pair: Pair) -> None:
     with serving(bundle=colours.path, **pair.settings) as service:
         for sent in (b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n", bytes(2000), b"\x16\x03\x01"):
-            with connected(service) as connection:
+            with connected(service.url) as connection:
                 connection.sendall(sent)
                 connection.shutdown(socket.SHUT_WR)
                 assert b"HTTP/" not in connection.recv(65536)
@@ -93,7 +90,7 @@ def test_clients_that_never_finish_the_handshake_are_disconnected(colours: Bundl
             assert client.get("/livez").status_code == 200
             before = descriptors(service)
             assert before < 64
-            silent = [stack.enter_context(connected(service)) for _ in range(600)]
+            silent = [stack.enter_context(connected(service.url)) for _ in range(600)]
             # In addition to 64 connections, a quarter as many handshakes may be pending.
             for connection in silent[:-16]:
                 assert connection.recv(1) == b""
@@ -117,7 +114,7 @@ def test_idle_connections_are_closed_at_once_for_new_ones(colours: Bundle, pair:
         before = descriptors(service)
         context = pair.client_context()
         for _ in range(40):
-            plain = stack.enter_context(connected(service))
+            plain = stack.enter_context(connected(service.url))
             stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
         # One more may be in its handshake.
         wait_for(lambda: descriptors(service) <= before + 9, 45)
@@ -128,9 +125,9 @@ def test_open_connections_do_not_delay_the_stop(colours: Bundle, pair: Pair) -> 
     # If it waited for them, it would do so for longer than the test waits.
     with serving(bundle=colours.path, drain_seconds=600, **pair.settings) as service, ExitStack() as stack:
         context = pair.client_context()
-        plain = stack.enter_context(connected(service))
+        plain = stack.enter_context(connected(service.url))
         stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
-        stack.enter_context(connected(service))
+        stack.enter_context(connected(service.url))
         service.process.terminate()
         assert service.wait() == 0
 
