@@ -27,6 +27,7 @@ from service.monitoring.logs import ACCESS_LOGGER
 from service.server.protocol import Protocol
 from service.settings import Settings
 from tests.colours import RGB
+from tests.system.processes import wait_for
 
 
 @contextmanager
@@ -92,14 +93,6 @@ def blocked_worker(settings: Settings) -> Iterator[tuple[httpx.Client, Pool]]:
             finally:
                 end.set()
             assert answer.result().status_code == 200
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds; fail after a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def photo(colour: str, format_: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:

@@ -10,7 +10,8 @@ from service.bundle.folder import Bundle
 from service.monitoring.logs import JsonFormatter
 from service.settings import LogRequests, Settings
 from tests.api.connections import connected, head
-from tests.api.running import access_log, photo, running, samples, wait_for
+from tests.api.running import access_log, photo, running, samples
+from tests.system.processes import wait_for
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,9 @@ from service.bundle.folder import Bundle
 from service.inference.classifier import Prediction
 from service.inference.job import Job
 from service.settings import Settings
-from tests.api.running import blocked_worker, photo, running, samples, wait_for
+from tests.api.running import blocked_worker, photo, running, samples
 from tests.colours import RGB
+from tests.system.processes import wait_for
 
 BATCH = "/v1/classify/batch"
 

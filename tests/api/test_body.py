@@ -13,8 +13,9 @@ import pytest
 from service.api import unread
 from service.settings import Settings
 from tests.api.connections import CLASSIFY, answer_of, connected, head
-from tests.api.running import blocked_worker, photo, running, samples, wait_for
+from tests.api.running import blocked_worker, photo, running, samples
 from tests.system.connections import read_all
+from tests.system.processes import wait_for
 
 
 def chunks(count: int) -> Iterator[bytes]:

@@ -14,7 +14,8 @@ from service.inference.classifier import Prediction
 from service.inference.job import Job
 from service.inference.pool import Pool
 from service.settings import Settings
-from tests.api.running import photo, running, samples, wait_for
+from tests.api.running import photo, running, samples
+from tests.system.processes import wait_for
 
 CLASSIFY = "/v1/classify"
 LIMIT = 1_000_000

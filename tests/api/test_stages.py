@@ -11,7 +11,8 @@ from service.inference.job import Answer
 from service.settings import Settings
 from tests.api.classifying import ROUTES, request
 from tests.api.connections import answer_of, connected, head
-from tests.api.running import photo, running, samples, wait_for
+from tests.api.running import photo, running, samples
+from tests.system.processes import wait_for
 
 
 def test_each_stage_has_its_own_seconds() -> None:

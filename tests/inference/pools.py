@@ -5,9 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from io import BytesIO
-
-from PIL import Image
 
 from service.bundle.folder import Bundle
 from service.images.pixels import Crop
@@ -17,13 +14,7 @@ from service.inference.job import Answer, Job
 from service.inference.loading import LoadedVariant
 from service.inference.pool import Pool
 from service.inference.shadow import Shadow
-from tests.colours import LABELS_OF, RGB
-
-
-def photo(colour: str, size: tuple[int, int] = (40, 30)) -> bytes:
-    file = BytesIO()
-    Image.new("RGB", size, RGB[colour]).save(file, "PNG")
-    return file.getvalue()
+from tests.colours import LABELS_OF
 
 
 class Gated(Classifier):

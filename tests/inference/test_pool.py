@@ -20,8 +20,9 @@ from service.errors import (
 from service.images.pixels import Crop
 from service.inference.classifier import Classifier
 from service.inference.job import Job
+from tests.api.running import photo
 from tests.colours import RGB
-from tests.inference.pools import Gated, photo, running, top
+from tests.inference.pools import Gated, running, top
 
 
 def test_each_image_gets_its_own_answer_from_many_workers(colours: Bundle) -> None:

@@ -12,8 +12,9 @@ from service.errors import CorruptImage, DeadlineExceeded, QueueFull
 from service.images.pixels import Crop
 from service.images.room import Granted, Memory, Room
 from service.inference.classifier import Classifier, Prediction
+from tests.api.running import photo
 from tests.images.encoded import png
-from tests.inference.pools import Gated, Running, photo, running, top
+from tests.inference.pools import Gated, Running, running, top
 
 # A PNG takes 8 bytes a pixel: two large ones do not fit, and small ones take far less than a sixteenth.
 LARGE = (400, 300)
@@ -26,7 +27,7 @@ class GatedWhite(Gated):
     def classify(self, data: bytes, crop: Crop = Crop.BUNDLE, room: Memory | None = None) -> Prediction:
         if data == photo("white"):
             return super().classify(data, crop, room)
-        if data != photo("white", LARGE) or room is None:
+        if data != photo("white", size=LARGE) or room is None:
             return Classifier.classify(self, data, crop, room)
         with room.hold(LIMIT):
             return super().classify(data, crop, None)
@@ -50,9 +51,9 @@ def wait_in_line(run: Running, room: Room, count: int) -> None:
 def test_an_image_that_waits_for_memory_keeps_no_worker_busy(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        white = run.submit(photo("white", LARGE))
+        white = run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
-        large = [run.submit(photo(colour, LARGE)) for colour in ("red", "blue", "green")]
+        large = [run.submit(photo(colour, size=LARGE)) for colour in ("red", "blue", "green")]
         wait_in_line(run, room, 3)
         # None of them counts as being classified, which would look like a hang after a while.
         assert len(run.pool._busy_since) == 1
@@ -68,9 +69,9 @@ def test_an_image_that_waits_for_memory_keeps_no_worker_busy(colours: Bundle) ->
 def test_images_that_wait_for_memory_do_not_add_to_the_wait_for_a_worker(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        white = run.submit(photo("white", LARGE))
+        white = run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
-        large = [run.submit(photo("red", LARGE)) for _ in range(4)]
+        large = [run.submit(photo("red", size=LARGE)) for _ in range(4)]
         wait_in_line(run, room, 4)
         small = run.submit(photo("white"))
         assert first.started.acquire(timeout=60)
@@ -90,13 +91,13 @@ def test_images_that_wait_for_memory_do_not_add_to_the_wait_for_a_worker(colours
 def test_images_that_wait_for_memory_count_against_the_queue_size(colours: Bundle) -> None:
     room, (first, *others) = Room(LIMIT), workers(colours, 4)
     with running(first, *others, room=room, queue_size=2) as run:
-        run.submit(photo("white", LARGE))
+        run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
         for count in (1, 2):
-            large = run.submit(photo("red", LARGE))
+            large = run.submit(photo("red", size=LARGE))
             wait_in_line(run, room, count)
         with pytest.raises(QueueFull, match="2 images are already waiting"):
-            run.submit(photo("red", LARGE))
+            run.submit(photo("red", size=LARGE))
         assert large.cancel()
         assert top(run.submit(photo("blue"))) == "blue"
 
@@ -104,9 +105,9 @@ def test_images_that_wait_for_memory_count_against_the_queue_size(colours: Bundl
 def test_idle_workers_take_other_images_while_some_wait_for_memory(colours: Bundle) -> None:
     room, (first, *others) = Room(LIMIT), workers(colours, 3)
     with running(first, *others, room=room, queue_size=2) as run:
-        small = [run.submit(photo("white", LARGE))]
+        small = [run.submit(photo("white", size=LARGE))]
         assert first.started.acquire(timeout=60)
-        run.submit(photo("red", LARGE))
+        run.submit(photo("red", size=LARGE))
         wait_in_line(run, room, 1)
         # One for each idle worker, and one that waits.
         small += [run.submit(photo("white")) for _ in range(3)]
@@ -119,9 +120,9 @@ def test_idle_workers_take_other_images_while_some_wait_for_memory(colours: Bund
 def test_the_wait_for_memory_counts_as_time_in_the_queue(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        run.submit(photo("white", LARGE))
+        run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
-        large = run.submit(photo("red", LARGE))
+        large = run.submit(photo("red", size=LARGE))
         wait_in_line(run, room, 1)
         since = time.monotonic()
         time.sleep(0.3)
@@ -135,9 +136,9 @@ def test_the_wait_for_memory_counts_as_time_in_the_queue(colours: Bundle) -> Non
 def test_an_image_that_waits_for_memory_can_be_cancelled(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        white = run.submit(photo("white", LARGE))
+        white = run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
-        cancelled, kept = (run.submit(photo(colour, LARGE)) for colour in ("red", "blue"))
+        cancelled, kept = (run.submit(photo(colour, size=LARGE)) for colour in ("red", "blue"))
         wait_in_line(run, room, 2)
         assert cancelled.cancel()
         assert cancelled.cancel()
@@ -151,9 +152,9 @@ def test_an_image_that_waits_for_memory_can_be_cancelled(colours: Bundle) -> Non
 def test_an_image_that_waits_for_memory_past_its_deadline_is_not_decoded(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        run.submit(photo("white", LARGE))
+        run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
-        late, other = run.submit(photo("red", LARGE), seconds=0.5), run.submit(photo("blue", LARGE))
+        late, other = run.submit(photo("red", size=LARGE), seconds=0.5), run.submit(photo("blue", size=LARGE))
         wait_in_line(run, room, 2)
         time.sleep(0.6)
         first.gate.release()
@@ -165,7 +166,7 @@ def test_an_image_that_waits_for_memory_past_its_deadline_is_not_decoded(colours
 def test_an_image_cancelled_while_its_header_is_read_does_not_wait(colours: Bundle) -> None:
     room, gated = Room(LIMIT), Gated(colours)
     with running(gated, room=room) as run, room.hold(LIMIT):
-        late = run.submit(photo("red", LARGE))
+        late = run.submit(photo("red", size=LARGE))
         assert gated.started.acquire(timeout=60)
         assert not late.cancel()
         gated.gate.release()
@@ -188,9 +189,9 @@ class Together(GatedWhite):
 def test_as_many_waiting_images_as_fit_are_decoded_at_once(colours: Bundle) -> None:
     room, classifiers = Room(LIMIT), workers(colours, 3, Together)
     with running(*classifiers, room=room) as run:
-        run.submit(photo("white", LARGE))
+        run.submit(photo("white", size=LARGE))
         assert classifiers[0].started.acquire(timeout=60)
-        middle = [run.submit(photo(colour, (200, 300))) for colour in ("red", "blue")]
+        middle = [run.submit(photo(colour, size=(200, 300))) for colour in ("red", "blue")]
         wait_in_line(run, room, 2)
         classifiers[0].gate.release()
         assert [top(future) for future in middle] == ["red", "blue"]
@@ -199,9 +200,9 @@ def test_as_many_waiting_images_as_fit_are_decoded_at_once(colours: Bundle) -> N
 def test_leaving_the_line_lets_the_next_one_in(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run, room.hold(LIMIT // 2):
-        large = run.submit(photo("white", (400, 301)))
+        large = run.submit(photo("white", size=(400, 301)))
         wait_in_line(run, room, 1)
-        middle = run.submit(photo("red", (200, 300)))
+        middle = run.submit(photo("red", size=(200, 300)))
         wait_in_line(run, room, 2)
         assert large.cancel()
         assert top(middle) == "red"
@@ -210,12 +211,12 @@ def test_leaving_the_line_lets_the_next_one_in(colours: Bundle) -> None:
 def test_a_damaged_image_gives_back_the_memory_that_it_waited_for(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        run.submit(photo("white", LARGE))
+        run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
         width, height = LARGE
         # Only decoding it shows that it lacks its last rows.
         damaged = run.submit(png(width, height, bytes((3 * width + 1) * (height - 1))))
-        whole = run.submit(photo("blue", LARGE))
+        whole = run.submit(photo("blue", size=LARGE))
         wait_in_line(run, room, 2)
         first.gate.release()
         with pytest.raises(CorruptImage):
@@ -241,7 +242,7 @@ def test_an_image_that_waited_for_memory_gives_it_back_once_it_is_decoded(colour
     room, gated = Room(LIMIT), GatedDecoded(colours)
     with running(gated, room=room) as run:
         with room.hold(LIMIT):
-            large = run.submit(photo("red", LARGE))
+            large = run.submit(photo("red", size=LARGE))
             wait_in_line(run, room, 1)
         # Only the freed memory makes the idle worker look for waiting images.
         assert gated.started.acquire(timeout=60)
@@ -253,8 +254,8 @@ def test_an_image_that_waited_for_memory_gives_it_back_once_it_is_decoded(colour
 def test_closing_finishes_images_that_wait_for_memory(colours: Bundle) -> None:
     room, (first, second) = Room(LIMIT), workers(colours)
     with running(first, second, room=room) as run:
-        run.submit(photo("white", LARGE))
+        run.submit(photo("white", size=LARGE))
         assert first.started.acquire(timeout=60)
-        large = [run.submit(photo(colour, LARGE)) for colour in ("red", "blue")]
+        large = [run.submit(photo(colour, size=LARGE)) for colour in ("red", "blue")]
         wait_in_line(run, room, 2)
     assert [top(future) for future in large] == ["red", "blue"]

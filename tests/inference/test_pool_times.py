@@ -13,7 +13,8 @@ from service.errors import (
 )
 from service.images.pixels import Crop
 from service.inference.job import Job
-from tests.inference.pools import Gated, gated_pair, photo, running, top
+from tests.api.running import photo
+from tests.inference.pools import Gated, gated_pair, running, top
 
 
 def test_the_waiting_time_is_estimated_and_measured(colours: Bundle) -> None:

@@ -8,7 +8,7 @@ from service.errors import NoAnswer
 from service.inference.classifier import Classifier
 from service.inference.divergence import kl_nats
 from service.inference.shadow import Shadow, Skip
-from tests.inference.pools import photo
+from tests.api.running import photo
 from tests.inference.shadows import Broken, GatedShadow, Recorder
 
 

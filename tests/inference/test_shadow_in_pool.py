@@ -9,7 +9,8 @@ from service.bundle.folder import Bundle
 from service.errors import WaitTooLong
 from service.inference.classifier import Classifier
 from service.inference.shadow import Shadow, Skip
-from tests.inference.pools import Gated, gated_pair, photo, running, top
+from tests.api.running import photo
+from tests.inference.pools import Gated, gated_pair, running, top
 from tests.inference.shadows import Broken, GatedShadow, Recorder
 from tests.system.processes import wait_for
 

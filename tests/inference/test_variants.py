@@ -11,7 +11,8 @@ from service.inference.job import Job
 from service.inference.loading import LoadedVariant, load_variant
 from service.inference.pool import Pool
 from service.inference.variants import UnderLoad, Variants
-from tests.api.running import photo, wait_for
+from tests.api.running import photo
+from tests.system.processes import wait_for
 
 
 @pytest.fixture
