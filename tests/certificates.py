@@ -1,4 +1,4 @@
-"""Self-signed certificates, make_pair by openssl."""
+"""openssl, and self-signed certificates made by it."""
 
 import shutil
 import ssl
@@ -6,7 +6,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 OPENSSL = shutil.which("openssl") or ""
+
+needs_openssl = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
 
 
 @dataclass(frozen=True)

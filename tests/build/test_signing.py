@@ -13,9 +13,8 @@ from build.signing import sign_bundle
 from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import LABELS, MANIFEST, SIGNATURE
 from service.errors import BundleError
+from tests.certificates import OPENSSL, needs_openssl
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
-
-OPENSSL = shutil.which("openssl") or ""
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_sign_leaves_a_signature_that_the_service_accepts(
     assert sign_bundle(path, pair.private).read_bytes() == first
 
 
-@pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+@needs_openssl
 def test_openssl_verifies_the_signature(path: Path, pair: KeyPair) -> None:
     signature = sign_bundle(path, pair.private)
     command = [OPENSSL, "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", pair.public]
@@ -80,7 +79,7 @@ def test_a_file_that_is_no_private_key_is_refused(
     assert refused(path, pair.public, capsys).startswith(message)
 
 
-@pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+@needs_openssl
 def test_an_encrypted_key_is_refused(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "encrypted.pem"
     command = ["genpkey", "-algorithm", "ed25519", "-aes-256-cbc", "-pass", "pass:word", "-out", key]

@@ -1,6 +1,5 @@
 """A manifest's signature holds only for its bytes and its key."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from nacl.signing import SigningKey
 from service.bundle.manifest import MANIFEST, SIGNATURE
 from service.bundle.signature import PRIVATE, PUBLIC, KeyForm, check_signature, read_key
 from service.errors import BundleError, SettingsError
+from tests.certificates import OPENSSL, needs_openssl
 from tests.signed import KeyPair, make_key_pair, write_key
 
-OPENSSL = shutil.which("openssl") or ""
 CONTENT = b'{"schema_version": 2, "name": "colours"}\n'
 # X25519, whose OID differs from Ed25519's in its last byte only.
 OTHER_ALGORITHM = KeyForm(PUBLIC.label, PUBLIC.head.replace(b"\x70", b"\x6e"))
@@ -116,7 +115,7 @@ def test_a_key_that_can_not_be_read_is_reported(signature: Path, tmp_path: Path)
             check_signature(CONTENT, signature.parent, path)
 
 
-@pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+@needs_openssl
 def test_a_signature_by_openssl_is_accepted(tmp_path: Path) -> None:
     private, public, manifest = tmp_path / "KEY.pem", tmp_path / "PUBLIC.pem", tmp_path / MANIFEST
     manifest.write_bytes(CONTENT)

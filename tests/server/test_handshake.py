@@ -15,9 +15,9 @@ import uvloop
 from service.server import handshake
 from service.server.handshake import TlsListener
 from service.server.tls import renewed_certificate
-from tests.certificates import OPENSSL, Pair, make_pair
+from tests.certificates import Pair, make_pair, needs_openssl
 
-pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+pytestmark = needs_openssl
 
 # More than the kernel buffers.
 ANSWER_BYTES = 20_000_000

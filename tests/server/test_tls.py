@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from service.server.tls import Tls, renewed_certificate
-from tests.certificates import OPENSSL, Pair, make_pair
+from tests.certificates import Pair, make_pair, needs_openssl
 
-pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+pytestmark = needs_openssl
 
 DAY = 86_400
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,5 @@
 """`python -m service.health` against real services."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +10,7 @@ import pytest
 
 from service.bundle.folder import Bundle
 from service.settings import Settings
-from tests.certificates import make_pair
+from tests.certificates import make_pair, needs_openssl
 from tests.system.processes import ROOT, environment, one_line, serving, wait_for
 from tests.system.prometheus import free_port
 
@@ -44,7 +43,7 @@ def test_it_checks_over_ipv6_too(colours: Bundle) -> None:
         assert check_health(host="::", port=service.port).returncode == 0
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is absent")
+@needs_openssl
 def test_it_checks_over_tls_if_the_service_uses_it(colours: Bundle, tmp_path: Path) -> None:
     settings = make_pair(tmp_path / "tls").settings
     with serving(bundle=colours.path, **settings) as service:

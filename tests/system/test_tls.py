@@ -16,11 +16,11 @@ import pytest
 from service.bundle.folder import Bundle
 from service.monitoring.certificate import NAME as CERTIFICATE_EXPIRY
 from tests.api.running import photo, samples
-from tests.certificates import OPENSSL, Pair, make_pair
+from tests.certificates import Pair, make_pair, needs_openssl
 from tests.system.connections import connected, read_all
 from tests.system.processes import Service, one_line, run, serving, wait_for
 
-pytestmark = pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+pytestmark = needs_openssl
 
 CLASSIFY = "/v1/classify"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.certificates import OPENSSL, make_pair
+from tests.certificates import make_pair, needs_openssl
 from tests.system.loadtest.loads import LENIENT, SECONDS, load, loading, read_report
 from tests.system.processes import ROOT, Service, serving
 
@@ -61,7 +61,7 @@ def test_an_unwritable_report_folder_is_reported_before_the_test(
     assert re.fullmatch("edgewise: the report can't be written to runs: .*\n", errors)
 
 
-@pytest.mark.skipif(not OPENSSL, reason="openssl is absent")
+@needs_openssl
 def test_a_self_signed_certificate_is_accepted_only_if_named(
     colours: Bundle, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
