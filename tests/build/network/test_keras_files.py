@@ -20,6 +20,7 @@ from build.network.keras_models import normalisation_of
 from build.network.model import IMAGENET, Weights, network, set_weights, with_pixel_input
 from build.network.weights import default_preprocessing, load_network
 from tests.build.conftest import CLASSES, SIZE
+from tests.build.network.equal_weights import assert_equal
 from tests.build.network.keras_saving import BOTH, WARNINGS, base_of, refused
 
 pytestmark = WARNINGS
@@ -82,13 +83,6 @@ def assert_same(weights: Weights, model: Any, folded: tf_keras.Model) -> None:
     actual = tf_keras.activations.softmax(logits) if has_softmax else logits
     assert expected.std(0).max() > 0.01
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
-
-
-def assert_equal(actual: Weights, expected: Weights) -> None:
-    assert actual.keys() == expected.keys()
-    for name, layer in expected.items():
-        np.testing.assert_array_equal(actual[name].kernel, layer.kernel, name)
-        np.testing.assert_array_equal(actual[name].bias, layer.bias, name)
 
 
 def test_a_base_with_a_head_saved_by_keras_3_is_loaded(

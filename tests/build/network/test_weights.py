@@ -12,7 +12,7 @@ import tf_keras
 from ai_edge_litert import schema_py_generated as schema
 
 from build.errors import BuildError
-from build.network.model import Weights, fold
+from build.network.model import fold
 from build.network.read_back import read_back
 from build.network.weights import (
     Network,
@@ -24,6 +24,7 @@ from build.network.weights import (
 from service.bundle.folder import Bundle, Classes
 from service.errors import BundleError
 from tests.build.conftest import CLASSES, SIZE
+from tests.build.network.equal_weights import assert_equal
 from tests.build.trained import TRAINING
 from tests.packed import packed_copy
 
@@ -35,13 +36,6 @@ def trained(start: Network, tmp_path: Path) -> Path:
     folder.mkdir()
     save_trained(folder, start, TRAINING)
     return folder
-
-
-def assert_equal(actual: Weights, expected: Weights) -> None:
-    assert actual.keys() == expected.keys()
-    for name, layer in expected.items():
-        np.testing.assert_array_equal(actual[name].kernel, layer.kernel, name)
-        np.testing.assert_array_equal(actual[name].bias, layer.bias, name)
 
 
 def assert_refused(load: Callable[[], object], message: str, error: type[Exception] = BuildError) -> None:
