@@ -67,16 +67,22 @@ def stop_the_clock(page: Page) -> None:
     page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
 
 
-def test_a_full_queue_is_retried_once_automatically(page: Page) -> None:
+def refuse_photos(page: Page, seconds: int) -> list[str]:
+    """Refuse photos because the queue is full; return a growing list of their requests' URLs."""
     problem = {"type": "/problems/queue-full", "title": "The queue is full", "detail": "all 16 are taken"}
     requests: list[str] = []
 
     def refuse(route: Route) -> None:
         requests.append(route.request.url)
-        headers = {"Content-Type": "application/problem+json", "Retry-After": "3"}
+        headers = {"Content-Type": "application/problem+json", "Retry-After": str(seconds)}
         route.fulfill(status=429, headers=headers, body=json.dumps(problem))
 
     page.route(CLASSIFY, refuse)
+    return requests
+
+
+def test_a_full_queue_is_retried_once_automatically(page: Page) -> None:
+    requests = refuse_photos(page, seconds=3)
     stop_the_clock(page)
     pick(page, CAT)
     expect(page.locator("#problem")).to_contain_text("Trying once more after 3 seconds")
@@ -112,15 +118,7 @@ def test_an_answer_clears_the_problem_of_a_paste_made_while_waiting(page: Page) 
 
 
 def test_a_refused_paste_cancels_a_scheduled_retry(page: Page) -> None:
-    problem = {"type": "/problems/queue-full", "title": "The queue is full", "detail": "all 16 are taken"}
-    requests: list[str] = []
-
-    def refuse(route: Route) -> None:
-        requests.append(route.request.url)
-        headers = {"Content-Type": "application/problem+json", "Retry-After": "1"}
-        route.fulfill(status=429, headers=headers, body=json.dumps(problem))
-
-    page.route(CLASSIFY, refuse)
+    requests = refuse_photos(page, seconds=1)
     stop_the_clock(page)
     pick(page, CAT)
     expect(page.locator("#problem")).to_contain_text("Trying once more after one second")
