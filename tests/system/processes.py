@@ -28,11 +28,11 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 def run(
-    *arguments: str | Path, python: str | Path = sys.executable, **settings: object
+    *arguments: str | Path, python: str | Path = sys.executable, module: str = "service", **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m service` and return its result."""
+    """Run `python -m service`, or another module of it, and return its result."""
     return subprocess.run(  # noqa: S603
-        [python, "-m", "service", *arguments],
+        [python, "-m", module, *arguments],
         cwd=ROOT,
         env=environment(**settings),
         capture_output=True,

@@ -11,20 +11,12 @@ import pytest
 from service.bundle.folder import Bundle
 from service.settings import Settings
 from tests.certificates import make_pair, needs_openssl
-from tests.system.processes import ROOT, environment, one_line, serving, wait_for
+from tests.system.processes import ROOT, one_line, run, serving, wait_for
 from tests.system.prometheus import free_port
 
 
 def check_health(**settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "service.health"],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return run(module="service.health", **settings)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
