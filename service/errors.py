@@ -241,7 +241,7 @@ class BadParameter(RequestError):
 
 
 class HeadTooLarge(RequestError):
-    """The request's first line and headers, or its body's framing, have more bytes than the limit."""
+    """The request's first line and headers, or its body's framing, are longer than the limits."""
 
     status = 431
     code = "head-too-large"

@@ -13,7 +13,7 @@ from service.api.unread import KEEP_BYTES
 from service.inference.shadow import IDLE_SECONDS
 from service.renewed import RENEWAL_SECONDS
 from service.server.handshake import HANDSHAKE_SECONDS
-from service.server.protocol import HEAD_SECONDS, MAX_HEAD_BYTES, MAX_PIPELINED
+from service.server.protocol import HEAD_SECONDS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED
 from service.server.run import KEEP_ALIVE_SECONDS
 from service.settings import Settings
 
@@ -84,6 +84,7 @@ def test_make_help_lists_every_target() -> None:
         ("settings.md", "has had no image for 10 ms", IDLE_SECONDS, 0.01),
         ("http.md", "An idle connection is closed after a minute", KEEP_ALIVE_SECONDS, 60),
         ("http.md", "can have 64 KiB together", MAX_HEAD_BYTES, 64 * 1024),
+        ("http.md", "A request can have 128 headers", MAX_HEADERS, 128),
         ("http.md", "must arrive within 10 seconds, as must a TLS handshake", HEAD_SECONDS, 10),
         ("http.md", "must arrive within 10 seconds, as must a TLS handshake", HANDSHAKE_SECONDS, 10),
         ("http.md", "Clients can pipeline up to 32 requests", MAX_PIPELINED, 32),

@@ -23,6 +23,8 @@ from service.server.writing import Flow, Joined
 # How long a request head, or the rest of a body that nobody reads, may take to arrive.
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
+# A header of a few bytes takes over a hundred in memory: 32 MiB of short ones would take a gigabyte.
+MAX_HEADERS = 128
 # Reading pauses when more of a body than this is buffered; a single read of uvloop stays within it.
 READ_AHEAD_BYTES = 256 * 1024
 # A client that takes nothing of its answer for this long is gone, or malicious.
@@ -59,7 +61,7 @@ class Protocol(HttpToolsProtocol):
         refused: Note,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.url = b""
+        self.url, self.headers = b"", []
         self._max_connections = max_connections
         self._refused = refused
         self._idle_since = self.loop.time()
@@ -129,7 +131,8 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(broken_rule(error))
             return
-        if self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came:
+        is_long = self._fed - _MAX_FRAMING * self._body_bytes > MAX_HEAD_BYTES + self._came
+        if is_long or len(self.headers) > MAX_HEADERS:
             self._refuse(_head_too_large())
 
     def on_message_begin(self) -> None:
@@ -147,7 +150,8 @@ class Protocol(HttpToolsProtocol):
             self._declined = b"\r\n".join([*lines, b"", b""])
             return
         # `_fed` does not count the read in which the request began.
-        if self._fed + self._came > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+        is_long = self._fed + self._came > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES
+        if is_long or len(self.headers) > MAX_HEADERS:
             raise _head_too_large()
         if self._has_no_place():
             if not self.busy:  # Otherwise it keeps its place until it is answered.
@@ -260,6 +264,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, error: RequestError) -> None:
         """Answer with this error, unless an answer is already on its way."""
         self._ending = True
+        self.headers.clear()  # Not to be kept until the connection ends.
         self._refused(error, self.client[0] if self.client else None)
         running = self._running
         if running is not None and self.busy and not running.more_body:
@@ -292,7 +297,10 @@ class Protocol(HttpToolsProtocol):
 
 
 def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"the head, or the body's framing, exceeds the limit of {MAX_HEAD_BYTES} bytes")
+    return HeadTooLarge(
+        f"the head, or the body's framing, exceeds the limit of {MAX_HEAD_BYTES} bytes"
+        f" or {MAX_HEADERS} headers"
+    )
 
 
 def _too_many_connections() -> TooManyConnections:

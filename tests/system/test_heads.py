@@ -101,3 +101,16 @@ def test_a_head_sent_at_once_is_held_to_the_size_limit(small: Service, size: int
         connection = connect(small, stack)
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\nCookie: " + b"x" * size + b"\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    ("count", "end", "status"),
+    [(120, b"\r\n", 200), (130, b"\r\n", 431), (130, b"", 431), (10_000, b"\r\n", 431)],
+    ids=["few", "many", "many, without an end", "very many"],
+)
+def test_a_head_is_held_to_a_number_of_headers(small: Service, count: int, end: bytes, status: int) -> None:
+    # Short ones: the bytes are within the limit.
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n" + b"a:\r\n" * count + end)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
