@@ -91,6 +91,7 @@ class Protocol(HttpToolsProtocol):
         # After a reset the timer is still set, and would keep all this alive for up to a minute.
         self._unset_keepalive_if_required()
         self._lingering.discard(self)
+        cast(Flow, self.flow).end()
         self.pipeline.clear()
         if self._running is not None:
             self._running.disconnected = True

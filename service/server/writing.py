@@ -18,6 +18,14 @@ class Flow(FlowControl):
         if not self._waiting():
             super().resume_reading()
 
+    def end(self) -> None:
+        """Never resume reading again, and refer to nothing of the connection, which is closed.
+
+        Otherwise the connection would refer to itself, and stay in memory with its last head until one of the
+        rare garbage collections.
+        """
+        self._waiting = lambda: True
+
 
 class Joined:
     """A transport for one answer that sends the head and the first part of the body in one write.

@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import gc
 import logging
 import socket
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
@@ -270,3 +272,22 @@ def test_a_refused_head_behind_a_pending_request_is_read_no_further() -> None:
 
     run(test, app, lambda error, _: refused.append(error))
     assert len(refused) == 1
+
+
+@pytest.mark.parametrize("sent", [ASK, ENDLESS], ids=["answered", "within a head"])
+def test_a_closed_connection_does_not_wait_for_a_garbage_collection(sent: bytes) -> None:
+    async def test(state: ServerState, port: int) -> None:
+        with connected(port) as client:
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(client, sent)
+            await until(lambda: bool(state.connections) and (sent == ENDLESS or state.total_requests == 1))
+            closed = weakref.ref(next(iter(state.connections)))
+        gc.disable()
+        try:
+            await until(lambda: not state.connections)
+            await asyncio.sleep(0.1)
+            assert closed() is None
+        finally:
+            gc.enable()
+
+    run(test, not_found)
