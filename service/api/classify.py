@@ -80,8 +80,10 @@ class Parameters(BaseModel):
 class LabelledParameters(Parameters):
     """The query parameters of a request with one image."""
 
+    # Comparing labels takes time with the square of their length if they have very many accents.
     label: str | None = Field(
         None,
+        max_length=1024,
         description="What the image really shows, if known: a class id, an index, or a label that only"
         " one class has",
     )

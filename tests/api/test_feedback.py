@@ -108,6 +108,12 @@ def test_a_bad_label_is_422_on_both_routes(client: httpx.Client, label: object) 
     send_label(client, id_, RED)  # The bad one did not count.
 
 
+def test_a_label_longer_than_any_is_refused_before_it_is_compared(client: httpx.Client) -> None:
+    response = client.post(CLASSIFY, content=photo("red"), params={"label": "a" + 1024 * "\u0316"})
+    assert response.status_code == 422
+    assert "at most 1024 characters" in response.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
