@@ -73,6 +73,7 @@ def _run(arguments: Sequence[str]) -> None:
                 against=options.against,
                 crop=options.crop,
                 allow_seen=options.allow_seen,
+                skip_corrupt=options.skip_corrupt,
                 json_file=options.json,
             )
         case "benchmark":

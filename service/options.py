@@ -54,6 +54,11 @@ def command_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept images that the network was trained or calibrated on",
     )
+    evaluate.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="skip unreadable images, and report their number and the first of them",
+    )
 
     benchmark = commands.add_parser(
         "benchmark", parents=[measured], help="measure latency, load time and memory"

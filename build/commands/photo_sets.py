@@ -29,8 +29,8 @@ def readable_sets(
     """Check the sets, and return them without the unreadable images if `--skip-corrupt` is set.
 
     Raises:
-        BuildError: an image can't be read and `--skip-corrupt` is not set, or its class or set has no others.
-        DatasetError: an image is in the folders of two classes.
+        DatasetError: an image can't be read and `--skip-corrupt` is not set, or its class or set has no
+            others; or an image is in the folders of two classes.
     """
     kept = readable(sets, of.preprocessing, skip_corrupt=options.skip_corrupt)
     for photo_set in kept:

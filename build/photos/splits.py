@@ -56,9 +56,9 @@ def split_folder(folder: Path, preprocessing: Preprocessing, *, skip_corrupt: bo
 
     Raises:
         BuildError: the folders are not such splits; there are fewer than two classes; a class is only in
-            `val` or `test`, has too few photos, or none that can be read; an image can't be read and is
-            not to be skipped, or is in two splits.
-        DatasetError: a folder can't be read, is empty or holds folders; or an image is in two classes.
+            `val` or `test`, or has too few photos; an image is in two splits.
+        DatasetError: a folder can't be read, is empty or holds folders; an image is in two classes, or can't
+            be read and is not to be skipped; or a class has none that can be read.
     """
     parts = _parts(folder)
     classes = classes_of(class_folders(parts["train"]))

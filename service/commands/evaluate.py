@@ -14,6 +14,7 @@ from service.measuring.evaluation import Candidate
 from service.measuring.evaluation import evaluate as evaluate_variants
 from service.measuring.labelled import labelled_images, refuse_two_labels
 from service.measuring.progress import image_progress
+from service.measuring.readable import readable_images
 from service.results.words import divergence_in_words, percent
 from service.settings import Settings
 
@@ -26,6 +27,7 @@ def evaluate(
     against: str | None,
     crop: Crop,
     allow_seen: bool,
+    skip_corrupt: bool,
     json_file: Path | None,
 ) -> None:
     """Evaluate variants on a folder with one folder per class; print and write the result.
@@ -34,14 +36,21 @@ def evaluate(
     `against`: the variant that the others are compared with; None means `fp32`, if that is evaluated.
 
     Raises:
-        StartError: the bundle or the folder can't be used, `against` is not evaluated, or the network
-            has seen some of the images and `allow_seen` is not set.
+        StartError: the bundle or the folder can't be used, `against` is not evaluated, an image can't be read
+            and `skip_corrupt` is not set, or the network has seen some of them and `allow_seen` is not set.
     """
     bundle = load_bundle(settings.bundle, settings.bundle_public_key)
     names = variants_to_measure(bundle, variants)
     if against is not None and against not in names:
         raise StartError(f"--against {against} must be one of those evaluated: {', '.join(names)}")
-    images = labelled_images(folder, bundle.classes)
+    limits = settings.decode_limits
+    # Every image is decoded first, so that an evaluation does not stop halfway at a damaged one.
+    images = readable_images(
+        labelled_images(folder, bundle.classes),
+        bundle.manifest.preprocessing,
+        limits,
+        skip_corrupt=skip_corrupt,
+    )
     refuse_two_labels(images)
     evaluations = evaluate_variants(
         {name: Candidate(bundle, name) for name in names},
@@ -50,7 +59,7 @@ def evaluate(
         folder.resolve().name,
         allow_seen=allow_seen,
         delegate=settings.chosen_delegate,
-        limits=settings.decode_limits,
+        limits=limits,
         progress=image_progress,
     ).evaluations
     written = {

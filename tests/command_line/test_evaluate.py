@@ -101,6 +101,35 @@ def test_evaluate_refuses_an_invalid_folder(
     assert message in one_line(capfd.readouterr().err)
 
 
+def test_evaluate_counts_unreadable_images_or_leaves_them_out(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Two empty files in two classes must not be reported as one image with two labels.
+    for colour in ("blue", "red"):
+        (folder / colour / "empty.png").touch()
+    file = tmp_path / "result.json"
+    command = ["evaluate", str(folder), "--variants", "ptq", "--json", str(file)]
+    assert main(command) == 2
+    line = one_line(capfd.readouterr().err)
+    assert line.startswith(f"2 of 17 images can't be read, first {folder}/blue/empty.png: ")
+    assert line.endswith(" (--skip-corrupt leaves them out)")
+    assert main([*command, "--skip-corrupt"]) == 0
+    captured = capfd.readouterr()
+    assert one_line(captured.err).startswith("2 of 17 images can't be read and are left out, first ")
+    assert captured.out.startswith("photos: 15 images, ")
+    assert json.loads(file.read_text())["evaluations"]["ptq"]["dataset"]["images"] == 15
+
+
+def test_evaluate_refuses_a_class_without_readable_images(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for path in (folder / "red").iterdir():
+        path.write_text("not an image")
+    assert main(["evaluate", str(folder), "--skip-corrupt"]) == 2
+    message = f"none of the images in {folder}/red can be read, first {folder}/red/0.png: "
+    assert one_line(capfd.readouterr().err).startswith(message)
+
+
 def test_photos_are_evaluated_within_the_service_s_limits(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,12 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from build.errors import BuildError
 from build.network.weights import default_preprocessing
 from build.photos.data import labelled_photos, unlabelled_photos
 from build.photos.readable import readable
 from service.bundle.folder import Classes
-from service.images.pixels import DecodeLimits
+from service.errors import DatasetError
 from tests.build.conftest import CLASSES, SIZE
 
 PREPROCESSING = default_preprocessing(SIZE)
@@ -35,7 +34,7 @@ def test_readable_photos_are_returned_unchanged(
 
 
 def test_unreadable_images_are_counted_and_named(damaged: Path) -> None:
-    with pytest.raises(BuildError) as caught:
+    with pytest.raises(DatasetError) as caught:
         readable([unlabelled_photos(damaged)], PREPROCESSING)
     message = str(caught.value)
     assert message.startswith(
@@ -64,7 +63,7 @@ def test_a_class_without_readable_images_is_named(damaged: Path) -> None:
     (damaged / "cat" / "text.jpg").write_text("not an image")
     photos = labelled_photos(damaged, Classes(CLASSES, None))
     with pytest.raises(
-        BuildError, match=r"none of the images in .*damaged/cat can be read, first .*text\.jpg: "
+        DatasetError, match=r"none of the images in .*damaged/cat can be read, first .*text\.jpg: "
     ):
         readable([photos], PREPROCESSING, skip_corrupt=True)
 
@@ -72,13 +71,5 @@ def test_a_class_without_readable_images_is_named(damaged: Path) -> None:
 def test_a_set_without_readable_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "text.jpg").write_text("not an image")
-    with pytest.raises(BuildError, match=r"none of the images in more can be read, first .*text\.jpg: "):
+    with pytest.raises(DatasetError, match=r"none of the images in more can be read, first .*text\.jpg: "):
         readable([unlabelled_photos(tmp_path / "more")], PREPROCESSING, skip_corrupt=True)
-
-
-def test_photos_that_exceed_the_memory_limit_are_still_checked(
-    damaged: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("build.photos.readable.DEFAULT_LIMITS", DecodeLimits(max_decode_bytes=16))
-    with pytest.raises(BuildError, match=r"^4 of 52 images can't be read"):
-        readable([unlabelled_photos(damaged)], PREPROCESSING)

@@ -154,7 +154,7 @@ def test_damaged_photos_are_an_error_or_left_out(mine: Path, capsys: pytest.Capt
     # Two empty files in two classes must not be reported as one image with two labels.
     (mine / "cat" / "a.jpg").touch()
     (mine / "temple" / "b.jpg").touch()
-    with pytest.raises(BuildError, match=r"1 of 121 images can't be read, first .*cat/a\.jpg: "):
+    with pytest.raises(DatasetError, match=r"1 of 121 images can't be read, first .*cat/a\.jpg: "):
         split(mine)
     splits = split(mine, skip_corrupt=True)
     assert sum(len(s.photos) for s in (splits.train, splits.val, splits.test)) == 30 * len(CLASSES)
