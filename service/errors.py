@@ -44,8 +44,19 @@ EdgewiseError
     └── DeadlineExceeded    504  no worker was free before its deadline
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that an unknown one is most like, to suggest it, or None if it is like none.
+
+    Upper and lower case count as the same.
+    """
+    folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), folded, 1)
+    return folded[near[0]] if near else None
 
 
 class EdgewiseError(Exception):

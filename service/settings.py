@@ -1,6 +1,5 @@
 """The settings: one frozen object, read once from the environment variables `EDGEWISE_*`."""
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from service.bundle.manifest import BundleName
-from service.errors import SettingsError
+from service.errors import SettingsError, nearest
 from service.host.cores import usable_cores
 from service.images.pixels import DEFAULT_LIMITS, DecodeLimits
 from service.inference.delegates import Delegate, Fallback, Kind, parse_name, parse_options
@@ -167,26 +166,21 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings from `environ`; names without the prefix `EDGEWISE_` are ignored.
 
     Raises:
-        SettingsError: a name is unknown (the message has the nearest one) or a value is invalid.
+        SettingsError: a name is unknown (the message suggests one that is like it) or a value is invalid.
     """
     names = {PREFIX + field.upper(): field for field in Settings.model_fields}
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
     for name in given:
         if name not in names:
-            raise SettingsError(
-                f"there is no setting {name}; the nearest is {_nearest(name)} (see docs/settings.md)"
-            )
+            # Without the prefix, which all have in common and which would outweigh the rest.
+            near = nearest(name.removeprefix(PREFIX), Settings.model_fields)
+            suggested = f"; the nearest is {PREFIX}{near.upper()}" if near else ""
+            raise SettingsError(f"there is no setting {name}{suggested} (see docs/settings.md)")
     try:
         return Settings.model_validate({names[name]: value for name, value in given.items()})
     except ValidationError as error:
         wrong = "; ".join(map(_describe, error.errors()))
         raise SettingsError(f"{wrong} (see docs/settings.md)") from None
-
-
-def _nearest(name: str) -> str:
-    # Without the prefix, which all have in common and which would outweigh the rest.
-    fields = list(Settings.model_fields)
-    return PREFIX + difflib.get_close_matches(name.removeprefix(PREFIX).lower(), fields, 1, 0)[0].upper()
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

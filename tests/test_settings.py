@@ -122,12 +122,20 @@ def test_other_environment_variables_are_ignored() -> None:
         ("EDGEWISE_port", "EDGEWISE_PORT"),
         ("EDGEWISE_MAX_BODY_SIZE", "EDGEWISE_MAX_BODY_BYTES"),
         ("EDGEWISE_READ_TIMEOUT", "EDGEWISE_READ_TIMEOUT_SECONDS"),
+        ("EDGEWISE_TOKEN_FILE", "EDGEWISE_ADMIN_TOKEN_FILE"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(name: str, nearest: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({name: "1"})
     assert str(caught.value) == f"there is no setting {name}; the nearest is {nearest} (see docs/settings.md)"
+
+
+def test_nothing_is_suggested_for_an_unknown_name_that_is_like_no_other() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^there is no setting EDGEWISE_COLOUR \(see docs/settings\.md\)$"
+    ):
+        load_settings({"EDGEWISE_COLOUR": "1"})
 
 
 @pytest.mark.parametrize(

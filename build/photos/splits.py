@@ -1,7 +1,6 @@
 """A folder of photos → its classes, and the photos to train on, to validate on and to test on."""
 
 import csv
-import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from build.photos.data import (
 from build.photos.readable import readable
 from service.bundle.folder import Classes, composed
 from service.bundle.manifest import Preprocessing
+from service.errors import nearest
 from service.host.output import write_whole
 from service.measuring.labelled import class_folders, refuse_two_labels
 
@@ -127,10 +127,11 @@ def _refuse_strange_classes(parts: Mapping[str, Path]) -> None:
     trained = {composed(path.name) for path in class_folders(parts["train"])}
     for path in (path for part in parts.values() for path in class_folders(part)):
         if composed(path.name) not in trained:
-            (near,) = difflib.get_close_matches(composed(path.name), trained, 1, 0)
+            near = nearest(composed(path.name), sorted(trained))
+            suggested = f"; the nearest one there is {near!r}" if near else ""
             raise BuildError(
-                f"{path} is a class that {parts['train']} lacks; the nearest one there is {near!r}:"
-                " use the same name in both, or move it away"
+                f"{path} is a class that {parts['train']} lacks{suggested}: use the same name in both, or"
+                " move it away"
             )
 
 

@@ -1,6 +1,5 @@
 """Reads folders of labelled images: one folder per class."""
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from service.bundle.folder import Classes, composed, sha256_of
 from service.bundle.manifest import ImageSet
-from service.errors import DatasetError
+from service.errors import DatasetError, nearest
 
 _DIGITS = re.compile("[0-9]+")
 _NUMBERED = re.compile("([0-9]+)_(.+)")
@@ -121,8 +120,8 @@ class _Names:
             else "a label, optionally after a number (0_<label>), or an index"
         )
         alone = [label for label, indices in self.labels.items() if len(indices) == 1]
-        near = difflib.get_close_matches(numbered(name)[1], [*self.class_ids, *alone], 1, 0)
-        return f"{kinds}; the nearest is {near[0]!r}" if near else kinds
+        near = nearest(numbered(name)[1], [*self.class_ids, *alone])
+        return f"{kinds}; the nearest is {near!r}" if near else kinds
 
     def index(self, name: str) -> int | None:
         name = composed(name)

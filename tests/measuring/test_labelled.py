@@ -86,7 +86,7 @@ def test_a_whole_label_takes_precedence_over_one_after_a_number(tmp_path: Path) 
     ("classes", "name", "expected"),
     [
         (WITHOUT_IDS, "3_dgo", "expected a label, optionally after a number (0_<label>), or an index"),
-        (WITH_IDS, "Dog", "expected a class id or a label, optionally after a number (0_<class id>)"),
+        (WITH_IDS, "DOGS", "expected a class id or a label, optionally after a number (0_<class id>)"),
     ],
 )
 def test_the_error_says_how_a_folder_could_be_named(
@@ -94,6 +94,11 @@ def test_the_error_says_how_a_folder_could_be_named(
 ) -> None:
     with pytest.raises(DatasetError, match=re.escape(f"{expected}; the nearest is 'dog'")):
         labelled_images(folder_of(tmp_path, name), classes)
+
+
+def test_no_class_is_suggested_that_the_name_is_not_like(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"or an index$"):
+        labelled_images(folder_of(tmp_path, "kiwi"), WITHOUT_IDS)
 
 
 def test_a_label_that_classes_share_is_not_suggested(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def rename(folder: Path, name: str, other: str) -> None:
     [
         (
             lambda shop: rename(shop, "test/cat", "test/dog"),
-            "test/dog is a class that .*train lacks; the nearest one there is",
+            "test/dog is a class that .*train lacks: use the same name in both",
         ),
         (lambda shop: rename(shop, "val/coffee", "val/cofee"), "the nearest one there is 'coffee'"),
         (lambda shop: rename(shop, "train", ".train"), "shop has val and test, but no train with one folder"),
