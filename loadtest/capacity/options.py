@@ -66,7 +66,7 @@ def _own_options() -> argparse.ArgumentParser:
 
 
 def _variants(text: str) -> list[str]:
-    names = list(dict.fromkeys(filter(None, text.split(","))))
+    names = list(dict.fromkeys(stripped for part in text.split(",") if (stripped := part.strip())))
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r} names no variant")
     return names

@@ -48,8 +48,11 @@ FEW_BITS = _number(int, lambda n: 2 <= n <= 8, "a whole number from 2 to 8")
 
 
 def names(text: str) -> list[str]:
-    """Split text at commas."""
-    return text.split(",")
+    """Split text at commas, without the spaces around its parts, empty parts and duplicates."""
+    found = list(dict.fromkeys(stripped for part in text.split(",") if (stripped := part.strip())))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no variant")
+    return found
 
 
 def per_channel(parse: Callable[[str], float]) -> Callable[[str], PerChannel]:

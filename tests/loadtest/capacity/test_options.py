@@ -11,7 +11,7 @@ from tests.loadtest.capacity.steps import judged
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ("--variants", ","),
+        ("--variants", ", "),
         ("--step-seconds", "2.5"),
         ("--step-seconds", "1000000"),
         ("--step-seconds", "0"),
@@ -22,6 +22,11 @@ def test_what_can_not_be_searched_is_told(capsys: pytest.CaptureFixture[str], op
     with pytest.raises(SystemExit):
         capacity([option, text])
     assert f"argument {option}: '{text}' " in capsys.readouterr().err
+
+
+def test_blanks_around_the_names_of_variants_and_repeated_names_do_not_count() -> None:
+    options, _ = parse(["--variants", "fp32, qat ,,fp32"])
+    assert options.variants == ["fp32", "qat"]
 
 
 @pytest.mark.parametrize(

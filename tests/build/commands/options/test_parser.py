@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[4]
             "import Float=a.tflite",
             "argument MODEL.tflite: 'Float' can't be a variant's name: use lower-case letters",
         ),
+        ("subset a --variants ,", "argument --variants: ',' names no variant"),
         ("bake", "argument command: invalid choice: 'bake'"),
     ],
 )
@@ -76,6 +77,11 @@ def test_a_model_is_given_with_or_without_a_variant_name() -> None:
         (None, Path("int8.tflite")),
         (None, Path("./a=b.tflite")),
     ]
+
+
+def test_blanks_around_the_names_of_variants_and_repeated_names_do_not_count() -> None:
+    options = command_parser().parse_args(["subset", "a", "--variants", "fp32, qat ,,fp32", "--out", "b"])
+    assert options.variants == ["fp32", "qat"]
 
 
 def test_mean_and_std_take_one_value_or_three() -> None:
