@@ -103,6 +103,8 @@ def _size(variant: Variant) -> str:
 
 
 def _text(value: object) -> str:
+    if value in (None, "", ()):
+        return "not set"
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 

@@ -21,6 +21,10 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
     assert re.findall(rf"^{PREFIX}(\w+)", out, re.MULTILINE) == [
         name.upper() for name in Settings.model_fields
     ]
+    # Of an optional setting, a list and a text.
+    for name in ("SHADOW_VARIANT", "LOADED_VARIANTS", "DELEGATE_OPTIONS"):
+        assert re.search(rf"^{PREFIX}{name} +not set$", out, re.MULTILINE)
+    assert not re.search(rf"^{PREFIX}\w+ *(None)?$", out, re.MULTILINE)
     assert re.search(r"^ptq +int8 +0\.0 +served$", out, re.MULTILINE)
     assert re.search(r"^fp32 +float32 +0\.0$", out, re.MULTILINE)
     assert re.search(r"^Taken by xnnpack, under ai-edge-litert \S+:$", out, re.MULTILINE)
