@@ -70,9 +70,21 @@ def _refuse_empty(value: object) -> object:
 NamedPath = Annotated[Path, BeforeValidator(_refuse_empty)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
+
+def _integer(value: object) -> object:
+    # pydantic also reads 8000.0 as an integer; the container's health check, like most programs, does not.
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError("should be a valid integer") from None
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
 # Everything that uses a count can still represent this: floats in metrics, and C code, for example.
 LARGEST = 10**15
-Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Count = Annotated[Integer, Field(gt=0, le=LARGEST)]
 
 
 def _check_origin(origin: str) -> str:
@@ -115,7 +127,7 @@ class Settings(BaseModel):
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     model_name: BundleName | None = None
     host: NonEmpty = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    port: Annotated[Integer, Field(ge=0, le=65535)] = 8000
     max_connections: Count = 512
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_separated)] = ()
     read_bytes: Count = 32 * MEBIBYTE
@@ -132,7 +144,7 @@ class Settings(BaseModel):
     log_requests: LogRequests = LogRequests.ALL
     feedback_window: Count = 1000
     feedback_memory: Count = 4000
-    drift_window: Annotated[int, Field(ge=LEAST_ANSWERS, le=LARGEST)] = DEFAULT_DRIFT_WINDOW
+    drift_window: Annotated[Integer, Field(ge=LEAST_ANSWERS, le=LARGEST)] = DEFAULT_DRIFT_WINDOW
 
     @property
     def chosen_delegate(self) -> Delegate:

@@ -184,6 +184,15 @@ def test_a_bad_value_is_refused_with_what_is_expected(name: str, value: str, exp
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("field", [name for name, value in Settings() if isinstance(value, int)])
+@pytest.mark.parametrize("text", ["8000.0", "8000.", "8e3", ""])
+def test_an_integer_is_written_as_one(field: str, text: str) -> None:
+    name = PREFIX + field.upper()
+    with pytest.raises(SettingsError, match=rf"^{name} is {text!r}, but it should be a valid integer "):
+        load_settings({name: text})
+    assert getattr(load_settings({name: " +8_000 "}), field) == 8000
+
+
 @pytest.mark.parametrize("field", [name for name, value in Settings() if isinstance(value, Path)] + FILES)
 def test_an_empty_path_is_refused(field: str) -> None:
     name = PREFIX + field.upper()
