@@ -57,6 +57,14 @@ def test_named_make_targets_exist(document: Path) -> None:
     assert {first or second for first, second in used} <= existing
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_example_writes_a_secret_where_git_would_add_it(document: Path) -> None:
+    text = document.read_text()
+    commands = [line for line in re.findall("^.*openssl .*$", text, re.MULTILINE) if line[0] not in "#|"]
+    written = {file for command in commands for file in re.findall(r"(?:> |-out )([^ )]+)", command)}
+    assert {file for file in written if not file.startswith(("~/", "models/"))} == set()
+
+
 @pytest.mark.parametrize("package", ["service", "build"])
 def test_named_subcommands_exist(package: str) -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
