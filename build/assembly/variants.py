@@ -35,13 +35,13 @@ from service.host.ending import print_notice
 class TrainingPlan:
     """The photos, the folder for checkpoints and the seed of recipes that train.
 
-    `sets`: where the photos come from, for the records; `photos` are trained on, `watched` validated on.
-    Checkpoints are in `runs`, in one folder per recipe.
+    `sets`: where the photos come from, for the records; `photos` are trained on, `validation` gives the
+    losses. Checkpoints are in `runs`, in one folder per recipe.
     """
 
     sets: Sequence[PhotoSet]
     photos: Sequence[Photo]
-    watched: Sequence[Photo]
+    validation: Sequence[Photo]
     runs: Path
     seed: int = 0
 
@@ -178,7 +178,7 @@ def _train(
         network.weights,
         start,
         plan.photos,
-        plan.watched,
+        plan.validation,
         network.preprocessing,
         schedule,
         how.range_rate,

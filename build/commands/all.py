@@ -146,11 +146,11 @@ def _with_own_classes(
     )
 
 
-def _calibrated(network: Network, watched: int) -> str:
-    """Describe how the probabilities were calibrated; `watched` is the number of validation photos."""
+def _calibrated(network: Network, photos: int) -> str:
+    """Describe how the probabilities were calibrated; `photos` is the number of validation photos."""
     temperature = network.training.temperature if network.training else None
     if temperature is None:
-        return f"probabilities as learned: no temperature can be fitted on {watched} validation photos"
+        return f"probabilities as learned: no temperature can be fitted on {photos} validation photos"
     return (
         f"temperature {temperature.value:g}, fitted on {temperature.images.images} validation photos; their"
         f" calibration error: {100 * temperature.ece_before:.1f} % before,"

@@ -93,8 +93,8 @@ def plan_of(
         return None
     photos, held_out = split_held_out(without_repeats(sets))
     calibrated = {photo.sha256 for photo in calibration.photos}
-    watched = [photo for photo in held_out if photo.sha256 not in calibrated] or held_out
-    plan = TrainingPlan(sets, photos, watched, runs_of(options), seed_of(options))
+    validation = [photo for photo in held_out if photo.sha256 not in calibrated] or held_out
+    plan = TrainingPlan(sets, photos, validation, runs_of(options), seed_of(options))
     check_trainable(recipes, plan, network)
     return plan
 

@@ -55,7 +55,7 @@ def train_quantized(
     teacher: Weights,
     start: Int8Network,
     photos: Sequence[Photo],
-    watched: Sequence[Photo],
+    validation: Sequence[Photo],
     preprocessing: Preprocessing,
     schedule: Schedule,
     range_rate: float,
@@ -65,7 +65,7 @@ def train_quantized(
     """Train an int8 network towards the float one with weights `teacher`, and prune it if `pruning` is given.
 
     Training resumes from the last checkpoint in `folder`. The photos need no labels. The losses are measured
-    on `watched`, which are not trained on.
+    on `validation`, which are not trained on.
 
     Raises:
         BuildError: there are too few photos, or `folder` holds the checkpoints of another run, or they
@@ -99,7 +99,7 @@ def train_quantized(
         return held_out_losses(
             lambda batch: student(normalise(batch))[1],
             lambda batch: tf.nn.softmax(target(normalise(batch))[1]),
-            watched,
+            validation,
             preprocessing,
         )
 

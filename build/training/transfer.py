@@ -88,7 +88,7 @@ def fit_classes(
     weights: Weights,
     classes: int,
     photos: Sequence[Photo],
-    watched: PhotoSet,
+    validation: PhotoSet,
     preprocessing: Preprocessing,
     schedule: Schedule,
     folder: Path,
@@ -97,9 +97,9 @@ def fit_classes(
 
     First a new head learns from the features of the unchanged network. Then the whole network learns from
     random views of the photos, by cross-entropy with smoothed labels. Smoothing leaves probabilities too low,
-    so the logits get a temperature at the end. `photos` and `watched` must have labels. The temperature is
-    fitted on `watched`, which also gives the losses: the mean cross-entropy in nats, and the share of photos
-    that are classified wrongly.
+    so the logits get a temperature at the end. `photos` and `validation` must have labels. The temperature is
+    fitted on `validation`, which also gives the losses: the mean cross-entropy in nats, and the share of
+    photos that are classified wrongly.
 
     Raises:
         BuildError: there are too few photos, or `folder` holds the checkpoints of another run, or they
@@ -107,7 +107,7 @@ def fit_classes(
     """
     steps = steps_of(photos, schedule)
     views = Views(photos, preprocessing, STRONG)
-    claim(folder, _record(weights, classes, views, schedule, watched.photos))
+    claim(folder, _record(weights, classes, views, schedule, validation.photos))
     model = with_pixel_input(network(preprocessing.height, classes))
     head = _head(weights, classes, views, schedule, folder / _HEAD_FILE)
     set_weights(inner(model), weights | {_HEAD: head})
@@ -115,24 +115,25 @@ def fit_classes(
     def loss(pixels: Any, labels: Any) -> Any:
         return tf.reduce_mean(_smoothed_cross_entropy(labels, model(pixels, training=True)))
 
-    labels = np.array([photo.label for photo in watched.photos], np.intp)
-    before = _losses(_logits(model, watched.photos, preprocessing), labels)
+    labels = np.array([photo.label for photo in validation.photos], np.intp)
+    before = _losses(_logits(model, validation.photos, preprocessing), labels)
     seconds = run_steps("train", model, loss, views, schedule, folder)
-    logits = _logits(model, watched.photos, preprocessing)
+    logits = _logits(model, validation.photos, preprocessing)
     losses = before_and_after(before, _losses(logits, labels))
     learned = get_weights(inner(model))
-    temperature = _temperature(logits, labels, watched)
+    temperature = _temperature(logits, labels, validation)
     if temperature:
         learned |= {_HEAD: at_temperature(learned[_HEAD], temperature.value)}
     return Trained(weights=learned, steps=steps, seconds=seconds, losses=losses, temperature=temperature)
 
 
 def _record(
-    weights: Weights, classes: int, views: Views, schedule: Schedule, watched: Sequence[Photo]
+    weights: Weights, classes: int, views: Views, schedule: Schedule, validation: Sequence[Photo]
 ) -> dict[str, Any]:
     return run_record(weights, views, schedule) | {
         "classes": classes,
-        "watched": [(photo.sha256, photo.label) for photo in watched],
+        # The key keeps its first name: a run can only be resumed if its record is the same.
+        "watched": [(photo.sha256, photo.label) for photo in validation],
     }
 
 

@@ -13,14 +13,14 @@ def test_photos_watched_in_training_exclude_calibration_photos(
     options = argparse.Namespace(run=tmp_path, seed=None)
     held_out = plan_of([], [photos], PhotoSet("none", ()), start, options)
     assert held_out is not None
-    assert len(held_out.watched) > 1
-    assert all(map(is_held_out, held_out.watched))
-    first = PhotoSet("first", (held_out.watched[0], *held_out.photos))
+    assert len(held_out.validation) > 1
+    assert all(map(is_held_out, held_out.validation))
+    first = PhotoSet("first", (held_out.validation[0], *held_out.photos))
     plan = plan_of([], [photos], first, start, options)
     assert plan is not None
-    assert plan.watched == list(held_out.watched[1:])
+    assert plan.validation == list(held_out.validation[1:])
     assert plan.photos == held_out.photos
-    # If all were calibrated on, they are watched nevertheless: that is better than none.
+    # If all were calibrated on, they are validated on nevertheless: that is better than none.
     all_calibrated = plan_of([], [photos], photos, start, options)
     assert all_calibrated is not None
-    assert all_calibrated.watched == held_out.watched
+    assert all_calibrated.validation == held_out.validation

@@ -191,8 +191,8 @@ class Made:
 
 
 def make(start: Network, calibration: Path, crops: PhotoSet, runs: Path, path: Path) -> Bundle:
-    photos, watched = split_held_out(crops.photos)
-    plan = TrainingPlan([crops], photos, watched, runs)
+    photos, validation = split_held_out(crops.photos)
+    plan = TrainingPlan([crops], photos, validation, runs)
     return quantize(start, [PQK], sample(calibration, REPRESENTATIVE), "python -m build quantize", path, plan)
 
 

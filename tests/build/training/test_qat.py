@@ -63,8 +63,8 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(soft: Network, calibration: Path, crops: PhotoSet, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    photos, watched = split_held_out(crops.photos)
-    plan = TrainingPlan([crops], photos, watched, tmp_path_factory.mktemp("runs"))
+    photos, validation = split_held_out(crops.photos)
+    plan = TrainingPlan([crops], photos, validation, tmp_path_factory.mktemp("runs"))
     recipes, path = [SMALL_QAT, load_recipe("fp32")], tmp_path_factory.mktemp("made") / "small"
     trainings: list[tuple[Int8Network, QuantizedTraining]] = []
 
@@ -146,8 +146,8 @@ def test_the_bundle_says_how_it_was_trained(made: Made, soft: Network, crops: Ph
 def test_a_run_folder_of_other_ranges_grids_or_weights_is_refused(
     made: Made, soft: Network, start: Network, crops: PhotoSet
 ) -> None:
-    photos, watched = split_held_out(crops.photos)
-    rest = (photos, watched, soft.preprocessing, SCHEDULE, HOW.range_rate, made.folder)
+    photos, validation = split_held_out(crops.photos)
+    rest = (photos, validation, soft.preprocessing, SCHEDULE, HOW.range_rate, made.folder)
     ranges = made.start.ranges | {"predictions": Range(-1.0, 1.0)}
     for teacher, begin in (
         (soft.weights, replace(made.start, ranges=ranges)),
