@@ -42,11 +42,11 @@ def command_line(arguments: Sequence[str]) -> str:
     Others read the bundle. The contents of the files are recorded separately, by their hashes.
     """
 
-    def told(argument: str) -> str:
+    def recorded(argument: str) -> str:
         name, equals, value = argument.partition("=") if _NAMED.match(argument) else ("", "", argument)
         return name + equals + (Path(value).name if _is_path(value) and Path(value).name else value)
 
-    return in_utf8(f"python -m build {shlex.join(told(argument) for argument in arguments)}")
+    return in_utf8(f"python -m build {shlex.join(recorded(argument) for argument in arguments)}")
 
 
 def _is_path(value: str) -> bool:

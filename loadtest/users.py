@@ -111,8 +111,8 @@ class EdgeClient(FastHttpUser):
             if response.status_code != OK:
                 load.tally.errors[_reason(response)] += 1
                 # Without an answer there are no headers.
-                told = "retry-after" in (response.headers or {})
-                return Reply(retry_after=_retry_after(response) if told else 0.0)
+                known = "retry-after" in (response.headers or {})
+                return Reply(retry_after=_retry_after(response) if known else 0.0)
             try:
                 answer = json.loads(response.content)
                 id_, variant = answer["id"], answer["variant"]
@@ -264,10 +264,10 @@ class Inspector(EdgeClient):
             return
         if reply.id is not None and self.load.plan.truths:
             truth = {"id": reply.id, "label": photo.label}
-            self.patiently(lambda _due: self._tell(truth))
+            self.patiently(lambda _due: self._report_truth(truth))
         self.load.done()
 
-    def _tell(self, truth: dict[str, Any]) -> Reply:
+    def _report_truth(self, truth: dict[str, Any]) -> Reply:
         counts = self.load.tally.counts
         with self._post(FEEDBACK, json=truth) as response:
             counts.requests += 1

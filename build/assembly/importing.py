@@ -99,8 +99,8 @@ def named_models(given: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
         BuildError: two have the same name, or a variant can't have it.
     """
     models: dict[str, Path] = {}
-    for told, model in given:
-        name = told or variant_name(model.stem)
+    for chosen, model in given:
+        name = chosen or variant_name(model.stem)
         if name in RESERVED_NAMES:
             raise BuildError(f"a variant can't be named {name}; rename {model}, or pass NAME={model}")
         if name in models:
@@ -214,11 +214,11 @@ def _recipe(file: _File, seen: SeenImages) -> dict[str, str | int | float]:
 def _refuse_apart(first: _File, other: _File) -> None:
     """Check that two files can be variants of one bundle."""
     if (first.size, first.classes) != (other.size, other.classes):
-        told = [
+        described = [
             f"{file.path} takes {file.size[1]} x {file.size[0]} pixels and has {file.classes} classes"
             for file in (first, other)
         ]
-        raise BuildError(f"{', '.join(told)}; import them into separate bundles")
+        raise BuildError(f"{', '.join(described)}; import them into separate bundles")
 
 
 def _scaling(file: _File, mean: PerChannel, std: PerChannel) -> tuple[PerChannel, PerChannel]:

@@ -105,7 +105,7 @@ def check_fit(network: Network, recipes: Sequence[Recipe]) -> None:
             pruned_layers([name for name in network.weights if has_grid(name, bits, steps)], keep)
 
 
-def tell_too_few(recipes: Sequence[Recipe], photos: int) -> None:
+def report_too_few(recipes: Sequence[Recipe], photos: int) -> None:
     """Report on standard error which recipes ask for more representative photos than there are."""
     for recipe in recipes:
         if recipe.representative_images > photos:
@@ -126,7 +126,7 @@ def make_models(
         BuildError: as for `quantize`.
     """
     check_fit(network, recipes)
-    tell_too_few(recipes, len(calibration.photos))
+    report_too_few(recipes, len(calibration.photos))
     pixels = pixels_of(calibration, network.preprocessing)
     models = []
     for recipe in tqdm(recipes, desc="variants", unit="variant"):

@@ -89,11 +89,11 @@ def reference_in_words(manifest: Manifest) -> str:
     reference = reference_evaluation(evaluations)
     if reference is None:
         return "There is no reference: it must be on images that the network has not seen."
-    told = f"Reference: {described_images(reference.dataset)}, crop {reference.crop}"
+    words = f"Reference: {described_images(reference.dataset)}, crop {reference.crop}"
     if reference == evaluations[-1]:
-        return f"{told}."
+        return f"{words}."
     return (
-        f"{told}; --reference makes the evaluation on {evaluations[-1].dataset.name} the reference instead."
+        f"{words}; --reference makes the evaluation on {evaluations[-1].dataset.name} the reference instead."
     )
 
 

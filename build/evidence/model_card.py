@@ -49,24 +49,24 @@ def _class_losses(default: str, classes: Sequence[ClassCount]) -> str:
     if default == BASELINE or not classes or BASELINE not in classes[0].right:
         return ""
     typical = median(row.images for row in classes)
-    told = (
+    intro = (
         f"[{PER_CLASS}]({PER_CLASS}) lists how many images of each class every variant gets right:"
         f" {len(classes)} classes in the reference evaluation, with a median of {typical:g} per class."
     )
     few = " That is too few to judge a variant on one class." if typical < _FEW_IMAGES else ""
     if max(row.images for row in classes) < _LEAST_LOSS:
-        return told + few
+        return intro + few
     lost = [(row.right[BASELINE] - row.right[default], row) for row in classes]
     worst = sorted((pair for pair in lost if pair[0] >= _LEAST_LOSS), key=lambda pair: -pair[0])
     if not worst:
-        return f"{told}{few} In no class does `{default}` get {_LEAST_LOSS} fewer right than `{BASELINE}`."
+        return f"{intro}{few} In no class does `{default}` get {_LEAST_LOSS} fewer right than `{BASELINE}`."
     rows = [
         f"| {row.label.replace('|', ' ')} | {row.images} | {row.right[BASELINE]} | {row.right[default]} |"
         for _, row in worst[:_MOST_CLASSES]
     ]
     return "\n".join(
         [
-            f"{told}{few} In {len(worst)} classes `{default}` gets at least {_LEAST_LOSS} fewer right than"
+            f"{intro}{few} In {len(worst)} classes `{default}` gets at least {_LEAST_LOSS} fewer right than"
             f" `{BASELINE}`. The largest losses, of which some are chance if there are many classes:",
             "",
             f"| class | images | {BASELINE} | {default} |",

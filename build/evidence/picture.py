@@ -26,7 +26,7 @@ _FAR_APART = 10.0
 # Relative to the best top-1: points below this are listed rather than drawn, so that the others can be told
 # apart.
 _LEAST_SHOWN = 0.5
-_MOST_TOLD = 4
+_MOST_LISTED = 4
 _FRONT = "0.55"
 
 
@@ -62,8 +62,8 @@ def pareto_picture(manifest: Manifest) -> bytes:
     _add_legend(figure)
     for axes, points in ((by_latency, slow), (by_size, large)):
         _set_limits(axes, points, large)
-    _tell(by_latency, poor_slow)
-    _tell(by_size, poor_large)
+    _list_below(by_latency, poor_slow)
+    _list_below(by_size, poor_large)
     # Pixel positions are fixed once everything around the points is laid out.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -152,12 +152,12 @@ def _set_limits(axes: Axes, points: Sequence[_Point], everything: Sequence[_Poin
     axes.set_ylim(lower - margin, upper + margin)
 
 
-def _tell(axes: Axes, poor: Sequence[_Point]) -> None:
+def _list_below(axes: Axes, poor: Sequence[_Point]) -> None:
     """List the points that are too far below to be drawn."""
     if poor:
         best = sorted(poor, key=lambda point: -point.percent)
-        named = ", ".join(f"{point.name} {point.percent:.1f} %" for point in best[:_MOST_TOLD])
-        more = f" and {len(best) - _MOST_TOLD} more" if len(best) > _MOST_TOLD else ""
+        named = ", ".join(f"{point.name} {point.percent:.1f} %" for point in best[:_MOST_LISTED])
+        more = f" and {len(best) - _MOST_LISTED} more" if len(best) > _MOST_LISTED else ""
         text = axes.text(
             0.02, 0.02, f"below: {named}{more}", transform=axes.transAxes, color="0.4", fontsize=8
         )

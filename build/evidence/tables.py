@@ -100,10 +100,10 @@ def described_images(images: ImageSet) -> str:
 def settings_in_words(settings: Mapping[str, object]) -> str:
     """Describe a recipe's settings; a table with many keys, like all layers' steps, by their number."""
     keys = Counter(key.partition(".")[0] for key in settings)
-    told = [
+    shown = [
         f"{key} = {value}" for key, value in settings.items() if keys[key.partition(".")[0]] <= _MOST_KEYS
     ]
-    return ", ".join([*told, *(f"{count} {table}" for table, count in keys.items() if count > _MOST_KEYS)])
+    return ", ".join([*shown, *(f"{count} {table}" for table, count in keys.items() if count > _MOST_KEYS)])
 
 
 def _evaluated(manifest: Manifest) -> Mapping[str, Sequence[Evaluation]]:

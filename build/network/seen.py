@@ -33,19 +33,19 @@ def origin_of(provenance: Provenance) -> dict[str, str | int | float | bool]:
     return {key: value for key, value in provenance.recipe.items() if key in (IMPORTED, SEEN)}
 
 
-def seen_images_of(path: Path, content: bytes, told: frozenset[str] | None) -> SeenImages:
+def seen_images_of(path: Path, content: bytes, listed: frozenset[str] | None) -> SeenImages:
     """Return the images that a file's network has seen.
 
-    These are those in `told`, if that is not None, and, if the file at `path` is a variant of the bundle that
-    it is in, that bundle's.
+    These are those in `listed`, if that is not None, and, if the file at `path` is a variant of the bundle
+    that it is in, that bundle's.
     """
     bundle = _bundle_around(path)
     digest = sha256_of(content)
     variants = bundle.manifest.variants.values() if bundle else ()
     own = [variant.provenance for variant in variants if variant.sha256 == digest]
     return SeenImages(
-        images=(told or frozenset()) | (bundle.seen_images if bundle and own else frozenset()),
-        known=told is not None or any(map(knows_its_images, own)),
+        images=(listed or frozenset()) | (bundle.seen_images if bundle and own else frozenset()),
+        known=listed is not None or any(map(knows_its_images, own)),
     )
 
 

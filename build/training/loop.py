@@ -136,7 +136,7 @@ def run_steps(
     step = _step_function(model, loss, optimizer)
     # Closed however the training ends, so that a message about its end gets its own line.
     bar = tqdm(total=steps, initial=done, desc=name, unit="step", mininterval=1)
-    with _told_to_go_on(manager), bar as progress:
+    with _resume_note(manager), bar as progress:
         for pixels, labels in batches(views, schedule, done, steps):
             before_step(done)
             value = step(tf.constant(pixels, tf.float32), tf.constant(labels))
@@ -232,7 +232,7 @@ def _other_run(folder: Path) -> BuildError:
 
 
 @contextmanager
-def _told_to_go_on(manager: Any) -> Iterator[None]:
+def _resume_note(manager: Any) -> Iterator[None]:
     """Add a note to an interruption that training can resume, if there is a checkpoint."""
     try:
         yield

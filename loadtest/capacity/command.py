@@ -34,14 +34,14 @@ def search_all(search: Search) -> int:
     try:
         _search(search, Variants(search.options, search.cores.service))
     except (Interrupted, KeyboardInterrupt):
-        _tell(search, interrupted=True)
+        _report(search, interrupted=True)
         return INTERRUPTED
     except LoadTestError:
         # The results of the variants before took minutes, so they are kept.
         if search.steps:
-            _tell(search, interrupted=True)
+            _report(search, interrupted=True)
         raise
-    _tell(search, interrupted=False)
+    _report(search, interrupted=False)
     return FAILED if None in search.found.values() else HELD
 
 
@@ -53,6 +53,6 @@ def _search(search: Search, variants: Variants) -> None:
                 search.run(variant, host)
 
 
-def _tell(search: Search, *, interrupted: bool) -> None:
+def _report(search: Search, *, interrupted: bool) -> None:
     text = write_capacity_report(search, interrupted=interrupted)
     sys.stdout.write(f"{text}\nThe whole report is in {search.folder}.\n")

@@ -14,5 +14,5 @@ def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -
     """
     unused = [name for name in names if vars(options)[name.replace("-", "_")] not in (None, [])]
     if unused:
-        told = " and ".join(f"--{name}" for name in unused)
-        raise BuildError(f"{told} would have no effect {why}; leave that out")
+        named = " and ".join(f"--{name}" for name in unused)
+        raise BuildError(f"{named} would have no effect {why}; leave that out")

@@ -78,15 +78,15 @@ def test_the_table_of_evaluations_counts_no_seen_images_where_none_are_known(
     write_photos(tmp_path / "photos", 1)
     unknown = imported(models / "ptq.tflite", tmp_path / "unknown")
     assert seen_in_training(evaluated(unknown, tmp_path / "photos")) == {"ptq": "unknown"}
-    told = frozenset(["0" * SEEN_DIGITS])
-    known = imported(models / "ptq.tflite", tmp_path / "known", seen_images=told)
+    listed = frozenset(["0" * SEEN_DIGITS])
+    known = imported(models / "ptq.tflite", tmp_path / "known", seen_images=listed)
     assert seen_in_training(evaluated(known, tmp_path / "photos")) == {"ptq": "0"}
 
 
 def test_tables_vouch_for_no_imported_baseline(models: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
-    told = frozenset(["0" * SEEN_DIGITS])
-    known = imported(models / "ptq.tflite", tmp_path / "known", seen_images=told)
+    listed = frozenset(["0" * SEEN_DIGITS])
+    known = imported(models / "ptq.tflite", tmp_path / "known", seen_images=listed)
     unknown = imported(models / "int8.tflite", tmp_path / "unknown")
     manifest = evaluated(known, tmp_path / "photos", baselines=[unknown])
     assert seen_in_training(manifest) == {"ptq": "0", "int8": "unknown"}
@@ -105,8 +105,8 @@ def test_variants_say_of_weights_from_elsewhere_what_those_say(
     assert "`fp32`, `ptq`, `start` may have been trained" in variant_table(measured.manifest)
     assert load_network(str(small.path)).origin == start.origin == {"imported": "small.h5"}
     labels, float32 = small.path / LABELS, load_recipe("fp32")
-    told = frozenset(["0" * SEEN_DIGITS])
-    for name, seen, shown in (("unknown", None, "unknown"), ("known", told, "0")):
+    listed = frozenset(["0" * SEEN_DIGITS])
+    for name, seen, shown in (("unknown", None, "unknown"), ("known", listed, "0")):
         # Alone, the file says nothing of itself.
         file = tmp_path / f"{name}.tflite"
         shutil.copy(small.variant_path("fp32"), file)

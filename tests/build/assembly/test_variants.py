@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from build.assembly.variants import quantize, tell_too_few
+from build.assembly.variants import quantize, report_too_few
 from build.errors import BuildError
 from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet, sample
@@ -50,11 +50,11 @@ def test_a_recipe_for_unknown_layers_is_refused_before_any_conversion(
 
 
 def test_too_few_representative_photos_give_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_too_few([load_recipe("fp32"), load_recipe("ptq"), load_recipe("naive")], 37)
+    report_too_few([load_recipe("fp32"), load_recipe("ptq"), load_recipe("naive")], 37)
     ptq, naive = capsys.readouterr().err.splitlines()
     assert ptq == "edgewise: ptq asks for 500 representative photos, but there are 37"
     assert naive.startswith("edgewise: naive asks for ")
-    tell_too_few([load_recipe("ptq")], 500)
+    report_too_few([load_recipe("ptq")], 500)
     assert capsys.readouterr().err == ""
 
 
