@@ -126,6 +126,8 @@ class Application(FastAPI):
                 (problems.Problem, "serialization"),
                 (problems.ProtocolProblem, "serialization"),
                 (messages.InferenceRequest, "validation"),
+                # FastAPI has it too, but drops the members of its example that are null.
+                (variants.VariantList, "serialization"),
             ]
             _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
             schemas |= more["$defs"]

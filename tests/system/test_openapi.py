@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import jsonschema
 import pytest
 
 from tests.system.processes import Service, serving
@@ -73,6 +74,25 @@ def test_every_operation_has_a_summary_and_examples(document: dict[str, Any]) ->
                 if not (binary or {"example", "examples"} & content.keys() or has_example(named, schemas)):
                     missing.append((name, schema))
     assert missing == []
+
+
+def test_every_example_is_valid(document: dict[str, Any]) -> None:
+    root = {"components": document["components"]}
+    found = [*examples(document)]
+    assert len(found) > 100
+    valid = jsonschema.Draft202012Validator
+    assert [(schema, value) for schema, value in found if not valid(root | schema).is_valid(value)] == []
+
+
+def examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    if isinstance(node, dict):
+        given = node.get("examples", [])
+        values = [one["value"] for one in given.values()] if isinstance(given, dict) else given
+        for value in [*values, *([node["example"]] if "example" in node else [])]:
+            yield node.get("schema", node), value
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        yield from examples(child)
 
 
 def has_example(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
