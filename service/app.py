@@ -84,6 +84,8 @@ class Application(FastAPI):
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
+            # Clients name their methods so; FastAPI's own names end in the path and the method.
+            generate_unique_id_function=lambda route: route.name,
             telemetry=NO_TELEMETRY,
         )
         self.settings = settings

@@ -170,7 +170,7 @@ async def variants(shared: Shared) -> VariantList:
         *(UnknownVariant, SwitchInProgress, UnusableVariant),
     ),
 )
-async def switch(request: Request, credentials: Credentials, shared: Shared) -> VariantList:
+async def switch_variant(request: Request, credentials: Credentials, shared: Shared) -> VariantList:
     """Load a variant and make it active while requests continue; those already waiting get the previous one.
 
     It does not survive a restart. Answers like GET /v1/variants.

@@ -100,5 +100,13 @@ def has_example(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
     return "examples" in schema or (bool(properties) and all("examples" in p for p in properties))
 
 
+def test_generated_clients_have_methods_with_short_names(document: dict[str, Any]) -> None:
+    assert [operation["operationId"] for _, operation in operations(document)] == [
+        *("classify", "classify_batch", "feedback", "variants", "switch_variant"),
+        *("server_metadata", "server_live", "server_ready", "model_metadata", "version_metadata"),
+        *("model_ready", "version_ready", "infer", "version_infer", "live", "ready", "metrics"),
+    ]
+
+
 def test_there_is_no_operation_for_head(document: dict[str, Any]) -> None:
     assert {name.split()[0] for name, _ in operations(document)} == {"get", "post", "put"}

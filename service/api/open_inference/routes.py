@@ -100,19 +100,19 @@ _INFER: dict[str, Any] = {
 
 
 @router.get("", summary="The server", responses=_SERVER)
-async def server(request: Request) -> ServerMetadata:
+async def server_metadata(request: Request) -> ServerMetadata:
     """The server's name, version and extensions of the protocol."""
     return ServerMetadata(name=request.app.title, version=request.app.version, extensions=[*EXTENSIONS])
 
 
 @router.get("/health/live", summary="Server liveness", responses=_SERVER)
-async def live() -> ServerLive:
+async def server_live() -> ServerLive:
     """Whether the process answers."""
     return ServerLive(live=True)
 
 
 @router.get("/health/ready", summary="Server readiness", responses=_SERVER_READINESS)
-async def ready(shared: Shared) -> ServerReady:
+async def server_ready(shared: Shared) -> ServerReady:
     """Whether the model is warm and the service is not stopping."""
     shared.drain.check()
     return ServerReady(ready=True)
