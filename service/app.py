@@ -134,6 +134,7 @@ class Application(FastAPI):
             _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
             schemas |= more["$defs"]
             _forget_validation(document)
+            _forget_null_parameters(document)
             if self.keys:
                 keys.describe(document)
         return super().openapi()
@@ -189,6 +190,15 @@ def _forget_validation(document: dict[str, Any]) -> None:
         for operation in methods.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]
+
+
+def _forget_null_parameters(document: dict[str, Any]) -> None:
+    """Remove null from the types of parameters: they can only be omitted, since no text of a URL is null."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                value, *_ = parameter["schema"].pop("anyOf", [{}])
+                parameter["schema"] |= value
 
 
 def _load_shadow(settings: Settings, bundle: Bundle, registry: CollectorRegistry) -> Shadow | None:

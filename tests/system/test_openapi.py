@@ -108,5 +108,15 @@ def test_generated_clients_have_methods_with_short_names(document: dict[str, Any
     ]
 
 
+def test_no_parameter_can_be_null(document: dict[str, Any]) -> None:
+    found = [
+        parameter for _, operation in operations(document) for parameter in operation.get("parameters", [])
+    ]
+    kinds = {parameter["name"]: parameter["schema"].get("type") for parameter in found}
+    assert kinds["top_k"] == kinds["timeout_ms"] == "integer"
+    assert kinds["min_probability"] == "number"
+    assert "null" not in str(found)
+
+
 def test_there_is_no_operation_for_head(document: dict[str, Any]) -> None:
     assert {name.split()[0] for name, _ in operations(document)} == {"get", "post", "put"}
