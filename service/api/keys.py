@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import documented, problem_response
+from service.api.problems import documented, problem_response, schema_at
 from service.errors import Unauthorized
 from service.keys import Keys
 from service.renewed import Renewed
@@ -66,4 +66,4 @@ def describe(document: dict[str, Any]) -> None:
         for method, operation in operations.items():
             if needs_key(method.upper(), path):
                 operation["security"] = [{scheme: []} for scheme in _SCHEMES]
-                operation["responses"]["401"] = documented(Unauthorized)[401]
+                operation["responses"]["401"] = documented(Unauthorized, schema=schema_at(path))[401]

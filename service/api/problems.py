@@ -100,10 +100,15 @@ def problem_document(error: RequestError, id_: str) -> Problem:
     )
 
 
+def schema_at(path: str) -> type[Problem]:
+    """Return what problems at this path are."""
+    return ProtocolProblem if f"{path}/".startswith(PROTOCOL_PATH) else Problem
+
+
 def problem_at(path: str, error: RequestError, id_: str) -> Problem:
     """Return the same for a request for `path`: under `/v2` with what the protocol's clients read."""
     problem = problem_document(error, id_)
-    if f"{path}/".startswith(PROTOCOL_PATH):
+    if schema_at(path) is ProtocolProblem:
         return ProtocolProblem(**problem.model_dump(), error=problem.detail)
     return problem
 

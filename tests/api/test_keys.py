@@ -135,3 +135,10 @@ def test_openapi_says_where_a_key_is_needed(guarded: httpx.Client, client: httpx
     assert "/problems/unauthorized" in classify["responses"]["401"]["description"]
     assert "security" not in document["paths"]["/livez"]["get"]
     assert "security" not in client.get("/openapi.json").json()["paths"][CLASSIFY]["post"]
+
+
+def test_openapi_has_what_clients_of_the_protocol_read_of_a_missing_key(guarded: httpx.Client) -> None:
+    refused = guarded.get("/openapi.json").json()["paths"]["/v2"]["get"]["responses"]["401"]
+    content = refused["content"]["application/problem+json"]
+    assert content["schema"]["$ref"].endswith("/ProtocolProblem")
+    assert guarded.get("/v2").json().keys() == content["examples"]["unauthorized"]["value"].keys()
