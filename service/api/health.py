@@ -11,6 +11,7 @@ from service.api.problems import documented
 from service.errors import Draining, InternalError
 
 METRICS_EXAMPLE = "# TYPE edgewise_queue_depth gauge\nedgewise_queue_depth 0.0\n"
+_TEXT = {"type": "string"}
 
 # No metric's name needs escaping, but `escaping=values` makes prometheus_client escape the names of samples
 # and not those of their families.
@@ -56,7 +57,12 @@ async def ready(shared: Shared) -> Readiness:
     summary="Metrics for Prometheus",
     response_class=Response,
     responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}}},
+        200: {
+            "content": {
+                "text/plain": {"schema": _TEXT, "example": METRICS_EXAMPLE},
+                "application/openmetrics-text": {"schema": _TEXT, "example": METRICS_EXAMPLE + "# EOF\n"},
+            }
+        },
         **documented(InternalError),
     },
 )

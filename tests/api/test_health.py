@@ -40,15 +40,17 @@ def test_a_delegate_fallback_is_reported(settings: Settings) -> None:
     ("accept", "content_type"),
     [
         ("text/plain", "text/plain"),
-        ("application/openmetrics-text; version=1.0.0", "application/openmetrics"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
     ],
 )
 def test_metrics_have_the_format_that_the_scraper_accepts(
     client: httpx.Client, accept: str, content_type: str
 ) -> None:
     response = client.get("/metrics", headers={"Accept": accept})
-    assert response.headers["content-type"].startswith(content_type)
+    assert response.headers["content-type"].startswith(f"{content_type};")
     assert "edgewise_workers 2.0" in response.text
+    documented = client.get("/openapi.json").json()["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert content_type in documented
 
 
 @pytest.mark.parametrize("version", ["x", "", "1.", '"1.0.0"', "1.0.0rc1", "9" * 5000])
