@@ -12,6 +12,9 @@ from service.errors import BadInferenceRequest
 # How many values a request may have besides its pixels: names, members, parameters.
 _OTHER_VALUES = 1000
 _LENGTH_BYTES = 4
+_IF_BINARY = (
+    "if binary data follows the JSON, Inference-Header-Content-Length must be the JSON's length in bytes"
+)
 
 
 def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
@@ -60,11 +63,11 @@ def parse(text: bytes, max_values: int) -> InferenceRequest:
             text.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError:
-        raise BadInferenceRequest("the JSON is not UTF-8 text") from None
+        raise BadInferenceRequest(f"the JSON is not UTF-8 text; {_IF_BINARY}") from None
     except RecursionError:
         raise BadInferenceRequest("the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise BadInferenceRequest(f"the body is not JSON: {error}; binary data must follow it") from None
+        raise BadInferenceRequest(f"the body is not JSON: {error}; {_IF_BINARY}") from None
     except ValueError:
         raise BadInferenceRequest("the JSON has a number with too many digits") from None
     try:

@@ -95,6 +95,17 @@ def test_bad_json_is_refused_with_the_reason(client: httpx.Client, body: bytes, 
     assert expected in error_message(client.post(INFER, content=body), 400)
 
 
+@pytest.mark.parametrize("off", [None, 1, -1])
+def test_binary_data_that_no_header_announces_rightly_is_refused_with_the_header(
+    client: httpx.Client, off: int | None
+) -> None:
+    data = length_prefixed(photo("red"))
+    text = json.dumps({"inputs": [binary("BYTES", [1], data)]}).encode()
+    headers = {} if off is None else {LENGTH: str(len(text) + off)}
+    response = client.post(INFER, content=text + data, headers=headers)
+    assert f"if binary data follows the JSON, {LENGTH} must be" in error_message(response, 400)
+
+
 def test_a_lone_surrogate_is_answered_with_a_problem(client: httpx.Client) -> None:
     surrogate = "\ud800"
     assert error_message(infer(client, base64_input(photo("red"), name=surrogate)), 400)
