@@ -8,6 +8,8 @@ import httptools
 from service.errors import InvalidHttp, RequestError
 
 _VERSIONS = ("1.1", "1.0")
+# What the parser says of a client that begins with HTTP/2, as gRPC's do.
+_HTTP_2 = "Pause on PRI/Upgrade"
 # A name or an address, and a port; each is optional.
 _HOST = re.compile(rb"(\[[\w.:~!$&'()*+,;=%-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 
@@ -18,6 +20,8 @@ def broken_rule(error: httptools.HttpParserError) -> RequestError:
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):
         return InvalidHttp("the request's target is not a URL")
+    if str(error) == _HTTP_2:
+        return _unsupported("2.0")
     return InvalidHttp(str(error))
 
 
@@ -29,7 +33,7 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
             or has one at all in HTTP/1.0.
     """
     if version not in _VERSIONS:
-        raise InvalidHttp(f"HTTP/{version} is not supported; use HTTP/1.1")
+        raise _unsupported(version)
     hosts = 0
     for name, value in headers:
         if name == b"host":
@@ -44,3 +48,7 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
                 raise InvalidHttp("the only supported Transfer-Encoding is chunked")
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidHttp(f"a request must have one Host header; this one has {hosts or 'none'}")
+
+
+def _unsupported(version: str) -> InvalidHttp:
+    return InvalidHttp(f"HTTP/{version} is not supported; use HTTP/1.1")

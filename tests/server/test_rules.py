@@ -1,9 +1,10 @@
 """HTTP's rules for the head of a request."""
 
+import httptools
 import pytest
 
 from service.errors import InvalidHttp
-from service.server.rules import check_head
+from service.server.rules import broken_rule, check_head
 
 
 def breaks(version: str, *headers: tuple[bytes, bytes]) -> bool:
@@ -39,6 +40,12 @@ def test_exactly_one_host_is_required_or_none_before_http_1_1() -> None:
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
 def test_other_http_versions_are_refused(version: str) -> None:
     assert breaks(version, (b"host", b"a"))
+
+
+def test_http_2_is_refused_by_its_name() -> None:
+    with pytest.raises(httptools.HttpParserError) as caught:
+        httptools.HttpRequestParser(object()).feed_data(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert str(broken_rule(caught.value)) == "HTTP/2.0 is not supported; use HTTP/1.1"
 
 
 def test_chunked_is_the_only_transfer_encoding() -> None:
