@@ -118,5 +118,10 @@ def test_no_parameter_can_be_null(document: dict[str, Any]) -> None:
     assert "null" not in str(found)
 
 
+def test_no_member_of_an_inference_is_null(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert "null" not in str([schemas["InferenceResponse"], schemas["ResponseOutput"]])
+
+
 def test_there_is_no_operation_for_head(document: dict[str, Any]) -> None:
     assert {name.split()[0] for name, _ in operations(document)} == {"get", "post", "put"}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.json_schema import SkipJsonSchema
 
 INPUT = "image"
 OUTPUT = "probabilities"
@@ -163,10 +164,10 @@ class ResponseOutput(BaseModel):
     name: str
     datatype: str
     shape: list[int]
-    parameters: dict[str, int] | None = Field(
+    parameters: dict[str, int] | SkipJsonSchema[None] = Field(
         None, description="`binary_data_size` if the data follows the JSON"
     )
-    data: list[JsonValue] | None = None
+    data: list[JsonValue] | SkipJsonSchema[None] = None
 
 
 class ResponseParameters(BaseModel):
@@ -178,7 +179,7 @@ class ResponseParameters(BaseModel):
 
 
 class InferenceResponse(BaseModel):
-    """The answer of an inference; null members are omitted."""
+    """The answer of an inference; members that it does not have are omitted."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -202,6 +203,6 @@ class InferenceResponse(BaseModel):
 
     model_name: str
     model_version: str
-    id: str | None = None
+    id: str | SkipJsonSchema[None] = None
     parameters: ResponseParameters
     outputs: list[ResponseOutput]
