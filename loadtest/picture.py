@@ -1,33 +1,41 @@
 """Plots of a load test and of a search for the capacity, as PNG."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from loadtest.tally import Tally
+from loadtest.timeline import Point
 
 _DPI = 120
 
 
-def draw_run(path: Path, tally: Tally, started: float, p99_goal: float) -> None:
+def draw_run(path: Path, points: Sequence[Point], p99_goal: float) -> None:
     """Plot the median and 99th percentile of latency, and the rate of answers, over time."""
     figure = Figure(figsize=(9, 5), layout="constrained", dpi=_DPI)
     latency, rate = figure.subplots(2, 1, sharex=True)
-    points = sorted(tally.points.items())
-    seconds = [start - started for start, _ in points]
     for percent in (50, 99):
-        values = [1e3 * (point.percentile(percent) or 0) for _, point in points]
-        latency.plot(seconds, values, label=f"p{percent}", marker=".")
+        # Where nothing was answered, the line is interrupted.
+        values = [1e3 * (point.latency.percentile(percent) or math.nan) for point in points]
+        latency.plot([point.second for point in points], values, label=f"p{percent}", marker=".")
     latency.axhline(1e3 * p99_goal, color="0.5", linestyle="--", label="goal of p99")
     latency.set(ylabel="latency, ms", ylim=(0, None))
     latency.legend(loc="upper right", frameon=False)
-    rate.plot(seconds, [len(point) / tally.seconds_a_point for _, point in points], marker=".")
+    long = _long(points)
+    rates = [len(point.latency) / point.seconds for point in long]
+    rate.plot([point.second for point in long], rates, marker=".")
     rate.set(ylabel="answers/s", ylim=(0, None), xlabel="seconds since the start")
     for axes in (latency, rate):
         axes.grid(alpha=0.3)
     figure.savefig(path)
+
+
+def _long(points: Sequence[Point]) -> list[Point]:
+    """Leave out the first and the last point if they are so short that their rate is mostly chance."""
+    longest = max((point.seconds for point in points), default=0)
+    return [point for point in points if point.seconds >= longest / 2]
 
 
 def draw_capacity(

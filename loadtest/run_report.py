@@ -18,6 +18,7 @@ from loadtest.picture import draw_run
 from loadtest.slo import Verdict, judge, judge_workers
 from loadtest.summary import Summary
 from loadtest.tally import Tally
+from loadtest.timeline import Point, timeline
 
 # Above this, the measured latency includes the load test's own slowness.
 MOST_LAG_SECONDS = 0.02
@@ -55,6 +56,11 @@ class RunReport:
             return {}
 
     @cached_property
+    def points(self) -> list[Point]:
+        """The answers over time."""
+        return timeline(self.tally, self.started, self.summary.seconds)
+
+    @cached_property
     def text(self) -> str:
         """Tables and verdicts, in Markdown."""
         parts = [self._numbers(), self._accuracy(), self._errors(), self._verdicts(), *self._notes()]
@@ -65,7 +71,7 @@ class RunReport:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(self.json(), indent=1) + "\n")
         (folder / "report.html").write_text(html)
-        draw_run(folder / "latency.png", self.tally, self.started, self.plan.slo.p99)
+        draw_run(folder / "latency.png", self.points, self.plan.slo.p99)
         heading = f"# Load test of {self.host}\n\n{self._when()}\n\n"
         plot = "\n![Latency and rate over time](latency.png)\n"
         (folder / "report.md").write_text(heading + self.text + plot)
@@ -106,13 +112,13 @@ class RunReport:
             "versions": versions(),
             "points": [
                 {
-                    "second": start - self.started,
-                    "seconds": self.tally.seconds_a_point,
-                    "answers": len(point),
-                    "p50": point.percentile(50),
-                    "p99": point.percentile(99),
+                    "second": point.second,
+                    "seconds": point.seconds,
+                    "answers": len(point.latency),
+                    "p50": point.latency.percentile(50),
+                    "p99": point.latency.percentile(99),
                 }
-                for start, point in sorted(self.tally.points.items())
+                for point in self.points
             ],
         }
 
