@@ -31,10 +31,8 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _NAME_KEY = "; put a key into a file and name it with --api-key-file"
 
 
-def classes(
-    host: str, photo: bytes, headers: Mapping[str, str], query: Mapping[str, str], model: str = ""
-) -> list[ClassName]:
-    """Return all of the service's classes, read from its answer to a photo.
+def class_count(host: str, headers: Mapping[str, str], model: str = "") -> int:
+    """Return the number of the service's classes.
 
     `model`: the service's name for its model in the Open Inference Protocol, if not the bundle's name.
 
@@ -42,9 +40,19 @@ def classes(
         LoadTestError: the service does not answer, or answers something else.
     """
     name = urllib.parse.quote(model or variants(host, headers)["bundle"], safe="")
-    count = _ask_json(
+    return _ask_json(
         host, f"/v2/models/{name}", None, headers, lambda model: int(model["outputs"][0]["shape"][-1])
     )
+
+
+def classes(
+    host: str, photo: bytes, headers: Mapping[str, str], query: Mapping[str, str], count: int
+) -> list[ClassName]:
+    """Return all of the service's classes, of which there are `count`, read from its answer to a photo.
+
+    Raises:
+        LoadTestError: the service does not answer, or answers something else.
+    """
     path = f"/v1/classify?{urllib.parse.urlencode({**query, 'top_k': count})}"
     return _ask_json(host, path, photo, headers, _classes)
 

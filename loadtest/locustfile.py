@@ -114,8 +114,9 @@ class Test:
                 content = first.read_bytes()
             except OSError as error:
                 raise LoadTestError(f"{first} can't be read: {error.strerror}") from None
+            count = api.class_count(host, plan.headers, plan.model)
             try:
-                classes = api.classes(host, content, plan.headers, plan.query, plan.model)
+                classes = api.classes(host, content, plan.headers, plan.query, count)
             except LoadTestError as error:
                 raise LoadTestError(f"{error} (asked about {first})") from None
             self.labelled[host] = label(files, classes)

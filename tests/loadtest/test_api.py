@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from loadtest.api import ask, classes, window_accuracy
+from loadtest.api import ask, class_count, classes, window_accuracy
 from loadtest.errors import LoadTestError
 
 LISTED = b'{"bundle": "b", "active": "a", "variants": []'
@@ -109,7 +109,7 @@ def talking(content: bytes) -> Iterator[str]:
 )
 def test_what_is_no_service_of_images_is_told(content: bytes) -> None:
     with talking(content) as host, pytest.raises(LoadTestError, match=f"^{host}/v"):
-        classes(host, b"photo", {}, {})
+        classes(host, b"photo", {}, {}, class_count(host, {}))
 
 
 def test_a_report_waits_some_seconds_for_the_metrics_of_a_service_that_hangs() -> None:
