@@ -18,6 +18,8 @@ _INSTEAD = {
     "--users": "use --start-rate and --fps",
     "--run-time": "use --step-seconds",
     "--spawn-rate": "leave it out: all cameras of a step start at once",
+    "--master": "each step ends its workers; use --processes",
+    "--worker": "each step ends its workers; use --processes",
 }
 
 
@@ -109,4 +111,6 @@ def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add_options(parser)
     for names in (["--passes"], ["--users", "-u"], ["--run-time", "-t"], ["--spawn-rate", "-r"]):
         parser.add_argument(*names, action=_Refuse, help=argparse.SUPPRESS)
+    for name in ("--master", "--worker"):
+        parser.add_argument(name, action=_Refuse, nargs=0, help=argparse.SUPPRESS)
     return parser

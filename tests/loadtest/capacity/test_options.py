@@ -40,6 +40,9 @@ def test_blanks_around_the_names_of_variants_and_repeated_names_do_not_count() -
         (["--spawn-rate", "1"], "--spawn-rate can't be used in a search"),
         (["-r", "1"], "--spawn-rate can't be used in a search"),
         (["App"], "App can't be chosen"),
+        # Their steps would wait for workers, or for a master, without end.
+        (["--master", "--expect-workers", "2"], "--master can't be used in a search .* --processes"),
+        (["--worker"], "--worker can't be used in a search"),
     ],
 )
 def test_what_a_search_sets_itself_is_refused(tmp_path: Path, given: list[str], why: str) -> None:
