@@ -68,6 +68,8 @@ class Test:
     def begin(self, environment: Environment, **_: Any) -> None:
         """Reset the counts, read the photos and ask the service for its classes."""
         self.tally.forget()
+        # From its page, Locust can start another test after one that could not start.
+        environment.process_exit_code = None
         self.started, self.ended = time.time(), 0.0
         self.workers, self.lost = self._workers(), 0
         if environment.host:
