@@ -34,7 +34,7 @@ class Renewed(Generic[_T]):
         load: Callable[[], _T],
         log_fields: Callable[[_T], Mapping[str, object]] = lambda _: {},
     ) -> None:
-        self._what = what
+        self.what = what
         self._files = files
         self._load = load
         self._log_fields = log_fields
@@ -57,7 +57,7 @@ class Renewed(Generic[_T]):
             return
         self._stamps, self._failure = stamps, ()
         details = fields(file=str(self._files[0]), **self._log_fields(self.value))
-        _log.info("the new %s is used", self._what, extra=details)
+        _log.info("the new %s is used", self.what, extra=details)
 
     def _log_failure(self, stamps: list[tuple[int, ...] | None], error: Exception) -> None:
         failure = (stamps, type(error), str(error))
@@ -67,7 +67,7 @@ class Renewed(Generic[_T]):
         is_foreseen = isinstance(error, SettingsError | OSError)
         _log.error(
             "the new %s can't be used; the previous one is kept",
-            self._what,
+            self.what,
             exc_info=None if is_foreseen else error,
             extra=fields(file=str(self._files[0]), reason=str(error)),
         )
@@ -84,8 +84,12 @@ async def keep_renewed(renewed: Iterable[Renewed[Any]], seconds: float = RENEWAL
 async def _keep(each: Renewed[Any], seconds: float) -> NoReturn:
     while True:
         await asyncio.sleep(seconds)
-        # In a thread, so that a slow disk keeps no request waiting.
-        await in_daemon(each.renew)
+        try:
+            # In a thread, so that a slow disk keeps no request waiting.
+            await in_daemon(each.renew)
+        except RuntimeError as error:
+            # The system may allow another thread again the next time.
+            _log.error("can't look for a new %s", each.what, extra=fields(reason=str(error)))
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:

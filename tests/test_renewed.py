@@ -62,6 +62,36 @@ def test_a_change_is_loaded_after_a_failing_disk_recovers(
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
+def test_renewing_continues_once_the_system_allows_threads_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "number"
+    file.write_text("1")
+    number = Renewed("number", (file,), lambda: int(file.read_text()))
+
+    async def watch() -> None:
+        # No system has that much memory for a thread's stack.
+        before = threading.stack_size(1 << 46)
+        try:
+            task = asyncio.create_task(keep_renewed([number], 0.01))
+            while not caplog.records and not task.done():
+                await asyncio.sleep(0.01)
+        finally:
+            threading.stack_size(before)
+        file.write_text("23")
+        while number.value != 23 and not task.done():
+            await asyncio.sleep(0.01)
+        assert number.value == 23
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with caplog.at_level(logging.INFO, "edgewise"):
+        asyncio.run(asyncio.wait_for(watch(), 60))
+    assert caplog.records[0].getMessage() == "can't look for a new number"
+    assert caplog.records[-1].getMessage() == "the new number is used"
+
+
 def test_a_hanging_load_does_not_block_others(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("stuck", "number")]
     for file in files:
