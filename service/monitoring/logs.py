@@ -67,9 +67,9 @@ class Output(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self.on_drop: Callable[[int], None] = lambda _: None
-        self._descriptor = descriptor
+        self._descriptor = _without_waiting(descriptor)
         self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._poll.register(self._descriptor, select.POLLOUT)
         self._kept = bytearray()
         # Whether the output ends in the middle of a line, and whether the rest of that line was dropped.
         self._within_line = self._cut_off = False
@@ -95,7 +95,10 @@ class Output(logging.Handler):
             while self._kept and self._poll.poll(
                 1000 * max(0.0, min(wait_seconds, until - time.monotonic()))
             ):
-                del self._kept[: self._write()]
+                written = self._write()
+                if not written:
+                    return
+                del self._kept[:written]
         finally:
             self.release()
 
@@ -106,6 +109,8 @@ class Output(logging.Handler):
         part = end + self._kept[: select.PIPE_BUF - len(end)]
         try:
             written = os.write(self._descriptor, part)
+        except BlockingIOError:  # A terminal has room, but not enough for the end of a line.
+            return 0
         except OSError:
             self._cut_off = self._within_line
             self.on_drop(self._kept.count(b"\n"))
@@ -113,6 +118,18 @@ class Output(logging.Handler):
         self._cut_off = False
         self._within_line = not part[:written].endswith(b"\n")
         return written - len(end)
+
+
+def _without_waiting(descriptor: int) -> int:
+    """Return another descriptor of the same terminal, one that never blocks; if it is none, the same.
+
+    A terminal that is writable can still block: unlike a pipe, it may have room for a part only. The
+    descriptor itself has to stay as it is, since it is shared with the shell.
+    """
+    try:
+        return os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:  # It is no terminal, or it belongs to another user.
+        return descriptor
 
 
 def configure_logging(formatter: logging.Formatter) -> Output:

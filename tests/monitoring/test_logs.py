@@ -127,6 +127,30 @@ def test_a_slow_reader_delays_the_flush_no_longer_than_allowed() -> None:
     assert output._kept
 
 
+def test_a_terminal_that_nobody_reads_is_not_waited_for() -> None:
+    screen, terminal = os.openpty()
+    output = Output(terminal)
+    lines = 600
+
+    def write() -> None:
+        for _ in range(lines):
+            output.emit(logging.makeLogRecord({"msg": "x" * 700}))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join(30)
+    waits = thread.is_alive()
+    content = b""
+    while content.count(b"\n") < lines:
+        content += os.read(screen, 65536)
+        output.flush()
+    thread.join()
+    os.close(screen)
+    os.close(terminal)
+    assert not waits
+    assert set(content.splitlines()) == {b"x" * 700}
+
+
 def test_after_a_full_disk_lines_are_whole_and_lost_ones_counted(tmp_path: Path) -> None:
     lost: list[int] = []
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
