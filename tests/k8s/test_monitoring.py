@@ -102,6 +102,13 @@ def test_a_panel_has_a_description_units_and_legends(panel: Panel) -> None:
         assert target.get("legendFormat") or target["format"] == "table"
 
 
+def test_what_is_shown_without_a_time_axis_is_the_current_value() -> None:
+    # Of a range, Grafana would show the last value even if it is hours old.
+    for panel in panels():
+        if panel["type"] != "timeseries":
+            assert all(target["instant"] for target in panel["targets"]), panel["title"]
+
+
 def test_described_thresholds_are_those_of_the_alerts() -> None:
     for panel in panels():
         for name, bound in re.findall(
