@@ -23,7 +23,7 @@ from service.inference.classifier import Classifier
 from tests.api.running import photo
 from tests.colours import LABELS_OF
 from tests.evaluated import evaluation, with_reference
-from tests.k8s.monitoring import ROOT, alerts, metrics_in, queries, recorded, rules
+from tests.k8s.monitoring import ROOT, alerts, metrics_in, panels, queries, recorded, rules
 from tests.sensors import boards
 from tests.system.faults import (
     Camera,
@@ -149,6 +149,23 @@ def test_every_query_of_the_dashboard_returns_data(watched: Watched) -> None:
         return not empty
 
     wait_until(all_answered, lambda: f"data for {sorted(empty)}")
+
+
+def test_a_node_without_traffic_shows_no_data_instead_of_nan(running: Prometheus, colours: Bundle) -> None:
+    port = free_port()
+    with serving(bundle=colours.path, port=port) as service, running.watching(port) as target:
+        with service.client() as client:
+            client.post("/v1/classify", content=photo("red")).raise_for_status()
+        p99 = f'instance_variant:edgewise_total_seconds:p99_5m{{instance="{target.instance}"}}'
+        # Prometheus' own word for a percentile of nothing.
+        wait_until(lambda: [s["value"][1] for s in running.query(p99)] == ["NaN"], lambda: f"{p99} to be NaN")
+        shown = dict(queries(job="edgewise", instance=target.instance, variant=".*", __rate_interval="5s"))
+        for panel in panels():
+            # In a time series, Grafana leaves a gap for NaN.
+            if panel["type"] != "timeseries":
+                for one in panel["targets"]:
+                    expression = shorten_durations(shown[f"{panel['title']}, {one['refId']}"])
+                    assert "NaN" not in [s["value"][1] for s in running.query(expression)], expression
 
 
 def test_every_recording_rule_returns_data(watched: Watched) -> None:
