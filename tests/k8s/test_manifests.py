@@ -20,6 +20,7 @@ from tests.k8s.manifests import (
     Document,
     environment,
     of_kind,
+    only,
     pods,
     rendered,
     services,
@@ -157,6 +158,20 @@ def test_a_pod_gives_the_service_enough_time_to_stop(folder: Path) -> None:
         seconds = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         seconds += settings.drain_grace_seconds + settings.drain_seconds + MIN_CLOSE_SECONDS
         assert seconds < pod["terminationGracePeriodSeconds"]
+
+
+def test_the_pods_of_one_version_are_spread_over_nodes() -> None:
+    deployment = only("Deployment", "base")["spec"]
+    assert deployment["template"]["spec"]["topologySpreadConstraints"] == [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": deployment["selector"],
+            # Otherwise the old pods count too, and after a rollout all new ones may be on one node.
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+    ]
 
 
 @every_folder
