@@ -129,6 +129,26 @@ def test_prometheus_accepts_every_query(tmp_path: Path) -> None:
     promtool("check", "rules", file)
 
 
+def test_the_processor_time_of_a_request_is_the_same_when_the_load_begins(tmp_path: Path) -> None:
+    shown = dict(queries(job="edgewise", instance="a", variant=".*", __rate_interval="1m"))
+    expression = shown["Processor time a request, A"]
+    # From minute 10 on, two requests a second that take 10 ms each.
+    labels = '{route="/v1/classify", variant="qat", status="200", instance="a", job="edgewise"}'
+    series = [
+        {"series": f"edgewise_requests_total{labels}", "values": "0+0x40 0+30x20"},
+        {"series": 'process_cpu_seconds_total{instance="a", job="edgewise"}', "values": "0+0x40 0+0.3x20"},
+    ]
+    expected = [{"labels": "{}", "value": 0.01}]
+    tested = {"expr": f"round({expression}, 0.001)", "eval_time": "12m", "exp_samples": expected}
+    unit_test = {"interval": "15s", "input_series": series, "promql_expr_test": [tested]}
+    file = tmp_path / "test.yaml"
+    # The rules, because a panel may use what they record.
+    file.write_text(
+        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [unit_test]})
+    )
+    promtool("test", "rules", file)
+
+
 def test_aggregations_keep_the_labels_of_targets() -> None:
     # Kubernetes adds labels to targets, which `by` drops; only sums over all nodes may use it.
     for line in RULES.read_text().splitlines():
