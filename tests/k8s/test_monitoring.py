@@ -131,28 +131,66 @@ def test_prometheus_accepts_every_query(tmp_path: Path) -> None:
 
 def test_the_processor_time_of_a_request_is_the_same_when_the_load_begins(tmp_path: Path) -> None:
     shown = dict(queries(job="edgewise", instance="a", variant=".*", __rate_interval="1m"))
-    expression = shown["Processor time a request, A"]
     # From minute 10 on, two requests a second that take 10 ms each.
-    labels = '{route="/v1/classify", variant="qat", status="200", instance="a", job="edgewise"}'
-    series = [
-        {"series": f"edgewise_requests_total{labels}", "values": "0+0x40 0+30x20"},
-        {"series": 'process_cpu_seconds_total{instance="a", job="edgewise"}', "values": "0+0x40 0+0.3x20"},
-    ]
-    expected = [{"labels": "{}", "value": 0.01}]
-    tested = {"expr": f"round({expression}, 0.001)", "eval_time": "12m", "exp_samples": expected}
-    unit_test = {"interval": "15s", "input_series": series, "promql_expr_test": [tested]}
-    file = tmp_path / "test.yaml"
-    # The rules, because a panel may use what they record.
-    file.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [unit_test]})
-    )
-    promtool("test", "rules", file)
+    series = {
+        'edgewise_requests_total{route="/v1/classify", status="200", instance="a", job="edgewise"}': (
+            "0+0x40 0+30x20"
+        ),
+        'process_cpu_seconds_total{instance="a", job="edgewise"}': "0+0x40 0+0.3x20",
+    }
+    expression = f"round({shown['Processor time a request, A']}, 0.001)"
+    _evaluate(tmp_path, series, expression, "12m", {"{}": 0.01})
+
+
+def test_pods_of_one_node_are_told_apart(tmp_path: Path) -> None:
+    shown = dict(queries(job="edgewise", instance="a", variant=".*", __rate_interval="1m"))
+    answers_where = shown["What answers where, A"]
+    # Both pods have both variants loaded.
+    series = {
+        f'{metric}{{pod="{pod}", variant="{variant}", instance="a", job="edgewise"}}': f"{value}x20"
+        for pod, active in (("one", "qat"), ("two", "ptq"))
+        for variant in ("qat", "ptq")
+        for metric, value in (
+            ("edgewise_variant_info", 1),
+            ("edgewise_variant_active", int(variant == active)),
+        )
+    }
+    rows = ('{instance="a", pod="one", variant="qat"}', '{instance="a", pod="two", variant="ptq"}')
+    _evaluate(tmp_path, series, answers_where, "5m", dict.fromkeys(rows, 1))
+    for panel in panels():
+        for target in panel["targets"]:
+            legend = target.get("legendFormat", "")
+            if "{{instance}}" in legend and "by (instance)" not in target["expr"]:
+                assert "{{pod}}" in legend, panel["title"]
 
 
 def test_aggregations_keep_the_labels_of_targets() -> None:
     # Kubernetes adds labels to targets, which `by` drops; only sums over all nodes may use it.
     for line in RULES.read_text().splitlines():
         assert "by (" not in line or "by (job, " in line, line
+
+
+def _evaluate(
+    folder: Path, series: dict[str, str], expression: str, time: str, expected: dict[str, float]
+) -> None:
+    """Check an expression's value at a time, given all series, each with a value every 15 seconds."""
+    unit_test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": expression,
+                "eval_time": time,
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in expected.items()],
+            }
+        ],
+    }
+    file = folder / "test.yaml"
+    # The rules, because a panel may use what they record.
+    file.write_text(
+        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [unit_test]})
+    )
+    promtool("test", "rules", file)
 
 
 def _overlap(first: Panel, second: Panel) -> bool:
