@@ -194,6 +194,8 @@ def test_draining_nodes_leaves_some_pods_running() -> None:
         budget["maxUnavailable"]
         < only("HorizontalPodAutoscaler", "overlays/autoscale")["spec"]["minReplicas"]
     )
+    # By default, no node could be drained while none of the pods is ready.
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def test_kserve_runs_the_container_of_the_deployment() -> None:
