@@ -138,6 +138,25 @@ def test_edge_nodes_run_the_pods_of_the_deployment() -> None:
     assert daemons["template"] == deployment["template"]
 
 
+def test_the_documented_patch_lets_a_rollout_go_on_past_nodes_that_are_off(tmp_path: Path) -> None:
+    ((command, patch),) = re.findall(
+        r"^(kubectl -n edgewise patch daemonset/edgewise) \\\n  --patch '(.*)'$", DOCUMENT, re.MULTILINE
+    )
+    daemons = only("DaemonSet", EDGE)
+    assert command.endswith(f"/{daemons['metadata']['name']}")
+    file = tmp_path / "daemons.yaml"
+    file.write_text(yaml.safe_dump(daemons))
+    result = subprocess.run(  # noqa: S603
+        ["kubectl", "patch", "--local", f"--filename={file}", f"--patch={patch}", "--output=yaml"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    patched = yaml.safe_load(result.stdout)["spec"]["updateStrategy"]["rollingUpdate"]
+    assert patched.pop("maxSurge") != daemons["spec"]["updateStrategy"]["rollingUpdate"].pop("maxSurge")
+    assert patched == daemons["spec"]["updateStrategy"]["rollingUpdate"]
+
+
 def test_requests_to_an_edge_node_stay_on_it() -> None:
     spec = only("Service", EDGE)["spec"]
     assert spec["internalTrafficPolicy"] == spec["externalTrafficPolicy"] == "Local"
