@@ -164,6 +164,15 @@ def test_pods_of_one_node_are_told_apart(tmp_path: Path) -> None:
                 assert "{{pod}}" in legend, panel["title"]
 
 
+def test_the_documented_expression_finds_a_silent_node_for_a_day(tmp_path: Path) -> None:
+    (expression,) = re.findall(r"`([^`]+ unless up)`", (ROOT / "docs" / "alerts.md").read_text())
+    # Node a is silent from hour 1 on.
+    silent = {'up{instance="a"}': 1.0}
+    series = {'up{instance="a"}': "1x240", 'up{instance="b"}': "1x6400"}
+    for hour, found in ((1, {}), (2, silent), (24, silent), (26, {})):
+        _evaluate(tmp_path, series, expression, f"{hour}h", found)
+
+
 def test_aggregations_keep_the_labels_of_targets() -> None:
     # Kubernetes adds labels to targets, which `by` drops; only sums over all nodes may use it.
     for line in RULES.read_text().splitlines():
@@ -186,10 +195,7 @@ def _evaluate(
         ],
     }
     file = folder / "test.yaml"
-    # The rules, because a panel may use what they record.
-    file.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [unit_test]})
-    )
+    file.write_text(yaml.safe_dump({"tests": [unit_test]}))
     promtool("test", "rules", file)
 
 
