@@ -84,16 +84,18 @@ def record_evaluation(
 
 
 def reference_in_words(manifest: Manifest) -> str:
-    """Return which evaluation is the reference, and how to make the latest one the reference if it isn't."""
+    """Return which evaluation is the reference, and how to make the latest one the reference if it can be."""
     evaluations = manifest.variants[manifest.default_variant].evaluations
     reference = reference_evaluation(evaluations)
     if reference is None:
         return "There is no reference: it must be on images that the network has not seen."
     words = f"Reference: {described_images(reference.dataset)}, crop {reference.crop}"
-    if reference == evaluations[-1]:
+    latest = evaluations[-1]
+    if latest.reference or latest.seen_images:
         return f"{words}."
     return (
-        f"{words}; --reference makes the evaluation on {evaluations[-1].dataset.name} the reference instead."
+        f"{words}; --reference makes the evaluation on {latest.dataset.images} images of"
+        f" {latest.dataset.name}, crop {latest.crop}, the reference instead."
     )
 
 

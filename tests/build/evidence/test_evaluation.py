@@ -71,7 +71,9 @@ def test_a_later_evaluation_becomes_the_reference_on_request(
     bundle = record(bundle, evaluation, Crop.BUNDLE)
     words = reference_in_words(bundle.manifest)
     assert words.startswith("Reference: 4 images of smoke (SHA-256 ")
-    assert words.endswith("; --reference makes the evaluation on evaluation the reference instead.")
+    assert words.endswith(
+        "; --reference makes the evaluation on 16 images of evaluation, crop bundle, the reference instead."
+    )
     bundle = record(bundle, evaluation, Crop.BUNDLE, as_reference=True)
     verify(bundle)
     assert reference_in_words(bundle.manifest).startswith("Reference: 16 images of evaluation (SHA-256 ")
@@ -88,7 +90,9 @@ def test_an_evaluation_on_seen_images_can_not_become_the_reference(
 ) -> None:
     bundle = record(copy, evaluation, Crop.BUNDLE)
     bundle = record(bundle, calibration, Crop.BUNDLE, allow_seen=True, as_reference=True)
-    assert reference_in_words(bundle.manifest).startswith("Reference: 16 images of evaluation (SHA-256 ")
+    words = reference_in_words(bundle.manifest)
+    assert words.startswith("Reference: 16 images of evaluation (SHA-256 ")
+    assert "--reference" not in words
 
 
 def test_the_same_images_with_the_same_crop_are_recorded_once(
