@@ -23,9 +23,8 @@ _Value = TypeVar("_Value")
 def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
     """Write a bundle of the named variants to `path`, in the order that they have in `bundle`.
 
-    The others become baselines: their accuracy stays, their files don't. The default stays if it is among the
-    named variants; otherwise the first of `names` becomes the default. The model card and the picture, if
-    there are any, are updated.
+    The first of `names` becomes the default. The variants that are left out become baselines: their accuracy
+    stays, their files don't. The model card and the picture, if there are any, are updated.
 
     Raises:
         BundleError: `bundle` has no variant of a name, or is damaged, or nothing can be written to `path`.
@@ -36,7 +35,7 @@ def write_subset(bundle: Bundle, names: Sequence[str], path: Path) -> Bundle:
     dropped = {name: variant for name, variant in manifest.variants.items() if name not in chosen}
     update = {
         "name": path.absolute().name,
-        "default_variant": names[0] if manifest.default_variant in dropped else manifest.default_variant,
+        "default_variant": names[0],
         "variants": kept,
         "baselines": manifest.baselines
         | {name: baseline_of(variant, variant.evaluations) for name, variant in dropped.items()},
