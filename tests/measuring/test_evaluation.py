@@ -91,6 +91,15 @@ def test_bins_end_at_multiples_of_a_fifteenth() -> None:
     assert together == pytest.approx(abs(16 / 15 - 1) / 2, abs=1e-6)
 
 
+@pytest.mark.parametrize("edge", range(8, 15))
+def test_an_edge_rounded_to_float32_belongs_to_the_bin_below(edge: int) -> None:
+    # In two bins, as they should be, the errors of a wrong and a right answer do not cancel out.
+    at, above = np.float32(edge / 15), np.float32(edge / 15 + 0.01)
+    probabilities = np.array([[at, 1 - at], [above, 1 - above]], np.float32)
+    apart = expected_calibration_error(probabilities, np.array([1, 0]))
+    assert apart == pytest.approx((at + 1 - above) / 2, abs=1e-6)
+
+
 @given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 60), classes=st.integers(2, 8))
 def test_the_calibration_error_is_the_sum_over_bins(seed: int, images: int, classes: int) -> None:
     random = np.random.default_rng(seed)
