@@ -15,12 +15,14 @@ from build.errors import BuildError
 from build.files import in_utf8
 from build.network.architecture import CROP_FRACTION
 from build.network.classes import read_classes
-from build.network.seen import IMPORTED, SEEN, SeenImages, seen_images_of
+from build.network.seen import SeenImages, seen_images_of
 from build.quantization.recipe import RESERVED_NAMES
 from build.versions import running_versions
 from service.bundle.folder import Bundle
 from service.bundle.manifest import (
     BASELINE,
+    IMPORTED,
+    SEEN,
     Filter,
     InputTensor,
     PerChannel,

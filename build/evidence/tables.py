@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from build.evidence.significance import mcnemar_p, p_in_digits
-from build.network.seen import IMPORTED, knows_its_images
 from service.bundle.manifest import (
     BASELINE,
+    IMPORTED,
     Baseline,
     Comparison,
     Evaluation,
@@ -74,7 +74,7 @@ def evaluation_table(manifest: Manifest) -> str:
     lines = [_EVALUATION_HEADER]
     provenances = _provenances(manifest)
     for name, evaluations in _evaluated(manifest).items():
-        none = "0" if knows_its_images(provenances[name]) else "unknown"
+        none = "0" if provenances[name].knows_its_images else "unknown"
         for evaluation in evaluations:
             seen = f"**{evaluation.seen_images}**" if evaluation.seen_images else none
             cells = [
@@ -216,7 +216,7 @@ def _table_notes(manifest: Manifest) -> str:
 def _seen(manifest: Manifest) -> str:
     """Return what is known about whether the network has seen the images of the reference evaluation."""
     provenances = _provenances(manifest)
-    if unknown := [f"`{name}`" for name, made in provenances.items() if not knows_its_images(made)]:
+    if unknown := [f"`{name}`" for name, made in provenances.items() if not made.knows_its_images]:
         names = ", ".join(unknown)
         return f"nothing is known about the images that {names} may have been trained or calibrated on"
     if any(IMPORTED in made.recipe for made in provenances.values()):

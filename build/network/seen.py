@@ -4,12 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle.folder import Bundle, load_bundle, sha256_of
-from service.bundle.manifest import Provenance
+from service.bundle.manifest import IMPORTED, SEEN, Provenance
 from service.errors import BundleError
-
-# Keys of a recipe whose network comes from elsewhere: the file's name, and how many images that network has
-# seen, if that is known. Variants that are made from the network keep both.
-IMPORTED, SEEN = "imported", "seen_images"
 
 
 @dataclass(frozen=True)
@@ -21,11 +17,6 @@ class SeenImages:
 
     images: frozenset[str]
     known: bool
-
-
-def knows_its_images(provenance: Provenance) -> bool:
-    """Return whether a bundle lists the images that a variant has seen: not if it was imported without."""
-    return IMPORTED not in provenance.recipe or SEEN in provenance.recipe
 
 
 def origin_of(provenance: Provenance) -> dict[str, str | int | float | bool]:
@@ -45,7 +36,7 @@ def seen_images_of(path: Path, content: bytes, listed: frozenset[str] | None) ->
     own = [variant.provenance for variant in variants if variant.sha256 == digest]
     return SeenImages(
         images=(listed or frozenset()) | (bundle.seen_images if bundle and own else frozenset()),
-        known=listed is not None or any(map(knows_its_images, own)),
+        known=listed is not None or any(made.knows_its_images for made in own),
     )
 
 

@@ -19,9 +19,9 @@ from build.network.keras_files import load_keras_file
 from build.network.keras_layers import HEAD
 from build.network.model import LayerWeights, Weights, fold, keras_model
 from build.network.read_back import read_back
-from build.network.seen import IMPORTED, origin_of
+from build.network.seen import origin_of
 from service.bundle.folder import Classes, load_bundle, verify_variant
-from service.bundle.manifest import BASELINE, MANIFEST, Filter, Preprocessing, Resize, Training
+from service.bundle.manifest import BASELINE, IMPORTED, MANIFEST, Filter, Preprocessing, Resize, Training
 from service.host.output import write_whole
 
 _WEIGHTS = "weights.npz"

@@ -34,6 +34,10 @@ MODEL_CARD = "README.md"
 # The variant that others are compared with.
 BASELINE = "fp32"
 
+# Keys of a recipe whose network comes from elsewhere: the file's name, and how many images that network has
+# seen, if that is known. Variants that are made from the network keep both.
+IMPORTED, SEEN = "imported", "seen_images"
+
 SCHEMA_VERSION: Literal[2] = 2
 
 # Flat names only: nothing in a manifest can point outside its folder.
@@ -272,6 +276,11 @@ class Provenance(Frozen):
     tools: dict[str, str]
     calibration: ImageSet | None = None
     training: Training | None = None
+
+    @property
+    def knows_its_images(self) -> bool:
+        """Whether the bundle lists the images that the variant has seen: not if it was imported without."""
+        return IMPORTED not in self.recipe or SEEN in self.recipe
 
 
 class Wire(Frozen):

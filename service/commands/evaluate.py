@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.bundle.folder import load_bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import BASELINE, Comparison, Evaluation, comparison_with
 from service.commands.output import write_result
 from service.commands.table import table
@@ -67,10 +67,10 @@ def evaluate(
         "delegate": str(settings.delegate),
         "evaluations": {name: e.model_dump(mode="json") for name, e in evaluations.items()},
     }
-    write_result(_report(evaluations, against or BASELINE), json_file, written)
+    write_result(_report(bundle, evaluations, against or BASELINE), json_file, written)
 
 
-def _report(evaluations: dict[str, Evaluation], against: str) -> str:
+def _report(bundle: Bundle, evaluations: dict[str, Evaluation], against: str) -> str:
     first = next(iter(evaluations.values()))
     dataset = first.dataset
     lines = [
@@ -79,6 +79,11 @@ def _report(evaluations: dict[str, Evaluation], against: str) -> str:
     if first.seen_images:
         lines.append(
             f"NOT TEST ACCURACY: the network was trained or calibrated on {first.seen_images} of these images"
+        )
+    unknown = [name for name in evaluations if not bundle.variant(name).provenance.knows_its_images]
+    if unknown:
+        lines.append(
+            f"nothing is known about the images that {', '.join(unknown)} may have been trained or calibrated on"
         )
     header = ["variant", "top-1 % (95 %)", "top-5 % (95 %)", "ECE %"]
     rows = [_row(*item) for item in evaluations.items()]

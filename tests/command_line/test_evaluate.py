@@ -82,6 +82,21 @@ def test_evaluate_refuses_training_images_or_on_request_marks_them(
     assert marked in capfd.readouterr().out
 
 
+def test_evaluate_says_of_which_variants_nothing_is_known_about_the_images_seen(
+    folder: Path, colours: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = colours.variant("ptq").provenance
+    names = {"fp32": {"imported": "a.tflite"}, "ptq": {"imported": "b.tflite", "seen_images": 0}}
+    made = {name: {"provenance": own.model_copy(update={"recipe": recipe})} for name, recipe in names.items()}
+    bundle = altered(colours, tmp_path / "bundle", **made)
+    command = ["evaluate", str(folder), "--bundle", str(bundle.path), "--variants"]
+    told = "\nnothing is known about the images that fp32 may have been trained or calibrated on\n"
+    assert main([*command, "fp32,ptq,int8"]) == 0
+    assert told in capfd.readouterr().out
+    assert main([*command, "ptq,int8"]) == 0
+    assert "nothing is known" not in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

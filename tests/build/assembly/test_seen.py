@@ -7,7 +7,6 @@ from build.assembly.variants import quantize
 from build.evidence.evaluation import record_evaluation
 from build.evidence.subset import write_subset
 from build.evidence.tables import evaluation_table, variant_table
-from build.network.seen import knows_its_images
 from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
@@ -130,4 +129,4 @@ def test_an_import_keeps_what_is_known_of_a_network_that_has_seen_more(small: Bu
     assert small.seen_images
     again = imported(small.variant_path("ptq"), tmp_path / "again", labels=small.path / LABELS)
     assert again.seen_images == small.seen_images
-    assert not knows_its_images(again.variant("ptq").provenance)
+    assert not again.variant("ptq").provenance.knows_its_images
