@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core.core_schema import WithDefaultSchema
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -131,13 +132,26 @@ class Application(FastAPI):
                 # FastAPI has it too, but drops the members of its example that are null.
                 (variants.VariantList, "serialization"),
             ]
-            _, more = models_json_schema(models, ref_template="#/components/schemas/{model}")
+            _, more = models_json_schema(
+                models, ref_template="#/components/schemas/{model}", schema_generator=_Schemas
+            )
             schemas |= more["$defs"]
             _forget_validation(document)
             _forget_null_parameters(document)
             if self.keys:
                 keys.describe(document)
         return super().openapi()
+
+
+class _Schemas(GenerateJsonSchema):
+    """Schemas without null as a default, like FastAPI's: openapi-typescript requires what has a default."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Return the schema of a member that can be omitted."""
+        described = super().default_schema(schema)
+        if described.get("default", ...) is None:
+            del described["default"]
+        return described
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -47,11 +46,6 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
 }
 
 
-def _without_default(schema: JsonDict) -> None:
-    # It is null, in which case the member is omitted.
-    del schema["default"]
-
-
 class Problem(BaseModel):
     """A problem document."""
 
@@ -69,7 +63,6 @@ class Problem(BaseModel):
         description="Seconds until the same request may succeed, if known: the same as `Retry-After`, which"
         " an image of a batch does not have",
         exclude_if=lambda seconds: seconds is None,
-        json_schema_extra=_without_default,
     )
 
 

@@ -118,6 +118,10 @@ def test_no_parameter_can_be_null(document: dict[str, Any]) -> None:
     assert "null" not in str(found)
 
 
+def test_what_can_be_omitted_has_no_default(document: dict[str, Any]) -> None:
+    assert "'default': None" not in str(document)
+
+
 def test_no_member_of_an_inference_is_null(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert "null" not in str([schemas["InferenceResponse"], schemas["ResponseOutput"]])
