@@ -100,7 +100,10 @@ class FormImages:
         end = data.find(b"\r\n\r\n", start, start + _MAX_HEADERS_BYTES)
         if end == -1:
             if len(data) - start >= _MAX_HEADERS_BYTES:
-                raise BadMultipart(f"a part of the form has more than {_MAX_HEADERS_BYTES} bytes of headers")
+                raise BadMultipart(
+                    f"a part of the form has more than {_MAX_HEADERS_BYTES} bytes of headers; their lines"
+                    " must end in CRLF, and an empty one must follow them"
+                )
             self._held = data[start:]
             return None
         padding, *headers = data[start:end].split(b"\r\n")
