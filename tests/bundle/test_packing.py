@@ -65,7 +65,7 @@ def test_unpacking_gives_the_packed_content(file: Path) -> None:
 def test_a_bad_file_is_reported_in_one_line(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     with pytest.raises(
-        BundleError, match=rf"model\.tflite\.zst can't be unpacked: {message}; build the bundle"
+        BundleError, match=rf"model\.tflite\.zst can't be unpacked: {message}; build the bundle again$"
     ):
         unpack(file, len(CONTENT))
 

@@ -1,11 +1,9 @@
 """Real starts of bundles with packed variants, correct and incorrect ones."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from build.packing import pack
 from build.signing import sign_bundle
 from service.bundle.folder import Bundle
 from tests.api.running import photo
@@ -46,56 +44,13 @@ def test_packed_variants_are_served_and_switched_to(colours: Bundle, packed: Bun
                 assert (answer["variant"], answer["predictions"][0]["label"]) == (variant, name)
 
 
-def truncated(content: bytes) -> bytes:
-    return content[:-1]
-
-
-def extended(content: bytes) -> bytes:
-    return content + b"\0"
-
-
-def damaged(content: bytes) -> bytes:
-    return content[:8] + b"\xff" * 8 + content[16:]
-
-
-def different(_: bytes) -> bytes:
-    return pack(b"no model")
-
-
-def bomb(_: bytes) -> bytes:
-    return streamed(256)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (truncated, "can't be unpacked: it ends before its Zstandard frame does; "),
-        (extended, "can't be unpacked: Unable to decompress Zstandard data: "),
-        (damaged, "can't be unpacked: Unable to decompress Zstandard data: "),
-        (different, "can't be unpacked: it holds 8 bytes, but the manifest says "),
-        (bomb, "can't be unpacked: it holds more than the "),
-    ],
-)
-def test_a_wrongly_packed_variant_stops_the_start_in_one_line(
-    packed: Bundle, change: Callable[[bytes], bytes], message: str
-) -> None:
-    file = packed.variant_path("ptq")
-    replace_packed(packed, "ptq", change(file.read_bytes()))
+def test_a_wrongly_packed_variant_stops_the_start_in_one_line(packed: Bundle) -> None:
+    replace_packed(packed, "ptq", streamed(256))
     result = run(bundle=packed.path, port=0)
     assert result.returncode == 2
     line = one_line(result.stderr)
-    assert line.startswith(f"{file} {message}")
+    assert line.startswith(f"{packed.variant_path('ptq')} can't be unpacked: it holds more than the ")
     assert line.endswith("; build the bundle again")
-
-
-def test_a_damaged_packed_file_stops_the_start_in_one_line(packed: Bundle) -> None:
-    file = packed.variant_path("ptq")
-    flip(file, 8 * (file.stat().st_size // 2))
-    result = run(bundle=packed.path, port=0)
-    assert result.returncode == 2
-    assert one_line(result.stderr) == (
-        f"{file} is not the file that the manifest names (SHA-256 differs); copy the bundle again"
-    )
 
 
 def test_a_signature_covers_packed_variants(packed: Bundle, tmp_path: Path) -> None:
