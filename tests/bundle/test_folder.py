@@ -201,6 +201,7 @@ def test_a_signed_bundle_with_a_flipped_bit_is_refused(
     finally:
         flip(signed / name, bit)
     assert "\n" not in str(caught.value)
+    assert "; copy the bundle again" in str(caught.value)
     load_bundle(signed, pair.public)
 
 

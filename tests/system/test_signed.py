@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.folder import Bundle
-from service.bundle.manifest import GOLDEN, LABELS, MANIFEST, SIGNATURE
+from service.bundle.manifest import MANIFEST, SIGNATURE
 from tests.api.running import photo
 from tests.colours import altered
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
@@ -34,13 +34,13 @@ def refusal(bundle: Path, key: Path, *command: str) -> str:
     return one_line(result.stderr)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, LABELS, GOLDEN, "ptq.tflite", "softmax.tflite"])
-def test_a_flipped_bit_stops_the_start_in_one_line(bundle: Path, pair: KeyPair, name: str) -> None:
+def test_a_flipped_bit_stops_the_start_in_one_line(bundle: Path, pair: KeyPair) -> None:
     # Even in the file of a variant that would not be loaded.
-    flip(bundle / name, 8 * ((bundle / name).stat().st_size // 2))
+    model = bundle / "softmax.tflite"
+    flip(model, 8 * (model.stat().st_size // 2))
     line = refusal(bundle, pair.public)
-    assert name in line
-    assert "; copy the bundle again" in line
+    assert line.startswith(f"{model} is not the file that the manifest names")
+    assert line.endswith("; copy the bundle again")
 
 
 def test_a_wrong_key_stops_the_start_in_one_line(bundle: Path, tmp_path: Path) -> None:
