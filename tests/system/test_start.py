@@ -44,7 +44,6 @@ def test_it_listens_on_ipv6_too(colours: Bundle) -> None:
     ("settings", "message"),
     [
         ({"variant": "nope"}, "has no variant 'nope'; it has: fp32, int8, ptq, softmax"),
-        ({"varient": "ptq"}, "there is no setting EDGEWISE_VARIENT; the nearest is EDGEWISE_VARIANT"),
         ({"workers": "two"}, "EDGEWISE_WORKERS is 'two', but it should be a valid integer"),
         ({"bundle": "/nonexistent"}, "EDGEWISE_BUNDLE, or the command, must name a bundle's folder"),
         ({"host": "192.0.2.1"}, "can't listen on 192.0.2.1:0: "),
