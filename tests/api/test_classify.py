@@ -125,11 +125,6 @@ def test_the_settings_can_set_min_probability(settings: Settings) -> None:
         assert samples(client)[uncertain] == 1
 
 
-def test_the_loaded_variant_can_be_requested(client: httpx.Client) -> None:
-    response = client.post(CLASSIFY, content=photo("red"), params={"variant": "fp32"})
-    assert response.json()["variant"] == "fp32"
-
-
 def test_an_enormous_timeout_is_accepted(client: httpx.Client) -> None:
     response = client.post(f"{CLASSIFY}?timeout_ms=1{'0' * 400}", content=photo("red"))
     assert response.status_code == 200

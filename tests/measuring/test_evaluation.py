@@ -253,15 +253,6 @@ def test_no_images_and_no_variant_are_refused(colours: Bundle, folder: Path) -> 
         evaluate(candidates(colours, "nope"), images, Crop.BUNDLE, "colours")
 
 
-def test_one_image_that_the_network_has_seen_is_enough_to_refuse(
-    colours: Bundle, folder: Path, tmp_path: Path
-) -> None:
-    images = labelled_images(folder, colours.classes)
-    bundle = altered(colours, tmp_path / "bundle", {SEEN_IMAGES: lines([images[3].sha256[:16]])})
-    with pytest.raises(DatasetError, match="1 of the 10 images"):
-        evaluate(candidates(bundle, "ptq"), images, Crop.BUNDLE, "colours")
-
-
 @given(
     seed=st.integers(0, 2**32 - 1), images=st.integers(1, 20), classes=st.integers(1, 8), k=st.integers(1, 8)
 )
