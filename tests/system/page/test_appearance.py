@@ -63,6 +63,12 @@ def test_every_control_has_a_name(page: Page) -> None:
     assert unnamed == []
 
 
+def test_a_screen_reader_meets_each_part_of_the_page_once(page: Page) -> None:
+    expect(page.locator("#variants table")).to_be_visible()
+    for name in ("What is in the photo?", "Answer", "Variants"):
+        expect(page.get_by_role("region", name=name)).to_have_count(1)
+
+
 def test_the_api_documentation_works_offline(browser: Browser, service: Service) -> None:
     with checked_page(browser, service, "/docs", viewport=DESKTOP) as page:
         operation = page.locator("#operations-default-classify")
