@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.system.page.pages import CAT, DESKTOP, TEXT, checked_page, pick, take
 from tests.system.processes import Service
@@ -67,6 +67,14 @@ def test_a_screen_reader_meets_each_part_of_the_page_once(page: Page) -> None:
     expect(page.locator("#variants table")).to_be_visible()
     for name in ("What is in the photo?", "Answer", "Variants"):
         expect(page.get_by_role("region", name=name)).to_have_count(1)
+
+
+def test_without_javascript_the_page_has_a_sentence_instead(browser: Browser, service: Service) -> None:
+    with checked_page(browser, service, viewport=DESKTOP, java_script_enabled=False) as page:
+        commands = page.locator("noscript code")
+        expect(commands).to_have_text(["curl --data-binary @photo.jpg", "/v1/classify"])
+        # Side by side, as words of one line are.
+        assert len({box["y"] for box in map(Locator.bounding_box, commands.all()) if box}) == 1
 
 
 def test_the_api_documentation_works_offline(browser: Browser, service: Service) -> None:
