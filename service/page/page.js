@@ -73,6 +73,11 @@ async function classify({ retried = false } = {}) {
   }
 }
 
+/** On a phone the answer is below the photo. */
+function reveal() {
+  at("answer").scrollIntoView({ block: "nearest" });
+}
+
 function chosen() {
   const [first, second] = [at("first").value, at("second").value];
   return second ? [first, second] : [first];
@@ -83,8 +88,7 @@ function answered(found) {
   // A problem with something refused in the meantime.
   clear(at("problem"));
   at("result").replaceChildren(...(second ? answers.sideBySide(first, second) : answers.single(first)));
-  // On a phone it is below the photo.
-  at("answer").scrollIntoView({ block: "nearest" });
+  reveal();
   document.querySelector("main").classList.toggle("comparing", second !== undefined);
   at("status").textContent = answers.spoken(found);
   answeredBy = first.variant;
@@ -106,6 +110,7 @@ function failed(error, retried) {
   const waits = error.status === 429 && !retried;
   const again = stale || error.status === 429 || error.status >= 500 || error.status === 0;
   callOffRetry = show(at("problem"), error, { waits, again: again ? () => classify({ retried: waits }) : null });
+  reveal();
 }
 
 function askForKey() {

@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Route, expect
 
 from service.bundle.folder import Bundle
-from tests.system.page.pages import CAT, CLASSIFY, DESKTOP, TEXT, checked_page, pick
+from tests.system.page.pages import CAT, CLASSIFY, DESKTOP, TEXT, checked_page, pick, take
 from tests.system.processes import Service, serving
 
 
@@ -59,6 +59,14 @@ def test_a_network_failure_is_shown_and_can_be_retried(page: Page) -> None:
     page.unroute(CLASSIFY)
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".classes li")).to_have_count(5)
+
+
+def test_a_problem_is_scrolled_into_view(browser: Browser, service: Service) -> None:
+    with checked_page(browser, service, viewport={"width": 320, "height": 568}) as page:
+        expect(page.locator("#variants table")).to_be_visible()
+        page.route(CLASSIFY, lambda route: route.fulfill(status=502))
+        take(page, CAT)
+        expect(page.get_by_role("button", name="Try again")).to_be_in_viewport(ratio=1)
 
 
 def stop_the_clock(page: Page) -> None:
