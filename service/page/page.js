@@ -108,7 +108,7 @@ function failed(error, retried) {
   const stale = error.status === 409;
   if (stale) variants.refresh();
   const waits = error.status === 429 && !retried;
-  const again = stale || error.status === 429 || error.status >= 500 || error.status === 0;
+  const again = stale || [0, 408, 429].includes(error.status) || error.status >= 500;
   callOffRetry = show(at("problem"), error, { waits, again: again ? () => classify({ retried: waits }) : null });
   reveal();
 }

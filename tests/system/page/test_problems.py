@@ -61,6 +61,18 @@ def test_a_network_failure_is_shown_and_can_be_retried(page: Page) -> None:
     expect(page.locator(".classes li")).to_have_count(5)
 
 
+def test_a_photo_that_arrived_too_slowly_can_be_sent_again(page: Page) -> None:
+    problem = {"type": "/problems/slow-body", "title": "The body took too long", "detail": "send it faster"}
+    headers = {"Content-Type": "application/problem+json"}
+    expect(page.locator("#variants table")).to_be_visible()
+    page.route(CLASSIFY, lambda route: route.fulfill(status=408, headers=headers, body=json.dumps(problem)))
+    pick(page, CAT)
+    expect(page.locator("#problem")).to_contain_text("send it faster")
+    page.unroute(CLASSIFY)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".classes li")).to_have_count(5)
+
+
 def test_a_problem_is_scrolled_into_view(browser: Browser, service: Service) -> None:
     with checked_page(browser, service, viewport={"width": 320, "height": 568}) as page:
         expect(page.locator("#variants table")).to_be_visible()
