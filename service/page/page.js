@@ -15,6 +15,9 @@ let answeredBy = null;
 let running = new AbortController();
 let callOffRetry = () => {};
 
+// A faster answer should not make the page flicker.
+const LONG_MS = 500;
+
 function take(photo) {
   file = photo;
   at("file").textContent = `${photo.name}, ${megabytes(photo.size)}`;
@@ -59,6 +62,7 @@ async function classify({ retried = false } = {}) {
   at("key-form").hidden = true;
   at("answer").setAttribute("aria-busy", "true");
   at("status").textContent = "Classifying the photo.";
+  const timer = setTimeout(waiting, LONG_MS);
   try {
     // One after the other, because concurrent requests would slow each other down.
     const found = [];
@@ -69,8 +73,17 @@ async function classify({ retried = false } = {}) {
     if (signal.aborted) return;
     failed(error, retried);
   } finally {
-    if (running.signal === signal) at("answer").removeAttribute("aria-busy");
+    clearTimeout(timer);
+    if (running.signal === signal) {
+      at("answer").removeAttribute("aria-busy");
+      at("waiting").hidden = true;
+    }
   }
+}
+
+function waiting() {
+  at("waiting").hidden = false;
+  reveal();
 }
 
 /** On a phone the answer is below the photo. */

@@ -71,6 +71,17 @@ def test_the_time_of_each_stage_is_shown(page: Page) -> None:
     assert sum(shown.values()) == pytest.approx(total, abs=1)
 
 
+def test_the_page_says_that_it_waits_for_a_slow_answer(page: Page) -> None:
+    held: list[Route] = []
+    page.route(CLASSIFY, lambda route: held.append(route))
+    with page.expect_request(CLASSIFY):
+        pick(page, CAT)
+    expect(page.get_by_text("Waiting for the answer")).to_be_visible()
+    held[0].continue_()
+    expect(page.locator(".classes li")).to_have_count(5)
+    expect(page.get_by_text("Waiting for the answer")).to_be_hidden()
+
+
 def test_the_latest_photo_wins(page: Page, service: Service, photos: dict[str, Path]) -> None:
     latest = labels(service, photos["flower"])[0]
     assert latest != labels(service, CAT)[0]
