@@ -82,9 +82,8 @@ def _report(bundle: Bundle, evaluations: dict[str, Evaluation], against: str) ->
         )
     unknown = [name for name in evaluations if not bundle.variant(name).provenance.knows_its_images]
     if unknown:
-        lines.append(
-            f"nothing is known about the images that {', '.join(unknown)} may have been trained or calibrated on"
-        )
+        names = ", ".join(unknown)
+        lines.append(f"nothing is known about the images that {names} may have been trained or calibrated on")
     header = ["variant", "top-1 % (95 %)", "top-5 % (95 %)", "ECE %"]
     rows = [_row(*item) for item in evaluations.items()]
     if against in evaluations:
