@@ -13,7 +13,14 @@ from service.api.unread import KEEP_BYTES
 from service.inference.shadow import IDLE_SECONDS
 from service.renewed import RENEWAL_SECONDS
 from service.server.handshake import HANDSHAKE_SECONDS
-from service.server.protocol import HEAD_SECONDS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED
+from service.server.protocol import (
+    ANSWER_SECONDS,
+    HEAD_SECONDS,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_PIPELINED,
+    MAX_UNTAKEN_BYTES,
+)
 from service.server.run import KEEP_ALIVE_SECONDS
 from service.settings import Settings
 
@@ -95,6 +102,8 @@ def test_make_help_lists_every_target() -> None:
         ("http.md", "A request can have 128 headers", MAX_HEADERS, 128),
         ("http.md", "must arrive within 10 seconds, as must a TLS handshake", HEAD_SECONDS, 10),
         ("http.md", "must arrive within 10 seconds, as must a TLS handshake", HANDSHAKE_SECONDS, 10),
+        ("http.md", "takes nothing of its answer for 20 seconds", ANSWER_SECONDS, 20),
+        ("http.md", "if all clients together leave more than 32 MiB", MAX_UNTAKEN_BYTES, 32 * 1024 * 1024),
         ("http.md", "Clients can pipeline up to 32 requests", MAX_PIPELINED, 32),
         ("http.md", "If `Content-Length` announces 4 MiB or less", KEEP_BYTES, 4 * 1024 * 1024),
         ("settings.md", "minimum rate of a body after its first five seconds", GRACE_SECONDS, 5),

@@ -29,6 +29,8 @@ MAX_HEADERS = 128
 READ_AHEAD_BYTES = 256 * 1024
 # A client that takes nothing of its answer for this long is gone, or malicious.
 ANSWER_SECONDS = 20.0
+# Bytes of answers that clients may leave untaken, all together: a batch can be answered by a megabyte.
+MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 # Bytes that may be received per byte of a body: a one-byte chunk takes six.
 _MAX_FRAMING = 16
 # Pipelined requests that may wait on a connection.
@@ -309,7 +311,18 @@ def _too_many_connections() -> TooManyConnections:
 
 
 def close_stalled(state: ServerState) -> None:
-    """Close the connections whose clients send nothing, or take nothing, in time."""
-    for connection in list(state.connections):
-        if isinstance(connection, Protocol):
-            connection.close_if_stalled()
+    """Close the connections whose clients send nothing, or take nothing, in time.
+
+    If clients leave more than `MAX_UNTAKEN_BYTES` of their answers, those that have taken nothing for longest
+    are closed sooner.
+    """
+    connections = [each for each in list(state.connections) if isinstance(each, Protocol)]
+    for connection in connections:
+        connection.close_if_stalled()
+    excess = sum(connection._unsent for connection in connections) - MAX_UNTAKEN_BYTES
+    for connection in sorted(connections, key=lambda each: each._unsent_since):
+        if excess <= 0:
+            break
+        if connection._unsent:
+            excess -= connection._unsent
+            connection.transport.abort()

@@ -66,6 +66,14 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def steady(state: ServerState, connection: Protocol) -> None:
+    """Wait until the kernel takes no more of an answer that the client does not read."""
+    loop = asyncio.get_running_loop()
+    while not connection._unsent or loop.time() - connection._unsent_since < 0.5:
+        await asyncio.sleep(0.05)
+        close_stalled(state)
+
+
 async def flood(client: socket.socket) -> None:
     """Send far more than kernels buffer; after each piece the server has its turn and could read more."""
     for _ in range(1000):
@@ -132,6 +140,27 @@ def test_a_client_that_does_not_read_its_answer_is_disconnected(monkeypatch: pyt
                 await asyncio.sleep(0.3)
                 close_stalled(state)
             await until(lambda: not state.tasks)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(pieces())(scope, receive, send)
+
+    run(test, app)
+
+
+def test_of_too_many_untaken_answers_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(state: ServerState, port: int) -> None:
+        with asking(port):
+            await until(lambda: len(state.tasks) == 1)
+            (older,) = cast(set[Protocol], state.connections)
+            await steady(state, older)
+            with asking(port):
+                await until(lambda: len(state.tasks) == 2)
+                (newer,) = cast(set[Protocol], state.connections) - {older}
+                await steady(state, newer)
+                assert state.connections == {older, newer}
+                monkeypatch.setattr(protocol, "MAX_UNTAKEN_BYTES", older._unsent // 2 + newer._unsent)
+                close_stalled(state)
+                await until(lambda: state.connections == {newer})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await StreamingResponse(pieces())(scope, receive, send)
