@@ -1,6 +1,8 @@
 """The classifier, on a small real bundle whose answers are known."""
 
+import io
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -315,7 +317,34 @@ def test_golden_vectors_of_another_shape_stop_the_start(
         Classifier(bundle, "ptq")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK junk", archive({"pixels": golden_pixels()})])
+def array_alone() -> bytes:
+    """A file of one array, not an archive of several."""
+    content = io.BytesIO()
+    np.save(content, golden_pixels())
+    return content.getvalue()
+
+
+def array_of(shape: str) -> bytes:
+    """An archive of an array that says it has this shape, and holds nothing."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("pixels.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.encode())
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK junk",
+        archive({"pixels": golden_pixels()}),
+        array_alone(),
+        array_of("(10000000000000000,)"),
+        array_of("(" * 60),
+    ],
+    ids=["empty", "junk", "another variant's", "array", "huge", "unreadable"],
+)
 def test_missing_golden_vectors_stop_the_start(colours: Bundle, tmp_path: Path, content: bytes) -> None:
     bundle = altered(colours, tmp_path / "bundle", {GOLDEN: content})
     with pytest.raises(BundleError, match=r"golden\.npz has no golden vectors of ptq"):
