@@ -3,6 +3,7 @@
 import argparse
 
 from build.commands.network import network_of
+from build.commands.options.shared import DEFAULT_WEIGHTS
 from build.commands.output import show
 from build.commands.photo_sets import readable_sets
 from build.errors import BuildError
@@ -23,7 +24,8 @@ def run(options: argparse.Namespace, command: str) -> None:
     """
     found = _search_steps(options) if options.megabytes else _search_blocks(options)
     write_whole(options.out, recipe_text(found, command).encode())
-    show(f"{options.out}: make the variant with `quantize --recipes {options.out}`")
+    weights = "" if options.weights == str(DEFAULT_WEIGHTS) else f"--weights {options.weights} "
+    show(f"{options.out}: make the variant with `quantize {weights}--recipes {options.out}`")
 
 
 def _search_steps(options: argparse.Namespace) -> Recipe:

@@ -168,11 +168,15 @@ def test_activations_refuses_to_evaluate_on_calibration_photos(
     assert "48 images of calibration are among those to train, calibrate" in capsys.readouterr().err
 
 
-def test_search_writes_a_recipe_for_a_size(small: Bundle, calibration: Path, tmp_path: Path) -> None:
+def test_search_writes_a_recipe_for_a_size(
+    small: Bundle, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe, out = tmp_path / "tiny.toml", tmp_path / "bundle"
     photos = ["--weights", small.path, "--calibration", calibration]
     options = ["--images", "8", "--megabytes", "2.5", "--method", "uniform"]
     assert main(["search", *map(str, [*photos, *options]), "--out", str(recipe)]) == 0
+    # The steps are for these weights, not for the default ones.
+    assert f"`quantize --weights {small.path} --recipes {recipe}`" in capsys.readouterr().out
     searched_on = load_recipe(str(recipe)).searched_on
     assert len(searched_on) == 8
     assert main(["quantize", *map(str, photos), "--recipes", str(recipe), "--out", str(out)]) == 0
