@@ -80,5 +80,5 @@ class Queued(Future[Answer]):
 def no_worker_within(seconds: float) -> DeadlineExceeded:
     """Return the error for an image that waited `seconds` in vain."""
     return DeadlineExceeded(
-        f"no worker, or no memory to decode it, was free within the {seconds:.3g} seconds it had"
+        f"no worker, or no memory to decode it, was free in the {seconds:.3g} seconds that it waited"
     )

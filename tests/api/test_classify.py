@@ -136,7 +136,7 @@ def test_an_image_waits_no_longer_than_timeout_ms(settings: Settings, path: str)
         response = client.post(f"{path}?timeout_ms=50", files={"image": photo("red")})
         document = response.json() if path == CLASSIFY else response.json()["results"][0]["problem"]
     assert document["type"] == "/problems/deadline-exceeded"
-    (seconds,) = re.findall(r"was free within the (\S+) seconds", document["detail"])
+    (seconds,) = re.findall(r"was free in the (\S+) seconds", document["detail"])
     assert float(seconds) <= 0.05
 
 

@@ -102,7 +102,7 @@ def test_an_image_that_waits_past_its_deadline_is_not_classified(colours: Bundle
         gated.gate.release(3)
         with pytest.raises(DeadlineExceeded) as caught:
             second.result(60)
-        (seconds,) = re.findall(r"was free within the (\S+) seconds it had", str(caught.value))
+        (seconds,) = re.findall(r"was free in the (\S+) seconds that it waited", str(caught.value))
         assert float(seconds) >= 0.1
         assert (top(first), top(third)) == ("red", "green")
         assert gated.images == 2
