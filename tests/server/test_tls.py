@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from service.server.tls import Tls, renewed_certificate
+from service.errors import SettingsError
+from service.server.tls import Tls, load_tls, renewed_certificate
+from service.settings import Settings
 from tests.certificates import Pair, make_pair, needs_openssl
 
 pytestmark = needs_openssl
@@ -39,6 +41,26 @@ def pair(tmp_path: Path) -> Pair:
 @pytest.fixture
 def renewed(tmp_path: Path) -> Pair:
     return make_pair(tmp_path / "renewed", days=90)
+
+
+def test_unusable_files_are_refused_in_one_line(pair: Pair, renewed: Pair, tmp_path: Path) -> None:
+    encrypted = make_pair(tmp_path / "encrypted", "-passout", "pass:secret")
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("no PEM")
+    cases: list[tuple[dict[str, Path], str]] = [
+        ({"tls_cert_file": pair.certificate}, "belong together: set both or neither"),
+        ({"tls_key_file": pair.key}, "belong together: set both or neither"),
+        ({**pair.settings, "tls_cert_file": tmp_path / "no"}, "EDGEWISE_TLS_CERT_FILE can't be used: "),
+        ({**pair.settings, "tls_key_file": tmp_path}, "EDGEWISE_TLS_KEY_FILE can't be used: "),
+        ({**pair.settings, "tls_key_file": renewed.key}, "(key values mismatch)"),
+        ({**pair.settings, "tls_cert_file": nonsense}, "are not a certificate and its key, both in PEM"),
+        (encrypted.settings, "EDGEWISE_TLS_KEY_FILE is encrypted"),
+    ]
+    for settings, message in cases:
+        with pytest.raises(SettingsError) as caught:
+            load_tls(Settings(**settings))
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_the_expiry_of_the_certificate_is_known(pair: Pair) -> None:

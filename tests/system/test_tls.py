@@ -178,20 +178,7 @@ def test_without_a_certificate_there_is_no_expiry_metric(colours: Bundle) -> Non
 def test_unusable_tls_files_stop_the_start_in_one_line(
     colours: Bundle, pair: Pair, tmp_path: Path, command: str
 ) -> None:
-    other = make_pair(tmp_path / "other")
-    encrypted = make_pair(tmp_path / "encrypted", "-passout", "pass:secret")
-    nonsense = tmp_path / "nonsense"
-    nonsense.write_text("no PEM")
-    cases: list[tuple[dict[str, Path], str]] = [
-        ({"tls_cert_file": pair.certificate}, "belong together: set both or neither"),
-        ({"tls_key_file": pair.key}, "belong together: set both or neither"),
-        ({**pair.settings, "tls_cert_file": tmp_path / "no"}, "EDGEWISE_TLS_CERT_FILE can't be used: "),
-        ({**pair.settings, "tls_key_file": tmp_path}, "EDGEWISE_TLS_KEY_FILE can't be used: "),
-        ({**pair.settings, "tls_key_file": other.key}, "(key values mismatch)"),
-        ({**pair.settings, "tls_cert_file": nonsense}, "are not a certificate and its key, both in PEM"),
-        (encrypted.settings, "EDGEWISE_TLS_KEY_FILE is encrypted"),
-    ]
-    for settings, message in cases:
-        result = run(command, bundle=colours.path, port=0, **settings)
-        assert result.returncode == 2
-        assert message in one_line(result.stderr)
+    settings = {**pair.settings, "tls_key_file": make_pair(tmp_path / "other").key}
+    result = run(command, bundle=colours.path, port=0, **settings)
+    assert result.returncode == 2
+    assert "(key values mismatch)" in one_line(result.stderr)
