@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -57,6 +57,17 @@ def launched(
 
 def send(number: signal.Signals, process: int) -> None:
     subprocess.run(["kill", f"-{number}", str(process)], check=True)  # noqa: S603, S607
+
+
+def assert_stops_cleanly(service: Service, stop: Callable[[], None]) -> None:
+    """Stop a service amid a request, which it answers before it exits with 0."""
+    with ExitStack() as stack:
+        connection = partial_request(service, stack)
+        stop()
+        service.line("stopping")
+        connection.sendall(IMAGE[10:])
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+        assert service.wait() == 0
 
 
 def loads_a_model(process: int) -> bool:
@@ -143,13 +154,8 @@ def test_a_second_signal_ends_it_at_once(colours: Bundle) -> None:
 
 
 def test_sighup_stops_it_like_sigterm(colours: Bundle) -> None:
-    with serving(bundle=colours.path, **PATIENT) as service, ExitStack() as stack:
-        connection = partial_request(service, stack)
-        service.signal(signal.SIGHUP)
-        service.line("stopping")
-        connection.sendall(IMAGE[10:])
-        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
-        assert service.wait() == 0
+    with serving(bundle=colours.path, **PATIENT) as service:
+        assert_stops_cleanly(service, lambda: service.signal(signal.SIGHUP))
 
 
 def test_under_nohup_it_ignores_sighup(colours: Bundle) -> None:
@@ -164,13 +170,8 @@ def test_under_nohup_it_ignores_sighup(colours: Bundle) -> None:
 
 @as_process_1
 def test_as_process_1_it_answers_accepted_requests_and_exits_with_0(colours: Bundle) -> None:
-    with launched(colours, NAMESPACE, SERVE, **PATIENT) as (service, process), ExitStack() as stack:
-        connection = partial_request(service, stack)
-        send(signal.SIGTERM, process)
-        service.line("stopping")
-        connection.sendall(IMAGE[10:])
-        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
-        assert service.wait() == 0
+    with launched(colours, NAMESPACE, SERVE, **PATIENT) as (service, process):
+        assert_stops_cleanly(service, lambda: send(signal.SIGTERM, process))
 
 
 @as_process_1
@@ -189,13 +190,9 @@ def test_under_an_init_that_forwards_signals_it_stops_the_same_way(
 ) -> None:
     if "--pid" in prefix and not can_unshare():
         pytest.skip("unshare may not make a namespace of processes here")
-    with launched(colours, prefix, SERVE, **PATIENT) as (service, process), ExitStack() as stack:
-        connection = partial_request(service, stack)
-        send(signal.SIGTERM, process if "--pid" in prefix else service.process.pid)
-        service.line("stopping")
-        connection.sendall(IMAGE[10:])
-        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
-        assert service.wait() == 0
+    with launched(colours, prefix, SERVE, **PATIENT) as (service, process):
+        signalled = process if "--pid" in prefix else service.process.pid
+        assert_stops_cleanly(service, lambda: send(signal.SIGTERM, signalled))
 
 
 def test_in_the_grace_period_it_is_not_ready_but_accepts_requests(colours: Bundle) -> None:
