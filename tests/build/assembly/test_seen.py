@@ -2,7 +2,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from build.assembly.importing import Origin, PreprocessingOptions, import_models
 from build.assembly.variants import quantize
 from build.evidence.evaluation import record_evaluation
 from build.evidence.subset import write_subset
@@ -11,7 +10,7 @@ from build.network.weights import Network, load_network
 from build.photos.data import PhotoSet
 from build.quantization.recipe import load_recipe
 from service.bundle.folder import SEEN_DIGITS, Bundle, load_bundle, verify
-from service.bundle.manifest import LABELS, Filter, Manifest, Resize
+from service.bundle.manifest import LABELS, Filter, Manifest
 from service.images.pixels import Crop
 from service.measuring.labelled import labelled_images
 from tests.build.assembly.conftest import imported
@@ -107,17 +106,10 @@ def test_variants_say_of_weights_from_elsewhere_what_those_say(
     listed = frozenset(["0" * SEEN_DIGITS])
     for name, seen, shown in (("unknown", None, "unknown"), ("known", listed, "0")):
         # Alone, the file says nothing of itself.
-        file = tmp_path / f"{name}.tflite"
-        shutil.copy(small.variant_path("fp32"), file)
-        other = import_models(
-            {"fp32": file},
-            tmp_path / name,
-            labels=labels,
-            class_ids=None,
-            output="logits",
-            preprocessing=PreprocessingOptions(Resize.SHORTER_SIDE, None, Filter.BICUBIC),
-            origin=Origin("MIT", "python -m build import", seen),
-        )
+        (tmp_path / name).mkdir()
+        file = Path(shutil.copy(small.variant_path("fp32"), tmp_path / name))
+        options = {"labels": labels, "seen_images": seen, "filter": Filter.BICUBIC}
+        other = imported(file, tmp_path / f"{name}-imported", **options)
         network = load_network(str(other.path))
         bundle = quantize(network, [float32], PhotoSet("none", ()), "", tmp_path / f"{name}-again")
         manifest = evaluated(bundle, evaluation)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from build.assembly.importing import Origin, PreprocessingOptions, import_models
 from build.bundle_writing import bundle_files, write_bundle
 from build.errors import BuildError
 from build.evidence.evaluation import START, reference_in_words
@@ -13,11 +12,11 @@ from build.evidence.tables import pair_table, variant_table
 from build.photos.data import sample
 from service.bundle.folder import Bundle, load_bundle, sha256_of, verify
 from service.bundle.manifest import (
+    LABELS,
     PER_CLASS,
     REFERENCE,
     SEEN_IMAGES,
     Filter,
-    Resize,
     comparison_with,
     reference_evaluation,
 )
@@ -26,6 +25,7 @@ from service.errors import DatasetError
 from service.images.pixels import Crop
 from service.measuring.evaluation import Candidate, evaluate
 from service.measuring.labelled import labelled_images
+from tests.build.assembly.conftest import imported as import_files
 from tests.build.conftest import CLASSES, REPRESENTATIVE, record
 from tests.build.evidence.markdown import rows
 
@@ -158,17 +158,8 @@ def imported(bundle: Bundle, variant: str, file: Path) -> Bundle:
     """Import a variant of a bundle into a bundle of its own, under the name of the file."""
     file.parent.mkdir(parents=True)
     shutil.copy(bundle.variant_path(variant), file)
-    labels = file.with_name("labels.txt")
-    labels.write_text("\n".join(bundle.labels) + "\n")
-    return import_models(
-        {file.stem: file},
-        file.parent / "bundle",
-        labels=labels,
-        class_ids=None,
-        output="logits",
-        preprocessing=PreprocessingOptions(Resize.SHORTER_SIDE, None, Filter.BICUBIC),
-        origin=Origin("unknown", "python -m build import"),
-    )
+    labels = bundle.path / LABELS
+    return import_files(file, file.parent / "bundle", labels=labels, filter=Filter.BICUBIC)
 
 
 def test_the_variants_of_another_bundle_can_be_baselines(
