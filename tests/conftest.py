@@ -85,8 +85,15 @@ def colour_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 
 @pytest.fixture(scope="session")
 def colours(colour_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The colour classifier's bundle; tests that change it copy it first."""
+    """The colour classifier's bundle; tests that change it use `copied`."""
     return write_colours(tmp_path_factory.mktemp("bundles") / "colours", colour_models)
+
+
+@pytest.fixture
+def copied(colours: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of the colour classifier's bundle that a test may change."""
+    shutil.copytree(colours.path, tmp_path / "copied")
+    return load_bundle(tmp_path / "copied")
 
 
 @pytest.fixture(scope="session")

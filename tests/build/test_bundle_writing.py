@@ -23,12 +23,6 @@ def pair(tmp_path: Path) -> KeyPair:
     return make_key_pair(tmp_path / "keys")
 
 
-@pytest.fixture
-def copied(colours: Bundle, tmp_path: Path) -> Bundle:
-    shutil.copytree(colours.path, tmp_path / "copied")
-    return load_bundle(tmp_path / "copied")
-
-
 def test_writing_replaces_an_existing_bundle(colours: Bundle, copied: Bundle) -> None:
     renamed = colours.manifest.model_copy(update={"name": "renamed"})
     assert write_bundle(copied.path, renamed, bundle_files(colours)).manifest.name == "renamed"

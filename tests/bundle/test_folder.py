@@ -1,6 +1,5 @@
 """Bundles are read as they were written, and errors name the damaged file."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from tests.packed import packed_copy
 from tests.signed import KeyPair, flip, make_key_pair, signed_copy
 
 FILES = [LABELS, CLASS_IDS, GOLDEN, "fp32.tflite", "softmax.tflite"]
-
-
-@pytest.fixture
-def copied(colours: Bundle, tmp_path: Path) -> Bundle:
-    shutil.copytree(colours.path, tmp_path / "copied")
-    return load_bundle(tmp_path / "copied")
 
 
 @pytest.fixture(scope="module")

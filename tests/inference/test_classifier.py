@@ -1,7 +1,6 @@
 """The classifier, on a small real bundle whose answers are known."""
 
 import io
-import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle.folder import Bundle, load_bundle
+from service.bundle.folder import Bundle
 from service.bundle.manifest import GOLDEN, GoldenTolerance, InputTensor
 from service.errors import BundleError, CorruptImage, ImageTooLarge, NoAnswer, SelfTestError
 from service.images.pixels import Crop, DecodeLimits, fit
@@ -190,17 +189,6 @@ def test_softmax_neither_overflows_nor_loses_the_tie() -> None:
     np.testing.assert_array_equal(softmax(np.array([3e38, 3e38, -3e38], np.float32)), [0.5, 0.5, 0])
     rows = softmax(np.array([[0, 0], [0, np.log(3)]], np.float32))
     np.testing.assert_allclose(rows, [[0.5, 0.5], [0.25, 0.75]], rtol=1e-6)
-
-
-@pytest.fixture
-def copied(colours: Bundle, tmp_path: Path) -> Bundle:
-    shutil.copytree(colours.path, tmp_path / "copied")
-    return load_bundle(tmp_path / "copied")
-
-
-def test_the_error_of_an_unknown_variant_names_the_known_ones(colours: Bundle) -> None:
-    with pytest.raises(BundleError, match="'nope'; it has: fp32, int8, ptq, softmax"):
-        Classifier(colours, "nope")
 
 
 def test_a_damaged_file_is_not_loaded(copied: Bundle) -> None:
