@@ -77,13 +77,6 @@ def test_the_pruned_recipes_differ_in_the_teacher_and_use_searched_steps() -> No
         assert recipe.model_copy(update=none) == expected
 
 
-def test_ptq_is_int8_throughout() -> None:
-    recipe = load_recipe("ptq")
-    assert recipe.weights is WeightType.INT8_PER_CHANNEL
-    assert recipe.activations is ActivationType.INT8
-    assert recipe.precision is Precision.INT8
-
-
 @pytest.mark.parametrize(
     ("name", "precision", "ranges"),
     [
