@@ -15,6 +15,7 @@ from service.inference.classifier import Classifier, Prediction
 from tests.api.running import photo
 from tests.images.encoded import png
 from tests.inference.pools import Gated, Running, running, top
+from tests.system.processes import wait_for
 
 # A PNG takes 8 bytes a pixel: two large ones do not fit, and small ones take far less than a sixteenth.
 LARGE = (400, 300)
@@ -41,10 +42,7 @@ def workers(bundle: Bundle, count: int = 2, kind: type[GatedWhite] = GatedWhite)
 
 
 def wait_in_line(run: Running, room: Room, count: int) -> None:
-    end = time.monotonic() + 60
-    while room.waiting < count:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    wait_for(lambda: room.waiting >= count)
     assert run.pool.waiting >= count
 
 

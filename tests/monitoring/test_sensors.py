@@ -9,6 +9,7 @@ from service.monitoring import sensors as sensors_module
 from service.monitoring.sensors import Sensors, watched
 from tests.rights import as_an_ordinary_user
 from tests.sensors.boards import INTEL_NUC, JETSON_ORIN_NANO, RASPBERRY_PI_4, write_tree
+from tests.system.processes import wait_for
 
 
 def exposed(registry: CollectorRegistry) -> dict[str, float]:
@@ -81,7 +82,7 @@ def test_the_log_lists_the_sensors_and_the_unreadable_files(
         file.chmod(0o400)
     registry = CollectorRegistry()
     with as_an_ordinary_user(), caplog.at_level(logging.INFO), watched(open_path, registry):
-        wait_for_sensors(registry)
+        wait_for(lambda: bool(exposed(registry)))
         samples = exposed(registry)
     assert not any("energy" in name for name in samples)
     assert samples['edgewise_cpu_frequency_hertz{cpu="0"}'] == 3.6e9
@@ -98,12 +99,5 @@ def test_readings_are_exposed_only_while_sensors_are_watched(tmp_path: Path) -> 
     root = write_tree(tmp_path, RASPBERRY_PI_4)
     for _ in range(2):
         with watched(root, registry):
-            wait_for_sensors(registry)
+            wait_for(lambda: bool(exposed(registry)))
         assert exposed(registry) == {}
-
-
-def wait_for_sensors(registry: CollectorRegistry) -> None:
-    deadline = time.monotonic() + 60
-    while not exposed(registry):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

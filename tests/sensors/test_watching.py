@@ -6,14 +6,12 @@ import pytest
 from service.sensors.watching import Readings, watched_sensors
 from tests.sensors import boards
 from tests.sensors.boards import INA219, Tree, cpu, rapl, write_tree
+from tests.system.processes import wait_for
 
 
 def until_read(readings: Readings) -> None:
     """Wait until the clocks were read once."""
-    deadline = time.monotonic() + 60
-    while not readings.clock_shares:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: bool(readings.clock_shares))
 
 
 def test_counters_give_the_joules_spent_meanwhile(tmp_path: Path) -> None:
