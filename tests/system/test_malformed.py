@@ -1,19 +1,28 @@
 """Requests that violate HTTP, before or while they are answered."""
 
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from service.bundle.folder import Bundle
 from tests.system.connections import connected, exchange, read_all
-from tests.system.processes import serving
+from tests.system.processes import Service, serving
 
 HEAD = b"POST /v1/classify%s HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked"
 LIVE = b"GET /livez HTTP/%s\r\n%s\r\n"
 WHOLE = b"4\r\nsome\r\n0\r\n\r\n"
 BAD_CHUNK = b"4\r\nsome\r\nZZ\r\n"
+
+
+@pytest.fixture(scope="module")
+def served(colours: Bundle) -> Iterator[Service]:
+    """A service that must log no error until it ends."""
+    with serving(bundle=colours.path) as service:
+        yield service
+    assert not [entry for entry in service.log if entry["level"] == "error"]
 
 
 @pytest.mark.parametrize(
@@ -40,19 +49,17 @@ BAD_CHUNK = b"4\r\nsome\r\nZZ\r\n"
     ],
 )
 def test_a_malformed_request_gets_one_answer_and_logs_no_error(
-    colours: Bundle, sent: list[bytes], status: bytes
+    served: Service, sent: list[bytes], status: bytes
 ) -> None:
-    with serving(bundle=colours.path) as service:
-        (line,) = exchange(service.url, *sent)
-        assert line.startswith(b"HTTP/1.1 " + status)
-        assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
-    assert not [entry for entry in service.log if entry["level"] == "error"]
+    (line,) = exchange(served.url, *sent)
+    assert line.startswith(b"HTTP/1.1 " + status)
+    assert httpx.get(f"{served.url}/livez", timeout=60).status_code == 200
 
 
-def test_a_client_that_sends_its_whole_body_first_gets_the_problem(colours: Bundle) -> None:
+def test_a_client_that_sends_its_whole_body_first_gets_the_problem(served: Service) -> None:
     body = bytes(3_000_000)
     head = b"POST /v2/models HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with serving(bundle=colours.path) as service, connected(service.url) as connection:
+    with connected(served.url) as connection:
         connection.sendall(head + body)
         answer = read_all(connection)
     problem = json.loads(answer.partition(b"\r\n\r\n")[2])
