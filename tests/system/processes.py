@@ -28,9 +28,13 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 def run(
-    *arguments: str | Path, python: str | Path = sys.executable, module: str = "service", **settings: object
+    *arguments: str | Path,
+    python: str | Path = sys.executable,
+    module: str = "service",
+    seconds: float = DEADLINE_SECONDS,
+    **settings: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m service`, or another module of it, and return its result."""
+    """Run `python -m service`, or another module, and return its result; fail after `seconds`."""
     return subprocess.run(  # noqa: S603
         [python, "-m", module, *arguments],
         cwd=ROOT,
@@ -38,7 +42,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=DEADLINE_SECONDS,
+        timeout=seconds,
     )
 
 

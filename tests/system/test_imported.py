@@ -1,7 +1,5 @@
 """Third-party classifiers: imported, evaluated, compared, served and switched between."""
 
-import subprocess
-import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from service.bundle.folder import Bundle, load_bundle
 from service.bundle.manifest import comparison_with, reference_evaluation
 from tests.api.running import samples
 from tests.colours import LABELS_OF, write_photos
-from tests.system.processes import ROOT, run, serving, wait_for
+from tests.system.processes import run, serving, wait_for
 
 PHOTOS = 4
 TOKEN = "0123456789abcdef"  # noqa: S105
@@ -21,9 +19,7 @@ TOKEN = "0123456789abcdef"  # noqa: S105
 
 def build(*arguments: str | Path) -> str:
     """Run `python -m build` and return its output."""
-    result = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "build", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = run(*arguments, module="build")
     assert result.returncode == 0, result.stderr
     return result.stdout
 

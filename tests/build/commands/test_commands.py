@@ -17,21 +17,12 @@ from service.bundle.manifest import comparison_with
 from service.bundle.reference import read_reference
 from service.inference.classifier import Classifier
 from tests.build.conftest import CLASSES, RECIPE, SIZE, flatten
-from tests.system.processes import interrupted
-
-ROOT = Path(__file__).parents[3]
+from tests.system.processes import interrupted, run
 
 
 def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `python -m build` and wait for it."""
-    return subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "build", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1800,
-    )
+    return run(*arguments, module="build", seconds=1800)
 
 
 def test_all_makes_a_bundle_and_a_report_from_weights_and_photos(
