@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +22,7 @@ from tests.sensors import boards
 from tests.system.connections import CLASSIFY, IMAGE, connected
 from tests.system.processes import ROOT, environment, serving
 from tests.system.prometheus import Prometheus, Target, free_port, wait_until
+from tests.system.threads import in_threads
 
 # Takes about a quarter of a second to decode.
 LARGE = photo("red", size=(4000, 3000))
@@ -39,22 +40,8 @@ def posting(
                 with suppress(httpx.TransportError):
                     client.post(CLASSIFY, content=image)
 
-    with _in_threads(clients, post):
+    with in_threads(clients, post):
         yield
-
-
-@contextmanager
-def _in_threads(count: int, work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run `work` in `count` threads during this context; each returns once its event is set."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(count) as threads:
-        futures = [threads.submit(work, stop) for _ in range(count)]
-        try:
-            yield
-        finally:
-            stop.set()
-            for future in futures:
-                future.result()
 
 
 def overload_on_a_hot_board(prometheus: Prometheus, bundle: Bundle, folder: Path) -> None:
@@ -221,7 +208,7 @@ def _slow_senders(url: str, count: int) -> Iterator[None]:
             with suppress(OSError), _partial_request(url) as connection:
                 assert b" 408 " in connection.recv(65536)
 
-    with _in_threads(count, send):
+    with in_threads(count, send):
         yield
 
 

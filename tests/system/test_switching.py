@@ -1,5 +1,6 @@
 """Several variants in one real service: switching between them, and a faster one under load."""
 
+import itertools
 import os
 import shutil
 import threading
@@ -17,6 +18,7 @@ from service.inference.classifier import Classifier
 from tests.api.running import samples
 from tests.system.noise import noise_images
 from tests.system.processes import Service, run, serving, wait_for
+from tests.system.threads import in_threads
 
 CLASSIFY = "/v1/classify"
 SWITCHES = 100
@@ -33,23 +35,16 @@ def predictions(answer: dict[str, Any]) -> list[tuple[int, float]]:
 def posting(service: Service, images: list[bytes]) -> Iterator[list[tuple[int, httpx.Response]]]:
     """Post images in turn from several clients; yield a growing list of image numbers and answers."""
     answers: list[tuple[int, httpx.Response]] = []
-    stop = threading.Event()
+    numbers = itertools.cycle(range(len(images)))
 
-    def post(first: int) -> None:
+    def post(stop: threading.Event) -> None:
         with service.client() as client:
-            number = first
             while not stop.is_set():
-                number = (number + 1) % len(images)
+                number = next(numbers)
                 answers.append((number, client.post(CLASSIFY, content=images[number])))
 
-    with ThreadPoolExecutor(CLIENTS) as threads:
-        futures = [threads.submit(post, first) for first in range(CLIENTS)]
-        try:
-            yield answers
-        finally:
-            stop.set()
-            for future in futures:
-                future.result()
+    with in_threads(CLIENTS, post):
+        yield answers
 
 
 def test_no_answer_is_lost_or_wrong_in_a_hundred_switches_under_load(colours: Bundle, tmp_path: Path) -> None:
