@@ -68,13 +68,23 @@ def precision_of(content: bytes) -> Precision | None:
 
 
 def rounds_activations(content: bytes) -> bool:
-    """Return whether activations become integers: for a layer that computes with them, or by an operator.
+    """Return whether activations become 8-bit integers, for a layer's computation or by an operator.
 
-    `content`: as for `count_operators`. Integer weights that are unpacked to floats don't round activations;
-    16-bit activations count, although they are rounded to much finer steps.
+    `content`: as for `count_operators`. Integer weights that are unpacked to floats don't round activations.
+    16-bit activations don't count: their steps are so fine that kernels end up as close as those for floats.
     """
-    by_operator = not _ROUNDING.isdisjoint(count_operators(content))
-    return by_operator or not all(layer.in_float for layer in _layers(content))
+    layers_round = any(not layer.in_float and layer.taken != _Type.INT16 for layer in _layers(content))
+    return layers_round or _has_rounding_operator(content)
+
+
+def _has_rounding_operator(content: bytes) -> bool:
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    return any(
+        kind_of(model.operatorCodes[operator.opcodeIndex]) in _ROUNDING
+        and graph.tensors[operator.outputs[0]].type != _Type.INT16
+        for graph in model.subgraphs
+        for operator in graph.operators
+    )
 
 
 def _precision(layer: _Layer) -> Precision | None:

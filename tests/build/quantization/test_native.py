@@ -21,9 +21,10 @@ from build.quantization.grids import grids_of, on_grids
 from build.quantization.layer_names import layer_of
 from build.quantization.recipe import RECIPES, Recipe, load_recipe
 from service.bundle.folder import Bundle, sha256_of
-from service.bundle.manifest import Precision
+from service.bundle.manifest import LABELS, Precision
 from service.inference.classifier import Classifier
 from service.inference.delegates import Delegate
+from tests.build.assembly.conftest import imported
 from tests.build.conftest import REPRESENTATIVE, SIZE
 from tests.build.quantization.interpreters import mean_error
 from tests.colours import golden_of
@@ -164,6 +165,19 @@ def test_the_golden_tolerance_allows_for_differences_between_kernels(native: Bun
     assert native.variant("int4-weights").golden == FLOAT_TOLERANCE
     assert native.variant("int4").golden == INTEGER_TOLERANCE
     assert native.variant("int16x8").golden == FLOAT_TOLERANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_import_of_a_variant_has_the_same_precision_and_golden_tolerance(
+    native: Bundle, tmp_path: Path, name: str
+) -> None:
+    # With the same filter, so that both have the same golden pixels.
+    filter_ = native.manifest.preprocessing.filter
+    bundle = imported(
+        native.variant_path(name), tmp_path / "bundle", labels=native.path / LABELS, filter=filter_
+    )
+    made, again = native.variant(name), bundle.variant(name)
+    assert (again.precision, again.golden) == (made.precision, made.golden)
 
 
 def test_a_second_conversion_gives_the_same_bytes(
