@@ -16,6 +16,7 @@ _CLIENTS = frozenset({"App", "Camera", "Inspector"})
 _INSTEAD = {
     "--passes": "leave it out: the length of a step is --step-seconds",
     "--users": "use --start-rate and --fps",
+    "--variant": "use --variants",
     "--run-time": "use --step-seconds",
     "--spawn-rate": "leave it out: all cameras of a step start at once",
     "--master": "each step ends its workers; use --processes",
@@ -109,7 +110,13 @@ def _parser(own: argparse.ArgumentParser) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_options(parser)
-    for names in (["--passes"], ["--users", "-u"], ["--run-time", "-t"], ["--spawn-rate", "-r"]):
+    for names in (
+        ["--passes"],
+        ["--variant"],
+        ["--users", "-u"],
+        ["--run-time", "-t"],
+        ["--spawn-rate", "-r"],
+    ):
         parser.add_argument(*names, action=_Refuse, help=argparse.SUPPRESS)
     for name in ("--master", "--worker"):
         parser.add_argument(name, action=_Refuse, nargs=0, help=argparse.SUPPRESS)

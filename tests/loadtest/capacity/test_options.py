@@ -33,6 +33,7 @@ def test_blanks_around_the_names_of_variants_and_repeated_names_do_not_count() -
     ("given", "why"),
     [
         (["--passes", "1"], "--passes can't be used in a search .*--step-seconds"),
+        (["--variant", "qat"], "--variant can't be used in a search .*: use --variants"),
         (["--users=4"], "--users can't be used in a search .* --start-rate"),
         (["-u4"], "--users can't be used in a search"),
         (["--run-time", "5s"], "--run-time can't be used in a search .* --step-seconds"),
@@ -56,6 +57,7 @@ def test_the_help_of_a_search_offers_nothing_that_it_refuses(capsys: pytest.Capt
     offered = capsys.readouterr().out
     assert "--slo-p99" in offered
     assert not [name for name in ("--passes", "--users", "--run-time") if name in offered]
+    assert "--variant NAME" not in offered
 
 
 @pytest.mark.parametrize(
