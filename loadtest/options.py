@@ -39,14 +39,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--photos",
         default=str(DEFAULT_PHOTOS),
         metavar="FOLDER",
-        help="one folder per class, named by class id or label, or without class ids by index (default: three"
-        " photos)",
+        help="a folder with one folder per class, named by class id or label, or, if the bundle has no class"
+        " ids, by label or index (default: three photos)",
     )
     parser.add_argument(
         "--crop",
         choices=("bundle", "none"),
         default="bundle",
-        help="what the model sees of a photo (default: bundle)",
+        help="bundle: crop as the bundle says; none: use whole images (default: bundle)",
     )
     parser.add_argument(
         "--variant", default="", metavar="NAME", help="the variant to request (default: the active one)"

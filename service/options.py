@@ -21,10 +21,16 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edgewise {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser("serve", help="serve a bundle over HTTP (the default)")
-    commands.add_parser(
-        "check", help="verify the settings and the whole bundle, and print what would be served"
-    )
+
+    def command(name: str, what: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        description = f"{what[0].upper()}{what[1:]}."
+        return commands.add_parser(name, parents=parents, help=what, description=description)
+
+    settings_only = "The settings, such as EDGEWISE_BUNDLE, take the place of options: see docs/settings.md."
+    command("serve", "serve a bundle over HTTP (the default)").epilog = settings_only
+    command(
+        "check", "verify the settings and the whole bundle, and print what would be served"
+    ).epilog = settings_only
 
     measured = argparse.ArgumentParser(add_help=False)
     measured.add_argument("--bundle", metavar="FOLDER", help="use this bundle instead of EDGEWISE_BUNDLE")
@@ -33,36 +39,38 @@ def command_parser() -> argparse.ArgumentParser:
     )
     measured.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
 
-    evaluate = commands.add_parser("evaluate", parents=[measured], help="measure accuracy on labelled images")
+    evaluate = command("evaluate", "measure accuracy on labelled photos", measured)
     evaluate.add_argument(
         "folder",
         type=Path,
-        help="one folder per class, named by class id or label, or without class ids by index",
+        metavar="PHOTOS",
+        help="a folder with one folder per class, named by class id or label, or, if the bundle has no class"
+        " ids, by label or index",
     )
     evaluate.add_argument(
-        "--against", metavar="VARIANT", help="compare with this variant (default: fp32, if there is one)"
+        "--against",
+        metavar="VARIANT",
+        help="compare the others with this one (default: fp32, if it is evaluated)",
     )
     evaluate.add_argument(
         "--crop",
         type=Crop,
         choices=list(Crop),
         default=Crop.BUNDLE,
-        help="bundle: the bundle's crop; none: whole images",
+        help="bundle: crop as the service does; none: use whole images (default: bundle)",
     )
     evaluate.add_argument(
         "--allow-seen",
         action="store_true",
-        help="accept images that the network was trained or calibrated on",
+        help="accept images that the network was trained or calibrated on, and mark the result",
     )
     evaluate.add_argument(
         "--skip-corrupt",
         action="store_true",
-        help="skip unreadable images, and report their number and the first of them",
+        help="leave out images that can't be read; count them and name the first ones",
     )
 
-    benchmark = commands.add_parser(
-        "benchmark", parents=[measured], help="measure latency, load time and memory"
-    )
+    benchmark = command("benchmark", "measure latency, load time and memory", measured)
     benchmark.add_argument(
         "--runs",
         type=_positive,
@@ -71,7 +79,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _report_options(benchmark)
 
-    profile = commands.add_parser("profile", parents=[measured], help="measure each operator of the variants")
+    profile = command("profile", "measure the time of each operator of the variants", measured)
     profile.add_argument(
         "--runs",
         type=_positive,
@@ -81,7 +89,7 @@ def command_parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "--top", type=_positive, default=DEFAULT_TOP, help=f"operators per table (default: {DEFAULT_TOP})"
     )
-    profile.add_argument("--name", help="the device's name in the JSON (default: from its firmware)")
+    profile.add_argument("--name", help="the device's name in --json FILE (default: from its firmware)")
     return parser
 
 
@@ -89,7 +97,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="measure more, and write a report on this device as JSON"
     )
-    parser.add_argument("--name", help="the device's name in the report (default: from its firmware)")
+    parser.add_argument("--name", help="for the report: the device's name (default: from its firmware)")
     parser.add_argument(
         "--photos",
         type=Path,
@@ -100,7 +108,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
         "--crop",
         type=Crop,
         choices=list(Crop),
-        help="of --photos: the bundle's crop, or whole images (none)",
+        help="for --photos, as of evaluate (default: bundle)",
     )
 
 

@@ -67,3 +67,16 @@ def test_the_table_is_printed_even_if_the_disk_is_full(
     captured = capfd.readouterr()
     assert one_line(captured.err) == "/dev/full can't be written: No space left on device"
     assert re.search(table, captured.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "evaluate", "benchmark", "profile"])
+def test_the_help_of_every_command_says_what_it_does(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    (what,) = re.findall(rf"^ +{command}\s+(\S.*)$", capsys.readouterr().out, re.MULTILINE)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"\n{what[0].upper()}{what[1:]}.\n" in capsys.readouterr().out

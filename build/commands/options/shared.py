@@ -123,7 +123,9 @@ def evaluation_options(parser: argparse.ArgumentParser, *, required: bool = True
         help="evaluate on the bundle's crop, as served, or on whole images: none (default: %(default)s)",
     )
     parser.add_argument(
-        "--allow-seen", action="store_true", help="accept images that were trained on, and mark the result"
+        "--allow-seen",
+        action="store_true",
+        help="accept images that the network was trained or calibrated on, and mark the result",
     )
 
 
@@ -132,7 +134,7 @@ def corrupt_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-corrupt",
         action="store_true",
-        help="skip unreadable images, and report their number and the first of them",
+        help="leave out images that can't be read; count them and name the first ones",
     )
 
 
