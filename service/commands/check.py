@@ -50,7 +50,9 @@ def check(settings: Settings) -> None:
         for name in manifest.variants
         if name in served or name not in missing
     }
-    used = settings if selection.contenders else settings.model_copy(update={"variant": active})
+    # What the bundle decides if they are not set. `auto` stays: the table of contenders shows its choice.
+    decided = {"model_name": settings.model_name or manifest.name}
+    used = settings.model_copy(update=decided | ({} if selection.contenders else {"variant": active}))
     width = max(len(name) for name, _ in used)
     show("\n".join(f"{PREFIX}{name.upper():<{width}}  {_text(value)}" for name, value in used))
     show("")

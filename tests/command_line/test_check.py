@@ -21,6 +21,7 @@ def test_check_prints_every_setting_and_what_would_be_served(capfd: pytest.Captu
     assert re.findall(rf"^{PREFIX}(\w+)", out, re.MULTILINE) == [
         name.upper() for name in Settings.model_fields
     ]
+    assert re.search(rf"^{PREFIX}MODEL_NAME +colours$", out, re.MULTILINE)
     # Of an optional setting, a list and a text.
     for name in ("SHADOW_VARIANT", "LOADED_VARIANTS", "DELEGATE_OPTIONS"):
         assert re.search(rf"^{PREFIX}{name} +not set$", out, re.MULTILINE)
