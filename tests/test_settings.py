@@ -250,5 +250,14 @@ def test_the_document_lists_every_setting_and_its_default() -> None:
     assert defaults == Settings().model_dump(exclude={"workers"})
 
 
+def test_the_document_gives_large_defaults_in_mebibytes_as_well() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| `(EDGEWISE_\w+)` \| `(\d+)` \| .*\(default: (\d+) MiB\)", text, re.MULTILINE)
+    assert {name: int(default) for name, default, _ in rows} == {
+        name: int(mebibytes) * 1024 * 1024 for name, _, mebibytes in rows
+    }
+    assert len(rows) == 4
+
+
 def test_duplicates_in_a_list_are_dropped() -> None:
     assert load_settings({"EDGEWISE_LOADED_VARIANTS": "qat, ptq ,,qat"}).loaded_variants == ("qat", "ptq")
