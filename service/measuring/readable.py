@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from service.bundle.manifest import Preprocessing
 from service.errors import DatasetError, RequestError
+from service.host.cores import usable_cores
 from service.host.ending import print_notice
 from service.images.pixels import DEFAULT_LIMITS, DecodeLimits, load_pixels
 from service.images.room import NoRoom, Room
@@ -111,7 +112,8 @@ def _reasons(
             return str(error)
         return None
 
-    threads = ThreadPoolExecutor()
+    # By default there would be more than the cores, each with a photo in memory, in a container many more.
+    threads = ThreadPoolExecutor(usable_cores())
     try:
         checked = tqdm(threads.map(reason, images), desc="check", total=len(images), unit="image")
         return {image.sha256: why for image, why in zip(images, checked, strict=True) if why is not None}
