@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from loadtest.summary import Summary
 
 _Show = Callable[[float], str]
+# Where the line of a verdict says more than its name.
+_LABELS = {"late": "late, refused or dropped"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ def _at_least(name: str, goal: float, measured: float | None) -> Verdict:
 
 
 def _line(name: str, held: bool, measured: float | None, goal: float, bound: str, show: _Show) -> str:
+    label = _LABELS.get(name, name)
     value = "unknown: nothing was answered" if measured is None else show(measured)
-    return f"{name}: {value}, the goal is {bound} {show(goal)}: {'held' if held else 'FAILED'}"
+    return f"{label}: {value}, the goal is {bound} {show(goal)}: {'held' if held else 'FAILED'}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -24,7 +24,7 @@ def test_without_a_host_it_starts_and_tests_the_default_service(tmp_path: Path) 
     result = load("--run-time", "4s", *python, *LENIENT, "--report", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "| answers/s | p50 ms | p99 ms |" in result.stdout
-    assert "late: " in result.stdout
+    assert "late, refused or dropped: " in result.stdout
     report = read_report(tmp_path)
     assert report["interrupted"] is False
     assert report["errors"] == {}

@@ -64,7 +64,7 @@ def test_a_service_that_dies_is_reported(photos: Path, colours: Bundle, tmp_path
     failed = sum(report["errors"].values())
     # A frame without an answer counts as late.
     assert report["counts"]["late"] >= failed > 10
-    assert "edgewise: late: " in errors
+    assert "edgewise: late, refused or dropped: " in errors
 
 
 def test_overload_is_not_an_error_and_cameras_back_off(photos: Path, colours: Bundle, tmp_path: Path) -> None:
