@@ -94,9 +94,10 @@ def _doubts(search: Search) -> str:
 
 
 def _where(options: argparse.Namespace, cores: Cores) -> str:
+    top1 = "" if options.slo_top1 is None else f", top-1 ≥ {options.slo_top1:g}"
     goals = (
         f"Goals: p50 ≤ {options.slo_p50:g} ms, p99 ≤ {options.slo_p99:g} ms,"
-        f" errors ≤ {options.slo_errors:g}, late ≤ {options.slo_late:g}; steps of"
+        f" errors ≤ {options.slo_errors:g}, late ≤ {options.slo_late:g}{top1}; steps of"
         f" {options.step_seconds} s, cameras of {options.fps:g} frames/s."
     )
     if options.host is not None:

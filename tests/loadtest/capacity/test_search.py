@@ -101,3 +101,13 @@ def test_a_search_that_the_load_may_have_ended_says_so(
     assert (note in (tmp_path / "report.md").read_text()) == doubted
     steps = json.loads((tmp_path / "report.json").read_text())["steps"]
     assert steps[0]["sent_late_p99_seconds"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("options", "goals"),
+    [([], "late ≤ 0.01; steps of"), (["--slo-top1", "0.8"], "late ≤ 0.01, top-1 ≥ 0.8; steps of")],
+)
+def test_the_report_names_every_goal(tmp_path: Path, options: list[str], goals: str) -> None:
+    made = search(Loads(most=0), tmp_path, "--variants", "qat", "--host", "http://board", *options)
+    made.run("qat", "http://board")
+    assert goals in write_capacity_report(made, interrupted=False)
