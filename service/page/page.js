@@ -18,9 +18,11 @@ let callOffRetry = () => {};
 // A faster answer should not make the page flicker.
 const LONG_MS = 500;
 
-function take(photo) {
+/** Take the first of the files. */
+function take([photo, ...others]) {
   file = photo;
-  at("file").textContent = `${photo.name}, ${megabytes(photo.size)}`;
+  const left = others.length ? `, the first of ${others.length + 1} files: the page takes one at a time` : "";
+  at("file").textContent = `${photo.name}, ${megabytes(photo.size)}${left}`;
   at("file").hidden = false;
   look(photo);
   classify();
@@ -167,7 +169,7 @@ function fill(select, options) {
 
 for (const input of [at("pick"), at("take")]) {
   input.addEventListener("change", () => {
-    if (input.files.length) take(input.files[0]);
+    if (input.files.length) take(input.files);
     // Lets the same file be chosen again.
     input.value = "";
   });
@@ -183,14 +185,14 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   at("frame").classList.remove("target");
-  const [photo] = event.dataTransfer.files;
-  if (photo) take(photo);
+  const { files } = event.dataTransfer;
+  if (files.length) take(files);
   else refuse("That was not a file", "Save the picture first, then drop its file here.");
 });
 document.addEventListener("paste", (event) => {
   if (event.target.closest("input:not([type=file])")) return;
-  const [photo] = event.clipboardData.files;
-  if (photo) take(photo);
+  const { files } = event.clipboardData;
+  if (files.length) take(files);
   else refuse("There is no picture on the clipboard", "Copy one, then paste it here.");
 });
 

@@ -50,16 +50,18 @@ def labels(service: Service, photo: Path, **query: str) -> list[str]:
     return [prediction["label"] for prediction in answer["predictions"]]
 
 
-def transfer(page: Page, photo: Path) -> Any:
-    """Return the DataTransfer of a drop or a paste of the photo."""
+def transfer(page: Page, *photos: Path) -> Any:
+    """Return the DataTransfer of a drop or a paste of the photos."""
     return page.evaluate_handle(
-        """([name, data]) => {
+        """(photos) => {
             const transfer = new DataTransfer();
-            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-            transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+            for (const [name, data] of photos) {
+                const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+                transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+            }
             return transfer;
         }""",
-        [photo.name, base64.b64encode(photo.read_bytes()).decode()],
+        [[photo.name, base64.b64encode(photo.read_bytes()).decode()] for photo in photos],
     )
 
 

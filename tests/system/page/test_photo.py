@@ -13,8 +13,8 @@ from tests.system.processes import Service
 STAGES = ["read", "queue", "decode", "inference", "network and the rest"]
 
 
-def drop(page: Page, photo: Path) -> None:
-    page.dispatch_event("#frame", "drop", {"dataTransfer": transfer(page, photo)})
+def drop(page: Page, *photos: Path) -> None:
+    page.dispatch_event("#frame", "drop", {"dataTransfer": transfer(page, *photos)})
 
 
 def paste(page: Page, photo: Path, place: str = "body") -> None:
@@ -69,6 +69,16 @@ def test_the_time_of_each_stage_is_shown(page: Page) -> None:
     assert list(shown) == STAGES
     total = float(page.locator(".by .number, .by strong").last.inner_text().split()[0])
     assert sum(shown.values()) == pytest.approx(total, abs=1)
+
+
+def test_of_several_files_the_page_says_which_one_it_took(
+    page: Page, service: Service, photos: dict[str, Path]
+) -> None:
+    drop(page, CAT, photos["flower"])
+    expect(page.locator("#file")).to_contain_text("cat.jpg, 35\u202fkB, the first of 2 files")
+    expect(page.locator(".top")).to_have_text(labels(service, CAT)[0])
+    pick(page, CAT)
+    expect(page.locator("#file")).to_have_text("cat.jpg, 35\u202fkB")
 
 
 def test_the_page_says_that_it_waits_for_a_slow_answer(page: Page) -> None:
