@@ -20,6 +20,7 @@ from service.server.protocol import (
     MAX_HEADERS,
     MAX_PIPELINED,
     MAX_UNTAKEN_BYTES,
+    MAX_WAITING_HEADERS,
 )
 from service.server.run import KEEP_ALIVE_SECONDS
 from service.settings import Settings
@@ -105,6 +106,7 @@ def test_make_help_lists_every_target() -> None:
         ("http.md", "takes nothing of its answer for 20 seconds", ANSWER_SECONDS, 20),
         ("http.md", "if all clients together leave more than 32 MiB", MAX_UNTAKEN_BYTES, 32 * 1024 * 1024),
         ("http.md", "Clients can pipeline up to 32 requests", MAX_PIPELINED, 32),
+        ("http.md", "32 requests, with 1024 headers together", MAX_WAITING_HEADERS, 1024),
         ("http.md", "If `Content-Length` announces 4 MiB or less", KEEP_BYTES, 4 * 1024 * 1024),
         ("settings.md", "minimum rate of a body after its first five seconds", GRACE_SECONDS, 5),
     ],

@@ -33,8 +33,9 @@ ANSWER_SECONDS = 20.0
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 # Bytes that may be received per byte of a body: a one-byte chunk takes six.
 _MAX_FRAMING = 16
-# Pipelined requests that may wait on a connection.
+# Pipelined requests that may wait on a connection, and their headers.
 MAX_PIPELINED = 32
+MAX_WAITING_HEADERS = 1024
 # Connections beyond the maximum, for probes only: a busy service must not be taken for dead.
 PROBE_CONNECTIONS = 8
 # How long the rest of what a refused client sends is discarded, and for how many clients at once: closing
@@ -166,8 +167,12 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         # Trailers, after the body, must not become headers: a proxy in front has not checked them.
         self.headers = []
-        if len(self.pipeline) > MAX_PIPELINED:
-            raise InvalidHttp(f"more than {MAX_PIPELINED} pipelined requests are waiting")
+        headers = sum(len(cast(dict[str, Any], cycle.scope)["headers"]) for cycle, _ in self.pipeline)
+        if len(self.pipeline) > MAX_PIPELINED or headers > MAX_WAITING_HEADERS:
+            raise InvalidHttp(
+                f"more than {MAX_PIPELINED} pipelined requests are waiting,"
+                f" or more than {MAX_WAITING_HEADERS} headers of them"
+            )
 
     def on_message_complete(self) -> None:
         """The request is complete."""

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from service.server.protocol import MAX_PIPELINED
+from service.server.protocol import MAX_PIPELINED, MAX_WAITING_HEADERS
 from tests.system.connections import CHUNKED, IMAGE, LIVE, MEBIBYTE, connect, partial_request, read_all
 from tests.system.processes import Service
 
@@ -55,6 +55,17 @@ def test_of_too_many_pipelined_requests_the_first_are_answered(small: Service) -
         connection.sendall(LIVE * (MAX_PIPELINED + 10))
         answers = read_all(connection)
     assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == MAX_PIPELINED + 1
+
+
+def test_of_pipelined_requests_with_too_many_headers_the_first_are_answered(small: Service) -> None:
+    headers = 100
+    request = LIVE.replace(b"\r\n\r\n", b"\r\n" + (headers - LIVE.count(b": ")) * b"a:\r\n" + b"\r\n")
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(request * MAX_PIPELINED)
+        answers = read_all(connection)
+    expected = 1 + MAX_WAITING_HEADERS // headers
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 OK") == expected
 
 
 def test_a_probe_is_answered_but_not_a_request_pipelined_behind_it(small: Service) -> None:
