@@ -36,24 +36,28 @@ class Joined:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._head: bytes | None = None
+        self._is_sent = False
         self.is_closing = transport.is_closing
-        self.write: Callable[[bytes], None] = self._keep
+
+    def write(self, part: bytes) -> None:
+        """Write a part of the answer; the first one, the head, waits for the next."""
+        if self._is_sent:
+            self._transport.write(part)
+        elif self._head is None:
+            self._head = part
+        else:
+            self._send(self._head + part)
 
     def flush(self) -> None:
         """Write the head of an answer that has no body."""
         if self._head is not None:
-            self._write_all(b"")
+            self._send(self._head)
 
     def close(self) -> None:
         """Close once everything is written."""
         self.flush()
         self._transport.close()
 
-    def _keep(self, head: bytes) -> None:
-        self._head = head
-        self.write = self._write_all
-
-    def _write_all(self, body: bytes) -> None:
-        head, self._head = self._head, None
-        self.write = self._transport.write
-        self.write(head + body if head else body)
+    def _send(self, begin: bytes) -> None:
+        self._head, self._is_sent = None, True
+        self._transport.write(begin)

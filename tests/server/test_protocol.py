@@ -25,6 +25,7 @@ from service.server.refusal import Note, noted
 from service.settings import LogRequests
 
 ASK = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+UNFINISHED = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf"
 ENDLESS = b"GET / HTTP/1.1\r\nHost: test\r\nCookie: "
 
 
@@ -112,7 +113,7 @@ def test_a_connection_stays_open_after_an_answer_before_the_bodys_end(
         loop = asyncio.get_running_loop()
         with connected(port) as client:
             client.setblocking(False)
-            await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
+            await loop.sock_sendall(client, UNFINISHED)
             assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 404 ")
             await loop.sock_sendall(client, b"half")
             (connection,) = cast(set[Protocol], state.connections)
@@ -303,20 +304,35 @@ def test_a_refused_head_behind_a_pending_request_is_read_no_further() -> None:
     assert len(refused) == 1
 
 
-@pytest.mark.parametrize("sent", [ASK, ENDLESS], ids=["answered", "within a head"])
+@pytest.mark.parametrize(
+    "sent", [ASK, ENDLESS, UNFINISHED], ids=["answered", "within a head", "within a body"]
+)
 def test_a_closed_connection_does_not_wait_for_a_garbage_collection(sent: bytes) -> None:
+    begun: list[Any] = []
+
     async def test(state: ServerState, port: int) -> None:
         with connected(port) as client:
             client.setblocking(False)
             await asyncio.get_running_loop().sock_sendall(client, sent)
-            await until(lambda: bool(state.connections) and (sent == ENDLESS or state.total_requests == 1))
-            closed = weakref.ref(next(iter(state.connections)))
+            await until(lambda: bool(state.connections) and (sent == ENDLESS or len(begun) == 1))
+            (connection,) = cast(set[Protocol], state.connections)
+            closed: list[weakref.ref[Any]] = [weakref.ref(connection)]
+            if connection._running is not None:
+                closed.append(weakref.ref(connection._running.transport))
+            del connection
         gc.disable()
         try:
-            await until(lambda: not state.connections)
+            await until(lambda: not state.connections and not state.tasks)
             await asyncio.sleep(0.1)
-            assert closed() is None
+            assert not [reference for reference in closed if reference() is not None]
         finally:
             gc.enable()
 
-    run(test, not_found)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(None)
+        while (message := await receive()).get("more_body"):
+            pass
+        if message["type"] != "http.disconnect":
+            await not_found(scope, receive, send)
+
+    run(test, app)
