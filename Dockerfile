@@ -53,8 +53,10 @@ COPY service /app/service
 COPY build /app/build
 COPY models/imagenet-1k /app/models/imagenet-1k
 RUN chmod -R a+rX /app/service /app/build /app/models
-# It may run as any user, so that they own what it writes; that user may have no home.
+# It may run as any user, so that they own what it writes; that user may have no home. What they mount at /project is
+# not for Python to run, whatever the names of its files (PYTHONSAFEPATH).
 ENV PYTHONPATH=/app:/app/packages \
+    PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp
 USER 10001:10001

@@ -57,6 +57,23 @@ def test_the_build_stage_copies_what_it_reads() -> None:
     assert "--requirement /requirements/build.txt" in stage
 
 
+def test_the_build_stage_does_not_run_files_of_the_folder_that_it_runs_in(tmp_path: Path) -> None:
+    stage = DOCKERFILE.partition(" AS build\n")[2].partition("\nFROM ")[0]
+    (variables,) = re.findall(r"^ENV (.*)$", stage, re.MULTILINE)
+    environment = dict(variable.split("=", 1) for variable in variables.split())
+    assert environment["PYTHONPATH"].startswith("/app:")
+    (tmp_path / "argparse.py").write_text("raise SystemExit('this is not for you')")
+    result = subprocess.run(
+        [sys.executable, "-m", "build", "--help"],
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_copied_files_exist_and_are_not_ignored() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = {
