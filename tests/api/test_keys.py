@@ -35,6 +35,13 @@ def test_a_request_with_a_key_is_answered(guarded: httpx.Client, headers: dict[s
     assert guarded.get("/v1/variants", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("header", [f"X-API-Key: {KEY} \t", f"Authorization: Bearer {KEY} "])
+def test_white_space_behind_a_key_is_not_part_of_it(guarded: httpx.Client, header: str) -> None:
+    with connected(guarded) as connection:
+        connection.sendall(head(header, "Content-Length: 3") + b"abc")
+        assert answer_of(connection)[0] == 415
+
+
 @pytest.mark.parametrize(
     "headers",
     [
