@@ -110,7 +110,7 @@ def report_too_few(recipes: Sequence[Recipe], photos: int) -> None:
     for recipe in recipes:
         if recipe.representative_images > photos:
             wanted = recipe.representative_images
-            print_notice(f"{recipe.name} asks for {wanted} representative photos, but there are {photos}")
+            print_notice(f"{recipe.name} asks for {wanted} representative photos, but gets {photos}")
 
 
 def make_models(

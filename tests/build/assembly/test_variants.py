@@ -52,7 +52,7 @@ def test_a_recipe_for_unknown_layers_is_refused_before_any_conversion(
 def test_too_few_representative_photos_give_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     report_too_few([load_recipe("fp32"), load_recipe("ptq"), load_recipe("naive")], 37)
     ptq, naive = capsys.readouterr().err.splitlines()
-    assert ptq == "edgewise: ptq asks for 500 representative photos, but there are 37"
+    assert ptq == "edgewise: ptq asks for 500 representative photos, but gets 37"
     assert naive.startswith("edgewise: naive asks for ")
     report_too_few([load_recipe("ptq")], 500)
     assert capsys.readouterr().err == ""
