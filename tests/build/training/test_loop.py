@@ -65,6 +65,14 @@ def train(views: Views, folder: Path) -> tuple[list[np.ndarray], float]:
     return model.get_weights(), seconds
 
 
+def train_interrupted(views: Views, folder: Path, after: int) -> None:
+    """Train the student until an interruption after so many steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(after, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(views, folder)
+
+
 def equal(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
     return all((one == other).all() for one, other in zip(some, others, strict=True))
 
@@ -103,10 +111,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
 ) -> None:
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
     for after in interruptions:
-        with monkeypatch.context() as patch:
-            interrupt(after, patch)
-            with pytest.raises(KeyboardInterrupt):
-                train(views, tmp_path)
+        train_interrupted(views, tmp_path, after)
     steps = watch_steps(monkeypatch)
     weights, _ = train(views, tmp_path)
     assert steps == rest
@@ -153,10 +158,7 @@ def test_a_damaged_checkpoint_is_refused(
     views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, is_there: bool
 ) -> None:
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
-    with monkeypatch.context() as patch:
-        interrupt(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(views, tmp_path)
+    train_interrupted(views, tmp_path, 3)
     (file,) = (tmp_path / "checkpoints").glob(f"*{suffix}")
     content = file.read_bytes()
     file.unlink()
@@ -185,10 +187,7 @@ def test_a_full_disk_ends_training_but_keeps_the_last_checkpoint(
     whole: list[np.ndarray], views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "STEPS_PER_CHECKPOINT", 2)
-    with monkeypatch.context() as patch:
-        interrupt(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(views, tmp_path)
+    train_interrupted(views, tmp_path, 3)
     message = rf"a checkpoint can't be written to {tmp_path}/checkpoints: .*File too large"
     with no_larger_files_than(1000), pytest.raises(BuildError, match=message) as caught:
         train(views, tmp_path)
