@@ -46,6 +46,14 @@ def record(bundle: Bundle, folder: Path, crop: Crop, **options: Any) -> Bundle:
     return record_evaluation(bundle, images, folder.name, crop, **options)
 
 
+def set_statistics(layer: Any, random: np.random.Generator) -> None:
+    """Give a layer of BatchNorm parameters and statistics that are not trivial to fold."""
+    shape = layer.gamma.shape
+    gamma, beta = random.uniform(0.5, 1.5, shape), random.normal(0, 0.3, shape)
+    mean, variance = random.normal(0, 0.1, shape), random.uniform(0.5, 1.5, shape)
+    layer.set_weights([gamma, beta, mean, variance])
+
+
 def make_keras_model() -> tf_keras.Model:
     """A reproducible EfficientNetV2B0 of four classes with non-trivial BatchNorm statistics to fold."""
     tf_keras.utils.set_random_seed(0)
@@ -55,10 +63,7 @@ def make_keras_model() -> tf_keras.Model:
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
-            gamma, beta = random.uniform(0.5, 1.5, shape), random.normal(0, 0.3, shape)
-            mean, variance = random.normal(0, 0.1, shape), random.uniform(0.5, 1.5, shape)
-            layer.set_weights([gamma, beta, mean, variance])
+            set_statistics(layer, random)
     return model
 
 

@@ -19,7 +19,7 @@ from build.network.keras_layers import UnfitError
 from build.network.keras_models import normalisation_of
 from build.network.model import IMAGENET, Weights, network, set_weights, with_pixel_input
 from build.network.weights import default_preprocessing, load_network
-from tests.build.conftest import CLASSES, SIZE
+from tests.build.conftest import CLASSES, SIZE, set_statistics
 from tests.build.network.equal_weights import assert_equal
 from tests.build.network.keras_saving import BOTH, WARNINGS, base_of, refused
 
@@ -39,10 +39,7 @@ def give_statistics(model: Any) -> Any:
     random = np.random.default_rng(0)
     for layer in layers_of(model):
         if type(layer).__name__ == "BatchNormalization":
-            shape = layer.gamma.shape
-            gamma, beta = random.uniform(0.5, 1.5, shape), random.normal(0, 0.3, shape)
-            mean, variance = random.normal(0, 0.1, shape), random.uniform(0.5, 1.5, shape)
-            layer.set_weights([gamma, beta, mean, variance])
+            set_statistics(layer, random)
         if layer.name == "stem_conv":
             (kernel,) = layer.get_weights()
             kernel[2] = kernel[:, 2] = 0
