@@ -19,6 +19,7 @@ from build.commands.photo_sets import (
     training_sets,
     unlabelled_sets,
 )
+from build.commands.quantize import refuse_losing_weights
 from build.commands.report import report_on
 from build.commands.training_plan import (
     QUANTIZED_TRAINING_OPTIONS,
@@ -79,6 +80,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     beside = [name for name in options.baselines if name not in options.recipes]
     recipes = load_recipes([*options.recipes, *beside])
     kept, baselines = recipes[: len(options.recipes)], recipes[len(options.recipes) :]
+    refuse_losing_weights(options, kept)
     start = network_of(options)
     check_fit(start, recipes)
     if options.epochs != 0 or any(recipe.training for recipe in recipes):

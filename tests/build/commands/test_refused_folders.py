@@ -5,7 +5,7 @@ import pytest
 
 from build.__main__ import main
 from build.evidence.report import split_at_markers
-from service.bundle.folder import Bundle
+from service.bundle.folder import Bundle, load_bundle
 from service.errors import StartError
 from tests.build.commands.refusals import refusal, with_data
 from tests.build.conftest import flatten
@@ -78,6 +78,24 @@ def test_checkpoints_are_not_mixed_into_a_bundle(
     assert refusal(capsys, "train", *flatten(rest | data | {"--out": copy.path})) == expected
     assert refusal(capsys, "all", *flatten(arguments | data | {"--run": copy.path})) == expected
     assert sorted(copy.path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["quantize", "all"])
+def test_a_bundle_is_not_replaced_by_one_without_its_weights(
+    copy: Bundle,
+    calibration: Path,
+    evaluation: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(copy.path)
+    tested = ["--evaluation", evaluation, "--epochs", "0"] if command == "all" else []
+    photos = ["--calibration", calibration, *tested]
+    error = refusal(capsys, command, "--weights", copy.path, *photos, "--recipes", "ptq", "--out", link)
+    assert error.startswith(f"{link} would lose its variant fp32, which holds the network's weights: `add`")
+    assert load_bundle(copy.path).manifest == copy.manifest
 
 
 def test_sensitivity_is_not_measured_if_it_can_not_be_written(
