@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,10 +138,12 @@ class Service:
             self.log.append(json.loads(line))
 
 
-def started(python: str | Path = sys.executable, **settings: object) -> subprocess.Popen[str]:
-    """Start a service whose log is the process's `stdout`."""
+def started(
+    python: str | Path = sys.executable, prefix: Sequence[str] = WITH_SIGNALS, **settings: object
+) -> subprocess.Popen[str]:
+    """Start a service through the command `prefix`; its log is the process's `stdout`."""
     return subprocess.Popen(  # noqa: S603
-        [*WITH_SIGNALS, python, "-m", "service"],
+        [*prefix, python, "-m", "service"],
         cwd=ROOT,
         env=environment(**settings),
         stdout=subprocess.PIPE,
@@ -151,9 +153,11 @@ def started(python: str | Path = sys.executable, **settings: object) -> subproce
 
 
 @contextmanager
-def serving(python: str | Path = sys.executable, **settings: object) -> Iterator[Service]:
+def serving(
+    python: str | Path = sys.executable, prefix: Sequence[str] = WITH_SIGNALS, **settings: object
+) -> Iterator[Service]:
     """Yield a service that is ready, and stop it at the end."""
-    with started(python, **{"port": 0, **settings}) as process:
+    with started(python, prefix, **{"port": 0, **settings}) as process:
         service = Service(process)
         try:
             assert service.url

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from service.bundle.folder import Bundle
-from tests.system.processes import ROOT, Service, environment
+from tests.system.processes import serving
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
@@ -63,17 +61,5 @@ def test_a_service_in_a_group_with_a_quota_has_fewer_workers(
         pytest.skip(f"no such hierarchy at {' or '.join(hierarchies)}")
     with group(mounted[0], limit) as folder:
         enter = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(folder / "cgroup.procs")]
-        with subprocess.Popen(  # noqa: S603
-            [*enter, sys.executable, "-m", "service"],
-            cwd=ROOT,
-            env=environment(bundle=colours.path, port=0),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            service = Service(process)
-            try:
-                assert service.line("ready")["workers"] == 1
-            finally:
-                process.terminate()
-                service.wait()
+        with serving(prefix=enter, bundle=colours.path) as service:
+            assert service.line("ready")["workers"] == 1

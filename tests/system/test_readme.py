@@ -1,19 +1,17 @@
 """The README's curl commands work as pasted, against a server started as it says."""
 
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.system.processes import ROOT, serving
+
 CURLS = re.findall(r"^curl .*$|(?<=`)curl [^`]*", (ROOT / "README.md").read_text(), re.MULTILINE)
 FEEDBACK = [command for command in CURLS if "/v1/feedback" in command]
 CLASSIFY = [command for command in CURLS if command not in FEEDBACK]
@@ -23,23 +21,9 @@ CATS = {"n02123045", "n02123159", "n02124075"}
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWISE_")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "service"],
-        cwd=ROOT,
-        env={**environ, "EDGEWISE_PORT": "0"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        try:
-            url = next((record["url"] for record in map(json.loads, server.stdout) if "url" in record), None)
-            assert url, "the server ended; its standard error says why"
-            yield url
-        finally:
-            server.terminate()
-            server.stdout.read()
-    assert server.returncode == 0
+    with serving() as service:
+        yield service.url
+    assert service.process.returncode == 0
 
 
 def test_the_readme_has_curls() -> None:
