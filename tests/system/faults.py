@@ -1,10 +1,7 @@
 """Faults made on purpose: each lasts until its alerts fire, and is then removed until they clear."""
 
-import json
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +17,7 @@ from tests.api.running import photo
 from tests.certificates import make_pair
 from tests.sensors import boards
 from tests.system.connections import CLASSIFY, IMAGE, connected
-from tests.system.processes import ROOT, environment, serving
+from tests.system.processes import serving, serving_unread
 from tests.system.prometheus import Prometheus, Target, free_port, wait_until
 from tests.system.threads import in_threads
 
@@ -176,27 +173,10 @@ def unread_log_and_slow_senders(prometheus: Prometheus, bundle: Bundle, _: Path)
     """Fire EdgewiseLogLinesDropped and SlowBodies."""
     settings = {"bundle": bundle.path, "port": free_port(), "read_timeout_seconds": 0.5}
     with prometheus.watching(settings["port"]) as target:
-        with _serving_unread(**settings) as url, posting(url), _slow_senders(url, 8):
+        with serving_unread(**settings) as (_, _, url), posting(url), _slow_senders(url, 8):
             target.wait_for("EdgewiseLogLinesDropped", "EdgewiseSlowBodies")
         with serving(**settings) as service, posting(service.url):
             target.wait_for_quiet()
-
-
-@contextmanager
-def _serving_unread(**settings: object) -> Iterator[str]:
-    command = [sys.executable, "-m", "service"]
-    with subprocess.Popen(  # noqa: S603
-        command,
-        cwd=ROOT,
-        env=environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["url"]
-        finally:
-            process.terminate()
 
 
 @contextmanager

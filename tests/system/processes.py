@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -169,6 +169,23 @@ def serving(
             except subprocess.TimeoutExpired:
                 process.kill()
                 service.wait()
+
+
+@contextmanager
+def serving_unread(**settings: object) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes], str]]:
+    """Yield a service whose log is not read after the line with its URL: process, log and URL."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment(**{"port": 0, **settings}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout, json.loads(process.stdout.readline())["url"]
+        finally:
+            process.terminate()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:

@@ -7,8 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -18,31 +16,11 @@ import pytest
 from service.bundle.folder import Bundle
 from tests.api.running import photo, samples
 from tests.system.connections import exchange
-from tests.system.processes import DEADLINE_SECONDS, ROOT, environment, serving
+from tests.system.processes import DEADLINE_SECONDS, ROOT, environment, serving, serving_unread
 from tests.system.prometheus import free_port
 
 CLASSIFY = "/v1/classify"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@contextmanager
-def serving_unread(bundle: Bundle) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], httpx.Client]]:
-    """Yield a service whose log is not read after the line with its URL: process, log and client."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service"],
-        cwd=ROOT,
-        env=environment(bundle=bundle.path, port=0),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdout is not None
-        try:
-            url = json.loads(process.stdout.readline())["url"]
-            with httpx.Client(base_url=url, timeout=30) as client:
-                yield process, process.stdout, client
-        finally:
-            process.terminate()
 
 
 def stops_cleanly(process: subprocess.Popen[bytes]) -> bool:
@@ -63,7 +41,10 @@ def dropped_lines(client: httpx.Client) -> float:
 
 
 def test_a_closed_log_pipe_does_not_stop_the_service(colours: Bundle) -> None:
-    with serving_unread(colours) as (process, log, client):
+    with (
+        serving_unread(bundle=colours.path) as (process, log, url),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
         log.close()
         for _ in range(5):
             assert client.post(CLASSIFY, content=photo("red")).status_code == 200
@@ -72,7 +53,10 @@ def test_a_closed_log_pipe_does_not_stop_the_service(colours: Bundle) -> None:
 
 
 def test_a_full_log_pipe_stops_nothing_and_can_be_read_again(colours: Bundle) -> None:
-    with serving_unread(colours) as (process, log, client):
+    with (
+        serving_unread(bundle=colours.path) as (process, log, url),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
         path = "/" + "x" * 400
         # A pipe buffers 64 KiB, and the service itself half a megabyte.
         for _ in range(1000):
