@@ -42,7 +42,7 @@ def test_an_enormous_timeout_is_accepted(client: httpx.Client) -> None:
 def test_an_image_waits_no_longer_than_the_requests_timeout(settings: Settings) -> None:
     with blocked_worker(settings) as (client, _):
         response = infer(client, base64_input(photo("red")), parameters={"timeout": 50_000})
-    (seconds,) = re.findall(r"within the (\S+) seconds", error_message(response, 504, "deadline-exceeded"))
+    (seconds,) = re.findall(r"in the (\S+) seconds", error_message(response, 504, "deadline-exceeded"))
     assert float(seconds) <= 0.05
 
 
