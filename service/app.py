@@ -12,7 +12,6 @@ from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-from pydantic_core.core_schema import WithDefaultSchema
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -146,7 +145,7 @@ class Application(FastAPI):
 class _Schemas(GenerateJsonSchema):
     """Schemas without null as a default, like FastAPI's: openapi-typescript requires what has a default."""
 
-    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
         """Return the schema of a member that can be omitted."""
         described = super().default_schema(schema)
         if described.get("default", ...) is None:
