@@ -19,7 +19,7 @@ from service.bundle.manifest import (
     comparison_with,
     reference_evaluation,
 )
-from service.results.words import divergence_in_words, percent
+from service.results.words import accuracy_cells, divergence_in_words, percent
 
 _VARIANT_HEADER = (
     "| variant | precision | MB | top-1 % (95 %) | top-5 % (95 %) | ECE % | agreement % | KL nats"
@@ -40,7 +40,7 @@ _EVALUATION_HEADER = (
 def variant_table(manifest: Manifest) -> str:
     """Return every variant and baseline with its reference evaluation and latency, and notes on these."""
     rows = [_variant_row(manifest, name, variant) for name, variant in manifest.variants.items()]
-    rows += [_baseline_row(name, baseline) for name, baseline in manifest.baselines.items()]
+    rows += [_baseline_row(name, one, manifest.classes) for name, one in manifest.baselines.items()]
     return "\n".join([_VARIANT_HEADER, *rows, "", _table_notes(manifest)])
 
 
@@ -82,7 +82,7 @@ def evaluation_table(manifest: Manifest) -> str:
                 f"{evaluation.dataset.images} of {evaluation.dataset.name}",
                 evaluation.crop,
                 seen,
-                *_accuracy(evaluation),
+                *accuracy_cells(evaluation, manifest.classes),
             ]
             lines.append(row(cells))
     note = (
@@ -124,13 +124,13 @@ def _provenances(manifest: Manifest) -> Mapping[str, Provenance]:
 def _variant_row(manifest: Manifest, name: str, variant: Variant) -> str:
     base = manifest.variants[BASELINE].latency if BASELINE in manifest.variants else None
     shown = f"**{name}**" if name == manifest.default_variant else name
-    numbers = _numbers(reference_evaluation(variant.evaluations))
+    numbers = _numbers(reference_evaluation(variant.evaluations), manifest.classes)
     size = _size(variant.bytes, variant.wire.bytes if variant.wire else None)
     return row([shown, variant.precision, size, *numbers, *_speed(variant.latency, base)])
 
 
-def _baseline_row(name: str, baseline: Baseline) -> str:
-    numbers = _numbers(reference_evaluation(baseline.evaluations))
+def _baseline_row(name: str, baseline: Baseline, classes: int) -> str:
+    numbers = _numbers(reference_evaluation(baseline.evaluations), classes)
     size = _size(baseline.bytes, baseline.wire_bytes)
     return row([f"*{name}*", baseline.precision, size, *numbers, "", ""])
 
@@ -159,22 +159,18 @@ def lost_and_won(comparison: Comparison) -> str:
     return f"{lost} / {won} ({p_in_digits(mcnemar_p(lost, won))})"
 
 
-def _numbers(evaluation: Evaluation | None) -> list[str]:
+def _numbers(evaluation: Evaluation | None, classes: int) -> list[str]:
     if evaluation is None:
         return [""] * 6
     comparison = comparison_with(evaluation, BASELINE)
     if comparison is None:
-        return [*_accuracy(evaluation), "", "", ""]
+        return [*accuracy_cells(evaluation, classes), "", "", ""]
     return [
-        *_accuracy(evaluation),
+        *accuracy_cells(evaluation, classes),
         f"{100 * comparison.agreement.ratio:.1f}",
         divergence_in_words(comparison),
         lost_and_won(comparison),
     ]
-
-
-def _accuracy(evaluation: Evaluation) -> list[str]:
-    return [percent(evaluation.top1), percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
 
 
 def _speed(latency: Latency | None, base: Latency | None) -> list[str]:

@@ -15,7 +15,7 @@ from service.measuring.evaluation import evaluate as evaluate_variants
 from service.measuring.labelled import labelled_images, refuse_two_labels
 from service.measuring.progress import image_progress
 from service.measuring.readable import readable_images
-from service.results.words import divergence_in_words, percent
+from service.results.words import accuracy_cells, divergence_in_words, percent
 from service.settings import Settings
 
 
@@ -85,17 +85,14 @@ def _report(bundle: Bundle, evaluations: dict[str, Evaluation], against: str) ->
         names = ", ".join(unknown)
         lines.append(f"nothing is known about the images that {names} may have been trained or calibrated on")
     header = ["variant", "top-1 % (95 %)", "top-5 % (95 %)", "ECE %"]
-    rows = [_row(*item) for item in evaluations.items()]
+    classes = bundle.manifest.classes
+    rows = [[name, *accuracy_cells(evaluation, classes)] for name, evaluation in evaluations.items()]
     if against in evaluations:
         lines.append(f"agreement, KL, lost and won: against {against}")
         header += ["agreement % (95 %)", "KL nats", "lost", "won"]
         compared = (_compared(comparison_with(e, against)) for e in evaluations.values())
         rows = [row + cells for row, cells in zip(rows, compared, strict=True)]
     return "\n".join([*lines, "", table(header, rows)])
-
-
-def _row(name: str, evaluation: Evaluation) -> list[str]:
-    return [name, percent(evaluation.top1), percent(evaluation.top5), f"{100 * evaluation.ece:.2f}"]
 
 
 def _compared(comparison: Comparison | None) -> list[str]:
