@@ -87,7 +87,7 @@ def _report(bundle: Bundle, evaluations: dict[str, Evaluation], against: str) ->
     header = ["variant", "top-1 % (95 %)", "top-5 % (95 %)", "ECE %"]
     classes = bundle.manifest.classes
     rows = [[name, *accuracy_cells(evaluation, classes)] for name, evaluation in evaluations.items()]
-    if against in evaluations:
+    if against in evaluations and len(evaluations) > 1:
         lines.append(f"agreement, KL, lost and won: against {against}")
         header += ["agreement % (95 %)", "KL nats", "lost", "won"]
         compared = (_compared(comparison_with(e, against)) for e in evaluations.values())

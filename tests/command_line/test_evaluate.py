@@ -41,6 +41,13 @@ def test_evaluate_prints_a_table_and_writes_the_same_as_json(
     ]
 
 
+def test_evaluate_compares_one_variant_alone_with_none(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(folder), "--variants", "fp32"]) == 0
+    assert "agreement" not in capfd.readouterr().out
+
+
 def test_evaluate_compares_with_the_variant_given_by_against(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
