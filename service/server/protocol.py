@@ -17,7 +17,7 @@ from service.api.work import ON_DISCONNECT
 from service.errors import HeadTooLarge, InvalidHttp, RequestError, TooManyConnections
 from service.server.refusal import Note, refusal
 from service.server.rules import broken_rule, check_head
-from service.server.unsent import untaken_bytes
+from service.server.unsent import reset, untaken_bytes
 from service.server.writing import Flow, Joined
 
 # How long a request head, or the rest of a body that nobody reads, may take to arrive.
@@ -115,7 +115,7 @@ class Protocol(HttpToolsProtocol):
             self._unsent, self._unsent_since = unsent, self.loop.time()
         elif unsent and self.loop.time() - self._unsent_since > ANSWER_SECONDS:
             # Not `close`: it would wait for the client.
-            self.transport.abort()
+            reset(self.transport)
             return
         waits = self.timeout_keep_alive_task is not None
         if not self.busy and not waits and self.loop.time() - self._idle_since > HEAD_SECONDS:
@@ -330,4 +330,4 @@ def close_stalled(state: ServerState) -> None:
             break
         if connection._unsent:
             excess -= connection._unsent
-            connection.transport.abort()
+            reset(connection.transport)

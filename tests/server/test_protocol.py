@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 import uvicorn
 from prometheus_client import CollectorRegistry
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from uvicorn.server import ServerState
 
 from service.errors import HeadTooLarge, RequestError, TooManyConnections
@@ -146,6 +146,27 @@ def test_a_client_that_does_not_read_its_answer_is_disconnected(monkeypatch: pyt
         await StreamingResponse(pieces())(scope, receive, send)
 
     run(test, app)
+
+
+def test_an_answer_that_the_kernel_holds_is_not_taken_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.2)
+
+    async def test(state: ServerState, port: int) -> None:
+        with asking(port) as client:
+            await until(lambda: state.total_requests == 1)
+            (connection,) = cast(set[Protocol], state.connections)
+            await until(lambda: not connection.busy)
+            assert connection.transport.get_write_buffer_size() == 0
+            while state.connections:
+                await asyncio.sleep(0.3)
+                close_stalled(state)
+            # What the kernel held is discarded: the client gets no more than it had.
+            client.setblocking(False)
+            with pytest.raises(ConnectionResetError):
+                while await asyncio.get_running_loop().sock_recv(client, 2**20):
+                    pass
+
+    run(test, Response(bytes(500_000)))
 
 
 def test_of_too_many_untaken_answers_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
