@@ -48,8 +48,7 @@ class ApiKeys:
     def _name(self, scope: Scope) -> str | None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        # The parser leaves white space behind a value, which is not part of it (RFC 9112, 5.1).
-        keys = (headers.get(b"x-api-key", b"").strip(), token.strip() if scheme.lower() == b"bearer" else b"")
+        keys = (headers.get(b"x-api-key", b""), token.strip() if scheme.lower() == b"bearer" else b"")
         known = self._keys.value
         return next((name for key in keys if key and (name := known.name(key))), None)
 

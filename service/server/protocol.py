@@ -144,6 +144,10 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._fed = self._body_bytes = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Store a header without the white space behind its value, no part of it (RFC 9112, 5.1)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """The request's head is complete."""
         method: bytes = self.parser.get_method()

@@ -38,13 +38,13 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         if name == b"host":
             hosts += 1
-            if not _HOST.fullmatch(value.rstrip()):
+            if not _HOST.fullmatch(value):
                 raise InvalidHttp("Host must be a name or an address, optionally with a port")
         elif name == b"transfer-encoding":
             if version == "1.0":
                 # HTTP/1.0 has no chunks: for a proxy in front, the body may end elsewhere (RFC 9112, 6.1).
                 raise InvalidHttp("HTTP/1.0 has no Transfer-Encoding")
-            if value.rstrip().lower() != b"chunked":
+            if value.lower() != b"chunked":
                 raise InvalidHttp("the only supported Transfer-Encoding is chunked")
     if hosts > 1 or (not hosts and version == "1.1"):
         raise InvalidHttp(f"a request must have one Host header; this one has {hosts or 'none'}")

@@ -19,7 +19,7 @@ def queued_bytes(connection: socket.socket) -> int:
 
 
 def untaken_bytes(transport: Transport) -> int:
-    """Bytes waiting for the client, in the transport's buffer and in the kernel's, which can have megabytes."""
+    """Bytes waiting for the client: in the transport's buffer, and in the kernel's, often megabytes."""
     unsent = transport.get_write_buffer_size()
     with contextlib.suppress(OSError, ValueError):  # It has just been closed.
         unsent += queued_bytes(transport.get_extra_info("socket"))

@@ -67,6 +67,11 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def read_to_end(client: socket.socket) -> None:
+    while await asyncio.get_running_loop().sock_recv(client, 2**20):
+        pass
+
+
 async def steady(state: ServerState, connection: Protocol) -> None:
     """Wait until the kernel takes no more of an answer that the client does not read."""
     loop = asyncio.get_running_loop()
@@ -163,8 +168,7 @@ def test_an_answer_that_the_kernel_holds_is_not_taken_either(monkeypatch: pytest
             # What the kernel held is discarded: the client gets no more than it had.
             client.setblocking(False)
             with pytest.raises(ConnectionResetError):
-                while await asyncio.get_running_loop().sock_recv(client, 2**20):
-                    pass
+                await read_to_end(client)
 
     run(test, Response(bytes(500_000)))
 

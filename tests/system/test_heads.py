@@ -114,3 +114,10 @@ def test_a_head_is_held_to_a_number_of_headers(small: Service, count: int, end: 
         connection = connect(small, stack)
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n" + b"a:\r\n" * count + end)
         assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_white_space_behind_a_value_is_not_part_of_it(small: Service) -> None:
+    with ExitStack() as stack:
+        connection = connect(small, stack)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test \t\r\nX-Request-ID: abc \t\r\n\r\n")
+        assert b"\r\nx-request-id: abc\r\n" in connection.recv(65536)
