@@ -17,6 +17,8 @@ _MAX_BOUNDARY_BYTES = 70
 # Of all headers of a part, which are a name, a file name and a type.
 _MAX_HEADERS_BYTES = 8192
 _HEADER = re.compile(rb"([!-9;-~]+):([^\r\n]*)")
+# What to say of headers whose end is not found.
+_ENDS = "their lines must end in CRLF, and an empty one must follow them"
 
 
 class FormImages:
@@ -65,6 +67,8 @@ class FormImages:
         Raises:
             BadMultipart: the form has no part, or ends before its closing boundary.
         """
+        if self._in_headers and self._held and not self._complete:
+            raise BadMultipart(f"the form ends in a part's headers; {_ENDS}")
         if not self._complete:
             raise BadMultipart("the form ends before the closing boundary that the Content-Type names")
         if not self._images:
@@ -101,8 +105,7 @@ class FormImages:
         if end == -1:
             if len(data) - start >= _MAX_HEADERS_BYTES:
                 raise BadMultipart(
-                    f"a part of the form has more than {_MAX_HEADERS_BYTES} bytes of headers; their lines"
-                    " must end in CRLF, and an empty one must follow them"
+                    f"a part of the form has more than {_MAX_HEADERS_BYTES} bytes of headers; {_ENDS}"
                 )
             self._held = data[start:]
             return None

@@ -81,6 +81,7 @@ def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
         (b"--xyz\r\nX: " + bytes(100_000), "more than 8192 bytes of headers"),
         (b"--xyz\r\nX: " + bytes(8192) + b"\r\n\r\n", "more than 8192 bytes of headers"),
         (part(bytes(8192)).replace(b"\r\n", b"\n"), "their lines must end in CRLF"),
+        (part(b"abc").replace(b"\r\n", b"\n") + b"\r\n--xyz--\r\n", "their lines must end in CRLF"),
         (part(b"abc\r\n--xyzzy\r\n\r\n") + b"--xyz--", "begins with the boundary, but continues after it"),
         (part(b"abc\r\n--xyz-\r\n\r\n") + b"--xyz--", "begins with the boundary, but continues after it"),
     ],
