@@ -10,7 +10,7 @@ from service.commands.table import table
 from service.commands.variants import variants_to_measure
 from service.errors import StartError
 from service.images.pixels import Crop
-from service.measuring.evaluation import Candidate
+from service.measuring.evaluation import Candidate, count_seen
 from service.measuring.evaluation import evaluate as evaluate_variants
 from service.measuring.labelled import labelled_images, refuse_two_labels
 from service.measuring.progress import image_progress
@@ -43,17 +43,16 @@ def evaluate(
     names = variants_to_measure(bundle, variants)
     if against is not None and against not in names:
         raise StartError(f"--against {against} must be one of those evaluated: {', '.join(names)}")
-    limits = settings.decode_limits
-    # Every image is decoded first, so that an evaluation does not stop halfway at a damaged one.
-    images = readable_images(
-        labelled_images(folder, bundle.classes),
-        bundle.manifest.preprocessing,
-        limits,
-        skip_corrupt=skip_corrupt,
-    )
+    limits, preprocessing = settings.decode_limits, bundle.manifest.preprocessing
+    candidates = {name: Candidate(bundle, name) for name in names}
+    found = labelled_images(folder, bundle.classes)
+    # First, so that nobody waits for all images to be decoded, only to be refused.
+    count_seen(candidates, found, allow_seen=allow_seen)
+    # Before the evaluation, which would otherwise stop halfway at a damaged image.
+    images = readable_images(found, preprocessing, limits, skip_corrupt=skip_corrupt)
     refuse_two_labels(images)
     evaluations = evaluate_variants(
-        {name: Candidate(bundle, name) for name in names},
+        candidates,
         images,
         crop,
         folder.resolve().name,

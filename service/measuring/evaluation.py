@@ -152,7 +152,7 @@ def evaluate(
         DatasetError: there are none, some can't be decoded within `limits`, or a candidate has seen some.
         BundleError, OperatorError, DelegateError, SelfTestError: a candidate can't be loaded.
     """
-    seen = _count_seen(candidates, images, allow_seen=allow_seen)
+    seen = count_seen(candidates, images, allow_seen=allow_seen)
     dataset = image_set(dataset_name, (image.sha256 for image in images))
     labels = np.array([image.index for image in images], np.intp)
     probabilities: dict[str, NDArray[np.float32]] = {}
@@ -181,10 +181,14 @@ def evaluate(
     return Measured(evaluations, probabilities)
 
 
-def _count_seen(
+def count_seen(
     candidates: Mapping[str, Candidate], images: Sequence[LabelledImage], *, allow_seen: bool
 ) -> dict[str, int]:
-    """Return how many of the images each candidate was trained or calibrated on."""
+    """Return how many of the images each candidate was trained or calibrated on.
+
+    Raises:
+        DatasetError: there are no images, or some of them were and `allow_seen` is not set.
+    """
     if not images:
         raise DatasetError("there are no images to evaluate on")
     known = frozenset().union(*(candidate.bundle.seen_images for candidate in candidates.values()))

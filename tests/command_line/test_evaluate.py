@@ -82,8 +82,11 @@ def test_evaluate_refuses_training_images_or_on_request_marks_them(
     seen = [sha256_of(folder / colour / "1.png")[:16] for colour in ("red", "blue")]
     bundle = altered(colours, tmp_path / "bundle", {SEEN_IMAGES: lines(seen)})
     command = ["evaluate", str(folder), "--bundle", str(bundle.path)]
+    # It says so before it decodes them all.
+    (folder / "red" / "damaged.png").write_text("not an image")
     assert main(command) == 2
-    assert "2 of the 15 images" in one_line(capfd.readouterr().err)
+    assert "2 of the 16 images" in one_line(capfd.readouterr().err)
+    (folder / "red" / "damaged.png").unlink()
     assert main([*command, "--allow-seen"]) == 0
     marked = "NOT TEST ACCURACY: the network was trained or calibrated on 2 of these images"
     assert marked in capfd.readouterr().out
