@@ -120,7 +120,7 @@ class _Names:
             else "a label, optionally after a number (0_<label>), or an index"
         )
         alone = [label for label, indices in self.labels.items() if len(indices) == 1]
-        near = nearest(numbered(name)[1], [*self.class_ids, *alone])
+        near = nearest(label, [*self.class_ids, *alone])
         return f"{kinds}; the nearest is {near!r}" if near else kinds
 
     def index(self, name: str) -> int | None:
