@@ -115,7 +115,8 @@ def _reasons(
     # By default there would be more than the cores, each with a photo in memory, in a container many more.
     threads = ThreadPoolExecutor(usable_cores())
     try:
-        checked = tqdm(threads.map(reason, images), desc="check", total=len(images), unit="image")
+        reasons = threads.map(reason, images)
+        checked = tqdm(reasons, desc="check", total=len(images), unit="image", dynamic_ncols=True)
         return {image.sha256: why for image, why in zip(images, checked, strict=True) if why is not None}
     finally:
         threads.shutdown(cancel_futures=True)  # An interruption does not wait for the rest.
