@@ -115,6 +115,11 @@ class Tally:
             for photo, counts in photos.items():
                 self._labelled[variant][photo].update(counts)
 
+    def fit_points(self, seconds: float) -> None:
+        """Have points cover enough seconds that a test of this length has no more than a plot can show."""
+        while seconds > _MOST_POINTS * self.seconds_a_point:
+            self._halve_points()
+
     def _point(self, second: int) -> Histogram:
         start = second - second % self.seconds_a_point
         if start not in self.points and len(self.points) >= _MOST_POINTS:
