@@ -15,7 +15,7 @@ from loadtest.machine import machine, versions
 from loadtest.markdown import milliseconds, percent, table
 from loadtest.options import Plan
 from loadtest.picture import draw_run
-from loadtest.slo import Verdict, judge, judge_workers
+from loadtest.slo import LATE, Verdict, judge, judge_workers
 from loadtest.summary import Summary
 from loadtest.tally import Tally
 from loadtest.timeline import Point, timeline
@@ -171,7 +171,7 @@ class RunReport:
     def _verdicts(self) -> str:
         lines = [verdict.line for verdict in self.verdicts]
         if not self.summary.counts.frames:
-            lines.append("late: not judged: no camera sent a frame")
+            lines.append(f"{LATE}: not judged: no camera sent a frame")
         return "".join(f"- {line}\n" for line in lines)
 
     def _notes(self) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from loadtest.summary import Summary
 
 _Show = Callable[[float], str]
-# Where the line of a verdict says more than its name.
-_LABELS = {"late": "late, refused or dropped"}
+# What the goal of late frames is called for people: its name alone would leave out the others that count.
+LATE = "late, refused or dropped"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _at_least(name: str, goal: float, measured: float | None) -> Verdict:
 
 
 def _line(name: str, held: bool, measured: float | None, goal: float, bound: str, show: _Show) -> str:
-    label = _LABELS.get(name, name)
+    label = LATE if name == "late" else name
     value = "unknown: nothing was answered" if measured is None else show(measured)
     return f"{label}: {value}, the goal is {bound} {show(goal)}: {'held' if held else 'FAILED'}"
 
