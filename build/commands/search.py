@@ -24,8 +24,8 @@ def run(options: argparse.Namespace, command: str) -> None:
     """
     found = _search_steps(options) if options.megabytes else _search_blocks(options)
     write_whole(options.out, recipe_text(found, command).encode())
-    weights = "" if options.weights == str(DEFAULT_WEIGHTS) else f"--weights {options.weights} "
-    show(f"{options.out}: make the variant with `quantize {weights}--recipes {options.out}`")
+    same = "" if options.weights == str(DEFAULT_WEIGHTS) else ", with the same weights and classes"
+    show(f"{options.out}: make the variant with `quantize` or `add`{same}, and `--recipes {options.out}`")
 
 
 def _search_steps(options: argparse.Namespace) -> Recipe:

@@ -167,7 +167,8 @@ def test_search_writes_a_recipe_for_a_size(
     options = ["--images", "8", "--megabytes", "2.5", "--method", "uniform"]
     assert main(["search", *map(str, [*photos, *options]), "--out", str(recipe)]) == 0
     # The steps are for these weights, not for the default ones.
-    assert f"`quantize --weights {small.path} --recipes {recipe}`" in capsys.readouterr().out
+    hint = f"`quantize` or `add`, with the same weights and classes, and `--recipes {recipe}`"
+    assert hint in capsys.readouterr().out
     searched_on = load_recipe(str(recipe)).searched_on
     assert len(searched_on) == 8
     assert main(["quantize", *map(str, photos), "--recipes", str(recipe), "--out", str(out)]) == 0
