@@ -128,5 +128,5 @@ def sign_command(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="KEY.pem",
-        help="an Ed25519 private key: openssl genpkey -algorithm ed25519 -out KEY.pem",
+        help="an Ed25519 private key: openssl genpkey -algorithm ed25519 -out ~/KEY.pem",
     )
