@@ -19,8 +19,8 @@ from build.network.model import IMAGENET, PIXEL_ZERO, Normalisation
 
 # Shares of the largest output: float32 is summed in another order, and mixed precision is coarse.
 _FLOAT32_TOLERANCE, _MIXED_TOLERANCE = 1e-3, 0.05
-# The stem pads with grey instead of the mean. With a mean of 127.5 that moves a probability by 0.006 at most;
-# with one of 0 (black) by 0.05, which also changes the top class.
+# The stem pads with grey instead of the mean. With a mean of 127.5 that moves probabilities about as little
+# as with ImageNet's (docs/build.md); with one of 0 (black), ten times as far, which changes top classes.
 _NEAR_GREY = 16
 
 

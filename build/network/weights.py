@@ -38,8 +38,8 @@ class Network:
     """Folded weights and what is known about them.
 
     `seen_images`: the first 16 hex digits of the SHA-256 of every image known to be trained on. `licence`:
-    the weights'. `origin`: the keys of `build.network.seen`, if the weights come from elsewhere; they belong
-    in the recipe of every variant.
+    the weights'. `origin`: the keys `IMPORTED` and `SEEN` of a recipe, if the weights come from elsewhere;
+    they belong in the recipe of every variant.
     """
 
     source: str

@@ -6,7 +6,7 @@ from build.network.weights import Network
 from build.photos.data import PhotoSet, is_held_out, unlabelled_photos
 
 
-def test_photos_watched_in_training_exclude_calibration_photos(
+def test_validation_photos_exclude_calibration_photos(
     start: Network, calibration: Path, tmp_path: Path
 ) -> None:
     photos = unlabelled_photos(calibration)
