@@ -18,7 +18,7 @@ from service.measuring.benchmark import measure
 _TURN = 5
 _ROUNDS = 6
 _SECONDS = 0.5
-# Times within this factor don't distinguish two variants: then the more accurate one is chosen.
+# Times within this factor don't distinguish two variants.
 _SAME = 1.1
 
 
@@ -70,8 +70,8 @@ def measure_variants(
 ) -> tuple[str, list[Contender]]:
     """Find the fastest variant with a top-1 of at least `min_top1`; return its name, and all contenders.
 
-    Each variant is measured in alternation with the fastest so far, so at most two are loaded. Among
-    variants whose times are within a tenth of the fastest, the one with the best top-1 is chosen.
+    Each variant is measured in alternation with the fastest so far, so at most two are loaded. Variants whose
+    times are within a tenth of the fastest count as equally fast: see `choose`.
 
     Raises:
         SettingsError: there is none; the message names the best one.
@@ -99,15 +99,19 @@ def measure_variants(
             fastest = challenger
     if fastest is None:
         raise SettingsError(_none_will_do(bundle, min_top1, contenders.values()))
-    chosen = choose({name: (seconds, contenders[name].top1 or 0.0) for name, seconds in times.items()})
+    measured = {name: (seconds, contenders[name].top1 or 0.0) for name, seconds in times.items()}
+    chosen = choose(measured, bundle.manifest.default_variant)
     return chosen, [contenders[name] for name in bundle.manifest.variants]
 
 
-def choose(measured: Mapping[str, tuple[float, float]]) -> str:
-    """Return the variant with the best top-1 among those as fast as the fastest; values are (time, top-1)."""
+def choose(measured: Mapping[str, tuple[float, float]], default: str) -> str:
+    """Return the default of the variants as fast as the fastest, or else the one of these with the best top-1.
+
+    So nodes of one kind choose the same, and differences within chance don't decide. Values: (time, top-1).
+    """
     fastest = min(time for time, _ in measured.values())
     as_fast = {name: (top1, -time) for name, (time, top1) in measured.items() if time <= fastest * _SAME}
-    return max(as_fast, key=as_fast.__getitem__)
+    return default if default in as_fast else max(as_fast, key=as_fast.__getitem__)
 
 
 def _compare(fastest: Classifier | None, challenger: Classifier) -> tuple[float, Duel | None]:

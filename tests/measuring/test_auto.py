@@ -37,11 +37,12 @@ def test_the_fastest_is_chosen(default_bundle: Bundle) -> None:
     assert speedups["fp16"] < 1
 
 
-def test_the_most_accurate_of_the_equally_fast_is_chosen() -> None:
+def test_the_default_or_the_most_accurate_of_the_equally_fast_is_chosen() -> None:
     # Each counts as fast as the one before, but the last two not as fast as the first.
     times = {"a": (10.0, 0.7), "b": (10.9, 0.8), "c": (11.9, 0.9), "d": (13.0, 0.95)}
-    assert choose(times) == "b"
-    assert choose({"slow": (10.5, 0.8), "fast": (10.0, 0.8)}) == "fast"
+    assert choose(times, default="a") == "a"
+    assert choose(times, default="c") == "b"
+    assert choose({"slow": (10.5, 0.8), "fast": (10.0, 0.8)}, default="absent") == "fast"
 
 
 def test_variants_with_a_too_low_top1_are_skipped(measured: Bundle) -> None:
