@@ -105,7 +105,7 @@ def measure_variants(
 
 
 def choose(measured: Mapping[str, tuple[float, float]], default: str) -> str:
-    """Return the default of the variants as fast as the fastest, or else the one of these with the best top-1.
+    """Return the default if it is as fast as the fastest, or else the one as fast that has the best top-1.
 
     So nodes of one kind choose the same, and differences within chance don't decide. Values: (time, top-1).
     """
