@@ -1,7 +1,8 @@
 import asyncio
 import logging
 import threading
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -9,27 +10,39 @@ import pytest
 from service.renewed import Renewed, keep_renewed
 
 
+def number_in(folder: Path) -> tuple[Path, Renewed[int]]:
+    """A file with a number, which is renewed."""
+    file = folder / "number"
+    file.write_text("1")
+    return file, Renewed("number", (file,), lambda: int(file.read_text()))
+
+
+@asynccontextmanager
+async def keeping(*renewed: Renewed[int]) -> AsyncIterator[asyncio.Task[None]]:
+    """Keep these renewed, and end that task afterwards."""
+    task = asyncio.create_task(keep_renewed(renewed, 0.01))
+    yield task
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 def test_an_unexpected_error_is_logged_and_renewing_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "number"
-    file.write_text("1")
-    # Text that is no number raises ValueError, which no loader of the service does.
-    number = Renewed("number", (file,), lambda: int(file.read_text()))
+    file, number = number_in(tmp_path)
 
     async def watch() -> None:
-        task = asyncio.create_task(keep_renewed([number], 0.01))
-        file.write_text("one")
-        while not caplog.records:
-            await asyncio.sleep(0.01)
-        assert number.value == 1
-        file.write_text("23")
-        while caplog.records[-1].levelno != logging.INFO:
-            await asyncio.sleep(0.01)
-        assert number.value == 23
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with keeping(number):
+            # Text that is no number raises ValueError, which no loader of the service does.
+            file.write_text("one")
+            while not caplog.records:
+                await asyncio.sleep(0.01)
+            assert number.value == 1
+            file.write_text("23")
+            while caplog.records[-1].levelno != logging.INFO:
+                await asyncio.sleep(0.01)
+            assert number.value == 23
 
     with caplog.at_level(logging.INFO, "edgewise"):
         asyncio.run(asyncio.wait_for(watch(), 60))
@@ -65,26 +78,21 @@ def test_a_change_is_loaded_after_a_failing_disk_recovers(
 def test_renewing_continues_once_the_system_allows_threads_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "number"
-    file.write_text("1")
-    number = Renewed("number", (file,), lambda: int(file.read_text()))
+    file, number = number_in(tmp_path)
 
     async def watch() -> None:
         # No system has that much memory for a thread's stack.
         before = threading.stack_size(1 << 46)
-        try:
-            task = asyncio.create_task(keep_renewed([number], 0.01))
-            while not caplog.records and not task.done():
+        async with keeping(number) as task:
+            try:
+                while not caplog.records and not task.done():
+                    await asyncio.sleep(0.01)
+            finally:
+                threading.stack_size(before)
+            file.write_text("23")
+            while number.value != 23 and not task.done():
                 await asyncio.sleep(0.01)
-        finally:
-            threading.stack_size(before)
-        file.write_text("23")
-        while number.value != 23 and not task.done():
-            await asyncio.sleep(0.01)
-        assert number.value == 23
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+            assert number.value == 23
 
     with caplog.at_level(logging.INFO, "edgewise"):
         asyncio.run(asyncio.wait_for(watch(), 60))
@@ -111,15 +119,12 @@ def test_a_hanging_load_does_not_block_others(tmp_path: Path) -> None:
     number = Renewed("number", files[1:], lambda: int(files[1].read_text()))
 
     async def watch() -> None:
-        task = asyncio.create_task(keep_renewed([hanging, number], 0.01))
-        files[0].write_text("again")
-        await asyncio.to_thread(stuck.wait, 30)
-        files[1].write_text("23")
-        while number.value != 23:
-            await asyncio.sleep(0.01)
-        release.set()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with keeping(hanging, number):
+            files[0].write_text("again")
+            await asyncio.to_thread(stuck.wait, 30)
+            files[1].write_text("23")
+            while number.value != 23:
+                await asyncio.sleep(0.01)
+            release.set()
 
     asyncio.run(asyncio.wait_for(watch(), 60))
