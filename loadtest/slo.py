@@ -48,7 +48,7 @@ def judge(slo: Slo, summary: Summary) -> list[Verdict]:
         _at_most("errors", slo.errors, summary.error_ratio, _percent),
     ]
     if summary.counts.frames:
-        verdicts.append(_at_most("late", slo.late, summary.late_ratio, _percent))
+        verdicts.append(_at_most("late", slo.late, summary.late_ratio, _percent, label=LATE))
     if slo.top1 is not None:
         overall = summary.overall
         verdicts.append(_at_least("top1", slo.top1, overall.top1.ratio if overall else None))
@@ -61,9 +61,9 @@ def judge_workers(lost: int, workers: int) -> list[Verdict]:
     return [Verdict("workers", 0, lost, held=False, line=line)] if lost else []
 
 
-def _at_most(name: str, goal: float, measured: float | None, show: _Show) -> Verdict:
+def _at_most(name: str, goal: float, measured: float | None, show: _Show, label: str = "") -> Verdict:
     held = measured is not None and measured <= goal
-    return Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at most", show))
+    return Verdict(name, goal, measured, held, _line(label or name, held, measured, goal, "at most", show))
 
 
 def _at_least(name: str, goal: float, measured: float | None) -> Verdict:
@@ -71,8 +71,7 @@ def _at_least(name: str, goal: float, measured: float | None) -> Verdict:
     return Verdict(name, goal, measured, held, _line(name, held, measured, goal, "at least", _percent))
 
 
-def _line(name: str, held: bool, measured: float | None, goal: float, bound: str, show: _Show) -> str:
-    label = LATE if name == "late" else name
+def _line(label: str, held: bool, measured: float | None, goal: float, bound: str, show: _Show) -> str:
     value = "unknown: nothing was answered" if measured is None else show(measured)
     return f"{label}: {value}, the goal is {bound} {show(goal)}: {'held' if held else 'FAILED'}"
 

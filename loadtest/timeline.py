@@ -19,8 +19,7 @@ class Point:
 def timeline(tally: Tally, started: float, seconds: float) -> list[Point]:
     """Return a point for each part of a test that took so many seconds, even if nothing was answered in it.
 
-    A long test has longer parts, not more.
-    `started`: in seconds since the epoch.
+    A long test has longer parts, not more. `started`: in seconds since the epoch.
     """
     tally.fit_points(seconds)
     step, ended = tally.seconds_a_point, started + seconds
