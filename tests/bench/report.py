@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -73,10 +74,10 @@ def throughput_table(results: Sequence[Result]) -> str:
 
 def _throughput_row(result: Result, results: Sequence[Result]) -> list[str]:
     loops = {r.name: r.rounds for r in results if r.photo == result.photo and not r.connections}
-    served, has_targets = bool(result.connections), result.name == SERVICE
+    served = bool(result.connections)
+    targets = (MIN_OF_LOOP, MIN_OF_PILLOW, MAX_CPU) if result.name == SERVICE else (0, 0, inf)
+    min_of_loop, min_of_pillow, max_cpu = targets
     rate, cpu = median_rate(result.rounds), median_cpu(result.rounds)
-    of_loop, of_pillow = rate / median_rate(loops[LOOP]), rate / median_rate(loops[PILLOW])
-    of_cpu = cpu / median_cpu(loops[LOOP])
     # Two workers share a core with the load, so only their processor time can be compared.
     alone = served and result.workers == 1
     return [
@@ -85,11 +86,11 @@ def _throughput_row(result: Result, results: Sequence[Result]) -> list[str]:
         str(result.workers) if served else "",
         str(result.connections or ""),
         f"{rate:.1f}" if alone or not served else "",
-        bold_unless(f"{of_loop:.2f}", of_loop >= MIN_OF_LOOP or not has_targets) if alone else "",
-        bold_unless(f"{of_pillow:.2f}", of_pillow >= MIN_OF_PILLOW or not has_targets) if alone else "",
+        at_least(rate / median_rate(loops[LOOP]), min_of_loop) if alone else "",
+        at_least(rate / median_rate(loops[PILLOW]), min_of_pillow) if alone else "",
         f"{100 * median_cores(result.rounds):.0f}",
         f"{cpu * 1e3:.2f}",
-        bold_unless(f"{of_cpu:.2f}", of_cpu <= MAX_CPU or not has_targets) if served else "",
+        at_most(cpu / median_cpu(loops[LOOP]), max_cpu) if served else "",
         _refused(result.rounds) if served else "",
         str(sum(measured.failed for measured in result.rounds)) if served else "",
     ]
